@@ -1,0 +1,31 @@
+"""Convolution with exact gradients, written once against the Array API: NumPy, CuPy, JAX, PyTorch."""
+
+from . import layers, testing
+from ._conv import conv, conv_backward, conv_input_grad, conv_transpose, conv_weight_grad
+from ._geometry import conv_output_shape
+from ._methods import choose_method
+from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
+from ._windows import col2im, im2col
+from .layers import Convolution, Pooling
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Convolution",
+    "Pooling",
+    "avg_pool",
+    "avg_pool_grad",
+    "choose_method",
+    "col2im",
+    "conv",
+    "conv_backward",
+    "conv_input_grad",
+    "conv_output_shape",
+    "conv_transpose",
+    "conv_weight_grad",
+    "im2col",
+    "layers",
+    "max_pool",
+    "max_pool_grad",
+    "testing",
+]

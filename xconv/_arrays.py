@@ -1,0 +1,84 @@
+"""What an array is: operands checked, their common namespace and dtype, and the traits in which backends differ."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import array_api_compat
+import array_api_extra as xpx
+
+Array: TypeAlias = Any
+Namespace: TypeAlias = Any
+DType: TypeAlias = Any
+
+
+def namespace_and_dtype(**operands: Array) -> tuple[Namespace, DType]:
+    """The one namespace of the named arrays, and the dtype that they promote to. ``None`` counts as absent."""
+    arrays = {name: array for name, array in operands.items() if array is not None}
+    for name, array in arrays.items():
+        if not array_api_compat.is_array_api_obj(array):
+            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    xp = _common_namespace(arrays)
+    for name, array in arrays.items():
+        if not xp.isdtype(array.dtype, "numeric"):
+            raise TypeError(f"{name} must have an integer, real or complex dtype, got {array.dtype}")
+    _check_device(xp, arrays)
+    return xp, _common_dtype(xp, arrays)
+
+
+def working_dtype(xp: Namespace, dtype: DType) -> DType:
+    """The dtype to accumulate in: sums of float16 and bfloat16 lose too much, so float32 carries them."""
+    if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits < 32:
+        return xp.float32
+    return dtype
+
+
+def lowest(xp: Namespace, dtype: DType) -> float | int:
+    """What no element is below: -inf, or the smallest integer."""
+    return xp.iinfo(dtype).min if xp.isdtype(dtype, "integral") else -float("inf")
+
+
+def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
+    """A new array of one value, with the dtype and the device of ``like``."""
+    return xp.full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
+
+
+def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
+    """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
+    return xpx.at(array, index).add(values)
+
+
+def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:
+    """The adjoint of each matrix in a stack: transposed, and conjugated if complex."""
+    return xp.matrix_transpose(conjugate(xp, matrices))
+
+
+def conjugate(xp: Namespace, array: Array) -> Array:
+    """The complex conjugate; real arrays pass through untouched."""
+    return xp.conj(array) if xp.isdtype(array.dtype, "complex floating") else array
+
+
+def _common_namespace(arrays: dict[str, Array]) -> Namespace:
+    try:
+        return array_api_compat.array_namespace(*arrays.values())
+    except TypeError as error:
+        libraries = ", ".join(f"{name} from {type(array).__module__.split('.')[0]}" for name, array in arrays.items())
+        raise TypeError(f"all arrays must come from one library, got {libraries}") from error
+
+
+def _check_device(xp: Namespace, arrays: dict[str, Array]) -> None:
+    if array_api_compat.is_jax_namespace(xp):  # JAX places arrays itself, and traced ones have no device
+        return
+    devices = {name: array_api_compat.device(array) for name, array in arrays.items()}
+    if len(set(devices.values())) > 1:
+        places = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"all arrays must be on one device, got {places}")
+
+
+def _common_dtype(xp: Namespace, arrays: dict[str, Array]) -> DType:
+    dtypes = {name: array.dtype for name, array in arrays.items()}
+    try:
+        return xp.result_type(*dtypes.values())
+    except Exception as error:
+        kinds = ", ".join(f"{name} of {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"all arrays must have dtypes that promote to one, got {kinds}") from error

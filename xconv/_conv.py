@@ -1,0 +1,387 @@
+"""Convolution, its adjoint and its gradients: check, lay out, pick a method, run it.
+
+For one axis, with x zero outside 0..d-1 and the letters of `_geometry`:
+
+    y[u, k, m]  = b[k] + sum over c, j of  x[u, c, a*j + s*m - lo] * w[k, c, j]
+    dx[u, c, i] =        sum over k, m, j with a*j + s*m - lo = i of  dy[u, k, m] * conj(w[k, c, j])
+    dw[k, c, j] =        sum over u, m of  dy[u, k, m] * conj(x[u, c, a*j + s*m - lo])
+    db[k]       =        sum over u, m of  dy[u, k, m]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ._arrays import Array, DType, Namespace, conjugate_transpose, namespace_and_dtype
+from ._geometry import (
+    ConvGeometry,
+    Keywords,
+    check_shape,
+    conv_geometry,
+    conv_transpose_geometry,
+    conv_weight_grad_geometry,
+    flag,
+)
+from ._layout import Layout
+from ._methods import Method, method_named
+
+
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    channel_axis: int = 1,
+    method: str = "auto",
+) -> Array:
+    """Convolve as neural networks do: slide the filters over the input without flipping them.
+
+    ``y[u, k, m] = b[k] + sum over c, j of x[u, c, a*j + s*m - lo] * w[k, c, j]`` for one axis, likewise for n of them.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, *d), any numeric dtype
+        The input; (N, *d, C) with ``channel_axis=-1``. Its number of axes decides n, the number of spatial axes.
+    w : array, shape (K, C/G, *k), any numeric dtype
+        The filters.
+    b : array, shape (K,), any numeric dtype, optional
+        The bias.
+    stride : int or n ints
+        Step s between neighbouring windows, in elements.
+    padding : int, n ints, n pairs (lo, hi), or str
+        Elements added before and after each axis. "valid": none. "same": so that o = ceil(d/s), the odd one at the
+        high end; "same_lower": at the low end. "causal": lo = r - 1, so no output sees a later input. "full":
+        lo = hi = r - 1, every overlap.
+    dilation : int or n ints
+        Step a between the elements of a window.
+    groups : int
+        Number G of groups: filters K/G*g ... see channels C/G*g ... only. G = C is a depthwise convolution.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the added elements hold, as in PyTorch.
+    flip : bool
+        Flip the filters along every spatial axis: convolution as in mathematics and signal processing.
+    channel_axis : {1, -1}
+        Where x and y have their channels. w does not change.
+    method : {"auto", "im2col"}
+        The algorithm; see `choose_method`.
+
+    Returns
+    -------
+    y : array, shape (N, K, *o), the dtype that the operands promote to
+        o = floor((d + lo + hi - r)/s) + 1 with r = a*(k-1) + 1. float16 and bfloat16 are summed in float32.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together or a keyword has no such value.
+    TypeError
+        If an operand is no array, is of another library than the others, or is bool.
+
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import conv
+    >>> x = np.ones((2, 3, 8, 8), dtype=np.float32)
+    >>> w = np.ones((4, 3, 3, 3), dtype=np.float32)
+    >>> y = conv(x, w, stride=2, padding="same")
+    >>> y.shape, y.dtype
+    ((2, 4, 4, 4), dtype('float32'))
+    >>> float(y[0, 0, 0, 0])  # a window wholly inside: 3 channels times 3*3 elements
+    27.0
+    """
+    xp, dtype = namespace_and_dtype(x=x, w=w, b=b)
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
+    geometry = conv_geometry(x.shape, w.shape, keywords)
+    _check_bias(b, geometry.filters)
+    return _prepare(xp, dtype, geometry, flip, method).forward(x, w, b)
+
+
+def conv_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    channel_axis: int = 1,
+    method: str = "auto",
+) -> Array:
+    """The exact adjoint of `conv`, as an operation of its own ("deconvolution", upsampling convolution).
+
+    It equals `conv_input_grad` of the convolution with the same keywords that maps y's shape to x's:
+    <conv(v, w), x> = <v, conv_transpose(x, w)> for every v.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, *d), any numeric dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    w : array, shape (C, K/G, *k), any numeric dtype
+        The filters, as in PyTorch. Complex ones act conjugated, as the adjoint's do.
+    b : array, shape (K,), any numeric dtype, optional
+        The bias.
+    output_padding : int or n ints
+        Elements by which y is larger than the smallest size that the convolution maps to d; less than ``stride``.
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+        As in `conv`: they describe the convolution that this is the adjoint of.
+
+    Returns
+    -------
+    y : array, shape (N, K, *o), the dtype that the operands promote to
+        o = (d - 1)*s + r - lo - hi + output_padding; with "same" and "same_lower" o = d*s.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together, a keyword has no such value, or y would be empty.
+    TypeError
+        If an operand is no array, is of another library than the others, or is bool.
+
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import conv_transpose
+    >>> x = np.array([[[1.0, 10.0, 100.0]]])
+    >>> y = conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2)
+    >>> y.shape
+    (1, 1, 7)
+    >>> y[0, 0]
+    array([  1.,   2.,  13.,  20., 130., 200., 300.])
+    """
+    xp, dtype = namespace_and_dtype(x=x, w=w, b=b)
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
+    geometry = conv_transpose_geometry(x.shape, w.shape, output_padding, keywords)
+    _check_bias(b, geometry.channels)
+    return _prepare(xp, dtype, geometry, flip, method).input_adjoint(x, w, b)
+
+
+def conv_input_grad(
+    dy: Array,
+    w: Array,
+    input_shape: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    channel_axis: int = 1,
+    method: str = "auto",
+) -> Array:
+    """Gradient of a loss with respect to the input of `conv`, given the gradient with respect to its output.
+
+    ``dx[u, c, i] = sum over k, m, j with a*j + s*m - lo = i of dy[u, k, m] * conj(w[k, c, j])``
+
+    Parameters
+    ----------
+    dy : array, shape (N, K, *o), any numeric dtype
+        Gradient with respect to y; (N, *o, K) with ``channel_axis=-1``.
+    w : array, shape (K, C/G, *k), any numeric dtype
+        The filters.
+    input_shape : tuple (N, C, *d)
+        Shape of x; (N, *d, C) with ``channel_axis=-1``. With strides, several d give the same o.
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+        As in the call of `conv`.
+
+    Returns
+    -------
+    dx : array, shape ``input_shape``, the dtype that dy and w promote to
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together or a keyword has no such value.
+    TypeError
+        If an operand is no array, is of another library than the others, or is bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import conv_input_grad
+    >>> dy, w = np.ones((2, 4, 3, 3)), np.ones((4, 3, 3, 3))
+    >>> conv_input_grad(dy, w, (2, 3, 6, 6), stride=2, padding=1).shape
+    (2, 3, 6, 6)
+    """
+    xp, dtype = namespace_and_dtype(dy=dy, w=w)
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
+    geometry = conv_geometry(input_shape, w.shape, keywords, names=("input_shape", "w"))
+    check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
+    return _prepare(xp, dtype, geometry, flip, method).input_adjoint(dy, w)
+
+
+def conv_weight_grad(
+    dy: Array,
+    x: Array,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    channel_axis: int = 1,
+    method: str = "auto",
+) -> Array:
+    """Gradient of a loss with respect to the filters of `conv`, given the gradient with respect to its output.
+
+    ``dw[k, c, j] = sum over u, m of dy[u, k, m] * conj(x[u, c, a*j + s*m - lo])``
+
+    Parameters
+    ----------
+    dy : array, shape (N, K, *o), any numeric dtype
+        Gradient with respect to y; (N, *o, K) with ``channel_axis=-1``.
+    x : array, shape (N, C, *d), any numeric dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    kernel_size : int or n ints
+        The filters' spatial size k. With strides, several k give the same o.
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+        As in the call of `conv`.
+
+    Returns
+    -------
+    dw : array, shape (K, C/G, *k), the dtype that dy and x promote to
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together or a keyword has no such value.
+    TypeError
+        If an operand is no array, is of another library than the others, or is bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import conv_weight_grad
+    >>> dy, x = np.ones((2, 4, 3, 3)), np.ones((2, 3, 6, 6))
+    >>> conv_weight_grad(dy, x, 3, stride=2, padding=1).shape
+    (4, 3, 3, 3)
+    """
+    xp, dtype = namespace_and_dtype(dy=dy, x=x)
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
+    geometry = conv_weight_grad_geometry(dy.shape, x.shape, kernel_size, keywords)
+    check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
+    return _prepare(xp, dtype, geometry, flip, method).weight_adjoint(dy, x)
+
+
+def conv_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    channel_axis: int = 1,
+    method: str = "auto",
+) -> tuple[Array, Array, Array]:
+    """All three gradients of `conv`: with respect to the input, the filters and the bias.
+
+    The equations are those of `conv_input_grad` and `conv_weight_grad`, and ``db[k] = sum over u, m of dy[u, k, m]``.
+
+    Parameters
+    ----------
+    dy : array, shape (N, K, *o), any numeric dtype
+        Gradient with respect to y; (N, *o, K) with ``channel_axis=-1``.
+    x : array, shape (N, C, *d), any numeric dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    w : array, shape (K, C/G, *k), any numeric dtype
+        The filters.
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+        As in the call of `conv`.
+
+    Returns
+    -------
+    dx, dw, db : arrays, shapes of x and w, and (K,), the dtype that the operands promote to
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together or a keyword has no such value.
+    TypeError
+        If an operand is no array, is of another library than the others, or is bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import conv, conv_backward
+    >>> x, w = np.ones((2, 3, 6, 6)), np.ones((4, 3, 3, 3))
+    >>> y = conv(x, w, padding=1)
+    >>> dx, dw, db = conv_backward(np.ones_like(y), x, w, padding=1)
+    >>> dx.shape, dw.shape, db.shape
+    ((2, 3, 6, 6), (4, 3, 3, 3), (4,))
+    """
+    xp, dtype = namespace_and_dtype(dy=dy, x=x, w=w)
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
+    geometry = conv_geometry(x.shape, w.shape, keywords)
+    check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
+    call = _prepare(xp, dtype, geometry, flip, method)
+    return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A checked call: the product of a method's maps, forward and for each operand."""
+
+    layout: Layout
+    method: Method
+
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        columns, rows = self._input(x), self._weight(w)
+        xp, windows = self.layout.xp, self.layout.windows
+        return self.layout.leave_output(self.method.output_map(xp, xp.matmul(rows, columns), windows), b)
+
+    def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
+        xp, windows = self.layout.xp, self.layout.windows
+        columns = xp.matmul(conjugate_transpose(xp, self._weight(w)), self._output(dy))
+        return self.layout.leave_input(self.method.input_adjoint(xp, columns, windows), b)
+
+    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+        xp, windows = self.layout.xp, self.layout.windows
+        products = xp.matmul(self._output(dy), conjugate_transpose(xp, self._input(x)))
+        rows = xp.sum(products, axis=0, dtype=products.dtype)
+        return self.layout.leave_weight(self.method.weight_adjoint(xp, rows, windows))
+
+    def bias_adjoint(self, dy: Array) -> Array:
+        return self.layout.bias_adjoint(self.layout.enter_output(dy))
+
+    def _input(self, x: Array) -> Array:
+        return self.method.input_map(self.layout.xp, self.layout.enter_input(x), self.layout.windows)
+
+    def _weight(self, w: Array) -> Array:
+        return self.method.weight_map(self.layout.xp, self.layout.enter_weight(w), self.layout.windows)
+
+    def _output(self, dy: Array) -> Array:
+        return self.method.output_adjoint(self.layout.xp, self.layout.enter_output(dy), self.layout.windows)
+
+
+def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any) -> _Call:
+    return _Call(Layout(xp, dtype, geometry, flag("flip", flip)), method_named(method))
+
+
+def _check_bias(b: Array | None, channels: int) -> None:
+    if b is not None:
+        check_shape("b", b.shape, (channels,), "one number per channel of the output")

@@ -1,0 +1,286 @@
+"""Pooling and its gradients: every window operation here runs over the tap views of one geometry."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from array_api_compat import device
+
+from ._arrays import Array, DType, Namespace, full, lowest, namespace_and_dtype, working_dtype
+from ._geometry import Geometry, check_shape, pool_geometry
+from ._layout import channels_back, channels_first
+from ._windows import add_taps, pad, tap_views
+
+
+def max_pool(
+    x: Array,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    channel_axis: int = 1,
+) -> Array:
+    """The largest element of every window.
+
+    ``y[u, c, m] = max over j of x[u, c, a*j + s*m - lo]``, where padding counts as -inf (integers: the dtype's minimum).
+
+    Parameters
+    ----------
+    x : array, shape (N, C, *d), any integer or real dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    kernel_size : int or n ints
+        Window size k per spatial axis.
+    stride : int or n ints, optional
+        Step s between windows; ``kernel_size`` if left out.
+    padding, dilation
+        As in `conv`.
+    ceil_mode : bool
+        Round o up instead of down, unless the last window would start in the high padding; as in PyTorch and ONNX.
+    channel_axis : {1, -1}
+        Where x and y have their channels.
+
+    Returns
+    -------
+    y : array, shape (N, C, *o), dtype of x
+        NaN in a window makes its maximum NaN.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, or no window fits the padded input.
+    TypeError
+        If x is no array, or its dtype has no order (bool, complex).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import max_pool
+    >>> y = max_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)
+    >>> y.shape
+    (1, 1, 2, 2)
+    >>> y[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    """
+    xp, dtype = namespace_and_dtype(x=x)
+    _check_ordered(xp, "x", dtype)
+    pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
+    padded = pad(xp, channels_first(xp, x, pool.channels_last), pool.windows.padding, value=lowest(xp, dtype))
+    y, *others = tap_views(padded, pool.windows.padded())
+    for view in others:
+        y = xp.where(_beats(xp, view, y), view, y)
+    return channels_back(xp, y, pool.channels_last)
+
+
+def max_pool_grad(
+    dy: Array,
+    x: Array,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    channel_axis: int = 1,
+) -> Array:
+    """Gradient of a loss with respect to the input of `max_pool`.
+
+    ``dx[u, c, i] = sum of dy[u, c, m] over the windows m whose first largest element is i``
+
+    Parameters
+    ----------
+    dy : array, shape (N, C, *o), any integer or real dtype
+        Gradient with respect to y; (N, *o, C) with ``channel_axis=-1``.
+    x : array, shape (N, C, *d), any integer or real dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    kernel_size, stride, padding, dilation, ceil_mode, channel_axis
+        As in the call of `max_pool`.
+
+    Returns
+    -------
+    dx : array, shape of x, the dtype that dy and x promote to
+        Among equal elements of a window the first takes all of its gradient.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, or dy does not have the output's shape.
+    TypeError
+        If an operand is no array, is of another library than the other, or its dtype has no order (bool, complex).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import max_pool_grad
+    >>> dx = max_pool_grad(np.ones((1, 1, 2)), np.array([[[3.0, 3.0, 1.0, 2.0]]]), 2)
+    >>> dx.shape
+    (1, 1, 4)
+    >>> dx[0, 0]
+    array([1., 0., 0., 1.])
+    """
+    xp, dtype = namespace_and_dtype(dy=dy, x=x)
+    _check_ordered(xp, "x", dtype)
+    pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
+    check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
+    data, gradient = (channels_first(xp, array, pool.channels_last) for array in (x, dy))
+    gradient = xp.astype(gradient, working_dtype(xp, dtype), copy=False)
+    winner, nothing = _first_largest(xp, data, pool.windows), xp.zeros_like(gradient)
+    shares = (xp.where(winner == tap, gradient, nothing) for tap in range(pool.windows.taps))
+    dx = add_taps(full(xp, gradient, data.shape, 0), shares, pool.windows)
+    return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
+
+
+def avg_pool(
+    x: Array,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    channel_axis: int = 1,
+) -> Array:
+    """The mean of every window.
+
+    ``y[u, c, m] = (sum over j of x[u, c, a*j + s*m - lo]) / count[m]``, where padding counts as 0.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, *d), any real or complex dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    kernel_size, stride, padding, dilation, ceil_mode, channel_axis
+        As in `max_pool`.
+    count_include_pad : bool
+        Whether count[m] includes the padding that window m reads, or the input's elements only. What ``ceil_mode`` adds
+        beyond the padding never counts, as in PyTorch.
+
+    Returns
+    -------
+    y : array, shape (N, C, *o), dtype of x
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, no window fits the padded input, or a window has nothing to count.
+    TypeError
+        If x is no array or has no real or complex dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import avg_pool
+    >>> y = avg_pool(np.array([[[2.0, 4.0, 6.0]]]), 2, stride=1, padding=1, count_include_pad=False)
+    >>> y.shape
+    (1, 1, 4)
+    >>> y[0, 0]
+    array([2., 3., 5., 6.])
+    """
+    xp, dtype = namespace_and_dtype(x=x)
+    _check_divisible(xp, "x", dtype)
+    pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
+    counts = pool.counts(count_include_pad)
+    data = xp.astype(channels_first(xp, x, pool.channels_last), working_dtype(xp, dtype), copy=False)
+    total, *others = tap_views(pad(xp, data, pool.windows.padding), pool.windows.padded())
+    for view in others:
+        total = total + view
+    y = _divide(xp, total, counts)
+    return xp.astype(channels_back(xp, y, pool.channels_last), dtype, copy=False)
+
+
+def avg_pool_grad(
+    dy: Array,
+    input_shape: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    channel_axis: int = 1,
+) -> Array:
+    """Gradient of a loss with respect to the input of `avg_pool`: its exact adjoint, since it is linear.
+
+    ``dx[u, c, i] = sum over m, j with a*j + s*m - lo = i of dy[u, c, m] / count[m]``
+
+    Parameters
+    ----------
+    dy : array, shape (N, C, *o), any real or complex dtype
+        Gradient with respect to y; (N, *o, C) with ``channel_axis=-1``.
+    input_shape : tuple (N, C, *d)
+        Shape of x; (N, *d, C) with ``channel_axis=-1``.
+    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, channel_axis
+        As in the call of `avg_pool`.
+
+    Returns
+    -------
+    dx : array, shape ``input_shape``, dtype of dy
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, or dy does not have the output's shape.
+    TypeError
+        If dy is no array or has no real or complex dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import avg_pool_grad
+    >>> dx = avg_pool_grad(np.array([[[2.0, 4.0]]]), (1, 1, 3), 2, stride=1)
+    >>> dx.shape
+    (1, 1, 3)
+    >>> dx[0, 0]
+    array([1., 3., 2.])
+    """
+    xp, dtype = namespace_and_dtype(dy=dy)
+    _check_divisible(xp, "dy", dtype)
+    pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
+    counts = pool.counts(count_include_pad)
+    check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
+    gradient = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
+    shares = itertools.repeat(_divide(xp, gradient, counts), pool.windows.taps)
+    dx = full(xp, gradient, (*gradient.shape[:2], *pool.windows.input_size), 0)
+    dx = add_taps(dx, shares, pool.windows)
+    return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
+
+
+def _beats(xp: Namespace, new: Array, old: Array) -> Array:
+    """Where a later element of the window takes over: when larger, never when equal, always when NaN."""
+    larger = new > old
+    return larger if xp.isdtype(new.dtype, "integral") else larger | (new != new)
+
+
+def _first_largest(xp: Namespace, x: Array, windows: Geometry) -> Array:
+    """For each window the tap of its first largest element, which padding never is."""
+    inside = pad(xp, xp.ones(windows.input_size, dtype=xp.bool, device=device(x)), windows.padding, value=False)
+    views = tap_views(pad(xp, x, windows.padding, value=lowest(xp, x.dtype)), windows.padded())
+    largest = full(xp, x, views[0].shape, lowest(xp, x.dtype))
+    winner = xp.full(largest.shape, -1, dtype=xp.int32, device=device(x))
+    for tap, (view, real) in enumerate(zip(views, tap_views(inside, windows.padded()), strict=True)):
+        better = real & (_beats(xp, view, largest) | (winner < 0))
+        largest = xp.where(better, view, largest)
+        winner = xp.where(better, full(xp, winner, (), tap), winner)
+    return winner
+
+
+def _divide(xp: Namespace, sums: Array, counts: list[list[int]]) -> Array:
+    """Divide by the size of each window, which is a product of one count per axis."""
+    for axis, count in enumerate(counts, start=sums.ndim - len(counts)):
+        divisor = xp.asarray(count, dtype=sums.dtype, device=device(sums))
+        sums = sums / xp.reshape(divisor, (-1, *(1,) * (sums.ndim - 1 - axis)))
+    return sums
+
+
+def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
+    if xp.isdtype(dtype, "complex floating"):
+        raise TypeError(f"{name} must have an integer or real dtype, whose elements have an order, got {dtype}")
+
+
+def _check_divisible(xp: Namespace, name: str, dtype: DType) -> None:
+    if xp.isdtype(dtype, "integral"):
+        raise TypeError(f"{name} must have a real or complex dtype, which can hold a mean, got {dtype}")

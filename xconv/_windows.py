@@ -1,0 +1,220 @@
+"""Windows over the last n axes: padding in every mode, im2col, and their adjoints.
+
+The three working functions are linear and take any leading axes: ``pad`` and ``unpad``, ``gather`` and ``scatter`` are
+adjoint pairs, <pad(x), y> = <x, unpad(y)>. ``im2col`` and ``col2im`` are the pair in the layout of the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ._arrays import Array, Namespace, add_at, full, namespace_and_dtype
+from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, window_geometry
+
+
+def im2col(
+    x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, pad_value: complex = 0
+) -> Array:
+    """Lay every window of the input out as a row of a matrix.
+
+    ``col[(u, m), (c, j)] = x[u, c, a*j + s*m - lo]``, where m runs over window positions and j over kernel offsets of
+    all n axes, and elements outside the input read as ``pad_value``. A convolution is then one matrix product,
+    ``col @ w.reshape(K, -1).T``.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, *d), any numeric dtype
+        The input.
+    kernel_size : int or n ints
+        Window size k per spatial axis.
+    stride, dilation : int or n ints
+        Steps s between windows and a between the elements of a window, in elements.
+    padding : int, n ints, n pairs (lo, hi), or str
+        Elements added before and after each axis, or one of "valid", "same", "same_lower", "causal" and "full"; see
+        `conv`.
+    pad_value : number
+        What the added elements hold.
+
+    Returns
+    -------
+    col : array, shape (N*prod(o), C*prod(k)), dtype of x
+        Rows in the order (u, *m), columns in the order (c, *j), last axis fastest.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, or no window fits the padded input.
+    TypeError
+        If x is no array or has no numeric dtype, or ``pad_value`` is no number that this dtype holds.
+
+    See Also
+    --------
+    col2im : the adjoint.
+
+    References
+    ----------
+    K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006.
+
+    Examples
+    --------
+    A 3x3 window moving over a 5x5 input in steps of 2 has 2x2 positions.
+
+    >>> import numpy as np
+    >>> from xconv import im2col
+    >>> x = np.arange(25.0, dtype=np.float32).reshape(1, 1, 5, 5)
+    >>> col = im2col(x, 3, stride=2)
+    >>> col.shape
+    (4, 9)
+    >>> col[1]
+    array([ 2.,  3.,  4.,  7.,  8.,  9., 12., 13., 14.], dtype=float32)
+    """
+    xp, dtype = namespace_and_dtype(x=x)
+    batch, channels, size, _ = data_shape("x", x.shape, 1)
+    geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
+    check_fill(xp, dtype, pad_value)
+    columns = gather(xp, pad(xp, x, geometry.padding, value=pad_value), geometry.padded())
+    rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
+    return xp.reshape(rows, (batch * geometry.positions, channels * geometry.taps))
+
+
+def col2im(
+    col: Array, input_shape: Any, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1
+) -> Array:
+    """Add every row of a window matrix back to the input elements it came from: the adjoint of `im2col`.
+
+    ``x[u, c, i] = sum of col[(u, m), (c, j)] over all m, j with a*j + s*m - lo = i``. Where windows overlap their
+    entries add up, so this is not the inverse: <im2col(x), col> = <x, col2im(col)> with ``pad_value`` 0.
+
+    Parameters
+    ----------
+    col : array, shape (N*prod(o), C*prod(k)), any numeric dtype
+        One window per row, as `im2col` lays it out.
+    input_shape : tuple (N, C, *d)
+        Shape of the input that the windows were taken from.
+    kernel_size, stride, padding, dilation
+        As in `im2col`.
+
+    Returns
+    -------
+    x : array, shape ``input_shape``, dtype of col
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, or ``col`` does not have the shape that the others imply.
+    TypeError
+        If col is no array or has no numeric dtype.
+
+    See Also
+    --------
+    im2col : the adjoint.
+
+    Examples
+    --------
+    The centre of a 3x3 input lies in all four of its 2x2 windows.
+
+    >>> import numpy as np
+    >>> from xconv import col2im
+    >>> x = col2im(np.ones((4, 4)), (1, 1, 3, 3), 2)
+    >>> x.shape
+    (1, 1, 3, 3)
+    >>> x[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    xp, _ = namespace_and_dtype(col=col)
+    batch, channels, size, _ = data_shape("input_shape", input_shape, 1)
+    geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
+    expected = (batch * geometry.positions, channels * geometry.taps)
+    check_shape("col", col.shape, expected, f"(N*prod(o), C*prod(k)) with o = {geometry.output_size}")
+    rows = xp.reshape(col, (batch, *geometry.output_size, channels, geometry.taps))
+    columns = xp.permute_dims(rows, (0, geometry.ndim + 1, geometry.ndim + 2, *range(1, geometry.ndim + 1)))
+    return scatter(xp, columns, geometry)
+
+
+def check_fill(xp: Namespace, dtype: Any, value: Any) -> None:
+    """A fill value is a plain number that the array's dtype can hold."""
+    allowed: tuple[type, ...] = (int, float)
+    if xp.isdtype(dtype, "integral"):
+        allowed = (int,)
+    elif xp.isdtype(dtype, "complex floating"):
+        allowed = (int, float, complex)
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise TypeError(f"pad_value must be a number that {dtype} can hold, got {value!r}")
+    if xp.isdtype(dtype, "integral") and not xp.iinfo(dtype).min <= value <= xp.iinfo(dtype).max:
+        raise ValueError(f"pad_value must lie in the range of {dtype}, got {value}")
+
+
+def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: complex = 0) -> Array:
+    """Widen the last axes: (..., *d) -> (..., *(lo + d + hi)). ``value`` is what the mode "zeros" adds."""
+    for axis, (lo, hi) in enumerate(padding, start=x.ndim - len(padding)):
+        if lo or hi:
+            x = xp.concat([*_borders(xp, x, axis, lo, hi, mode, value)], axis=axis)
+    return x
+
+
+def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
+    """The adjoint of `pad`: the borders add to the elements that they repeat."""
+    for axis, (lo, hi) in enumerate(padding, start=y.ndim - len(padding)):
+        d = y.shape[axis] - lo - hi
+        low, y, high = (
+            y[_along(axis, part)] for part in (slice(0, lo), slice(lo, lo + d), slice(lo + d, lo + d + hi))
+        )
+        if mode != "zeros":
+            for source, border in zip(border_sources(mode, d, lo, hi), (low, high), strict=True):
+                if mode == "reflect":
+                    border = xp.flip(border, axis=axis)
+                elif mode == "replicate":
+                    border = xp.sum(border, axis=axis, keepdims=True, dtype=border.dtype)
+                y = add_at(y, _along(axis, source), border)
+    return y
+
+
+def gather(xp: Namespace, x: Array, geometry: Geometry) -> Array:
+    """The elements of each window, (..., *d) -> (..., prod(k), *o), for windows that need no padding."""
+    return xp.stack(tap_views(x, geometry), axis=-1 - geometry.ndim)
+
+
+def scatter(xp: Namespace, columns: Array, geometry: Geometry) -> Array:
+    """The adjoint of padding with zeros and gathering, (..., prod(k), *o) -> (..., *d): overlaps add."""
+    x = full(xp, columns, (*columns.shape[: -1 - geometry.ndim], *geometry.input_size), 0)
+    rest = (slice(None),) * geometry.ndim
+    return add_taps(x, (columns[(..., tap, *rest)] for tap in range(geometry.taps)), geometry)
+
+
+def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
+    """Add to an array of our own (..., *d), for each kernel offset, what every window has for it there (..., *o)."""
+    for share, (windows, elements) in zip(shares, geometry.tap_slices, strict=True):
+        x = add_at(x, (..., *elements), share[(..., *windows)])
+    return x
+
+
+def tap_views(x: Array, geometry: Geometry) -> list[Array]:
+    """For each kernel offset, the element that every window reads there: prod(k) strided views (..., *o)."""
+    return [x[(..., *elements)] for _, elements in geometry.tap_slices]
+
+
+def _borders(
+    xp: Namespace, x: Array, axis: int, lo: int, hi: int, mode: str, value: complex
+) -> tuple[Array, Array, Array]:
+    if mode == "zeros":
+        low, high = (full(xp, x, _resized(x, axis, width), value) for width in (lo, hi))
+        return low, x, high
+    low, high = (x[_along(axis, source)] for source in border_sources(mode, x.shape[axis], lo, hi))
+    if mode == "reflect":
+        low, high = xp.flip(low, axis=axis), xp.flip(high, axis=axis)
+    elif mode == "replicate":
+        low, high = (
+            xp.broadcast_to(edge, _resized(x, axis, width)) for edge, width in ((low, lo), (high, hi))
+        )
+    return low, x, high
+
+
+def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
+    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
+
+
+def _along(axis: int, part: slice) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (part,)
