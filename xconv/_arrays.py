@@ -12,9 +12,9 @@ Namespace: TypeAlias = Any
 DType: TypeAlias = Any
 
 
-def namespace_and_dtype(**operands: Array) -> tuple[Namespace, DType]:
-    """The one namespace of the named arrays, and the dtype that they promote to. ``None`` counts as absent."""
-    arrays = {name: array for name, array in operands.items() if array is not None}
+def namespace_and_dtype(*, b: Array | None = None, **operands: Array) -> tuple[Namespace, DType]:
+    """The one namespace of the named arrays, and the dtype that they promote to. Only the bias b may be absent."""
+    arrays = operands if b is None else {**operands, "b": b}
     for name, array in arrays.items():
         if not array_api_compat.is_array_api_obj(array):
             raise TypeError(f"{name} must be an array, got {type(array).__name__}")

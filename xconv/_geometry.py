@@ -43,9 +43,7 @@ class Geometry:
 
     @functools.cached_property
     def output_size(self) -> Ints:
-        return tuple(
-            (p - r) // s + 1 for p, r, s in zip(self.padded_size, self.reach, self.stride, strict=True)
-        )
+        return tuple((p - r) // s + 1 for p, r, s in zip(self.padded_size, self.reach, self.stride, strict=True))
 
     @property
     def ndim(self) -> int:
@@ -257,9 +255,7 @@ def conv_transpose_geometry(
             f"output_padding must be smaller than stride {windows.stride}, for the convolution of the output "
             f"{windows.input_size} to give back the size {size} of x, got {output_padding!r}"
         )
-    return ConvGeometry(
-        batch, group_channels * groups, filters, groups, channels_last, keywords.padding_mode, windows
-    )
+    return ConvGeometry(batch, group_channels * groups, filters, groups, channels_last, keywords.padding_mode, windows)
 
 
 def conv_output_shape(
@@ -400,7 +396,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def border_sources(mode: str, d: int, lo: int, hi: int) -> tuple[slice, slice]:
-    """Which elements of an axis of size d the low and the high border repeat: reflect mirrors them, replicate stretches."""
+    """Which elements of an axis of size d its two borders repeat; reflect mirrors them, replicate stretches one."""
     return {
         "reflect": (slice(1, 1 + lo), slice(d - 1 - hi, d - 1)),
         "replicate": (slice(0, 1), slice(d - 1, d)),
@@ -467,8 +463,7 @@ def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Ke
     reach = _reach(kernel, dilation)
     pads = _padding(padding, size, stride, reach)
     grown = tuple(
-        (o - 1) * s + r - lo - hi + e
-        for o, s, r, (lo, hi), e in zip(size, stride, reach, pads, extra, strict=True)
+        (o - 1) * s + r - lo - hi + e for o, s, r, (lo, hi), e in zip(size, stride, reach, pads, extra, strict=True)
     )
     if min(grown) < 1:
         raise ValueError(
@@ -484,7 +479,7 @@ def _padding(padding: Any, size: Ints, stride: Ints, reach: Ints) -> Pairs:
         return tuple(_padding_word(padding, d, s, r) for d, s, r in zip(size, stride, reach, strict=True))
     n = len(size)
     single = _integer(padding)
-    entries = (single,) * n if single is not None else _entries(padding)
+    entries = (single,) * n if single is not None else _entries(padding) or ()
     pairs = [_pair(entry) for entry in entries]
     uniform = len({_integer(entry) is None for entry in entries}) <= 1
     if len(pairs) != n or not uniform or any(pair is None or min(pair) < 0 for pair in pairs):
@@ -549,17 +544,20 @@ def _pair(entry: Any) -> tuple[int, int] | None:
 
 
 def _integers(value: Any) -> Ints | None:
-    entries = [_integer(entry) for entry in _entries(value)]
-    values = tuple(entry for entry in entries if entry is not None)
-    return values if values and len(values) == len(entries) else None
+    """A sequence of ints as a tuple of them; None for anything else."""
+    entries = _entries(value)
+    if entries is None:
+        return None
+    values = tuple(integer for entry in entries if (integer := _integer(entry)) is not None)
+    return values if len(values) == len(entries) else None
 
 
-def _entries(value: Any) -> tuple[Any, ...]:
-    """The items of a sequence; none for anything else. A string is no sequence of sizes."""
+def _entries(value: Any) -> tuple[Any, ...] | None:
+    """The items of a sequence; None for anything else. A string is no sequence of sizes."""
     try:
-        return () if isinstance(value, str | bytes) else tuple(value)
+        return None if isinstance(value, str | bytes) else tuple(value)
     except TypeError:
-        return ()
+        return None
 
 
 def _integer(value: Any) -> int | None:

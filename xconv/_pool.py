@@ -25,7 +25,8 @@ def max_pool(
 ) -> Array:
     """The largest element of every window.
 
-    ``y[u, c, m] = max over j of x[u, c, a*j + s*m - lo]``, where padding counts as -inf (integers: the dtype's minimum).
+    ``y[u, c, m] = max over j of x[u, c, a*j + s*m - lo]``, where padding counts as -inf, or as the minimum of an
+    integer dtype.
 
     Parameters
     ----------

@@ -159,9 +159,7 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
     """The adjoint of `pad`: the borders add to the elements that they repeat."""
     for axis, (lo, hi) in enumerate(padding, start=y.ndim - len(padding)):
         d = y.shape[axis] - lo - hi
-        low, y, high = (
-            y[_along(axis, part)] for part in (slice(0, lo), slice(lo, lo + d), slice(lo + d, lo + d + hi))
-        )
+        low, y, high = (y[_along(axis, part)] for part in (slice(0, lo), slice(lo, lo + d), slice(lo + d, lo + d + hi)))
         if mode != "zeros":
             for source, border in zip(border_sources(mode, d, lo, hi), (low, high), strict=True):
                 if mode == "reflect":
@@ -206,9 +204,7 @@ def _borders(
     if mode == "reflect":
         low, high = xp.flip(low, axis=axis), xp.flip(high, axis=axis)
     elif mode == "replicate":
-        low, high = (
-            xp.broadcast_to(edge, _resized(x, axis, width)) for edge, width in ((low, lo), (high, hi))
-        )
+        low, high = (xp.broadcast_to(edge, _resized(x, axis, width)) for edge, width in ((low, lo), (high, hi)))
     return low, x, high
 
 
@@ -216,5 +212,5 @@ def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
     return (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 
-def _along(axis: int, part: slice) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (part,)
+def _along(axis: int, part: slice) -> tuple[Any, ...]:
+    return (*(slice(None),) * axis, part, ...)

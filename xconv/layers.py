@@ -155,9 +155,7 @@ def _remembered(x: Array | None) -> Array:
     return x
 
 
-def _number(b: Any) -> int | float | complex | None:
+def _number(b: Any) -> complex | None:
     """A number as one of Python's own, which takes the output's dtype: ``numpy.float64(0)`` would widen float32."""
-    for kind in (int, float, complex):
-        if isinstance(b, kind) and not isinstance(b, bool):
-            return kind(b)
-    return None
+    kinds: tuple[Any, ...] = (int, float, complex)
+    return next((kind(b) for kind in kinds if isinstance(b, kind) and not isinstance(b, bool)), None)

@@ -73,7 +73,7 @@ def numerical_gradient(
             function(xp.reshape(xpx.at(flat, i).add(sign * step * direction, copy=True), x.shape)) for sign in (1, -1)
         )
         if dy is None:
-            return float((ahead - behind).real) / (2 * step)
+            return complex(ahead - behind).real / (2 * step)
         if tuple(ahead.shape) != tuple(dy.shape):
             raise ValueError(f"dy must have the shape {tuple(ahead.shape)} of the result, got {tuple(dy.shape)}")
         return _inner(xp, dy, ahead - behind).real / (2 * step)

@@ -74,7 +74,8 @@ def choose_method(
     --------
     >>> import numpy as np
     >>> from xconv import choose_method
-    >>> choose_method((8, 64, 56, 56), (64, 64, 3, 3), xp=np, dtype=np.float32, padding=1)
+    >>> x, w = np.ones((8, 64, 56, 56), dtype=np.float32), np.ones((64, 64, 3, 3), dtype=np.float32)
+    >>> choose_method(x.shape, w.shape, xp=np, dtype=x.dtype, padding=1)
     'im2col'
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)

@@ -1,0 +1,206 @@
+"""The backends that the tests run on, and the one assertion that compares an array of theirs with NumPy's."""
+
+from __future__ import annotations
+
+import functools
+
+import array_api_compat
+import numpy as np
+
+NAMES = (
+    "numpy",
+    "numpy-readonly",
+    "strict",
+    "strict-device1",
+    "jax",
+    "jax-jit",
+    "torch",
+    "cupy",
+)
+
+AUTODIFF = ("jax", "jax-jit", "torch")
+
+EVERY = {"jax": 4}  # which part of a list of cases is enough: eager JAX compiles every operation for every new shape
+
+
+class UnavailableError(Exception):
+    """Why a backend cannot run here, in words."""
+
+
+class Backend:
+    """One array library, on one device, called in one way."""
+
+    name = "numpy"
+    examples = 60  # how many drawn examples a property is worth here: compiling backends pay for each new shape
+
+    def __init__(self):
+        self.xp = self.import_namespace()
+        self.device = array_api_compat.device(self.array(np.zeros(1)))
+
+    def import_namespace(self):
+        import array_api_compat.numpy as xp
+
+        return xp
+
+    def array(self, values, dtype=None):
+        return np.array(values, dtype=dtype)
+
+    def dtype(self, name):
+        return getattr(self.xp, name)
+
+    def to_numpy(self, array):
+        return np.asarray(array)
+
+    def run(self, function, *arrays, **static):
+        """Call a function of arrays; the static arguments are no arrays."""
+        return function(*arrays, **static)
+
+
+class ReadOnlyNumPy(Backend):
+    name = "numpy-readonly"
+    examples = 20
+
+    def array(self, values, dtype=None):
+        array = np.array(values, dtype=dtype)
+        array.flags.writeable = False
+        return array
+
+
+class Strict(Backend):
+    name = "strict"
+    examples = 25
+    where = "CPU_DEVICE"
+
+    def import_namespace(self):
+        try:
+            import array_api_strict as xp
+        except ImportError as error:
+            raise UnavailableError("array-api-strict is not installed") from error
+        return xp
+
+    def array(self, values, dtype=None):
+        return self.xp.asarray(np.array(values, dtype=dtype), device=self.xp.Device(self.where))
+
+    def to_numpy(self, array):
+        return np.asarray(array.to_device(self.xp.Device("CPU_DEVICE")))
+
+
+class StrictOtherDevice(Strict):
+    name = "strict-device1"
+    where = "device1"
+
+
+class Jax(Backend):
+    name = "jax"
+    examples = 4
+
+    def import_namespace(self):
+        try:
+            import jax
+        except ImportError as error:
+            raise UnavailableError("jax is not installed") from error
+        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_disable_most_optimizations", True)  # each shape compiles once and runs once
+        return jax.numpy
+
+    def array(self, values, dtype=None):
+        return self.xp.asarray(np.array(values, dtype=dtype))
+
+
+class JaxJit(Jax):
+    name = "jax-jit"
+    examples = 10
+
+    def __init__(self):
+        self.compiled = {}
+        super().__init__()
+
+    def run(self, function, *arrays, **static):
+        import jax
+
+        key = function, repr(static)
+        if key not in self.compiled:
+            self.compiled[key] = jax.jit(functools.partial(function, **static))
+        return self.compiled[key](*arrays)
+
+
+class Torch(Backend):
+    name = "torch"
+
+    def import_namespace(self):
+        try:
+            import array_api_compat.torch as xp
+            import torch
+        except ImportError as error:
+            raise UnavailableError("torch is not installed") from error
+        self.where = "cuda" if torch.cuda.is_available() else "cpu"
+        return xp
+
+    def array(self, values, dtype=None):
+        import torch
+
+        return torch.tensor(np.array(values, dtype=dtype), device=self.where)
+
+    def to_numpy(self, array):
+        return array.detach().cpu().resolve_conj().numpy()
+
+
+class CuPy(Backend):
+    name = "cupy"
+
+    def import_namespace(self):
+        try:
+            import array_api_compat.cupy as xp
+            import cupy
+        except ImportError as error:
+            raise UnavailableError("cupy is not installed") from error
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError:
+            count = 0
+        if count == 0:
+            raise UnavailableError("no CUDA device")
+        return xp
+
+    def array(self, values, dtype=None):
+        return self.xp.asarray(np.array(values, dtype=dtype))
+
+    def to_numpy(self, array):
+        return array.get()
+
+
+def load(name):
+    """The backend of that name, or `UnavailableError`."""
+    kinds = (Backend, ReadOnlyNumPy, Strict, StrictOtherDevice, Jax, JaxJit, Torch, CuPy)
+    return {kind.name: kind for kind in kinds}[name]()
+
+
+def assert_array(backend, actual, expected, *, dtype=None, terms=1):
+    """Same library, device, dtype and shape as expected; then the values, to the rounding of sums of ``terms`` terms.
+
+    ``expected`` is NumPy's. ``dtype`` is the name of the dtype, if it is not that of ``expected``. A sum of L terms
+    rounds to within L epsilons of its largest partial sum; integers have no rounding.
+    """
+    expected = np.asarray(expected)
+    assert array_api_compat.array_namespace(actual) is backend.xp
+    assert array_api_compat.device(actual) == backend.device
+    name = dtype or expected.dtype.name
+    assert actual.dtype == backend.dtype(name), f"{actual.dtype} is not {name}"
+    assert tuple(actual.shape) == expected.shape
+    values = backend.to_numpy(actual)
+    assert_values(values, expected, terms * epsilon(backend, name))
+
+
+def assert_values(values, expected, relative):
+    """Equal to within ``relative`` of the largest finite element; infinite and NaN in the same places."""
+    finite = np.isfinite(expected)
+    scale = np.max(np.abs(expected[finite]), initial=0)
+    assert np.array_equal(values[~finite], expected[~finite], equal_nan=expected.dtype.kind in "fc")
+    error = np.max(np.abs(values[finite].astype(expected.dtype) - expected[finite]), initial=0)
+    assert error <= relative * max(scale, 1)
+
+
+def epsilon(backend, name):
+    """Spacing of the dtype's numbers near 1; none for integers."""
+    dtype = backend.dtype(name)
+    return 0 if backend.xp.isdtype(dtype, "integral") else float(backend.xp.finfo(dtype).eps)

@@ -1,0 +1,128 @@
+"""Every test that takes ``backend`` runs once on each backend, and no test passes without an assertion."""
+
+from __future__ import annotations
+
+import collections
+import os
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+pytest.register_assert_rewrite("backends", "geometries")
+
+import backends  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+settings.register_profile(
+    "xconv",
+    deadline=None,  # the first call on a backend compiles
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("xconv")
+
+ASSERTIONS: collections.Counter[str] = collections.Counter()
+RAN: collections.Counter[str] = collections.Counter()
+LOADED: dict[str, backends.Backend | backends.UnavailableError] = {}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backends",
+        default=",".join(backends.NAMES),
+        help=f"comma-separated backends to run on, out of {', '.join(backends.NAMES)}",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "autodiff: only for backends that differentiate by themselves")
+    config.addinivalue_line(
+        "markers",
+        "over(argument, values): every backend runs on the values, one that compiles slowly on a part of them",
+    )
+    unknown = set(selected(config)) - set(backends.NAMES)
+    if unknown:
+        raise pytest.UsageError(
+            f"--backends: unknown {', '.join(sorted(unknown))}; there are {', '.join(backends.NAMES)}"
+        )
+
+
+def selected(config):
+    return [name.strip() for name in config.getoption("--backends").split(",")]
+
+
+def load(name):
+    """Load a backend once, or keep why it cannot be."""
+    if name not in LOADED:
+        try:
+            LOADED[name] = backends.load(name)
+        except backends.UnavailableError as reason:
+            LOADED[name] = reason
+    return LOADED[name]
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" not in metafunc.fixturenames:
+        return
+    names, over = selected(metafunc.config), metafunc.definition.get_closest_marker("over")
+    if metafunc.definition.get_closest_marker("autodiff"):
+        names = [name for name in names if name in backends.AUTODIFF]
+    if over is None:
+        metafunc.parametrize("backend", names, indirect=True)
+    else:
+        argument, values = over.args
+        pairs = [(name, value) for name in names for value in values[:: backends.EVERY.get(name, 1)]]
+        ids = [f"{name}-{value}" for name, value in pairs]
+        metafunc.parametrize(("backend", argument), pairs, indirect=["backend"], ids=ids)
+
+
+def loaded_or_skip(name, config):
+    if name not in selected(config):
+        pytest.skip(f"{name}: not selected by --backends")
+    loaded = load(name)
+    if isinstance(loaded, backends.UnavailableError):
+        pytest.skip(f"{name}: {loaded}")
+    RAN[name] += 1
+    return loaded
+
+
+@pytest.fixture
+def backend(request):
+    return loaded_or_skip(request.param, request.config)
+
+
+@pytest.fixture
+def numpy_backend(request):
+    return loaded_or_skip("numpy", request.config)
+
+
+@pytest.fixture
+def jax_backend(request):
+    return loaded_or_skip("jax", request.config)
+
+
+@pytest.fixture
+def torch_backend(request):
+    return loaded_or_skip("torch", request.config)
+
+
+def pytest_assertion_pass(item):
+    ASSERTIONS[item.nodeid] += 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    result = yield
+    if isinstance(item, pytest.Function) and not ASSERTIONS[item.nodeid]:
+        pytest.fail("the test passed without a single assertion", pytrace=False)
+    return result
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    missing = {name: LOADED.get(name) for name in selected(config) if not RAN[name]}
+    ran = ", ".join(f"{name} ({RAN[name]} tests)" for name in selected(config) if RAN[name])
+    terminalreporter.section("backends")
+    terminalreporter.write_line(f"ran: {ran or 'none'}")
+    for name, reason in missing.items():
+        terminalreporter.write_line(f"did not run: {name}: {reason or 'no test asked for it'}")

@@ -1,0 +1,289 @@
+"""Every wrong argument names itself, what came and what was expected, on every backend, and touches no input."""
+
+from __future__ import annotations
+
+import array_api_compat
+import numpy as np
+import pytest
+from geometries import normal
+
+import xconv
+
+SHAPES = {
+    "x": (2, 4, 6, 5),
+    "w": (6, 4, 3, 3),
+    "b": (6,),
+    "dy": (2, 6, 4, 3),
+    "bt": (4,),
+    "col": (24, 36),
+    "pool": (2, 4, 3, 2),
+}
+
+
+class Arrays:
+    """The operands of right calls, as arrays of one backend; ``of`` makes others."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.made = {name: backend.array(normal(shape)) for name, shape in SHAPES.items()}
+
+    def __getattr__(self, name):
+        return self.made[name]
+
+    def of(self, *shape, dtype="float64"):
+        return self.backend.array(np.zeros(shape, dtype=dtype))
+
+
+def conv(a, x=None, w=None, b=None, **keywords):
+    return xconv.conv(a.x if x is None else x, a.w if w is None else w, a.b if b is None else b, **keywords)
+
+
+def transpose(a, x=None, w=None, b=None, **keywords):
+    return xconv.conv_transpose(a.dy if x is None else x, a.w if w is None else w, b, **keywords)
+
+
+def input_grad(a, dy=None, w=None, input_shape=SHAPES["x"], **keywords):
+    return xconv.conv_input_grad(a.dy if dy is None else dy, a.w if w is None else w, input_shape, **keywords)
+
+
+def weight_grad(a, dy=None, x=None, kernel_size=3, **keywords):
+    return xconv.conv_weight_grad(a.dy if dy is None else dy, a.x if x is None else x, kernel_size, **keywords)
+
+
+def backward(a, dy=None, x=None, w=None, **keywords):
+    return xconv.conv_backward(a.dy if dy is None else dy, a.x if x is None else x, a.w if w is None else w, **keywords)
+
+
+VALUE = [
+    # conv: shapes
+    (lambda a: conv(a, x=a.of(4, 6)), r"x must have at least 3 axes, \(N, C, \*d\), got shape \(4, 6\)"),
+    (lambda a: conv(a, x=a.of()), r"x must have at least 3 axes.*got shape \(\)"),
+    (lambda a: conv(a, x=a.of(2, 0, 6, 5)), r"x must have at least size 1 on every axis but the batch.*\(2, 0, 6, 5\)"),
+    (lambda a: conv(a, x=a.of(2, 4, 0, 5)), r"x must have at least size 1 on every axis but the batch.*\(2, 4, 0, 5\)"),
+    (lambda a: conv(a, w=a.of(6, 4, 3)), r"w must have 4 axes.*got shape \(6, 4, 3\)"),
+    (lambda a: conv(a, w=a.of(6, 4, 3, 0)), r"w must have 4 axes.*each at least 1, got shape \(6, 4, 3, 0\)"),
+    (lambda a: conv(a, w=a.of(0, 4, 3, 3)), r"w must have 4 axes.*got shape \(0, 4, 3, 3\)"),
+    (
+        lambda a: conv(a, w=a.of(6, 3, 3, 3)),
+        r"w must have C / groups channels.*C = 4.*got w of shape \(6, 3, 3, 3\) with 3",
+    ),
+    (lambda a: conv(a, w=a.of(6, 4, 7, 3)), r"kernel_size must fit.*axis 0.*7 = dilation.*got an input of size 6"),
+    (lambda a: conv(a, b=a.of(5)), r"b must have shape \(6,\).*got \(5,\)"),
+    (lambda a: conv(a, b=a.of(6, 1)), r"b must have shape \(6,\).*got \(6, 1\)"),
+    # conv: keywords
+    (lambda a: conv(a, stride=0), r"stride must be an int or 2 ints.*at least 1, got 0"),
+    (lambda a: conv(a, stride=-1), r"stride must be.*got -1"),
+    (lambda a: conv(a, stride=1.5), r"stride must be.*got 1\.5"),
+    (lambda a: conv(a, stride=True), r"stride must be.*got True"),
+    (lambda a: conv(a, stride="2"), r"stride must be.*got '2'"),
+    (lambda a: conv(a, stride=None), r"stride must be.*got None"),
+    (lambda a: conv(a, stride=(1, 1, 1)), r"stride must be.*got \(1, 1, 1\)"),
+    (lambda a: conv(a, stride=(1, 0)), r"stride must be.*got \(1, 0\)"),
+    (lambda a: conv(a, stride=()), r"stride must be.*got \(\)"),
+    (lambda a: conv(a, dilation=0), r"dilation must be.*at least 1, got 0"),
+    (lambda a: conv(a, dilation=(2,)), r"dilation must be.*got \(2,\)"),
+    (lambda a: conv(a, dilation=3), r"kernel_size must fit.*reaches over 7"),
+    (lambda a: conv(a, padding=-1), r"padding must be an int, 2 ints or 2 \(lo, hi\) pairs.*got -1"),
+    (lambda a: conv(a, padding="Same"), r"padding must be one of 'valid', 'same'.*got 'Same'"),
+    (lambda a: conv(a, padding=(1, 2, 3)), r"padding must be.*got \(1, 2, 3\)"),
+    (lambda a: conv(a, padding=[(1, 2)]), r"padding must be.*got \[\(1, 2\)\]"),
+    (lambda a: conv(a, padding=[(1, 2), (0, -1)]), r"padding must be.*got \[\(1, 2\), \(0, -1\)\]"),
+    (lambda a: conv(a, padding=[1, (0, 1)]), r"padding must be.*got \[1, \(0, 1\)\]"),
+    (lambda a: conv(a, padding=[(1, 2, 3), (1, 2, 3)]), r"padding must be.*got \[\(1, 2, 3\)"),
+    (lambda a: conv(a, padding=1.0), r"padding must be.*got 1\.0"),
+    (lambda a: conv(a, padding=None), r"padding must be.*got None"),
+    (lambda a: conv(a, groups=0), r"groups must be an int of at least 1, got 0"),
+    (lambda a: conv(a, groups=2.0), r"groups must be an int.*got 2\.0"),
+    (lambda a: conv(a, groups=2), r"w must have C / groups channels.*groups is 2.*with 4"),
+    (lambda a: conv(a, w=a.of(6, 1, 3, 3), groups=4), r"groups must divide the 6 filters K of w, got groups = 4"),
+    (lambda a: conv(a, padding_mode="constant"), r"padding_mode must be one of 'zeros'.*got 'constant'"),
+    (lambda a: conv(a, padding_mode=None), r"padding_mode must be one of.*got None"),
+    (
+        lambda a: conv(a, padding=5, padding_mode="reflect"),
+        r"padding must be at most 4 on spatial axis 1.*'reflect'.*size 5",
+    ),
+    (lambda a: conv(a, padding=6, padding_mode="circular"), r"padding must be at most 5 on spatial axis 1.*'circular'"),
+    (lambda a: conv(a, flip=1), r"flip must be True or False, got 1"),
+    (lambda a: conv(a, channel_axis=0), r"channel_axis must be 1 .* or -1 .*got 0"),
+    (lambda a: conv(a, channel_axis=True), r"channel_axis must be 1 .*got True"),
+    (lambda a: conv(a, channel_axis="last"), r"channel_axis must be 1 .*got 'last'"),
+    (lambda a: conv(a, method="magic"), r"method must be one of 'auto', 'im2col'.*got 'magic'"),
+    (lambda a: conv(a, method=None), r"method must be one of.*got None"),
+    # conv_transpose
+    (lambda a: transpose(a, w=a.of(5, 4, 3, 3)), r"w must have C = 6 filters on axis 0.*got w of shape \(5, 4, 3, 3\)"),
+    (lambda a: transpose(a, b=a.of(6)), r"b must have shape \(4,\).*got \(6,\)"),
+    (lambda a: transpose(a, output_padding=1), r"output_padding must be smaller than stride \(1, 1\).*got 1"),
+    (lambda a: transpose(a, stride=2, output_padding=-1), r"output_padding must be.*at least 0, got -1"),
+    (
+        lambda a: transpose(a, padding="same", stride=2, output_padding=1),
+        r"output_padding must be 0 with padding='same'",
+    ),
+    (lambda a: transpose(a, padding=4), r"padding must leave an output.*got 4 for x of size \(4, 3\)"),
+    (lambda a: transpose(a, groups=4), r"groups must divide the 6 channels C of x, got groups = 4"),
+    # gradients
+    (lambda a: input_grad(a, input_shape=(2, 4, 6)), r"w must have 3 axes.*got shape \(6, 4, 3, 3\)"),
+    (lambda a: input_grad(a, input_shape=(2, 4, 7, 5)), r"dy must have shape \(2, 6, 5, 3\).*got \(2, 6, 4, 3\)"),
+    (lambda a: input_grad(a, input_shape=None), r"input_shape must be a shape.*got None"),
+    (lambda a: input_grad(a, input_shape=(2, 4.0, 6, 5)), r"input_shape must be a shape.*4\.0"),
+    (lambda a: input_grad(a, input_shape=(2, -4, 6, 5)), r"input_shape must be a shape.*none negative.*-4"),
+    (lambda a: input_grad(a, dy=a.of(2, 6, 4)), r"dy must have shape \(2, 6, 4, 3\).*got \(2, 6, 4\)"),
+    (lambda a: weight_grad(a, kernel_size=2), r"dy must have shape \(2, 6, 5, 4\).*got \(2, 6, 4, 3\)"),
+    (lambda a: weight_grad(a, kernel_size=(3,)), r"kernel_size must be an int or 2 ints.*got \(3,\)"),
+    (lambda a: weight_grad(a, groups=4), r"groups must divide the 4 channels C of x and the 6 channels K of dy.*4"),
+    (lambda a: weight_grad(a, dy=a.of(3, 6, 4, 3)), r"dy must have shape \(2, 6, 4, 3\).*got \(3, 6, 4, 3\)"),
+    (lambda a: backward(a, dy=a.of(2, 5, 4, 3)), r"dy must have shape \(2, 6, 4, 3\).*got \(2, 5, 4, 3\)"),
+    (lambda a: backward(a, stride=2), r"dy must have shape \(2, 6, 2, 2\).*got \(2, 6, 4, 3\)"),
+    # im2col and col2im
+    (lambda a: xconv.im2col(a.x, 0), r"kernel_size must be.*at least 1, got 0"),
+    (lambda a: xconv.im2col(a.x, (3, 3, 3)), r"kernel_size must be.*got \(3, 3, 3\)"),
+    (lambda a: xconv.im2col(a.x, 7), r"kernel_size must fit the padded input"),
+    (
+        lambda a: xconv.im2col(a.of(2, 2, 4, dtype="int8"), 2, pad_value=300),
+        r"pad_value must lie in the range.*got 300",
+    ),
+    (lambda a: xconv.col2im(a.col, SHAPES["x"], 2), r"col must have shape \(40, 16\).*got \(24, 36\)"),
+    (lambda a: xconv.col2im(a.x, SHAPES["x"], 3), r"col must have shape \(24, 36\).*got \(2, 4, 6, 5\)"),
+    # pools
+    (lambda a: xconv.max_pool(a.of(4, 4), 2), r"x must have at least 3 axes"),
+    (lambda a: xconv.max_pool(a.x, 2, stride=0), r"stride must be.*got 0"),
+    (lambda a: xconv.max_pool(a.x, 7), r"kernel_size must fit.*input of size 6"),
+    (lambda a: xconv.max_pool(a.x, 2, ceil_mode="yes"), r"ceil_mode must be True or False, got 'yes'"),
+    (lambda a: xconv.max_pool(a.x, 2, channel_axis=2), r"channel_axis must be.*got 2"),
+    (lambda a: xconv.max_pool_grad(a.x, a.x, 2), r"dy must have shape \(2, 4, 3, 2\).*got \(2, 4, 6, 5\)"),
+    (lambda a: xconv.avg_pool(a.x, 2, count_include_pad=0), r"count_include_pad must be True or False, got 0"),
+    (
+        lambda a: xconv.avg_pool(a.x, 2, padding=2, count_include_pad=False),
+        r"padding must leave every window something to count, got \(\(2, 2\), \(2, 2\)\)",
+    ),
+    (lambda a: xconv.avg_pool_grad(a.pool, (2, 4, 6), 2), r"dy must have shape \(2, 4, 3\).*got \(2, 4, 3, 2\)"),
+    (lambda a: xconv.avg_pool_grad(a.pool, 5, 2), r"input_shape must be a shape.*got 5"),
+    # shapes alone
+    (
+        lambda a: xconv.conv_output_shape((1, 2, 5), (1, 3, 2)),
+        r"weight_shape must have C / groups.*input_shape has C = 2",
+    ),
+    (lambda a: xconv.conv_output_shape("abc", (1, 3, 2)), r"input_shape must be a shape.*got 'abc'"),
+    (
+        lambda a: xconv.choose_method((1, 2, 5), (1, 2, 6), xp=a.backend.xp, dtype=a.x.dtype),
+        r"kernel_size must fit.*input of size 5",
+    ),
+    # layers
+    (lambda a: xconv.Convolution(a.w, a.b, stride=0).forward(a.x), r"stride must be.*got 0"),
+    (lambda a: xconv.Convolution(a.w, a.bt).forward(a.x), r"b must have shape \(6,\).*got \(4,\)"),
+    (lambda a: xconv.Pooling(9, 9).forward(a.x), r"kernel_size must fit"),
+    # checks
+    (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.x, a.b), r"dy must have the shape.*got \(6,\)"),
+    (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.x, a.x, eps=0), r"eps must be positive, got 0"),
+]
+
+TYPE = [
+    (lambda a: conv(a, x=[[[[1.0]]]]), r"x must be an array, got list"),
+    (lambda a: conv(a, w=3), r"w must be an array, got int"),
+    (lambda a: conv(a, b=1.5), r"b must be an array, got float"),
+    (lambda a: xconv.conv(None, a.w), r"x must be an array, got NoneType"),
+    (lambda a: xconv.conv(a.x, None), r"w must be an array, got NoneType"),
+    (lambda a: conv(a, x=a.of(2, 4, 6, 5, dtype="bool")), r"x must have an integer, real or complex dtype, got .*bool"),
+    (lambda a: conv(a, w=a.of(6, 4, 3, 3, dtype="bool")), r"w must have an integer, real or complex dtype, got .*bool"),
+    (lambda a: conv(a, b=a.of(6, dtype="bool")), r"b must have an integer, real or complex dtype, got .*bool"),
+    (lambda a: transpose(a, x="x"), r"x must be an array, got str"),
+    (lambda a: input_grad(a, dy=a.of(2, 6, 4, 3, dtype="bool")), r"dy must have an integer, real or complex dtype"),
+    (lambda a: input_grad(a, dy=[1]), r"dy must be an array, got list"),
+    (lambda a: weight_grad(a, x=(1, 2)), r"x must be an array, got tuple"),
+    (lambda a: backward(a, w={}), r"w must be an array, got dict"),
+    (lambda a: xconv.im2col([[1]], 1), r"x must be an array, got list"),
+    (lambda a: xconv.im2col(a.x, 2, pad_value="0"), r"pad_value must be a number that .* can hold, got '0'"),
+    (
+        lambda a: xconv.im2col(a.of(1, 1, 4, dtype="int32"), 2, pad_value=0.5),
+        r"pad_value must be a number that .*int32",
+    ),
+    (lambda a: xconv.im2col(a.x, 2, pad_value=1j), r"pad_value must be a number that .* can hold, got 1j"),
+    (lambda a: xconv.col2im([[1]], (1, 1, 1), 1), r"col must be an array, got list"),
+    (
+        lambda a: xconv.max_pool(a.of(1, 1, 4, dtype="complex128"), 2),
+        r"x must have an integer or real dtype.*complex128",
+    ),
+    (lambda a: xconv.max_pool(a.of(1, 1, 4, dtype="bool"), 2), r"x must have an integer, real or complex dtype"),
+    (lambda a: xconv.max_pool_grad(1, a.x, 2), r"dy must be an array, got int"),
+    (lambda a: xconv.avg_pool(a.of(1, 1, 4, dtype="int64"), 2), r"x must have a real or complex dtype.*int64"),
+    (
+        lambda a: xconv.avg_pool_grad(a.of(1, 1, 2, dtype="int64"), (1, 1, 4), 2),
+        r"dy must have a real or complex.*int64",
+    ),
+    (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.of(3, dtype="int64")), r"x must have a real or complex"),
+]
+
+
+def check_refused(backend, call, kind, pattern):
+    arrays = Arrays(backend)
+    before = {name: backend.to_numpy(array).copy() for name, array in arrays.made.items()}
+    with pytest.raises(kind, match=pattern) as error:
+        call(arrays)
+    assert error.type is kind
+    assert len(error.value.args) == 1  # a message, not a tuple of its parts
+    assert all(np.array_equal(before[name], backend.to_numpy(array)) for name, array in arrays.made.items())
+
+
+@pytest.mark.parametrize(("call", "pattern"), VALUE, ids=[pattern for _, pattern in VALUE])
+def test_wrong_values(backend, call, pattern):
+    check_refused(backend, call, ValueError, pattern)
+
+
+@pytest.mark.parametrize(("call", "pattern"), TYPE, ids=[pattern for _, pattern in TYPE])
+def test_wrong_types(backend, call, pattern):
+    check_refused(backend, call, TypeError, pattern)
+
+
+def test_the_table_is_long_enough():
+    assert len({pattern for _, pattern in VALUE + TYPE}) >= 60
+
+
+def test_arrays_of_two_libraries(backend):
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    other = np if backend.name.startswith("strict") else strict
+    with pytest.raises(TypeError, match=r"all arrays must come from one library, got x from \w+, w from \w+") as error:
+        xconv.conv(backend.array(normal((1, 1, 4))), other.ones((1, 1, 2)))
+    assert error.type is TypeError
+
+
+def test_arrays_on_two_devices():
+    xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    x, w = xp.ones((1, 1, 4)), xp.ones((1, 1, 2), device=xp.Device("device1"))
+    with pytest.raises(
+        ValueError, match=r"all arrays must be on one device, got x on .*CPU.*, w on .*device1"
+    ) as error:
+        xconv.conv(x, w)
+    assert error.type is ValueError
+
+
+def test_dtypes_that_do_not_promote():
+    xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    x, w = xp.ones((1, 1, 4)), xp.ones((1, 1, 2), dtype=xp.int64)
+    with pytest.raises(
+        TypeError, match=r"all arrays must have dtypes that promote to one, got x of .*float64, w of .*int64"
+    ) as error:
+        xconv.conv(x, w)
+    assert error.type is TypeError
+
+
+def test_traced_geometry_is_refused_in_words(jax_backend):
+    """Under jit the geometry must be static."""
+    import jax
+
+    x, w = (jax_backend.array(normal(shape)) for shape in ((1, 1, 4), (1, 1, 2)))
+    with pytest.raises(ValueError, match="stride must be an int") as error:
+        jax.jit(lambda stride: xconv.conv(x, w, stride=stride))(1)
+    assert error.type is ValueError
+
+
+def test_results_share_the_inputs_library_and_device(backend):
+    a = Arrays(backend)
+    results = [
+        conv(a),
+        *backward(a),
+        transpose(a),
+        xconv.im2col(a.x, 2),
+        xconv.max_pool(a.x, 2),
+        xconv.avg_pool(a.x, 2),
+    ]
+    assert all(array_api_compat.array_namespace(result) is backend.xp for result in results)
+    assert all(array_api_compat.device(result) == backend.device for result in results)

@@ -1,0 +1,161 @@
+"""Promises about the package as a whole: names, imports, and tests that can fail."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import xconv
+
+PACKAGE = pathlib.Path(xconv.__file__).parent
+
+PUBLIC = {
+    "Convolution",
+    "Pooling",
+    "avg_pool",
+    "avg_pool_grad",
+    "choose_method",
+    "col2im",
+    "conv",
+    "conv_backward",
+    "conv_input_grad",
+    "conv_output_shape",
+    "conv_transpose",
+    "conv_weight_grad",
+    "im2col",
+    "layers",
+    "max_pool",
+    "max_pool_grad",
+    "testing",
+}
+
+# Who may import whom: each module only what stands after it.
+DOWNWARDS = [
+    "__main__",
+    "demo",
+    "__init__",
+    "layers",
+    "testing",
+    "_conv",
+    "_pool",
+    "_methods",
+    "_layout",
+    "_windows",
+    "_geometry",
+    "_arrays",
+]
+
+SIGNATURES = {
+    "im2col": "(x, kernel_size, *, stride=1, padding=0, dilation=1, pad_value=0)",
+    "col2im": "(col, input_shape, kernel_size, *, stride=1, padding=0, dilation=1)",
+    "conv": "(x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
+    "channel_axis=1, method='auto')",
+    "conv_transpose": "(x, w, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, "
+    "padding_mode='zeros', flip=False, channel_axis=1, method='auto')",
+    "conv_input_grad": "(dy, w, input_shape, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
+    "flip=False, channel_axis=1, method='auto')",
+    "conv_weight_grad": "(dy, x, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
+    "flip=False, channel_axis=1, method='auto')",
+    "conv_backward": "(dy, x, w, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
+    "channel_axis=1, method='auto')",
+    "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1)",
+    "avg_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True, "
+    "channel_axis=1)",
+    "max_pool_grad": "(dy, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1)",
+    "avg_pool_grad": "(dy, input_shape, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
+    "count_include_pad=True, channel_axis=1)",
+    "conv_output_shape": "(input_shape, weight_shape, *, stride=1, padding=0, dilation=1, groups=1, channel_axis=1)",
+    "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
+    "padding_mode='zeros', channel_axis=1)",
+    "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='auto')",
+    "Pooling": "(pool_h, pool_w, stride=2, pad=0)",
+}
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_all_is_exact():
+    assert set(xconv.__all__) == PUBLIC
+    assert all(hasattr(xconv, name) for name in PUBLIC)
+    assert {name for name in vars(xconv) if not name.startswith("_")} == PUBLIC
+    assert xconv.testing.__all__ == ["check_adjoint", "check_gradient", "numerical_gradient"]
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_are_the_contract(name):
+    signature = inspect.signature(getattr(xconv, name))
+    bare = signature.replace(
+        parameters=[parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()],
+        return_annotation=signature.empty,
+    )
+    assert str(bare) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"layers", "testing"}))
+def test_public_docstrings_have_their_sections(name):
+    text = inspect.getdoc(getattr(xconv, name))
+    assert all(f"\n{section}\n{'-' * len(section)}\n" in text for section in ("Parameters", "Examples"))
+    assert "shape" in text.split("Examples")[1]
+    assert inspect.isclass(getattr(xconv, name)) or "\nRaises\n------\n" in text
+
+
+def test_importing_xconv_loads_no_array_library():
+    libraries = ["numpy", "cupy", "jax", "torch", "dask", "array_api_strict", "rich", "matplotlib"]
+    loaded = run_python(f"import sys, xconv; print([name for name in {libraries} if name in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_imports_go_downwards_only():
+    """A module may import what stands below it, its own package, and nothing else of xconv."""
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        for imported in imported_modules(path, len(parts)):
+            own = parts[0]
+            assert own in DOWNWARDS, f"{own} needs its place in the order"
+            assert imported == own or DOWNWARDS.index(imported) > DOWNWARDS.index(own), f"{path} imports {imported}"
+
+
+def imported_modules(path, depth):
+    """The modules directly below xconv that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "xconv":
+            names = [*node.module.split("."), "__init__"][1:2]
+        else:
+            continue
+        yield from (name if name in DOWNWARDS else "__init__" for name in names)
+
+
+def test_no_assert_statement_in_the_package():
+    """Python drops assert statements under -O, and they do not say what was expected."""
+    asserts = [
+        (path.name, node.lineno)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+    ]
+    assert asserts == []
+
+
+def test_reference_and_xconv_are_independent():
+    text = (pathlib.Path(__file__).parent / "reference.py").read_text()
+    names = {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+    assert names == {"itertools", "math", "numpy"}
+
+
+def test_a_test_without_an_assertion_fails(pytester):
+    conftest = (pathlib.Path(__file__).parent / "conftest.py").read_text()
+    pytester.makeini("[pytest]\nenable_assertion_pass_hook = true\npythonpath = " + str(pathlib.Path(__file__).parent))
+    pytester.makeconftest(conftest)
+    pytester.makepyfile("def test_empty():\n    pass\n\ndef test_real():\n    assert 1 + 1 == 2\n")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+    assert "passed without a single assertion" in result.stdout.str()

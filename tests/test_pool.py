@@ -1,0 +1,149 @@
+"""Pools and their gradients against the slow loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from backends import assert_array
+from geometries import check_drawn, normal, windows
+from hypothesis import strategies as st
+
+import xconv
+from xconv.testing import check_adjoint
+
+POOLS = [
+    ((2, 3, 8), 2, {}),
+    ((2, 3, 6, 7), (2, 3), {"stride": 1}),
+    ((2, 2, 7, 7), 3, {"stride": 2, "padding": 1}),
+    ((2, 2, 6, 5), (3, 2), {"stride": (2, 1), "padding": [(0, 2), (1, 0)], "dilation": (1, 2)}),
+    ((1, 2, 4, 5, 3), 2, {"stride": 2, "padding": [(1, 0), (0, 1), (1, 1)]}),
+    ((0, 2, 4, 4), 2, {}),
+    ((1, 1, 1, 1), 1, {}),
+    ((2, 5, 4, 3), 2, {"channel_axis": -1, "stride": 1}),
+    ((1, 1, 6, 6), 3, {"ceil_mode": True, "stride": 2}),
+    ((1, 1, 5, 7), 2, {"ceil_mode": True, "stride": 3, "padding": 1}),
+    ((1, 1, 4, 4), 1, {"ceil_mode": True, "stride": 3}),
+    ((1, 2, 9), 2, {"ceil_mode": True, "stride": 3, "padding": [(0, 1)], "dilation": 3}),
+    ((2, 2, 5, 5), 3, {"padding": "same", "stride": 2}),
+    ((1, 1, 3, 2, 3, 4), 2, {"stride": 1, "padding": 1}),
+]
+
+
+def pool_shape(shape, kernel, keywords):
+    return reference.max_pool(np.zeros(shape), kernel, **keywords).shape
+
+
+def check_max(backend, shape, kernel, keywords, x):
+    dy = normal(pool_shape(shape, kernel, keywords), 1, x.dtype)
+    y = backend.run(xconv.max_pool, backend.array(x), kernel_size=kernel, **keywords)
+    assert_array(backend, y, reference.max_pool(x, kernel, **keywords), terms=0)
+    dx = backend.run(xconv.max_pool_grad, backend.array(dy), backend.array(x), kernel_size=kernel, **keywords)
+    assert_array(backend, dx, reference.max_pool_grad(dy, x, kernel, **keywords), terms=x.size)
+
+
+def check_avg(backend, shape, kernel, keywords, dtype="float64"):
+    x, dy = normal(shape, dtype=dtype), normal(pool_shape(shape, kernel, keywords_without_count(keywords)), 1, dtype)
+    y = backend.run(xconv.avg_pool, backend.array(x), kernel_size=kernel, **keywords)
+    assert_array(backend, y, reference.avg_pool(x, kernel, **keywords), terms=x.size)
+    dx = backend.run(xconv.avg_pool_grad, backend.array(dy), input_shape=shape, kernel_size=kernel, **keywords)
+    assert_array(backend, dx, reference.avg_pool_grad(dy, shape, kernel, **keywords), terms=x.size)
+
+
+def keywords_without_count(keywords):
+    return {name: value for name, value in keywords.items() if name != "count_include_pad"}
+
+
+@pytest.mark.over("pool", POOLS)
+def test_max_pool_equals_the_loops(backend, pool):
+    check_max(backend, *pool, normal(pool[0]))
+
+
+@pytest.mark.over("pool", POOLS)
+def test_first_of_equal_elements_wins(backend, pool):
+    """Small integers tie often; the gradient goes to the first of them alone."""
+    check_max(backend, *pool, normal(pool[0], dtype="int64").astype("float64") // 3)
+
+
+@pytest.mark.over("pool", POOLS)
+def test_avg_pool_equals_the_loops(backend, pool):
+    check_avg(backend, *pool)
+
+
+@pytest.mark.over("pool", [pool for pool in POOLS if pool[2].get("padding", 0)])
+def test_avg_pool_without_counting_padding(backend, pool):
+    shape, kernel, keywords = pool
+    check_avg(backend, shape, kernel, {**keywords, "count_include_pad": False})
+
+
+@pytest.mark.over("dtype", ["float32", "int8", "int16", "int32", "int64", "uint8"])
+def test_max_pool_of_every_ordered_dtype(backend, dtype):
+    check_max(backend, *POOLS[3], normal(POOLS[3][0], dtype=dtype))
+
+
+@pytest.mark.over("dtype", ["float32", "complex64", "complex128"])
+def test_avg_pool_of_every_divisible_dtype(backend, dtype):
+    check_avg(backend, *POOLS[3], dtype)
+
+
+def test_drawn_pools_equal_the_loops(backend):
+    options = st.tuples(windows(), st.booleans(), st.booleans())
+
+    def check(drawn):
+        (size, kernel, keywords), ceil_mode, integers = drawn
+        keywords = {**keywords, "ceil_mode": ceil_mode}
+        x = normal((2, 2, *size))
+        check_max(backend, x.shape, kernel, keywords, np.round(x) if integers else x)
+        check_avg(backend, x.shape, kernel, keywords)
+
+    check_drawn(backend, options, check)
+
+
+def test_max_pool_by_hand(backend):
+    x = np.array([[[[1.0, 5, 2, 2], [3, 4, 2, 2], [7, 0, -1, -2], [7, 0, -3, -4]]]])
+    y = backend.run(xconv.max_pool, backend.array(x), kernel_size=2)
+    assert_array(backend, y, [[[[5.0, 2], [7, -1]]]])
+    dx = backend.run(xconv.max_pool_grad, backend.array([[[[10.0, 20], [30, 40]]]]), backend.array(x), kernel_size=2)
+    assert_array(backend, dx, [[[[0.0, 10, 20, 0], [0, 0, 0, 0], [30, 0, 40, 0], [0, 0, 0, 0]]]])
+
+
+def test_padding_never_wins(backend):
+    """Negative inputs keep their maximum beside padding, and equal lowest elements keep their gradient."""
+    for x in (np.full((1, 1, 3), -np.inf), np.full((1, 1, 3), -128, dtype="int8"), np.full((1, 1, 3), -5.0)):
+        check_max(backend, x.shape, 2, {"stride": 1, "padding": 1}, x)
+
+
+def test_nan_wins_wherever_a_window_reads_it(backend):
+    x = normal((1, 1, 6, 5))
+    x[0, 0, 2, 3] = x[0, 0, 2, 2] = np.nan
+    check_max(backend, x.shape, 3, {"stride": 1, "padding": 1}, x)
+    y = backend.to_numpy(xconv.max_pool(backend.array(x), 3, stride=1))
+    assert np.array_equal(np.isnan(y), reference.max_pool(np.isnan(x) * 1.0, 3, stride=1) == 1)
+
+
+@pytest.mark.over("pool", POOLS[2:5])
+def test_avg_pool_grad_is_the_adjoint(backend, pool):
+    shape, kernel, keywords = pool
+    outcome = check_adjoint(
+        lambda x: xconv.avg_pool(x, kernel, **keywords),
+        lambda dy: xconv.avg_pool_grad(dy, shape, kernel, **keywords),
+        backend.array(normal(shape)),
+        backend.array(normal(pool_shape(shape, kernel, keywords), 1)),
+    )
+    assert outcome is None
+
+
+def test_ceil_mode_drops_a_window_that_would_start_in_the_high_padding(backend):
+    x = backend.array(np.arange(5.0).reshape(1, 1, 5))
+    y = backend.run(xconv.max_pool, x, kernel_size=2, stride=2, padding=1, ceil_mode=True)
+    assert_array(backend, y, [[[0.0, 2.0, 4.0]]])
+    y = backend.run(xconv.max_pool, x, kernel_size=3, stride=4, padding=1, ceil_mode=True)
+    assert_array(backend, y, [[[1.0, 4.0]]])
+
+
+def test_what_ceil_mode_adds_never_counts(backend):
+    x = backend.array(np.ones((1, 1, 3)))
+    y = backend.run(xconv.avg_pool, x, kernel_size=2, ceil_mode=True)
+    assert_array(backend, y, [[[1.0, 1.0]]])
+    y = backend.run(xconv.avg_pool, x, kernel_size=3, stride=2, padding=1, ceil_mode=True)
+    assert_array(backend, y, [[[2 / 3, 2 / 3]]], terms=3)

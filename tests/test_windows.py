@@ -1,0 +1,126 @@
+"""im2col and col2im: the matrix of the seed, its adjoint, and the two statements about the buffer (S7)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from backends import assert_array
+from geometries import CASES, check_drawn, normal, windows
+
+import xconv
+from xconv.testing import check_adjoint
+
+DTYPES = ["float32", "float64", "complex64", "complex128", "int8", "int32", "int64", "uint8"]
+
+
+def check_windows(backend, shape, kernel, keywords, dtype="float64", pad_value=0):
+    """Exact equality: nothing is computed, elements are only copied, or small integers are added."""
+    x = normal(shape, dtype=dtype)
+    col = reference.im2col(x, kernel, pad_value, **keywords)
+    actual = backend.run(xconv.im2col, backend.array(x), kernel_size=kernel, pad_value=pad_value, **keywords)
+    assert_array(backend, actual, col, terms=0)
+    rows = normal(col.shape, dtype="int64").astype(dtype)
+    back = backend.run(xconv.col2im, backend.array(rows), input_shape=shape, kernel_size=kernel, **keywords)
+    assert_array(backend, back, reference.col2im(rows, shape, kernel, **keywords), terms=0)
+
+
+@pytest.mark.over("case", CASES)
+def test_windows_equal_the_loops_s2(backend, case):
+    check_windows(backend, case.input_shape, case.kernel_size, case.keywords)
+
+
+@pytest.mark.over("dtype", DTYPES)
+def test_windows_of_every_dtype(backend, dtype):
+    check_windows(backend, (2, 2, 5, 4), (2, 3), {"stride": 2, "padding": [(1, 2), (0, 1)]}, dtype, pad_value=3)
+
+
+def test_drawn_windows_equal_the_loops(backend):
+    check_drawn(backend, windows(), lambda drawn: check_windows(backend, (2, 2, *drawn[0]), *drawn[1:], pad_value=7))
+
+
+def test_worked_example_s3(backend):
+    """S = 2, a 5x5 input and a 3x3 filter give 2x2 windows; rows are windows, columns kernel offsets."""
+    col = backend.run(xconv.im2col, backend.array(np.arange(25).reshape(1, 1, 5, 5)), kernel_size=3, stride=2)
+    corners = np.array([[0], [2], [10], [12]])
+    assert_array(backend, col, corners + np.array([0, 1, 2, 5, 6, 7, 10, 11, 12]))
+
+
+def test_padding_happens_inside_im2col_s2(backend):
+    col = backend.run(xconv.im2col, backend.array(np.ones((1, 1, 1, 1))), kernel_size=3, padding=1, pad_value=-np.inf)
+    expected = np.full((1, 9), -np.inf)
+    expected[0, 4] = 1
+    assert_array(backend, col, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_seed_code_and_im2col_agree_s2(numpy_backend, stride, pad):
+    x = normal((2, 3, 7, 6))
+    col = reference.book_im2col(x, 3, 2, stride, pad)
+    assert np.array_equal(xconv.im2col(x, (3, 2), stride=stride, padding=pad), col)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_col2im_adds_overlaps_in_either_form_s6(numpy_backend, stride, pad):
+    """The seed's four loops, its strided slices, and col2im are one map, and its += makes it the adjoint."""
+    shape = (2, 3, 7, 6)
+    rows = normal(reference.book_im2col(np.zeros(shape), 3, 2, stride, pad).shape)
+    loops = reference.book_col2im_four_loops(rows, shape, 3, 2, stride, pad)
+    slices = reference.book_col2im(rows, shape, 3, 2, stride, pad)
+    ours = xconv.col2im(rows, shape, (3, 2), stride=stride, padding=pad)
+    assert np.allclose(loops, slices, rtol=0, atol=1e-14)
+    assert np.allclose(loops, ours, rtol=0, atol=1e-14)
+
+
+@pytest.mark.over("case", CASES)
+def test_col2im_is_the_adjoint_of_im2col_s6(backend, case):
+    x = backend.array(normal(case.input_shape))
+    rows = backend.array(normal(reference.im2col(normal(case.input_shape), case.kernel_size, **case.keywords).shape, 1))
+    outcome = check_adjoint(
+        lambda x: xconv.im2col(x, case.kernel_size, **case.keywords),
+        lambda rows: xconv.col2im(rows, case.input_shape, case.kernel_size, **case.keywords),
+        x,
+        rows,
+    )
+    assert outcome is None
+
+
+def test_col2im_is_not_the_inverse_s6(backend):
+    x = np.ones((1, 1, 3, 3))
+    col = backend.run(xconv.im2col, backend.array(x), kernel_size=2)
+    back = backend.run(xconv.col2im, col, input_shape=x.shape, kernel_size=2)
+    assert_array(backend, back, [[[[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]]])
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_numpy_needs_no_extra_rows_s7(numpy_backend, stride):
+    """The seed's conjecture holds in NumPy, which clips a stop beyond the end."""
+    shape = (1, 1, 6, 6)
+    rows = normal(reference.book_im2col(np.zeros(shape), 2, 2, stride).shape)
+    with_rows = reference.book_col2im(rows, shape, 2, 2, stride, extra_rows=stride - 1)
+    without = reference.book_col2im(rows, shape, 2, 2, stride, extra_rows=0)
+    assert np.array_equal(with_rows, without)
+
+
+def test_array_api_does_need_exact_stops_s7():
+    """The Array API leaves a stop beyond the end unspecified; the strict namespace raises, and col2im never asks."""
+    xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    stride, o, d = 2, 2, 4
+    image = xp.zeros((d,))
+    with pytest.raises(IndexError) as error:
+        image[1 : 1 + stride * o : stride]
+    assert "out-of-bounds stops are not specified" in str(error.value)
+    assert image[1 : 1 + stride * (o - 1) + 1 : stride].shape == (o,)
+    rows = xp.ones((o, 2))
+    assert xconv.col2im(rows, (1, 1, d), 2, stride=stride).shape == (1, 1, d)
+
+
+def test_float32_stays_float32(backend):
+    """The book's im2col fills a float64 array whatever it is given."""
+    x = backend.array(np.ones((1, 1, 4, 4)), "float32")
+    col = backend.run(xconv.im2col, x, kernel_size=2, padding=1)
+    assert col.dtype == backend.dtype("float32")
+    back = backend.run(xconv.col2im, col, input_shape=(1, 1, 4, 4), kernel_size=2, padding=1)
+    assert back.dtype == backend.dtype("float32")
