@@ -27,9 +27,15 @@ def namespace_and_dtype(*, b: Array | None = None, **operands: Array) -> tuple[N
 
 
 def working_dtype(xp: Namespace, dtype: DType) -> DType:
-    """The dtype to accumulate in: sums of float16 and bfloat16 lose too much, so float32 carries them."""
+    """The dtype to compute in.
+
+    Sums of float16 and bfloat16 lose too much, so float32 carries them. Modulo 2**bits, sums and products of unsigned
+    integers are those of signed ones, which every library has in all sizes.
+    """
     if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits < 32:
         return xp.float32
+    if xp.isdtype(dtype, "unsigned integer"):
+        return getattr(xp, f"int{xp.iinfo(dtype).bits}")
     return dtype
 
 
@@ -38,9 +44,30 @@ def lowest(xp: Namespace, dtype: DType) -> float | int:
     return xp.iinfo(dtype).min if xp.isdtype(dtype, "integral") else -float("inf")
 
 
+def ordered(xp: Namespace, array: Array) -> Array:
+    """Unsigned integers as signed ones in the same order, their highest bit toggled; anything else as it is."""
+    if not xp.isdtype(array.dtype, "unsigned integer"):
+        return array
+    signed = xp.astype(array, working_dtype(xp, array.dtype))
+    return signed ^ xp.iinfo(signed.dtype).min
+
+
+def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
+    """The inverse of `ordered`."""
+    if not xp.isdtype(dtype, "unsigned integer"):
+        return array
+    return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
+
+
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
     """A new array of one value, with the dtype and the device of ``like``."""
     return xp.full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
+
+
+def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
+    """A new array of zeros to add to, of the kind of ``like``: inside torch.func.vmap it has the hidden axis, too."""
+    number = xp.sum(like[tuple(slice(0, min(1, size)) for size in like.shape)], dtype=like.dtype)
+    return xp.zeros_like(xp.broadcast_to(number, shape))
 
 
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:

@@ -24,6 +24,7 @@ from ._geometry import (
     flag,
 )
 from ._layout import Layout
+from ._matmul import matmul
 from ._methods import Method, method_named
 
 
@@ -352,16 +353,16 @@ class _Call:
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         columns, rows = self._input(x), self._weight(w)
         xp, windows = self.layout.xp, self.layout.windows
-        return self.layout.leave_output(self.method.output_map(xp, xp.matmul(rows, columns), windows), b)
+        return self.layout.leave_output(self.method.output_map(xp, matmul(xp, rows, columns), windows), b)
 
     def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         xp, windows = self.layout.xp, self.layout.windows
-        columns = xp.matmul(conjugate_transpose(xp, self._weight(w)), self._output(dy))
+        columns = matmul(xp, conjugate_transpose(xp, self._weight(w)), self._output(dy))
         return self.layout.leave_input(self.method.input_adjoint(xp, columns, windows), b)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
         xp, windows = self.layout.xp, self.layout.windows
-        products = xp.matmul(self._output(dy), conjugate_transpose(xp, self._input(x)))
+        products = matmul(xp, self._output(dy), conjugate_transpose(xp, self._input(x)))
         rows = xp.sum(products, axis=0, dtype=products.dtype)
         return self.layout.leave_weight(self.method.weight_adjoint(xp, rows, windows))
 

@@ -33,15 +33,15 @@ class Geometry:
     dilation: Ints
     padding: Pairs
 
-    @functools.cached_property
+    @property
     def reach(self) -> Ints:
         return _reach(self.kernel_size, self.dilation)
 
-    @functools.cached_property
+    @property
     def padded_size(self) -> Ints:
         return tuple(lo + d + hi for d, (lo, hi) in zip(self.input_size, self.padding, strict=True))
 
-    @functools.cached_property
+    @property
     def output_size(self) -> Ints:
         return tuple((p - r) // s + 1 for p, r, s in zip(self.padded_size, self.reach, self.stride, strict=True))
 
@@ -63,32 +63,10 @@ class Geometry:
         """The same windows over an input that already carries its padding."""
         return replace(self, input_size=self.padded_size, padding=((0, 0),) * self.ndim)
 
-    @functools.cached_property
+    @property
     def tap_slices(self) -> tuple[tuple[Slices, Slices], ...]:
-        """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads).
-
-        Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice. It
-        stops one past the last element read, s*(o-1) + 1 past its start. The book's s*o reads as well in NumPy, which
-        clips a stop beyond the end, and its ``+ stride - 1`` extra rows only keep that stop inside the buffer: NumPy
-        does not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops exactly, and
-        then no array needs extra rows either.
-        """
-        axes = [
-            [_tap(j * a, d, s, lo, o) for j in range(k)]
-            for d, k, s, a, (lo, _), o in zip(
-                self.input_size,
-                self.kernel_size,
-                self.stride,
-                self.dilation,
-                self.padding,
-                self.output_size,
-                strict=True,
-            )
-        ]
-        return tuple(
-            (tuple(windows for windows, _ in taps), tuple(elements for _, elements in taps))
-            for taps in itertools.product(*axes)
-        )
+        """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads)."""
+        return _tap_slices(self)
 
     def restrict(self, block: Sequence[tuple[int, int]]) -> tuple[Slices, Geometry]:
         """A block of the output as a convolution of its own.
@@ -410,6 +388,33 @@ def _joined(batch: int, channels: int, size: Ints, channels_last: bool) -> Ints:
 
 def _reach(kernel: Ints, dilation: Ints) -> Ints:
     return tuple(a * (k - 1) + 1 for k, a in zip(kernel, dilation, strict=True))
+
+
+@functools.lru_cache(maxsize=1024)
+def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
+    """Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
+
+    It stops one past the last element read, s*(o-1) + 1 past its start. The book's s*o reads as well in NumPy, which
+    clips a stop beyond the end, and its ``+ stride - 1`` extra rows only keep that stop inside the buffer: NumPy does
+    not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops exactly, and then no
+    array needs extra rows either.
+    """
+    axes = [
+        [_tap(j * a, d, s, lo, o) for j in range(k)]
+        for d, k, s, a, (lo, _), o in zip(
+            windows.input_size,
+            windows.kernel_size,
+            windows.stride,
+            windows.dilation,
+            windows.padding,
+            windows.output_size,
+            strict=True,
+        )
+    ]
+    return tuple(
+        (tuple(inside for inside, _ in taps), tuple(elements for _, elements in taps))
+        for taps in itertools.product(*axes)
+    )
 
 
 def _tap(offset: int, d: int, s: int, lo: int, o: int) -> tuple[slice, slice]:

@@ -7,7 +7,18 @@ from typing import Any
 
 from array_api_compat import device
 
-from ._arrays import Array, DType, Namespace, full, lowest, namespace_and_dtype, working_dtype
+from ._arrays import (
+    Array,
+    DType,
+    Namespace,
+    from_ordered,
+    full,
+    lowest,
+    namespace_and_dtype,
+    ordered,
+    working_dtype,
+    zeros,
+)
 from ._geometry import Geometry, check_shape, pool_geometry
 from ._layout import channels_back, channels_first
 from ._windows import add_taps, pad, tap_views
@@ -69,11 +80,12 @@ def max_pool(
     xp, dtype = namespace_and_dtype(x=x)
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    padded = pad(xp, channels_first(xp, x, pool.channels_last), pool.windows.padding, value=lowest(xp, dtype))
+    data = ordered(xp, channels_first(xp, x, pool.channels_last))
+    padded = pad(xp, data, pool.windows.padding, value=lowest(xp, data.dtype))
     y, *others = tap_views(padded, pool.windows.padded())
     for view in others:
         y = xp.where(_beats(xp, view, y), view, y)
-    return channels_back(xp, y, pool.channels_last)
+    return channels_back(xp, from_ordered(xp, y, dtype), pool.channels_last)
 
 
 def max_pool_grad(
@@ -128,9 +140,9 @@ def max_pool_grad(
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
     data, gradient = (channels_first(xp, array, pool.channels_last) for array in (x, dy))
     gradient = xp.astype(gradient, working_dtype(xp, dtype), copy=False)
-    winner, nothing = _first_largest(xp, data, pool.windows), xp.zeros_like(gradient)
+    winner, nothing = _first_largest(xp, ordered(xp, data), pool.windows), xp.zeros_like(gradient)
     shares = (xp.where(winner == tap, gradient, nothing) for tap in range(pool.windows.taps))
-    dx = add_taps(full(xp, gradient, data.shape, 0), shares, pool.windows)
+    dx = add_taps(zeros(xp, gradient, data.shape), shares, pool.windows)
     return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
 
 
@@ -245,7 +257,7 @@ def avg_pool_grad(
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
     gradient = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
     shares = itertools.repeat(_divide(xp, gradient, counts), pool.windows.taps)
-    dx = full(xp, gradient, (*gradient.shape[:2], *pool.windows.input_size), 0)
+    dx = zeros(xp, gradient, (*gradient.shape[:2], *pool.windows.input_size))
     dx = add_taps(dx, shares, pool.windows)
     return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ._arrays import Array, Namespace, add_at, full, namespace_and_dtype
+from ._arrays import Array, Namespace, add_at, full, namespace_and_dtype, working_dtype, zeros
 from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, window_geometry
 
 
@@ -124,14 +124,15 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    xp, _ = namespace_and_dtype(col=col)
+    xp, dtype = namespace_and_dtype(col=col)
     batch, channels, size, _ = data_shape("input_shape", input_shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
     expected = (batch * geometry.positions, channels * geometry.taps)
     check_shape("col", col.shape, expected, f"(N*prod(o), C*prod(k)) with o = {geometry.output_size}")
-    rows = xp.reshape(col, (batch, *geometry.output_size, channels, geometry.taps))
+    rows = xp.astype(col, working_dtype(xp, dtype), copy=False)
+    rows = xp.reshape(rows, (batch, *geometry.output_size, channels, geometry.taps))
     columns = xp.permute_dims(rows, (0, geometry.ndim + 1, geometry.ndim + 2, *range(1, geometry.ndim + 1)))
-    return scatter(xp, columns, geometry)
+    return xp.astype(scatter(xp, columns, geometry), dtype, copy=False)
 
 
 def check_fill(xp: Namespace, dtype: Any, value: Any) -> None:
@@ -177,7 +178,7 @@ def gather(xp: Namespace, x: Array, geometry: Geometry) -> Array:
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry) -> Array:
     """The adjoint of padding with zeros and gathering, (..., prod(k), *o) -> (..., *d): overlaps add."""
-    x = full(xp, columns, (*columns.shape[: -1 - geometry.ndim], *geometry.input_size), 0)
+    x = zeros(xp, columns, (*columns.shape[: -1 - geometry.ndim], *geometry.input_size))
     rest = (slice(None),) * geometry.ndim
     return add_taps(x, (columns[(..., tap, *rest)] for tap in range(geometry.taps)), geometry)
 
