@@ -18,8 +18,6 @@ NAMES = (
     "cupy",
 )
 
-AUTODIFF = ("jax", "jax-jit", "torch")
-
 EVERY = {"jax": 4}  # which part of a list of cases is enough: eager JAX compiles every operation for every new shape
 
 

@@ -161,7 +161,7 @@ def conv_weight_grad(dy, x, kernel_size, *, groups=1, flip=False, channel_axis=1
 
 
 def bias_grad(dy, channel_axis=1):
-    return last_to_first(dy, channel_axis).sum(axis=(0, *range(2, dy.ndim)))
+    return last_to_first(dy, channel_axis).sum(axis=(0, *range(2, dy.ndim)), dtype=dy.dtype)
 
 
 def lowest(dtype):

@@ -9,7 +9,7 @@ from geometries import FULL_CASES, normal, output_shape
 
 import xconv
 
-pytestmark = pytest.mark.autodiff
+pytestmark = pytest.mark.on("jax", "jax-jit", "torch")  # those that differentiate by themselves
 
 POOLS = [
     ((2, 2, 7, 6), 3, {"stride": 2, "padding": 1}),

@@ -47,6 +47,17 @@ def test_taps_are_the_links_of_the_reference(drawn):
     assert found == links
 
 
+@given(windows())
+def test_stages_read_the_same_windows_axis_by_axis(drawn):
+    size, kernel, keywords = drawn
+    totals = np.arange(np.prod(size)).reshape(1, 1, *size).astype(float)
+    expected = reference.avg_pool(totals, kernel, **keywords) * np.prod(kernel)
+    for stage in geometry_of(drawn).stages():
+        pool = dict(stride=stage.stride, dilation=stage.dilation, padding=list(stage.padding))
+        totals = reference.avg_pool(totals, stage.kernel_size, **pool) * stage.taps
+    assert np.allclose(totals, expected, rtol=1e-12)
+
+
 @given(windows(), st.data())
 def test_a_block_of_a_convolution_is_a_convolution_of_a_slice(drawn, data):
     """What every blockwise run rests on: restrict gives the slice and the padding that remains."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import array_api_compat
-import array_api_extra as xpx
 
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
@@ -72,7 +71,10 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
 
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
-    return xpx.at(array, index).add(values)
+    if array_api_compat.is_jax_array(array):
+        return array.at[index].add(values)
+    array[index] += values
+    return array
 
 
 def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:

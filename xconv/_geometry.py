@@ -95,6 +95,23 @@ class Geometry:
             paddings.append((inner_lo, end - first - sizes[-1] - inner_lo))
         return tuple(slices), replace(self, input_size=tuple(sizes), padding=tuple(paddings))
 
+    def stages(self) -> list[Geometry]:
+        """The same windows one axis after the other, the last axis first, for what may be done so: sums and maxima.
+
+        Windows of k elements along each of n axes then cost sum(k) instead of prod(k).
+        """
+        stages = []
+        for axis in reversed(range(self.ndim)):
+            ones = (1,) * self.ndim
+            kernel, stride, dilation = (
+                (*ones[:axis], values[axis], *ones[axis + 1 :])
+                for values in (self.kernel_size, self.stride, self.dilation)
+            )
+            padding = tuple(pad if at == axis else (0, 0) for at, pad in enumerate(self.padding))
+            size = self.input_size[: axis + 1] + self.output_size[axis + 1 :]
+            stages.append(Geometry(size, kernel, stride, dilation, padding))
+        return stages
+
     def taps_inside(self, margins: Pairs) -> list[list[int]]:
         """Along each axis, how many taps of each window lie in the input widened by (lo, hi) margins."""
         return [

@@ -80,11 +80,11 @@ def max_pool(
     xp, dtype = namespace_and_dtype(x=x)
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    data = ordered(xp, channels_first(xp, x, pool.channels_last))
-    padded = pad(xp, data, pool.windows.padding, value=lowest(xp, data.dtype))
-    y, *others = tap_views(padded, pool.windows.padded())
-    for view in others:
-        y = xp.where(_beats(xp, view, y), view, y)
+    y = ordered(xp, channels_first(xp, x, pool.channels_last))
+    for stage in pool.windows.stages():
+        y, *others = tap_views(pad(xp, y, stage.padding, value=lowest(xp, y.dtype)), stage.padded())
+        for view in others:
+            y = xp.where(_beats(xp, view, y), view, y)
     return channels_back(xp, from_ordered(xp, y, dtype), pool.channels_last)
 
 
@@ -138,11 +138,12 @@ def max_pool_grad(
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    data, gradient = (channels_first(xp, array, pool.channels_last) for array in (x, dy))
-    gradient = xp.astype(gradient, working_dtype(xp, dtype), copy=False)
-    winner, nothing = _first_largest(xp, ordered(xp, data), pool.windows), xp.zeros_like(gradient)
-    shares = (xp.where(winner == tap, gradient, nothing) for tap in range(pool.windows.taps))
-    dx = add_taps(zeros(xp, gradient, data.shape), shares, pool.windows)
+    data, dx = (channels_first(xp, array, pool.channels_last) for array in (x, dy))
+    dx = xp.astype(dx, working_dtype(xp, dtype), copy=False)
+    stages = pool.windows.stages()
+    for stage, winner in zip(reversed(stages), reversed(_winners(xp, ordered(xp, data), stages)), strict=True):
+        shares = (xp.where(winner == tap, dx, xp.zeros_like(dx)) for tap in range(stage.taps))
+        dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), shares, stage)
     return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
 
 
@@ -196,11 +197,12 @@ def avg_pool(
     _check_divisible(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(count_include_pad)
-    data = xp.astype(channels_first(xp, x, pool.channels_last), working_dtype(xp, dtype), copy=False)
-    total, *others = tap_views(pad(xp, data, pool.windows.padding), pool.windows.padded())
-    for view in others:
-        total = total + view
-    y = _divide(xp, total, counts)
+    y = xp.astype(channels_first(xp, x, pool.channels_last), working_dtype(xp, dtype), copy=False)
+    for stage in pool.windows.stages():
+        y, *others = tap_views(pad(xp, y, stage.padding), stage.padded())
+        for view in others:
+            y = y + view
+    y = _divide(xp, y, counts)
     return xp.astype(channels_back(xp, y, pool.channels_last), dtype, copy=False)
 
 
@@ -255,10 +257,11 @@ def avg_pool_grad(
     pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(count_include_pad)
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    gradient = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
-    shares = itertools.repeat(_divide(xp, gradient, counts), pool.windows.taps)
-    dx = zeros(xp, gradient, (*gradient.shape[:2], *pool.windows.input_size))
-    dx = add_taps(dx, shares, pool.windows)
+    dx = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
+    dx = _divide(xp, dx, counts)
+    for stage in reversed(pool.windows.stages()):
+        shares = itertools.repeat(dx, stage.taps)
+        dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), shares, stage)
     return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
 
 
@@ -268,17 +271,22 @@ def _beats(xp: Namespace, new: Array, old: Array) -> Array:
     return larger if xp.isdtype(new.dtype, "integral") else larger | (new != new)
 
 
-def _first_largest(xp: Namespace, x: Array, windows: Geometry) -> Array:
-    """For each window the tap of its first largest element, which padding never is."""
-    inside = pad(xp, xp.ones(windows.input_size, dtype=xp.bool, device=device(x)), windows.padding, value=False)
-    views = tap_views(pad(xp, x, windows.padding, value=lowest(xp, x.dtype)), windows.padded())
-    largest = full(xp, x, views[0].shape, lowest(xp, x.dtype))
-    winner = xp.full(largest.shape, -1, dtype=xp.int32, device=device(x))
-    for tap, (view, real) in enumerate(zip(views, tap_views(inside, windows.padded()), strict=True)):
-        better = real & (_beats(xp, view, largest) | (winner < 0))
-        largest = xp.where(better, view, largest)
-        winner = xp.where(better, full(xp, winner, (), tap), winner)
-    return winner
+def _winners(xp: Namespace, x: Array, stages: list[Geometry]) -> list[Array]:
+    """For each stage and window the tap of its first largest element, which padding never is; -1 if there is none."""
+    inside = xp.ones(stages[0].input_size, dtype=xp.bool, device=device(x))
+    winners = []
+    for stage in stages:
+        views = tap_views(pad(xp, x, stage.padding, value=lowest(xp, x.dtype)), stage.padded())
+        reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded())
+        x, inside = full(xp, x, views[0].shape, lowest(xp, x.dtype)), xp.zeros_like(reals[0])
+        winner = xp.full(x.shape, -1, dtype=xp.int32, device=device(x))
+        for tap, (view, real) in enumerate(zip(views, reals, strict=True)):
+            better = real & (_beats(xp, view, x) | ~inside)
+            x = xp.where(better, view, x)
+            winner = xp.where(better, full(xp, winner, (), tap), winner)
+            inside = inside | real
+        winners.append(winner)
+    return winners
 
 
 def _divide(xp: Namespace, sums: Array, counts: list[list[int]]) -> Array:

@@ -1,0 +1,210 @@
+"""Arbitrary arguments, many of them nonsense: a call equals the loops or raises ValueError or TypeError, nothing else."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import reference
+from backends import assert_values
+from geometries import convolutions, normal, output_shape, windows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xconv
+
+EXAMPLES = 5000
+MODES = ("zeros", "reflect", "replicate", "circular")
+
+NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    -1,
+    7,
+    1.5,
+    None,
+    True,
+    "2",
+    (1, 2),
+    (2,),
+    [2, 1],
+    (1, 1, 1),
+    (),
+    (0, 1),
+    np.int64(2),
+    np.array([1, 2]),
+]
+NONSENSE = {
+    "stride": NUMBERS,
+    "dilation": NUMBERS,
+    "kernel_size": NUMBERS,
+    "padding": [
+        *NUMBERS,
+        "same",
+        "full",
+        "SAME",
+        [(1, 0), (2, 1)],
+        [(1, 2)],
+        [(-1, 1)],
+        ((1,), (2,)),
+        [1, (0, 1)],
+        {1: 2},
+        40,
+    ],
+    "padding_mode": [*MODES, "constant", None, 0],
+    "groups": [1, 2, 3, 0, -2, 2.0, None, "1", True],
+    "flip": [True, False, 1, None, "no"],
+    "channel_axis": [1, -1, 0, 2, -2, None, True, "C"],
+    "method": ["auto", "im2col", "", None, 3],
+    "ceil_mode": [True, False, 1, None],
+    "count_include_pad": [True, False, 0, None],
+    "pad_value": [0, 2, -1.5, float("nan"), None, "0", 1j, True],
+    "output_padding": NUMBERS,
+    "input_shape": [(2, 2, 5), (1, 2, 4, 4), (0, 1, 3), (2, 2), (), None, 4, (1, 2, -3), (1, 2.5, 3), "abc"],
+}
+DTYPES = ["float64", "float64", "float64", "float32", "int64", "uint8", "complex128", "bool", "object", "U3"]
+
+
+@st.composite
+def shapes(draw, right):
+    """Mostly the right shape; else one axis changed, dropped or added, or something that is no array at all."""
+    change = draw(st.sampled_from(["none"] * 12 + ["size", "drop", "add", "replace"]))
+    at = draw(st.integers(0, max(len(right) - 1, 0)))
+    if change == "size" and right:
+        return (*right[:at], draw(st.integers(0, 4)), *right[at + 1 :])
+    if change == "drop":
+        return right[:-1]
+    if change == "add":
+        return (*right, 2)
+    return None if change == "replace" else tuple(right)
+
+
+@st.composite
+def operands(draw, right):
+    shape = draw(shapes(right))
+    if shape is None:
+        return draw(st.sampled_from([None, 3, "x", [[1.0]], {}]))
+    dtype = draw(st.sampled_from(DTYPES)) if draw(st.integers(0, 7)) == 0 else "float64"
+    values = normal(shape, draw(st.integers(0, 3)))
+    return (
+        values
+        if dtype == "float64"
+        else (4 * values).astype(dtype)
+        if dtype != "uint8"
+        else abs(4 * values).astype(dtype)
+    )
+
+
+@st.composite
+def with_nonsense(draw, keywords, names):
+    """Right keywords, of which up to two are replaced by anything."""
+    keywords = dict(keywords)
+    if draw(st.booleans()):
+        for name in draw(st.lists(st.sampled_from(names), max_size=2)):
+            keywords[name] = draw(st.sampled_from(NONSENSE[name]))
+    return keywords
+
+
+CONV_NAMES = ["stride", "padding", "dilation", "groups", "padding_mode", "flip", "channel_axis", "method"]
+WINDOW_NAMES = ["stride", "padding", "dilation"]
+POOL_NAMES = [*WINDOW_NAMES, "ceil_mode", "channel_axis"]
+
+
+@st.composite
+def calls(draw):
+    """(name of a function, positional arguments, keywords)."""
+    if draw(st.booleans()):
+        return draw(convolution_calls())
+    return draw(window_calls())
+
+
+@st.composite
+def convolution_calls(draw):
+    case = draw(convolutions(MODES, max_groups=2))
+    name = draw(st.sampled_from(["conv", "conv_transpose", "conv_input_grad", "conv_weight_grad", "conv_backward"]))
+    keywords = draw(with_nonsense(case.keywords, CONV_NAMES))
+    x, w = draw(operands(case.input_shape)), draw(operands(case.weight_shape))
+    dy = draw(operands(output_shape(case)))
+    if name == "conv":
+        b = draw(st.one_of(st.none(), operands((case.weight_shape[0],))))
+        return name, (x, w, b), keywords
+    if name == "conv_transpose":
+        extra = {"output_padding": draw(st.sampled_from(NONSENSE["output_padding"]))} if draw(st.booleans()) else {}
+        return name, (dy, w), keywords | extra
+    if name == "conv_input_grad":
+        shape = draw(st.sampled_from([case.input_shape] * 8 + NONSENSE["input_shape"]))
+        return name, (dy, w, shape), keywords
+    if name == "conv_weight_grad":
+        kernel = draw(st.sampled_from([case.kernel_size] * 8 + NONSENSE["kernel_size"]))
+        return name, (dy, x, kernel), keywords
+    return name, (dy, x, w), keywords
+
+
+@st.composite
+def window_calls(draw):
+    size, kernel, keywords = draw(windows())
+    shape = (draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)
+    o = reference.Windows(size, kernel, **keywords).output
+    kernel = draw(st.sampled_from([kernel] * 8 + NONSENSE["kernel_size"]))
+    name = draw(st.sampled_from(["im2col", "col2im", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"]))
+    names = WINDOW_NAMES if name in ("im2col", "col2im") else POOL_NAMES
+    keywords = draw(with_nonsense(keywords, [*names, "pad_value"] if name == "im2col" else names))
+    dy = draw(operands((*shape[:2], *o)))
+    if name == "col2im":
+        rows = shape[0] * int(np.prod(o)), shape[1] * int(np.prod(reference.sizes(kernel, 1))) if np.ndim(kernel) else 1
+        wrong = draw(st.sampled_from([shape] * 8 + NONSENSE["input_shape"]))
+        return name, (draw(operands(rows)), wrong, kernel), keywords
+    if name == "max_pool_grad":
+        return name, (dy, draw(operands(shape)), kernel), keywords
+    if name == "avg_pool_grad":
+        return name, (dy, draw(st.sampled_from([shape] * 8 + NONSENSE["input_shape"])), kernel), keywords
+    return name, (draw(operands(shape)), kernel), keywords
+
+
+def expected(name, arguments, keywords, results):
+    """What the loops make of a call that xconv accepted."""
+    keywords = {key: value for key, value in keywords.items() if key != "method"}
+    if name == "conv_transpose":
+        keywords.pop("output_padding", None)
+        return [reference.conv_input_grad(*arguments, results[0].shape, **keywords)]
+    if name == "conv_backward":
+        dy, x, w = (array.astype(np.result_type(*arguments)) for array in arguments)
+        kernel, axis = w.shape[2:], keywords.get("channel_axis", 1)
+        return [
+            reference.conv_input_grad(dy, w, x.shape, **keywords),
+            reference.conv_weight_grad(dy, x, kernel, **keywords),
+            reference.bias_grad(dy, axis),
+        ]
+    return [getattr(reference, name)(*arguments, **keywords)]
+
+
+def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
+    outcomes = collections.Counter()
+
+    @settings(max_examples=EXAMPLES)
+    @given(calls())
+    def check(call):
+        name, arguments, keywords = call
+        try:
+            results = getattr(xconv, name)(*arguments, **keywords)
+        except (ValueError, TypeError) as error:
+            outcomes["refused"] += 1
+            assert len(error.args) == 1
+            assert " must " in error.args[0]
+            assert ", got " in error.args[0]
+            return
+        outcomes[name] += 1
+        results = results if isinstance(results, tuple) else (results,)
+        for result, values in zip(results, expected(name, arguments, keywords, results), strict=True):
+            assert result.shape == values.shape
+            relative = 1e4 * np.finfo(result.dtype).eps if result.dtype.kind in "fc" else 0
+            assert_values(result, values.astype(result.dtype), relative)
+
+    check()
+    accepted = {name: count for name, count in outcomes.items() if name != "refused"}
+    assert len(accepted) == 11
+    assert min(accepted.values()) > EXAMPLES / 200
+    assert outcomes["refused"] > EXAMPLES / 10
+    assert sum(outcomes.values()) >= EXAMPLES

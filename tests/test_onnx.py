@@ -1,0 +1,187 @@
+"""ONNX's own node tests, through an adapter from a node's attributes to xconv's keywords.
+
+Every case of these operators passes or stands in ``OUT_OF_SCOPE`` with its reason, and their numbers are asserted.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+
+import pytest
+from array_api_compat import array_namespace
+from backends import assert_array
+from conftest import CONFORMANCE
+
+import xconv
+
+COUNTS = {
+    "Conv": 6,
+    "ConvTranspose": 11,
+    "ConvInteger": 2,
+    "MaxPool": 19,
+    "AveragePool": 20,
+    "GlobalAveragePool": 2,
+    "GlobalMaxPool": 2,
+    "Col2Im": 5,
+    "LpPool": 8,
+    "MaxUnpool": 2,
+    "DeformConv": 4,
+    "QLinearConv": 1,
+    "CausalConvWithState": 13,
+}
+
+OUT_OF_SCOPE = {
+    "test_maxpool_with_argmax_2d_precomputed_pads": "asks for the indices of the maxima, which no function returns",
+    "test_maxpool_with_argmax_2d_precomputed_strides": "asks for the indices of the maxima, which no function returns",
+    "LpPool": "there is no Lp pooling",
+    "MaxUnpool": "scatters by indices, which no function returns",
+    "DeformConv": "there is no deformable convolution",
+    "QLinearConv": "quantisation scales are no part of a convolution here",
+    "CausalConvWithState": "carries a state from call to call; padding 'causal' covers one whole call",
+}
+
+BACKENDS = ("numpy", "strict", "jax-jit", "torch", "cupy")
+
+
+@functools.cache
+def cases():
+    """Name -> (operator, attributes, inputs, outputs) of every case that is one node of these operators."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # making the cases of other operators overflows on purpose
+        everything = collect_testcases(None)
+    found = {}
+    for case in everything:
+        node = case.model.graph.node[0]
+        if len(case.model.graph.node) == 1 and node.op_type in COUNTS:
+            attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+            inputs, outputs = case.data_sets[0]
+            found[case.name] = (node.op_type, attributes, inputs, outputs)
+    return found
+
+
+def reason_out_of_scope(name, operator):
+    return OUT_OF_SCOPE.get(name) or OUT_OF_SCOPE.get(operator)
+
+
+def window_keywords(attributes):
+    """stride, padding and dilation; ONNX lists all low paddings before all high ones."""
+    n = len(attributes.get("strides") or attributes.get("dilations") or attributes.get("pads", ())[::2])
+    automatic = attributes.get("auto_pad", b"NOTSET").decode()
+    keywords = {
+        "stride": tuple(attributes.get("strides", ())) or 1,
+        "dilation": tuple(attributes.get("dilations", ())) or 1,
+    }
+    words = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
+    if automatic in words:
+        keywords["padding"] = words[automatic]
+    elif "pads" in attributes:
+        pads = attributes["pads"]
+        keywords["padding"] = list(zip(pads[:n], pads[n:], strict=True))
+    return keywords
+
+
+def run_conv(attributes, x, w, b=None):
+    return xconv.conv(x, w, b, groups=attributes.get("group", 1), **window_keywords(attributes))
+
+
+def run_conv_transpose(attributes, x, w, b=None):
+    keywords = window_keywords(attributes) | {"groups": attributes.get("group", 1)}
+    if "output_padding" in attributes:
+        keywords["output_padding"] = tuple(attributes["output_padding"])
+    if "output_shape" in attributes:  # the padding follows from it, and a negative one is more output_padding
+        without = xconv.conv_transpose(x, w, **{**keywords, "output_padding": 0})
+        keywords["output_padding"] = tuple(
+            wanted - d for wanted, d in zip(attributes["output_shape"], without.shape[2:], strict=True)
+        )
+    return xconv.conv_transpose(x, w, b, **keywords)
+
+
+def run_conv_integer(attributes, x, w, x_zero=None, w_zero=None):
+    xp = array_namespace(x)
+    x, w = (xp.astype(array, xp.int32) for array in (x, w))
+    if x_zero is not None:
+        x = x - xp.astype(x_zero, xp.int32)
+    if w_zero is not None:  # one per filter
+        w = w - xp.reshape(xp.astype(w_zero, xp.int32), (-1, 1, 1, 1))
+    return run_conv(attributes, x, w)
+
+
+def pool_arguments(attributes):
+    keywords = window_keywords(attributes)
+    keywords["ceil_mode"] = bool(attributes.get("ceil_mode", 0))
+    return tuple(attributes["kernel_shape"]), keywords
+
+
+def run_max_pool(attributes, x):
+    kernel, keywords = pool_arguments(attributes)
+    return xconv.max_pool(x, kernel, **keywords)
+
+
+def run_average_pool(attributes, x):
+    kernel, keywords = pool_arguments(attributes)
+    return xconv.avg_pool(x, kernel, count_include_pad=bool(attributes.get("count_include_pad", 0)), **keywords)
+
+
+def run_global_average_pool(attributes, x):
+    return xconv.avg_pool(x, tuple(x.shape[2:]))
+
+
+def run_global_max_pool(attributes, x):
+    return xconv.max_pool(x, tuple(x.shape[2:]))
+
+
+def run_col2im(attributes, col, size, kernel):
+    """ONNX's columns are (N, C*prod(k), prod(o)), and the sizes are inputs."""
+    xp = array_namespace(col)
+    batch, rows, positions = col.shape
+    matrix = xp.reshape(xp.permute_dims(col, (0, 2, 1)), (batch * positions, rows))
+    shape = (batch, rows // math.prod(kernel), *size)
+    return xconv.col2im(matrix, shape, kernel, **window_keywords(attributes))
+
+
+ADAPTERS = {
+    "Conv": run_conv,
+    "ConvTranspose": run_conv_transpose,
+    "ConvInteger": run_conv_integer,
+    "MaxPool": run_max_pool,
+    "AveragePool": run_average_pool,
+    "GlobalAveragePool": run_global_average_pool,
+    "GlobalMaxPool": run_global_max_pool,
+    "Col2Im": run_col2im,
+}
+
+
+def check_case(backend, operator, attributes, inputs, outputs):
+    arrays, static = inputs, {}
+    if operator == "Col2Im":
+        arrays, static = inputs[:1], {"size": inputs[1].tolist(), "kernel": inputs[2].tolist()}
+    adapter = functools.partial(ADAPTERS[operator], attributes, **static)
+    result = backend.run(adapter, *map(backend.array, arrays))
+    assert_array(backend, result, outputs[0], terms=1000)
+
+
+def test_every_case_of_these_operators_is_known():
+    counts = {operator: 0 for operator in COUNTS}
+    for operator, *_ in cases().values():
+        counts[operator] += 1
+    assert counts == COUNTS
+    assert set(OUT_OF_SCOPE) <= {*cases(), *COUNTS}
+
+
+@pytest.mark.parametrize("operator", ADAPTERS)
+@pytest.mark.on(*BACKENDS)
+def test_onnx_cases(backend, operator):
+    wanted = {name: case for name, case in cases().items() if case[0] == operator}
+    passed = 0
+    for name, case in wanted.items():
+        if reason_out_of_scope(name, operator) is None:
+            check_case(backend, *case)
+            passed += 1
+    skipped = sum(name in OUT_OF_SCOPE for name in wanted)
+    CONFORMANCE[backend.name] += passed
+    assert passed + skipped == COUNTS[operator]

@@ -1,0 +1,202 @@
+"""What JAX and PyTorch do to functions: compile, differentiate any way and any number of times, vectorise."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import reference
+from backends import assert_array, assert_values
+from geometries import normal
+
+import xconv
+
+KEYWORDS = {"stride": 2, "padding": [(1, 2), (0, 1)], "groups": 2, "padding_mode": "circular"}
+X, W = (4, 5, 6), (6, 2, 3, 2)  # one image; the filters
+
+
+def images(count):
+    return normal((count, 1, *X))
+
+
+def filters(count):
+    return normal((count, *W), 1)
+
+
+def convolve(x, w):
+    return xconv.conv(x, w, **KEYWORDS)
+
+
+# Each is a function of (x, w) with arrays in and one array out.
+FUNCTIONS = {
+    "conv": convolve,
+    "conv_transpose": lambda x, w: xconv.conv_transpose(convolve(x, w), w, **KEYWORDS, output_padding=(0, 0)),
+    "conv_input_grad": lambda x, w: xconv.conv_input_grad(convolve(x, w), w, x.shape, **KEYWORDS),
+    "conv_weight_grad": lambda x, w: xconv.conv_weight_grad(convolve(x, w), x, (3, 2), **KEYWORDS),
+    "im2col": lambda x, w: xconv.im2col(x, 3, stride=2, padding=1),
+    "col2im": lambda x, w: xconv.col2im(xconv.im2col(x, 3, stride=2, padding=1), x.shape, 3, stride=2, padding=1),
+    "max_pool": lambda x, w: xconv.max_pool(x, 2, padding=1),
+    "max_pool_grad": lambda x, w: xconv.max_pool_grad(xconv.max_pool(x, 2, padding=1), x, 2, padding=1),
+    "avg_pool": lambda x, w: xconv.avg_pool(x, 2, padding=1, ceil_mode=True),
+    "avg_pool_grad": lambda x, w: xconv.avg_pool_grad(xconv.avg_pool(x, 2), x.shape, 2),
+}
+
+
+def loop(function, xs, ws):
+    """What vmap over both operands means."""
+    return np.stack([np.asarray(function(x, w)) for x, w in zip(xs, ws, strict=True)])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_jax_vmap_over_inputs_and_over_weights(jax_backend, name):
+    import jax
+
+    function, xs, ws = FUNCTIONS[name], images(3), filters(3)
+    both = jax.jit(jax.vmap(function))(xs, ws)
+    assert_array(jax_backend, both, loop(function, xs, ws), terms=1000)
+    inputs = jax.jit(jax.vmap(function, in_axes=(0, None)))(xs, ws[0])
+    assert_array(jax_backend, inputs, loop(function, xs, ws[[0, 0, 0]]), terms=1000)
+    if "conv" in name:
+        weights = jax.jit(jax.vmap(function, in_axes=(None, 0)))(xs[0], ws)
+        assert_array(jax_backend, weights, loop(function, xs[[0, 0, 0]], ws), terms=1000)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torch_vmap_over_inputs_and_over_weights(torch_backend, name):
+    import torch
+
+    function = FUNCTIONS[name]
+    xs, ws = torch_backend.array(images(3)), torch_backend.array(filters(3))
+    expected = loop(function, images(3), filters(3))
+    assert_array(torch_backend, torch.func.vmap(function)(xs, ws), expected, terms=1000)
+    inputs = torch.func.vmap(function, in_dims=(0, None))(xs, ws[0])
+    assert_array(torch_backend, inputs, loop(function, images(3), filters(3)[[0, 0, 0]]), terms=1000)
+    if "conv" in name:
+        weights = torch.func.vmap(function, in_dims=(None, 0))(xs[0], ws)
+        assert_array(torch_backend, weights, loop(function, images(3)[[0, 0, 0]], filters(3)), terms=1000)
+
+
+def test_jax_jvp_is_linear_in_each_operand(jax_backend):
+    """conv is bilinear: its derivative along (dx, dw) is conv(dx, w) + conv(x, dw)."""
+    import jax
+
+    (x, dx), (w, dw) = images(2), filters(2)
+    y, dy = jax.jit(lambda *a: jax.jvp(convolve, a[:2], a[2:]))(x, w, dx, dw)
+    assert_array(jax_backend, y, reference.conv(x, w, **KEYWORDS), terms=100)
+    assert_array(jax_backend, dy, reference.conv(dx, w, **KEYWORDS) + reference.conv(x, dw, **KEYWORDS), terms=100)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch's own import
+def test_torch_jvp_is_linear_in_each_operand(torch_backend):
+    import torch
+
+    (x, dx), (w, dw) = images(2), filters(2)
+    tensors = [tuple(map(torch_backend.array, pair)) for pair in ((x, w), (dx, dw))]
+    _, dy = torch.func.jvp(convolve, *tensors)
+    expected = reference.conv(dx, w, **KEYWORDS) + reference.conv(x, dw, **KEYWORDS)
+    assert_array(torch_backend, dy, expected, terms=100)
+
+
+def test_jax_hessian_vector_products(jax_backend):
+    """Of <c, conv(x, w)^2>/2 by x: H v = conv_input_grad(c * conv(v, w), w)."""
+    import jax
+
+    (x, v), (w, _) = images(2), filters(2)
+    c = normal(reference.conv(x, w, **KEYWORDS).shape, 2)
+
+    def loss(x, w):
+        return jax.numpy.sum(c * convolve(x, w) ** 2) / 2
+
+    product = jax.jit(lambda x, w, v: jax.jvp(lambda x: jax.grad(loss)(x, w), (x,), (v,))[1])(x, w, v)
+    expected = reference.conv_input_grad(c * reference.conv(v, w, **KEYWORDS), w, x.shape, **KEYWORDS)
+    assert_array(jax_backend, product, expected, terms=1000)
+
+
+@pytest.mark.parametrize("transform", ["checkpoint", "scan"])
+def test_jax_checkpoint_and_scan(jax_backend, transform):
+    """Two layers, each recomputed in the backward pass, or run by lax.scan."""
+    import jax
+
+    x, ws = normal((1, 4, 5, 5)), normal((2, 4, 4, 3, 3), 1) / 6
+
+    def layer(x, w):
+        return xconv.conv(x, w, padding=1), None
+
+    def plain(x, ws):
+        return jax.numpy.sum(layer(layer(x, ws[0])[0], ws[1])[0] ** 3)
+
+    def transformed(x, ws):
+        if transform == "scan":
+            return jax.numpy.sum(jax.lax.scan(layer, x, ws)[0] ** 3)
+        step = jax.checkpoint(lambda x, w: layer(x, w)[0])
+        return jax.numpy.sum(step(step(x, ws[0]), ws[1]) ** 3)
+
+    expected, actual = (jax.jit(jax.grad(f, argnums=1))(x, jax.numpy.asarray(ws)) for f in (plain, transformed))
+    assert_array(jax_backend, actual, np.asarray(expected), terms=1000)
+
+
+def test_jax_bfloat16_gradients_keep_their_dtype(jax_backend):
+    import jax
+
+    x, w = (jax.numpy.asarray(normal(shape), dtype="bfloat16") for shape in ((1, 4, 5, 6), W))
+    dx, dw = jax.jit(jax.grad(lambda x, w: jax.numpy.sum(convolve(x, w)), argnums=(0, 1)))(x, w)
+    assert (dx.dtype, dw.dtype) == (x.dtype, w.dtype)
+    exact = [np.asarray(array, dtype="float64") for array in (x, w)]
+    ones = np.ones_like(reference.conv(*exact, **KEYWORDS))
+    expected = reference.conv_input_grad(ones, exact[1], x.shape, **KEYWORDS)
+    assert_values(np.asarray(dx, dtype="float64"), expected, 2**-7)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose", "conv_input_grad", "conv_weight_grad"])
+def test_torch_gradcheck_and_gradgradcheck(torch_backend, name):
+    import torch
+
+    x = torch_backend.array(normal((1, 2, 3, 4))).requires_grad_()
+    w = torch_backend.array(normal((2, 1, 2, 2), 1)).requires_grad_()
+    keywords = {"stride": (1, 2), "padding": [(1, 0), (1, 1)], "groups": 2, "padding_mode": "reflect"}
+    functions = {
+        "conv": lambda x, w: xconv.conv(x, w, **keywords),
+        "conv_transpose": lambda x, w: xconv.conv_transpose(x, w, **keywords),
+        "conv_input_grad": lambda x, w: xconv.conv_input_grad(x, w, (1, 2, 3, 7), **keywords),
+        "conv_weight_grad": lambda x, w: xconv.conv_weight_grad(xconv.conv(x, w, **keywords), x, 2, **keywords),
+    }
+    assert torch.autograd.gradcheck(functions[name], (x, w))
+    assert torch.autograd.gradgradcheck(functions[name], (x, w))
+
+
+def test_torch_gradcheck_of_pools(torch_backend):
+    import torch
+
+    x = torch_backend.array(np.random.default_rng(0).permutation(24).reshape(1, 2, 3, 4) / 1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: xconv.max_pool(x, 2, stride=1, padding=1), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: xconv.max_pool(x, 2, stride=1, padding=1) ** 2, (x,))
+    assert torch.autograd.gradgradcheck(lambda x: xconv.avg_pool(x, 2, stride=1, padding=1) ** 2, (x,))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torch_grad_under_vmap(torch_backend, name):
+    """Per-example gradients."""
+    import torch
+
+    xs, ws = torch_backend.array(images(2)), torch_backend.array(filters(2))
+
+    def loss(x, w):
+        return (FUNCTIONS[name](x, w) ** 2).sum()
+
+    together = torch.func.vmap(torch.func.grad(loss))(xs, ws)
+    alone = torch.stack([torch.func.grad(loss)(x, w) for x, w in zip(xs, ws, strict=True)])
+    assert_array(torch_backend, together, alone.numpy(), terms=1000)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torch_compile(torch_backend, name):
+    """One graph, without a break."""
+    import torch
+
+    x, w = torch_backend.array(images(1)[0]), torch_backend.array(filters(1)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns of every cache that it looks through
+        compiled = torch.compile(FUNCTIONS[name], backend="aot_eager", fullgraph=True)(x, w)
+    expected = np.asarray(FUNCTIONS[name](images(1)[0], filters(1)[0]))
+    assert_array(torch_backend, compiled, expected, terms=1000)
