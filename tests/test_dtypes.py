@@ -36,7 +36,7 @@ def numbers(backend, array):
 
 @pytest.mark.over("name", HALVES)
 def test_a_long_sum_keeps_what_half_precision_would_lose(backend, name):
-    """4,096 ones beside a large number: in float16 as in bfloat16 a running sum of ones stops growing at 2**11 or 2**8."""
+    """4,096 ones: a running sum of ones in float16 stops growing at 2**11, in bfloat16 at 2**8."""
     dtype = half(backend, name)
     x, w = (cast(backend, np.ones(shape), dtype) for shape in ((1, 4096, 1), (1, 4096, 1)))
     y = backend.run(xconv.conv, x, w)

@@ -166,7 +166,7 @@ def check_case(backend, operator, attributes, inputs, outputs):
 
 
 def test_every_case_of_these_operators_is_known():
-    counts = {operator: 0 for operator in COUNTS}
+    counts = dict.fromkeys(COUNTS, 0)
     for operator, *_ in cases().values():
         counts[operator] += 1
     assert counts == COUNTS

@@ -1,0 +1,355 @@
+"""The command line: what it writes, what it says, and the exit status of every way it can end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import xconv
+from xconv.__main__ import main
+from xconv.demo import check, files, train
+from xconv.demo.backends import BACKENDS, Backend
+from xconv.demo.data import load_digits
+from xconv.demo.learning import Momentum
+
+FIGURES = {"learning_curves.png", "filters.png", "misclassified.png"}
+FILES = {"weights.npz", "history.json", *FIGURES}
+NUMPY = BACKENDS[0]
+
+
+def exit_status(*arguments):
+    """What the process would exit with."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+
+
+def assert_one_line(captured, *parts):
+    """One line on stderr with all of these parts, and nothing printed before it."""
+    assert captured.err.count("\n") == 1, captured.err
+    for part in parts:
+        assert part in captured.err
+
+
+def assert_picture(path):
+    assert path.read_bytes().startswith(b"\x89PNG")
+    pixels = matplotlib.image.imread(path)
+    assert min(pixels.shape[:2]) > 100
+    assert len(np.unique(pixels)) > 10, "a picture of nothing"
+
+
+@pytest.fixture
+def few_digits(monkeypatch):
+    """A training of 200 digits and a test of 100, which take no time."""
+    digits, held_out = load_digits()
+    monkeypatch.setattr(train, "load_digits", lambda: (digits[:200], held_out[:100]))
+
+
+def spoiled(results):
+    """A thousandth too large: what no rounding does and no eye sees."""
+    return tuple(map(spoiled, results)) if isinstance(results, tuple) else results * np.float32(1.001)
+
+
+@pytest.fixture
+def one_case(monkeypatch):
+    """Some backends compile long."""
+    monkeypatch.setattr(check, "CASES", check.CASES[:1])
+
+
+@pytest.fixture
+def only_numpy(monkeypatch):
+    absent = Backend("absent_library", ("absent",), lambda module: [], None, None)
+    monkeypatch.setattr("xconv.demo.backends.BACKENDS", (NUMPY, absent))
+
+
+def interrupt_after(monkeypatch, steps):
+    """Let Ctrl-C come in the middle of a step."""
+    original, taken = Momentum.step, []
+
+    def step(self, rate):
+        taken.append(rate)
+        if len(taken) > steps:
+            raise KeyboardInterrupt
+        original(self, rate)
+
+    monkeypatch.setattr(Momentum, "step", step)
+
+
+class TestTrain:
+    def test_writes_weights_history_and_figures(self, few_digits, tmp_path, capsys):
+        out = tmp_path / "new" / "folder"
+        assert exit_status("train", "--epochs", 2, "--batch-size", 60, "--seed", 3, "--out", out) == 0
+        assert {path.name for path in out.iterdir()} == FILES
+        for name in FIGURES:
+            assert_picture(out / name)
+        history = json.loads((out / "history.json").read_text())
+        assert (history["backend"], history["seed"], history["batch_size"], history["epochs"]) == ("numpy", 3, 60, 2)
+        assert len(history["step_loss"]) == len(history["step_accuracy"]) == 8
+        assert history["tested_after"] == [4, 8]
+        assert len(history["held_out_accuracy"]) == len(history["held_out_loss"]) == 2
+        assert history["interrupted"] is False
+        printed = capsys.readouterr().out
+        assert "epoch 2/2" in printed
+        assert "images/s" in printed
+        assert f"{history['held_out_accuracy'][-1]:.1%} of the 100 held-out digits" in printed
+
+    def test_the_weights_are_those_of_the_network(self, few_digits, tmp_path):
+        assert exit_status("train", "--epochs", 1, "--out", tmp_path) == 0
+        with np.load(tmp_path / "weights.npz") as weights:
+            shapes = {name: weights[name].shape for name in weights.files}
+            dtypes = {str(weights[name].dtype) for name in weights.files}
+        assert shapes["conv1.W"] == (16, 1, 5, 5)
+        assert shapes["conv2.W"] == (32, 16, 3, 3)
+        assert shapes["affine2.b"] == (10,)
+        assert len(shapes) == 8
+        assert dtypes == {"float32"}
+
+    def test_the_same_seed_gives_the_same_losses(self, few_digits, tmp_path):
+        losses = []
+        for seed in (1, 1, 2):
+            assert exit_status("train", "--epochs", 1, "--seed", seed, "--out", tmp_path) == 0
+            losses.append(json.loads((tmp_path / "history.json").read_text())["step_loss"])
+        assert losses[0] == losses[1] != losses[2]
+
+    @pytest.mark.parametrize("steps", [0, 3, 5])
+    def test_ctrl_c_keeps_what_was_learned(self, steps, few_digits, tmp_path, capsys, monkeypatch):
+        interrupt_after(monkeypatch, steps)
+        assert exit_status("train", "--epochs", 2, "--out", tmp_path) == 130
+        assert {path.name for path in tmp_path.iterdir()} == FILES
+        for name in FIGURES:
+            assert_picture(tmp_path / name)
+        history = json.loads((tmp_path / "history.json").read_text())
+        assert history["interrupted"] is True
+        assert len(history["step_loss"]) == steps
+        assert history["tested_after"][-1] == steps, "the digits must be tested with the weights that are kept"
+        lines = [line for line in capsys.readouterr().out.splitlines() if "interrupted" in line]
+        assert lines == [f"interrupted after {steps} of 8 steps: what was learned so far is kept"]
+
+    def test_ctrl_c_before_the_training_is_one_line(self, tmp_path, capsys, monkeypatch):
+        def interrupted():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(train, "load_digits", interrupted)
+        assert exit_status("train", "--out", tmp_path) == 130
+        assert_one_line(capsys.readouterr(), "xconv train: interrupted")
+        assert not list(tmp_path.iterdir())
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "parts"),
+        [
+            ([], ["required: command"]),
+            (["predict"], ["'predict'", "train"]),
+            (["train", "--backend", "tensorflow"], ["'tensorflow'", "numpy", "jax", "torch", "cupy"]),
+            (["train", "--epochs", "0"], ["--epochs", "at least 1", "'0'"]),
+            (["train", "--epochs", "two"], ["--epochs", "whole number", "'two'"]),
+            (["train", "--batch-size", "-1"], ["--batch-size", "at least 1", "'-1'"]),
+            (["train", "--batch-size", "1.5"], ["--batch-size", "whole number", "'1.5'"]),
+            (["train", "--seed", "-3"], ["--seed", "at least 0", "'-3'"]),
+            (["train", "--lr", "1"], ["--lr"]),
+            (["figure", "--out", "figure.jpg"], ["--out", ".png", "'figure.jpg'"]),
+            (["info", "now"], ["now"]),
+        ],
+    )
+    def test_wrong_arguments(self, arguments, parts, capsys):
+        assert exit_status(*arguments) == 2
+        captured = capsys.readouterr()
+        assert_one_line(captured, "xconv", *parts)
+        assert captured.out == ""
+
+    @pytest.mark.parametrize(
+        ("command", "package"),
+        [
+            ("train", "mlxtend"),
+            ("train", "matplotlib"),
+            ("train", "rich"),
+            ("train", "threadpoolctl"),
+            ("check", "rich"),
+            ("figure", "matplotlib"),
+        ],
+    )
+    def test_missing_extra(self, command, package, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, package, None)
+        assert exit_status(command) == 2
+        assert_one_line(capsys.readouterr(), f"xconv {command}: {package}", "pip install 'xconv[demo]'")
+
+    @pytest.mark.parametrize(
+        ("name", "commands"),
+        [
+            ("jax", ["pip install 'xconv[jax]'"]),
+            ("torch", ["pip install 'xconv[torch]'"]),
+            ("cupy", ["pip install 'xconv[cuda12]'", "pip install 'xconv[cuda13]'"]),
+        ],
+    )
+    def test_missing_backend(self, name, commands, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, name, None)
+        assert exit_status("train", "--backend", name, "--out", tmp_path) == 2
+        assert_one_line(capsys.readouterr(), f"xconv train: {name} is not installed", *commands)
+
+    def test_out_is_a_file(self, tmp_path, capsys):
+        (tmp_path / "taken").write_text("mine")
+        assert exit_status("train", "--out", tmp_path / "taken") == 2
+        assert_one_line(capsys.readouterr(), f"cannot write to {tmp_path / 'taken'}: it is a file")
+        assert (tmp_path / "taken").read_text() == "mine"
+
+    def test_out_is_below_a_file(self, tmp_path, capsys):
+        (tmp_path / "taken").write_text("mine")
+        assert exit_status("train", "--out", tmp_path / "taken" / "folder") == 2
+        assert_one_line(capsys.readouterr(), "cannot write to", "Not a directory")
+
+    def test_out_is_not_writable(self, tmp_path, capsys, monkeypatch):
+        def refuse(**keywords):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+        assert exit_status("train", "--out", tmp_path) == 2
+        assert_one_line(capsys.readouterr(), f"cannot write to {tmp_path}: Permission denied")
+
+    def test_out_stops_being_writable(self, few_digits, tmp_path, capsys):
+        (tmp_path / "history.json").mkdir()
+        assert exit_status("train", "--epochs", 1, "--out", tmp_path) == 2
+        assert_one_line(capsys.readouterr(), f"cannot write to {tmp_path}", "directory")
+
+    def test_figure_is_a_folder(self, tmp_path, capsys):
+        (tmp_path / "folder.png").mkdir()
+        assert exit_status("figure", "--out", tmp_path / "folder.png") == 2
+        assert_one_line(capsys.readouterr(), "xconv figure: cannot write to", "directory")
+
+
+class TestInfo:
+    def test_in_a_process_of_its_own(self):
+        result = subprocess.run(
+            [sys.executable, "-m", "xconv", "info"], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert f"xconv {xconv.__version__}" in result.stdout
+        assert np.__version__ in result.stdout
+        lines = result.stdout.splitlines()
+        assert {backend.name for backend in BACKENDS} <= {line.split()[0] for line in lines if line.strip()}
+
+    def test_needs_no_extra_and_says_what_is_missing(self, capsys, monkeypatch):
+        for name in ("jax", "torch", "cupy", "rich", "matplotlib", "mlxtend"):
+            monkeypatch.setitem(sys.modules, name, None)
+        assert exit_status("info") == 0
+        printed = capsys.readouterr().out
+        for extra in ("jax", "torch", "cuda12", "cuda13", "demo"):
+            assert f"pip install 'xconv[{extra}]'" in printed
+        assert "matplotlib, mlxtend, rich not found" in printed
+
+    def test_cupy_without_a_device(self, capsys, monkeypatch):
+        def no_device():
+            raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+        cupy = types.ModuleType("cupy")
+        cupy.__version__, cupy.ndarray = "13.6.0", type("ndarray", (), {})
+        cupy.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=no_device))
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        assert exit_status("info") == 0
+        reason = "cupy 13.6.0 is installed but finds no CUDA device: cudaErrorNoDevice"
+        assert reason in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("import not_there_at_all", "needs not_there_at_all, which is not installed"),
+            ("raise ImportError('libcublas.so.12: cannot open\\nmore')", "cannot be imported: libcublas.so.12: cannot"),
+            ("raise OSError('bad library')", "is installed but cannot be imported: bad library"),
+        ],
+    )
+    def test_broken_backend(self, text, reason, tmp_path, capsys, monkeypatch):
+        (tmp_path / "broken_library.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        broken = Backend("broken_library", ("torch",), lambda module: [], None, None)
+        monkeypatch.setattr("xconv.demo.backends.BACKENDS", (NUMPY, broken))
+        assert exit_status("info") == 0
+        printed = capsys.readouterr().out
+        assert reason in printed
+        assert "more" not in printed
+
+
+class TestCheck:
+    def test_passes_on_every_backend_found(self, one_case, capsys):
+        assert exit_status("check") == 0
+        printed = capsys.readouterr().out
+        assert "numpy" in printed
+        assert "all passed" in printed
+        assert "FAILED" not in printed
+
+    def test_passes_in_every_case(self, only_numpy, capsys):
+        assert exit_status("check") == 0
+        printed = capsys.readouterr().out
+        assert printed.count("ok") == len(check.CHECKS) * len(check.DTYPES)
+        assert "not checked: absent_library is not installed: pip install 'xconv[absent]'" in printed
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("conv", "conv_transpose", "conv_backward", "conv_input_grad", "im2col", "col2im"),
+            *("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"),
+        ],
+    )
+    def test_fails_with_the_numbers(self, name, one_case, only_numpy, capsys, monkeypatch):
+        function = getattr(xconv, name)
+        monkeypatch.setattr(xconv, name, lambda *operands, **keywords: spoiled(function(*operands, **keywords)))
+        assert exit_status("check") == 1
+        printed = capsys.readouterr().out
+        assert "FAILED" in printed
+        assert "all passed" not in printed
+        assert "at most 3.1e-05 was expected" in printed
+
+    @pytest.mark.parametrize(
+        ("result", "reason"),
+        [
+            (np.zeros((1, 1)), "a result has the shape (1, 1)"),
+            (np.nan, "error nan, at most"),
+            (RuntimeError("out of memory\nat line 3"), "RuntimeError: out of memory"),
+        ],
+    )
+    def test_fails_whatever_goes_wrong(self, result, reason, one_case, only_numpy, capsys, monkeypatch):
+        def broken(x, **keywords):
+            if isinstance(result, Exception):
+                raise result
+            return result if np.ndim(result) else original(x, **keywords) * result
+
+        original = xconv.avg_pool
+        monkeypatch.setattr(xconv, "avg_pool", broken)
+        assert exit_status("check") == 1
+        assert reason in capsys.readouterr().out
+
+
+class TestFigure:
+    def test_draws_a_picture(self, tmp_path, capsys):
+        out = tmp_path / "new" / "im2col.png"
+        assert exit_status("figure", "--out", out) == 0
+        assert_picture(out)
+        assert str(out) in capsys.readouterr().out
+
+
+class TestImports:
+    @pytest.mark.parametrize("module", ["xconv", "xconv.__main__"])
+    def test_load_no_library(self, module):
+        heavy = ["numpy", "jax", "torch", "cupy", "rich", "matplotlib", "mlxtend"]
+        code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        assert result.stdout.strip() == "[]"
+
+    def test_the_library_does_not_load_the_demo(self):
+        code = "import sys, xconv; print('xconv.demo' in sys.modules)"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        assert result.stdout.strip() == "False"
+
+    def test_version_and_help(self, capsys):
+        assert exit_status("--version") == 0
+        assert capsys.readouterr().out == f"xconv {xconv.__version__}\n"
+        assert exit_status("--help") == 0
+        printed = capsys.readouterr().out
+        for command in ("train", "info", "check", "figure"):
+            assert command in printed

@@ -1,0 +1,178 @@
+"""The array libraries that the command line runs on: the one place that lists them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .._arrays import Array
+from .errors import CommandError, first_line
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library that may or may not be installed.
+
+    Attributes
+    ----------
+    name : str
+        Name of its module, and what ``--backend`` takes.
+    extras : tuple of str
+        The extras of xconv that install it, one of which is enough.
+    devices : callable
+        Maps the module to the devices that it can compute on, the default one first.
+    from_numpy : callable
+        Maps the module and a NumPy array to an array of its own on the default device.
+    to_numpy : callable
+        Maps an array of its own to what ``numpy.array`` reads.
+    needs : str
+        What it cannot work without, besides being installed.
+    compile : callable
+        Maps the module and a function of arrays to the same function, faster if it is called often.
+    full_precision : callable
+        Maps the module to a context in which float32 products are not rounded to fewer bits.
+    """
+
+    name: str
+    extras: tuple[str, ...]
+    devices: Callable[[ModuleType], list[str]]
+    from_numpy: Callable[[ModuleType, Any], Array]
+    to_numpy: Callable[[Array], Any]
+    needs: str = "device"
+    compile: Callable[[ModuleType, Callable[..., Any]], Callable[..., Any]] = lambda module, function: function
+    full_precision: Callable[[ModuleType], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+
+    def load(self) -> LoadedBackend:
+        """Import the library and look for a device. `CommandError` says why it cannot be used."""
+        module = self._import()
+        try:
+            devices = self.devices(module)
+        except RuntimeError as error:
+            raise self._without_device(module, f": {first_line(error)}") from error
+        if not devices:
+            raise self._without_device(module, "")
+        return LoadedBackend(self, module, tuple(devices))
+
+    def _import(self) -> ModuleType:
+        install = " or ".join(f"pip install 'xconv[{extra}]'" for extra in self.extras)
+        try:
+            return importlib.import_module(self.name)
+        except ModuleNotFoundError as error:
+            if error.name == self.name:
+                raise CommandError(f"{self.name} is not installed: {install}") from error
+            raise CommandError(f"{self.name} needs {error.name}, which is not installed: {install}") from error
+        except (ImportError, OSError) as error:  # OSError: a shared library that it loads itself
+            raise CommandError(f"{self.name} is installed but cannot be imported: {first_line(error)}") from error
+
+    def _without_device(self, module: ModuleType, reason: str) -> CommandError:
+        return CommandError(f"{self.name} {module.__version__} is installed but finds no {self.needs}{reason}")
+
+
+@dataclass(frozen=True)
+class LoadedBackend:
+    """An array library that is ready to compute."""
+
+    backend: Backend
+    module: ModuleType
+    devices: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    @property
+    def version(self) -> str:
+        return str(self.module.__version__)
+
+    @property
+    def device(self) -> str:
+        """The device that arrays are made on."""
+        return self.devices[0]
+
+    def from_numpy(self, array: Any) -> Array:
+        """The same numbers as an array of this library, on its default device."""
+        return self.backend.from_numpy(self.module, array)
+
+    def to_numpy(self, array: Array) -> Any:
+        """A NumPy copy, which later changes of the array leave alone."""
+        import numpy as np  # only here: the list of backends is read before anything is computed
+
+        return np.array(self.backend.to_numpy(array))
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function of arrays, made faster where the library knows how."""
+        return self.backend.compile(self.module, function)
+
+    def full_precision(self) -> contextlib.AbstractContextManager[Any]:
+        """A context in which float32 products keep all of float32's bits."""
+        return self.backend.full_precision(self.module)
+
+
+def _jax_devices(jax: ModuleType) -> list[str]:
+    return [f"{device} ({device.device_kind})" for device in jax.devices()]
+
+
+def _jax_full_precision(jax: ModuleType) -> contextlib.AbstractContextManager[Any]:
+    """On GPUs and TPUs, JAX multiplies float32 matrices in fewer bits unless told otherwise."""
+    context: contextlib.AbstractContextManager[Any] = jax.default_matmul_precision("highest")
+    return context
+
+
+def _torch_devices(torch: ModuleType) -> list[str]:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [*(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count)), "cpu"]
+
+
+def _torch_from_numpy(torch: ModuleType, array: Any) -> Array:
+    return torch.asarray(array, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _cupy_devices(cupy: ModuleType) -> list[str]:
+    runtime = cupy.cuda.runtime
+    return [f"cuda:{i} ({runtime.getDeviceProperties(i)['name'].decode()})" for i in range(runtime.getDeviceCount())]
+
+
+BACKENDS = (
+    Backend("numpy", (), lambda module: ["cpu"], lambda module, array: array, lambda array: array),
+    Backend(
+        "jax",
+        ("jax",),
+        _jax_devices,
+        lambda jax, array: jax.numpy.asarray(array),
+        lambda array: array,
+        compile=lambda jax, function: jax.jit(function),
+        full_precision=_jax_full_precision,
+    ),
+    Backend("torch", ("torch",), _torch_devices, _torch_from_numpy, lambda array: array.cpu().numpy()),
+    Backend(
+        "cupy",
+        ("cuda12", "cuda13"),
+        _cupy_devices,
+        lambda cupy, array: cupy.asarray(array),
+        lambda array: array.get(),
+        needs="CUDA device",
+    ),
+)
+
+
+def load_backend(name: str) -> LoadedBackend:
+    """The backend of this name, ready to use, or a `CommandError` that says why it is not."""
+    for backend in BACKENDS:
+        if backend.name == name:
+            return backend.load()
+    raise CommandError(f"no backend is named {name!r}: choose from {', '.join(b.name for b in BACKENDS)}")
+
+
+def find_backends() -> tuple[list[LoadedBackend], dict[str, str]]:
+    """The backends that can be used, and for each of the others why it cannot."""
+    found, missing = [], {}
+    for backend in BACKENDS:
+        try:
+            found.append(backend.load())
+        except CommandError as reason:
+            missing[backend.name] = str(reason)
+    return found, missing

@@ -1,0 +1,36 @@
+"""The exit statuses, errors answered with one line instead of a traceback, and the packages that may be missing."""
+
+from __future__ import annotations
+
+import importlib
+
+FAILED = 1
+UNUSABLE = 2  # what argparse exits with, too
+INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
+
+DEMO_PACKAGES = ("matplotlib", "mlxtend", "rich", "threadpoolctl")
+
+
+class CommandError(Exception):
+    """Something the user can put right: the message is one line that says how."""
+
+
+def require_packages(names: tuple[str, ...]) -> None:
+    """Raise a `CommandError` that names the command to install what is missing, if anything is."""
+    missing = [name for name in names if not _imports(name)]
+    if missing:
+        raise CommandError(f"{', '.join(missing)} not found: pip install 'xconv[demo]'")
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough to stand inside a line of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _imports(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True

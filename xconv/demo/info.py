@@ -1,0 +1,36 @@
+"""``xconv info``: versions, backends and their devices, and why each missing one is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+from .. import __version__
+from .backends import find_backends
+from .errors import DEMO_PACKAGES, CommandError, require_packages
+
+DEPENDENCIES = ("array-api-compat", "array-api-extra")
+
+
+def run() -> int:
+    """Print what there is, by means of the standard library only, and return the exit status 0."""
+    print(f"xconv {__version__}")
+    print(f"Python {platform.python_version()} on {platform.platform()}")
+    for name in DEPENDENCIES:
+        print(f"{name} {importlib.metadata.version(name)}")
+    found, missing = find_backends()
+    print("\nbackends")
+    for library in found:
+        print(f"  {library.name:6} {library.version:12} {', '.join(library.devices)}")
+    for name, reason in missing.items():
+        print(f"  {name:6} missing      {reason}")
+    print(f"\ntraining and figures\n  {_demo_state()}")
+    return 0
+
+
+def _demo_state() -> str:
+    try:
+        require_packages(DEMO_PACKAGES)
+    except CommandError as reason:
+        return str(reason)
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in DEMO_PACKAGES)
