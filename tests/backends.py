@@ -18,7 +18,7 @@ NAMES = (
     "cupy",
 )
 
-EVERY = {"jax": 4}  # which part of a list of cases is enough: eager JAX compiles every operation for every new shape
+EVERY = {"jax": 8}  # which part of a list of cases is enough: eager JAX compiles every operation for every new shape
 
 
 class UnavailableError(Exception):
@@ -90,7 +90,7 @@ class StrictOtherDevice(Strict):
 
 class Jax(Backend):
     name = "jax"
-    examples = 4
+    examples = 2
 
     def import_namespace(self):
         try:

@@ -22,6 +22,7 @@ settings.load_profile("xconv")
 
 RAN: collections.Counter[str] = collections.Counter()
 CONFORMANCE: collections.Counter[str] = collections.Counter()  # ONNX node cases passed, by backend
+MISSING: dict[str, str] = {}
 LOADED: dict[str, backends.Backend | backends.UnavailableError] = {}
 
 
@@ -75,43 +76,56 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("backend", argument), pairs, indirect=["backend"], ids=ids)
 
 
-def loaded_or_skip(name, config):
-    if name not in selected(config):
+def loaded_or_skip(name, request):
+    """The backend, noted in the test's report: reports come back from worker processes, variables do not."""
+    if name not in selected(request.config):
         pytest.skip(f"{name}: not selected by --backends")
     loaded = load(name)
     if isinstance(loaded, backends.UnavailableError):
+        request.node.user_properties.append(("missing", (name, str(loaded))))
         pytest.skip(f"{name}: {loaded}")
-    RAN[name] += 1
+    request.node.user_properties.append(("backend", name))
     return loaded
 
 
 @pytest.fixture
 def backend(request):
-    return loaded_or_skip(request.param, request.config)
+    return loaded_or_skip(request.param, request)
 
 
 @pytest.fixture
 def numpy_backend(request):
-    return loaded_or_skip("numpy", request.config)
+    return loaded_or_skip("numpy", request)
 
 
 @pytest.fixture
 def jax_backend(request):
-    return loaded_or_skip("jax", request.config)
+    return loaded_or_skip("jax", request)
 
 
 @pytest.fixture
 def torch_backend(request):
-    return loaded_or_skip("torch", request.config)
+    return loaded_or_skip("torch", request)
+
+
+def pytest_runtest_logreport(report):
+    for what, value in report.user_properties if report.when == "teardown" else ():
+        if what == "backend":
+            RAN[value] += 1
+        elif what == "missing":
+            MISSING.update([value])
+        elif what == "conformance":
+            name, passed = value
+            CONFORMANCE[name] += passed
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    missing = {name: LOADED.get(name) for name in selected(config) if not RAN[name]}
     ran = ", ".join(f"{name} ({RAN[name]} tests)" for name in selected(config) if RAN[name])
     terminalreporter.section("backends")
     terminalreporter.write_line(f"ran: {ran or 'none'}")
+    for name in selected(config):
+        if not RAN[name]:
+            terminalreporter.write_line(f"did not run: {name}: {MISSING.get(name, 'no test asked for it')}")
     if CONFORMANCE:
-        counts = ", ".join(f"{name} {count}" for name, count in CONFORMANCE.items())
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(CONFORMANCE.items()))
         terminalreporter.write_line(f"ONNX node cases passed: {counts}")
-    for name, reason in missing.items():
-        terminalreporter.write_line(f"did not run: {name}: {reason or 'no test asked for it'}")

@@ -9,7 +9,7 @@ from geometries import FULL_CASES, normal, output_shape
 
 import xconv
 
-pytestmark = pytest.mark.on("jax", "jax-jit", "torch")  # those that differentiate by themselves
+pytestmark = pytest.mark.on("jax-jit", "torch")  # those that differentiate by themselves
 
 POOLS = [
     ((2, 2, 7, 6), 3, {"stride": 2, "padding": 1}),

@@ -208,15 +208,15 @@ def test_non_contiguous_operands(backend):
     assert_array(backend, y, reference.conv(x, w, padding=1), terms=case.terms)
 
 
-def test_inputs_stay_as_they_were(backend):
-    for case in FULL_CASES:
-        arrays = [backend.array(array) for array in operands(case)]
-        x, w, b, dy = arrays
-        before = [backend.to_numpy(array).copy() for array in arrays]
-        xconv.conv(x, w, b, **case.keywords)
-        xconv.conv_backward(dy, x, w, **case.keywords)
-        after = [backend.to_numpy(array) for array in arrays]
-        assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+@pytest.mark.over("case", FULL_CASES[::2])
+def test_inputs_stay_as_they_were(backend, case):
+    arrays = [backend.array(array) for array in operands(case)]
+    x, w, b, dy = arrays
+    before = [backend.to_numpy(array).copy() for array in arrays]
+    backend.run(xconv.conv, x, w, b, **case.keywords)
+    backend.run(xconv.conv_backward, dy, x, w, **case.keywords)
+    after = [backend.to_numpy(array) for array in arrays]
+    assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 def test_method_named_and_chosen_agree(backend):

@@ -91,6 +91,7 @@ VALUE = [
     (lambda a: conv(a, padding=[1, (0, 1)]), r"padding must be.*got \[1, \(0, 1\)\]"),
     (lambda a: conv(a, padding=[(1, 2, 3), (1, 2, 3)]), r"padding must be.*got \[\(1, 2, 3\)"),
     (lambda a: conv(a, padding=1.0), r"padding must be.*got 1\.0"),
+    (lambda a: conv(a, padding={1: 2, 3: 4}), r"padding must be.*got \{1: 2, 3: 4\}"),
     (lambda a: conv(a, padding=None), r"padding must be.*got None"),
     (lambda a: conv(a, groups=0), r"groups must be an int of at least 1, got 0"),
     (lambda a: conv(a, groups=2.0), r"groups must be an int.*got 2\.0"),

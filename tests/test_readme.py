@@ -19,7 +19,7 @@ def first_example():
 
 @pytest.mark.parametrize("name", IMPORTS)
 def test_first_example_runs_on_every_library_it_names(name, request):
-    loaded_or_skip(name, request.config)
+    loaded_or_skip(name, request)
     example = first_example()
     assert f"import {IMPORTS[name]} as xp" in example
     code = example.replace("import numpy as xp", f"import {IMPORTS[name]} as xp", 1)

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -575,9 +575,9 @@ def _integers(value: Any) -> Ints | None:
 
 
 def _entries(value: Any) -> tuple[Any, ...] | None:
-    """The items of a sequence; None for anything else. A string is no sequence of sizes."""
+    """The items of a sequence; None for anything else. Strings, dicts and sets are no sequences of sizes."""
     try:
-        return None if isinstance(value, str | bytes) else tuple(value)
+        return None if isinstance(value, str | bytes | Mapping | Set) else tuple(value)
     except TypeError:
         return None
 
