@@ -93,7 +93,6 @@ def test_pooling_passes_finite_differences(backend):
 
 
 def test_pooling_pads_with_less_than_anything(backend):
-    """The book's Pooling forgets the padding in its output size and takes 0 for it in the maximum."""
     layer = xconv.Pooling(2, 2, stride=2, pad=1)
     out = layer.forward(backend.array(np.full((1, 1, 4, 4), -1.0)))
     assert_array(backend, out, np.full((1, 1, 3, 3), -1.0))

@@ -127,6 +127,19 @@ def test_pools_equal_torch(torch_backend, n, keywords):
         assert_array(torch_backend, ours, theirs.numpy(), terms=27)
 
 
+def test_nan_in_max_pool_equals_torch(torch_backend):
+    functional = torch_functional(torch_backend)
+    values = normal((1, 2, 6, 5))
+    values[0, 0, 2:4, 2] = values[0, 1, 5, 4] = np.nan
+    x = torch_backend.array(values).requires_grad_()
+    theirs = functional.max_pool2d(x, 3, stride=1, padding=1)
+    assert_array(torch_backend, xconv.max_pool(x.detach(), 3, stride=1, padding=1), theirs.detach().numpy(), terms=0)
+    dy = torch_backend.array(normal(tuple(theirs.shape), 1))
+    theirs.backward(dy)
+    dx = xconv.max_pool_grad(dy, x.detach(), 3, stride=1, padding=1)
+    assert_array(torch_backend, dx, x.grad.numpy(), terms=9)
+
+
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_conv_equals_lax(jax_backend, case):
     lax = pytest.importorskip("jax.lax", reason="jax is not installed")
