@@ -63,7 +63,7 @@ def conv(
     dilation : int or n ints
         Step a between the elements of a window.
     groups : int
-        Number G of groups: filters K/G*g ... see channels C/G*g ... only. G = C is a depthwise convolution.
+        Number G of groups: the g-th K/G filters read the g-th C/G channels only. G = C is a depthwise convolution.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
         What the added elements hold, as in PyTorch.
     flip : bool
