@@ -109,6 +109,15 @@ def with_nonsense(draw, keywords, names):
 
 CONV_NAMES = ["stride", "padding", "dilation", "groups", "padding_mode", "flip", "channel_axis", "method"]
 WINDOW_NAMES = ["stride", "padding", "dilation"]
+# How many of a call's positional arguments are arrays, if more than one.
+OPERANDS = {
+    "conv": 3,
+    "conv_transpose": 2,
+    "conv_input_grad": 2,
+    "conv_weight_grad": 2,
+    "conv_backward": 3,
+    "max_pool_grad": 2,
+}
 POOL_NAMES = [*WINDOW_NAMES, "ceil_mode", "channel_axis"]
 
 
@@ -164,13 +173,16 @@ def window_calls(draw):
 
 
 def expected(name, arguments, keywords, results):
-    """What the loops make of a call that xconv accepted."""
+    """What the loops make of a call that xconv accepted, in the dtype that all of its operands promote to."""
+    arrays, rest = arguments[: OPERANDS.get(name, 1)], arguments[OPERANDS.get(name, 1) :]
+    dtype = np.result_type(*(array for array in arrays if array is not None))
+    arguments = [None if array is None else array.astype(dtype) for array in arrays] + [*rest]
     keywords = {key: value for key, value in keywords.items() if key != "method"}
     if name == "conv_transpose":
         keywords.pop("output_padding", None)
         return [reference.conv_input_grad(*arguments, results[0].shape, **keywords)]
     if name == "conv_backward":
-        dy, x, w = (array.astype(np.result_type(*arguments)) for array in arguments)
+        dy, x, w = arguments
         kernel, axis = w.shape[2:], keywords.get("channel_axis", 1)
         return [
             reference.conv_input_grad(dy, w, x.shape, **keywords),
