@@ -58,6 +58,11 @@ def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
     return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
 
 
+def runs_on_threads(xp: Namespace) -> bool:
+    """Whether threads of our own make the library faster: NumPy computes on one, the others have theirs."""
+    return bool(array_api_compat.is_numpy_namespace(xp))
+
+
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
     """A new array of one value, with the dtype and the device of ``like``."""
     return xp.full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
@@ -69,11 +74,25 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     return xp.zeros_like(xp.broadcast_to(number, shape))
 
 
+def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
+    """A new array to fill wholly, of the kind of ``like``, as `zeros` makes one."""
+    number = xp.sum(like[tuple(slice(0, min(1, size)) for size in like.shape)], dtype=like.dtype)
+    return xp.empty_like(xp.broadcast_to(number, shape))
+
+
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
     if array_api_compat.is_jax_array(array):
         return array.at[index].add(values)
     array[index] += values
+    return array
+
+
+def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
+    """``array[index] = values`` on an array of our own, as `add_at`."""
+    if array_api_compat.is_jax_array(array):
+        return array.at[index].set(values)
+    array[index] = values
     return array
 
 

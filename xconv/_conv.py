@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._arrays import Array, DType, Namespace, conjugate_transpose, namespace_and_dtype
+from ._arrays import Array, DType, Namespace, namespace_and_dtype, working_dtype
 from ._geometry import (
     ConvGeometry,
     Keywords,
@@ -22,10 +22,15 @@ from ._geometry import (
     conv_transpose_geometry,
     conv_weight_grad_geometry,
     flag,
+    one_of,
+    positive,
 )
 from ._layout import Layout
-from ._matmul import matmul
-from ._methods import Method, method_named
+from ._methods import METHODS, choose
+from ._native import Native, native
+from ._products import Products
+
+MAX_WORKSPACE = 64 * 2**20  # bytes
 
 
 def conv(
@@ -41,6 +46,7 @@ def conv(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
+    max_workspace: int = MAX_WORKSPACE,
 ) -> Array:
     """Convolve as neural networks do: slide the filters over the input without flipping them.
 
@@ -105,7 +111,7 @@ def conv(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_geometry(x.shape, w.shape, keywords)
     _check_bias(b, geometry.filters)
-    return _prepare(xp, dtype, geometry, flip, method).forward(x, w, b)
+    return _prepare(xp, dtype, geometry, flip, method, max_workspace).forward(x, w, b)
 
 
 def conv_transpose(
@@ -122,6 +128,7 @@ def conv_transpose(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
+    max_workspace: int = MAX_WORKSPACE,
 ) -> Array:
     """The exact adjoint of `conv`, as an operation of its own ("deconvolution", upsampling convolution).
 
@@ -172,7 +179,7 @@ def conv_transpose(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_transpose_geometry(x.shape, w.shape, output_padding, keywords)
     _check_bias(b, geometry.channels)
-    return _prepare(xp, dtype, geometry, flip, method).input_adjoint(x, w, b)
+    return _prepare(xp, dtype, geometry, flip, method, max_workspace).input_adjoint(x, w, b)
 
 
 def conv_input_grad(
@@ -188,6 +195,7 @@ def conv_input_grad(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
+    max_workspace: int = MAX_WORKSPACE,
 ) -> Array:
     """Gradient of a loss with respect to the input of `conv`, given the gradient with respect to its output.
 
@@ -227,7 +235,7 @@ def conv_input_grad(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_geometry(input_shape, w.shape, keywords, names=("input_shape", "w"))
     check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
-    return _prepare(xp, dtype, geometry, flip, method).input_adjoint(dy, w)
+    return _prepare(xp, dtype, geometry, flip, method, max_workspace).input_adjoint(dy, w)
 
 
 def conv_weight_grad(
@@ -243,6 +251,7 @@ def conv_weight_grad(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
+    max_workspace: int = MAX_WORKSPACE,
 ) -> Array:
     """Gradient of a loss with respect to the filters of `conv`, given the gradient with respect to its output.
 
@@ -282,7 +291,7 @@ def conv_weight_grad(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_weight_grad_geometry(dy.shape, x.shape, kernel_size, keywords)
     check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
-    return _prepare(xp, dtype, geometry, flip, method).weight_adjoint(dy, x)
+    return _prepare(xp, dtype, geometry, flip, method, max_workspace).weight_adjoint(dy, x)
 
 
 def conv_backward(
@@ -298,6 +307,7 @@ def conv_backward(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
+    max_workspace: int = MAX_WORKSPACE,
 ) -> tuple[Array, Array, Array]:
     """All three gradients of `conv`: with respect to the input, the filters and the bias.
 
@@ -339,48 +349,48 @@ def conv_backward(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_geometry(x.shape, w.shape, keywords)
     check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
-    call = _prepare(xp, dtype, geometry, flip, method)
+    call = _prepare(xp, dtype, geometry, flip, method, max_workspace)
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A checked call: the product of a method's maps, forward and for each operand."""
+    """A checked call: the way in and out, and the products between."""
 
     layout: Layout
-    method: Method
+    products: Products | Native
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        columns, rows = self._input(x), self._weight(w)
-        xp, windows = self.layout.xp, self.layout.windows
-        return self.layout.leave_output(self.method.output_map(xp, matmul(xp, rows, columns), windows), b)
+        layout = self.layout
+        bias = None if b is None else layout.enter_bias(b)
+        return layout.leave_output(self.products.forward(layout.enter_input(x), layout.enter_weight(w), bias))
 
     def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        xp, windows = self.layout.xp, self.layout.windows
-        columns = matmul(xp, conjugate_transpose(xp, self._weight(w)), self._output(dy))
-        return self.layout.leave_input(self.method.input_adjoint(xp, columns, windows), b)
+        layout = self.layout
+        dx = self.products.input_adjoint(layout.enter_output(dy), layout.enter_weight(w))
+        return layout.leave_input(dx, b)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        xp, windows = self.layout.xp, self.layout.windows
-        products = matmul(xp, self._output(dy), conjugate_transpose(xp, self._input(x)))
-        rows = xp.sum(products, axis=0, dtype=products.dtype)
-        return self.layout.leave_weight(self.method.weight_adjoint(xp, rows, windows))
+        layout = self.layout
+        return layout.leave_weight(self.products.weight_adjoint(layout.enter_output(dy), layout.enter_input(x)))
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_output(dy))
 
-    def _input(self, x: Array) -> Array:
-        return self.method.input_map(self.layout.xp, self.layout.enter_input(x), self.layout.windows)
 
-    def _weight(self, w: Array) -> Array:
-        return self.method.weight_map(self.layout.xp, self.layout.enter_weight(w), self.layout.windows)
-
-    def _output(self, dy: Array) -> Array:
-        return self.method.output_adjoint(self.layout.xp, self.layout.enter_output(dy), self.layout.windows)
-
-
-def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any) -> _Call:
-    return _Call(Layout(xp, dtype, geometry, flag("flip", flip)), method_named(method))
+def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any, max_workspace: Any) -> _Call:
+    layout = Layout(xp, dtype, geometry, flag("flip", flip))
+    workspace = positive("max_workspace", max_workspace)
+    one_of("method", method, ("auto", *METHODS, "native"))
+    working = working_dtype(xp, dtype)
+    if method == "auto":
+        method = choose(xp, working, geometry)
+    groups, channels, filters = geometry.groups, geometry.channels, geometry.filters
+    sizes = (geometry.batch, groups, channels // groups, filters // groups)
+    if method == "native":
+        return _Call(layout, native(xp, working, layout.windows, *sizes))
+    maps = METHODS[method](layout.windows, xp, working)
+    return _Call(layout, Products(xp, working, maps, layout.windows, *sizes, workspace))
 
 
 def _check_bias(b: Array | None, channels: int) -> None:

@@ -95,6 +95,14 @@ class Geometry:
             paddings.append((inner_lo, end - first - sizes[-1] - inner_lo))
         return tuple(slices), replace(self, input_size=tuple(sizes), padding=tuple(paddings))
 
+    @property
+    def tiled_axis(self) -> int | None:
+        """The one axis whose windows lie side by side, without overlap or gap, if the others have windows of 1."""
+        wide = [axis for axis in range(self.ndim) if (self.kernel_size[axis], self.stride[axis]) != (1, 1)]
+        covered = all(k * o == p for k, o, p in zip(self.kernel_size, self.output_size, self.padded_size, strict=True))
+        tiled = self.kernel_size == self.stride and set(self.dilation) == {1} and covered
+        return wide[0] if tiled and len(wide) == 1 else None
+
     def stages(self) -> list[Geometry]:
         """The same windows one axis after the other, the last axis first, for what may be done so: sums and maxima.
 
@@ -202,7 +210,7 @@ def conv_geometry(
     """Check a convolution; ``names`` are what the caller calls the two shapes."""
     batch, channels, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
     filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size))
-    groups = _groups(keywords.groups)
+    groups = positive("groups", keywords.groups)
     if group_channels * groups != channels:
         raise ValueError(
             f"{names[1]} must have C / groups channels on axis 1: {names[0]} has C = {channels} channels and groups is "
@@ -220,7 +228,7 @@ def conv_weight_grad_geometry(
     """The convolution of x whose output is dy."""
     _, filters, _, _ = data_shape("dy", output_shape, keywords.channel_axis)
     batch, channels, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
-    groups = _groups(keywords.groups)
+    groups = positive("groups", keywords.groups)
     if channels % groups or filters % groups:
         raise ValueError(
             f"groups must divide the {channels} channels C of x and the {filters} channels K of dy, "
@@ -236,7 +244,7 @@ def conv_transpose_geometry(
     """The convolution that conv_transpose is the adjoint of: its output is x, its input is y."""
     batch, filters, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
     weight_filters, group_channels, kernel = _weight_shape("w", weight_shape, len(size))
-    groups = _groups(keywords.groups)
+    groups = positive("groups", keywords.groups)
     if weight_filters != filters:
         raise ValueError(
             f"w must have C = {filters} filters on axis 0, as many as x has channels, "
@@ -388,6 +396,14 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def positive(name: str, value: Any) -> int:
+    """An int of at least 1."""
+    number = _integer(value)
+    if number is None or number < 1:
+        raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+    return number
 
 
 def border_sources(mode: str, d: int, lo: int, hi: int) -> tuple[slice, slice]:
@@ -543,13 +559,6 @@ def _weight_shape(name: str, shape: Any, n: int) -> tuple[int, int, Ints]:
             f"ax{'is' if n == 1 else 'es'}, each at least 1, got shape {sizes}"
         )
     return sizes[0], sizes[1], sizes[2:]
-
-
-def _groups(groups: Any) -> int:
-    value = _integer(groups)
-    if value is None or value < 1:
-        raise ValueError(f"groups must be an int of at least 1, got {groups!r}")
-    return value
 
 
 def _shape(name: str, shape: Any) -> Ints:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ._arrays import Array, DType, Namespace, working_dtype
+from ._arrays import Array, DType, Namespace, add_at, working_dtype
 from ._geometry import ConvGeometry, Geometry
 from ._windows import pad, unpad
 
@@ -38,7 +38,10 @@ class Layout:
     def leave_input(self, dx: Array, b: Array | None = None) -> Array:
         if self.geometry.padding_mode != "zeros":
             dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
-        return self._leave_data(dx, b)
+        if b is not None:  # before the sums are rounded to the result's dtype
+            b = self.enter_bias(b)
+            dx = add_at(dx, (...,), self.xp.reshape(b, (*b.shape, *(1,) * self.windows.ndim)))
+        return self._leave_data(dx)
 
     def enter_weight(self, w: Array) -> Array:
         groups, filters = self.geometry.groups, self.geometry.filters
@@ -50,8 +53,13 @@ class Layout:
     def enter_output(self, dy: Array) -> Array:
         return self._enter_data(dy)
 
-    def leave_output(self, y: Array, b: Array | None = None) -> Array:
-        return self._leave_data(y, b)
+    def leave_output(self, y: Array) -> Array:
+        return self._leave_data(y)
+
+    def enter_bias(self, b: Array) -> Array:
+        """(channels,) -> (G, channels/G)."""
+        groups = self.geometry.groups
+        return self.xp.reshape(self._enter(b), (groups, b.shape[0] // groups))
 
     def bias_adjoint(self, dy: Array) -> Array:
         """The sum of a canonical output over everything but its channels."""
@@ -69,9 +77,7 @@ class Layout:
         groups = self.geometry.groups
         return self.xp.reshape(data, (data.shape[0], groups, data.shape[1] // groups, *data.shape[2:]))
 
-    def _leave_data(self, data: Array, b: Array | None) -> Array:
-        if b is not None:  # before the sums are rounded to the result's dtype
-            data = data + self.xp.reshape(self._enter(b), (*data.shape[1:3], *(1,) * self.windows.ndim))
+    def _leave_data(self, data: Array) -> Array:
         data = self.xp.reshape(data, (data.shape[0], data.shape[1] * data.shape[2], *data.shape[3:]))
         return self._leave(channels_back(self.xp, data, self.geometry.channels_last))
 
@@ -87,3 +93,13 @@ def channels_first(xp: Namespace, data: Array, channels_last: bool) -> Array:
 def channels_back(xp: Namespace, data: Array, channels_last: bool) -> Array:
     """The adjoint, and the inverse, of `channels_first`."""
     return xp.moveaxis(data, 1, -1) if channels_last else data
+
+
+def batch_inwards(xp: Namespace, data: Array) -> Array:
+    """(N, G, C, ...) -> (G, C, N, ...): samples lie beside positions, so that one product takes many of either."""
+    return xp.permute_dims(data, (1, 2, 0, *range(3, data.ndim)))
+
+
+def batch_outwards(xp: Namespace, data: Array) -> Array:
+    """The adjoint, and the inverse, of `batch_inwards`."""
+    return xp.permute_dims(data, (2, 0, 1, *range(3, data.ndim)))

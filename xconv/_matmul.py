@@ -6,20 +6,24 @@ integers below 2**53 are exact in float64, so integer factors are cut into limbs
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
+
 from array_api_compat import device
 
-from ._arrays import Array, Namespace
+from ._arrays import Array, DType, Namespace
 
 FLOAT64_INTEGER_BITS = 53
+LONG_SUM = 2**20
 
 
 def matmul(xp: Namespace, left: Array, right: Array) -> Array:
     """The product of two stacks of matrices of one dtype; signed integers modulo 2**bits, as all their arithmetic."""
     if not xp.isdtype(left.dtype, "signed integer") or not _has_float64(xp, left):
-        return xp.matmul(left, right)
+        return _outer_products(left, right) if _are_tiny(left, right) else xp.matmul(left, right)
     bits = xp.iinfo(left.dtype).bits
-    length = max(left.shape[-1], 1)
-    width = (FLOAT64_INTEGER_BITS - (length - 1).bit_length()) // 2
+    width = _limb_bits(max(left.shape[-1], 1))
     products = [
         xp.astype(xp.matmul(a, b), xp.int64) << shift_a + shift_b
         for shift_a, a in _limbs(xp, left, bits, width)
@@ -27,6 +31,31 @@ def matmul(xp: Namespace, left: Array, right: Array) -> Array:
         if shift_a + shift_b < bits  # higher ones vanish modulo 2**bits
     ]
     return xp.astype(sum(products[1:], products[0]), left.dtype, copy=False)
+
+
+def bytes_per_element(xp: Namespace, dtype: DType) -> int:
+    """What an element of a factor takes while it is multiplied, limbs included."""
+    if xp.isdtype(dtype, "integral"):
+        bits = int(xp.iinfo(dtype).bits)
+        return bits // 8 + 8 * (2 - -bits // _limb_bits(LONG_SUM))
+    return int(xp.finfo(dtype).bits) // 8 * (2 if xp.isdtype(dtype, "complex floating") else 1)
+
+
+def _are_tiny(left: Array, right: Array) -> bool:
+    """Whether there are more matrices than numbers in one, as at the frequencies of a transform."""
+    matrices, inner = math.prod(left.shape[:-2]), left.shape[-1]
+    return bool(inner == 1 or matrices > left.shape[-2] * inner * right.shape[-1] > 0)
+
+
+def _outer_products(left: Array, right: Array) -> Array:
+    """The product as a sum of columns times rows, for stacks of many tiny matrices: few operations on long arrays."""
+    products = (left[..., i : i + 1] * right[..., i : i + 1, :] for i in range(left.shape[-1]))
+    return functools.reduce(operator.add, products)
+
+
+def _limb_bits(length: int) -> int:
+    """How wide limbs may be for sums of so many products to be exact."""
+    return (FLOAT64_INTEGER_BITS - (length - 1).bit_length()) // 2
 
 
 def _limbs(xp: Namespace, array: Array, bits: int, width: int) -> list[tuple[int, Array]]:

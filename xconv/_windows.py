@@ -73,7 +73,7 @@ def im2col(
     batch, channels, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
     check_fill(xp, dtype, pad_value)
-    columns = gather(xp, pad(xp, x, geometry.padding, value=pad_value), geometry.padded())
+    columns = gather(xp, pad(xp, x, geometry.padding, value=pad_value), geometry.padded(), axis=2)
     rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
     return xp.reshape(rows, (batch * geometry.positions, channels * geometry.taps))
 
@@ -132,7 +132,7 @@ def col2im(
     rows = xp.astype(col, working_dtype(xp, dtype), copy=False)
     rows = xp.reshape(rows, (batch, *geometry.output_size, channels, geometry.taps))
     columns = xp.permute_dims(rows, (0, geometry.ndim + 1, geometry.ndim + 2, *range(1, geometry.ndim + 1)))
-    return xp.astype(scatter(xp, columns, geometry), dtype, copy=False)
+    return xp.astype(scatter(xp, columns, geometry, axis=2), dtype, copy=False)
 
 
 def check_fill(xp: Namespace, dtype: Any, value: Any) -> None:
@@ -171,16 +171,29 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
     return y
 
 
-def gather(xp: Namespace, x: Array, geometry: Geometry) -> Array:
-    """The elements of each window, (..., *d) -> (..., prod(k), *o), for windows that need no padding."""
-    return xp.stack(tap_views(x, geometry), axis=-1 - geometry.ndim)
+def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
+    """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
+    views = tap_views(pad(xp, x, geometry.padding), geometry.padded())
+    return xp.stack(views, axis=axis) if len(views) > 1 else xp.expand_dims(views[0], axis=axis)
 
 
-def scatter(xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-    """The adjoint of padding with zeros and gathering, (..., prod(k), *o) -> (..., *d): overlaps add."""
-    x = zeros(xp, columns, (*columns.shape[: -1 - geometry.ndim], *geometry.input_size))
-    rest = (slice(None),) * geometry.ndim
-    return add_taps(x, (columns[(..., tap, *rest)] for tap in range(geometry.taps)), geometry)
+def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
+    """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
+    if geometry.tiled_axis is not None:
+        return _interleave(xp, columns, geometry, axis, geometry.tiled_axis)
+    shares = [columns[(*(slice(None),) * axis, tap, ...)] for tap in range(geometry.taps)]
+    x = zeros(xp, columns, (*shares[0].shape[: -geometry.ndim], *geometry.input_size))
+    return add_taps(x, shares, geometry)
+
+
+def _interleave(xp: Namespace, columns: Array, geometry: Geometry, axis: int, spatial: int) -> Array:
+    """`scatter` of windows side by side along one axis, which neither overlap nor leave gaps: nothing is added."""
+    shares = [columns[(*(slice(None),) * axis, tap, ...)] for tap in range(geometry.taps)]
+    at = shares[0].ndim - geometry.ndim + spatial
+    x = xp.stack(shares, axis=at + 1)
+    x = xp.reshape(x, (*x.shape[:at], x.shape[at] * geometry.taps, *x.shape[at + 2 :]))
+    inside = (slice(lo, lo + d) for d, (lo, _) in zip(geometry.input_size, geometry.padding, strict=True))
+    return x[(..., *inside)]
 
 
 def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:

@@ -4,26 +4,48 @@ A method is three linear maps and their adjoints around one batched matrix produ
 
     y  = Out( Wt(w) @ In(x) )
     dx = In*( Wt(w)^H @ Out*(dy) )
-    dw = Wt*( sum over batches of Out*(dy) @ In(x)^H )
+    dw = Wt*( Out*(dy) @ In(x)^H )
 
 A new method is one module with these six functions and one entry in ``METHODS``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from .._arrays import Array, DType, Namespace
-from .._geometry import Geometry, Keywords, conv_geometry, one_of
-from . import im2col
+from .._arrays import Array, DType, Namespace, working_dtype
+from .._geometry import ConvGeometry, Geometry, Ints, Keywords, conv_geometry
+from .._native import has_native
+from .fft import Fft
+from .im2col import Im2col
+from .winograd import Winograd
 
 
-class Method(Protocol):
+class Maps(Protocol):
     """Canonical arrays in and out: x (N, G, C/G, *d), w (G, K/G, C/G, *k), y (N, G, K/G, *o).
 
-    In between are stacks of matrices that multiply: Wt(w) (..., K/G, q) @ In(x) (N, ..., q, p) -> (N, ..., K/G, p).
+    In between are stacks of matrices that multiply: Wt(w) (..., G, K/G, q) @ In(x) (..., G, q, p) -> (..., G, K/G, p),
+    where p counts over samples and positions. One value of a class serves all blocks of a convolution.
     """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unit(self) -> Ints:
+        """How many outputs along each axis the maps work on at once: blocks hold whole units."""
+
+    @property
+    def stretches(self) -> bool:
+        """Whether a block may hold several units along an axis."""
+
+    def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        """How many numbers the maps and the product of a block hold at most, for one sample and group."""
+
+    def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        """How many numbers Wt(w) is for one group; 0 if it is a view of w."""
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array: ...
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array: ...
@@ -33,7 +55,12 @@ class Method(Protocol):
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array: ...
 
 
-METHODS: MappingProxyType[str, Method] = MappingProxyType({"im2col": im2col})
+Plan: TypeAlias = Callable[[Geometry, Namespace, DType], Maps]
+
+# Each plans the maps for a convolution, or raises a ValueError that says what the method needs.
+METHODS: MappingProxyType[str, Plan] = MappingProxyType(
+    {"im2col": Im2col.plan, "winograd": Winograd.plan, "fft": Fft.plan}
+)
 
 
 def choose_method(
@@ -79,11 +106,9 @@ def choose_method(
     'im2col'
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
-    return "im2col"
+    geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
+    return choose(xp, working_dtype(xp, dtype), geometry)
 
 
-def method_named(name: Any) -> Method:
-    """The method that the keyword ``method`` asks for."""
-    one_of("method", name, ("auto", *METHODS))
-    return METHODS["im2col" if name == "auto" else name]
+def choose(xp: Namespace, dtype: DType, geometry: ConvGeometry) -> str:
+    return "native" if has_native(xp, dtype, geometry.windows.ndim) else "im2col"

@@ -6,42 +6,62 @@ NaN and inf stay in the windows that read them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
-from .._arrays import Array, Namespace
-from .._geometry import Geometry
-from .._windows import gather, pad, scatter
-
-
-def input_map(xp: Namespace, x: Array, geometry: Geometry) -> Array:
-    """(N, G, C, *d) -> (N, G, C*prod(k), prod(o))."""
-    columns = gather(xp, pad(xp, x, geometry.padding), geometry.padded())
-    batch, groups, channels = x.shape[:3]
-    return xp.reshape(columns, (batch, groups, channels * geometry.taps, geometry.positions))
+from .._arrays import Array, DType, Namespace
+from .._geometry import Geometry, Ints
+from .._layout import batch_inwards, batch_outwards
+from .._windows import gather, scatter
 
 
-def input_adjoint(xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-    """(N, G, C*prod(k), prod(o)) -> (N, G, C, *d)."""
-    batch, groups, rows = columns.shape[:3]
-    shape = (batch, groups, rows // geometry.taps, geometry.taps, *geometry.output_size)
-    return scatter(xp, xp.reshape(columns, shape), geometry)
+@dataclass(frozen=True)
+class Im2col:
+    """The maps, the same for all windows."""
 
+    name: ClassVar[str] = "im2col"
+    stretches: ClassVar[bool] = True
+    unit: Ints
 
-def weight_map(xp: Namespace, w: Array, geometry: Geometry) -> Array:
-    """(G, K, C, *k) -> (G, K, C*prod(k))."""
-    return xp.reshape(w, (*w.shape[:2], math.prod(w.shape[2:])))
+    @classmethod
+    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
+        return cls((1,) * geometry.ndim)
 
+    def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        padded = 0 if geometry.taps == 1 else 2 * math.prod(geometry.padded_size)
+        return channels * (geometry.taps * geometry.positions + padded) + 2 * filters * geometry.positions
 
-def weight_adjoint(xp: Namespace, rows: Array, geometry: Geometry) -> Array:
-    """(G, K, C*prod(k)) -> (G, K, C, *k)."""
-    groups, filters, columns = rows.shape
-    return xp.reshape(rows, (groups, filters, columns // geometry.taps, *geometry.kernel_size))
+    def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        return 0
 
+    def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
+        """(N, G, C, *d) -> (G, C*prod(k), N*prod(o))."""
+        batch, groups, channels = x.shape[:3]
+        columns = gather(xp, batch_inwards(xp, x), geometry, axis=2)
+        return xp.reshape(columns, (groups, channels * geometry.taps, batch * geometry.positions))
 
-def output_map(xp: Namespace, products: Array, geometry: Geometry) -> Array:
-    """(N, G, K, prod(o)) -> (N, G, K, *o)."""
-    return xp.reshape(products, (*products.shape[:3], *geometry.output_size))
+    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
+        """(G, C*prod(k), N*prod(o)) -> (N, G, C, *d)."""
+        groups, rows, positions = columns.shape
+        shape = (groups, rows // geometry.taps, geometry.taps, positions // geometry.positions, *geometry.output_size)
+        return batch_outwards(xp, scatter(xp, xp.reshape(columns, shape), geometry, axis=2))
 
+    def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
+        """(G, K, C, *k) -> (G, K, C*prod(k))."""
+        return xp.reshape(w, (*w.shape[:2], math.prod(w.shape[2:])))
 
-def output_adjoint(xp: Namespace, y: Array, geometry: Geometry) -> Array:
-    """(N, G, K, *o) -> (N, G, K, prod(o))."""
-    return xp.reshape(y, (*y.shape[:3], geometry.positions))
+    def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
+        """(G, K, C*prod(k)) -> (G, K, C, *k)."""
+        groups, filters, columns = rows.shape
+        return xp.reshape(rows, (groups, filters, columns // geometry.taps, *geometry.kernel_size))
+
+    def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
+        """(G, K, N*prod(o)) -> (N, G, K, *o)."""
+        groups, filters, positions = products.shape
+        shape = (groups, filters, positions // geometry.positions, *geometry.output_size)
+        return batch_outwards(xp, xp.reshape(products, shape))
+
+    def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
+        """(N, G, K, *o) -> (G, K, N*prod(o))."""
+        batch, groups, filters = y.shape[:3]
+        return xp.reshape(batch_inwards(xp, y), (groups, filters, batch * geometry.positions))

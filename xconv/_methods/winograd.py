@@ -1,0 +1,193 @@
+"""Winograd's (Cook and Toom's) F(m, k): m outputs of a k-tap filter along an axis from m + k - 1 products, not m*k.
+
+Along one axis ``y = A ((G w) * (B x))`` for a tile x of m + k - 1 inputs, with exact rational A, G and B; over n axes
+each acts on its own. Summed over channels the products are one matrix product for each of the (m + k - 1)**n points.
+
+    S. Winograd, "Arithmetic Complexity of Computations", SIAM, 1980.
+    A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308.
+
+Sums of products with growing coefficients cancel in the end, so the result is less exact than a plain sum: in float32
+the error is some 4e-6 of the largest output for F(4, 3) on two axes and 5e-7 for F(2, 3), where im2col has 5e-7.
+A NaN or inf spreads over the tiles that read it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar, TypeAlias
+
+from array_api_compat import device
+
+from .._arrays import Array, DType, Namespace
+from .._geometry import Geometry, Ints, Pairs
+from .._layout import batch_inwards, batch_outwards
+from .._windows import gather, scatter
+
+Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
+
+# Polynomials are evaluated at the first m + k - 2 of these and at infinity; this choice has the smallest errors.
+POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
+
+
+@dataclass(frozen=True)
+class Winograd:
+    """The maps for tiles of ``unit`` outputs: m along every axis, or 1 where the kernel has one element."""
+
+    name: ClassVar[str] = "winograd"
+    stretches: ClassVar[bool] = True
+    unit: Ints
+
+    @classmethod
+    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Winograd:
+        kernel = geometry.kernel_size
+        if set(geometry.stride + geometry.dilation) != {1} or not 2 <= max(kernel) <= 5:
+            raise ValueError(
+                "method 'winograd' needs stride 1, dilation 1 and kernel sizes up to 5 (not all 1), got stride "
+                f"{geometry.stride}, dilation {geometry.dilation} and kernel size {kernel}"
+            )
+        points = 6 if geometry.ndim <= 2 or max(kernel) > 3 else 4  # on more axes 6 would cost too much precision
+        return cls(tuple(1 if k == 1 else points + 1 - k for k in kernel))
+
+    def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        tiles = self._inputs(geometry)
+        return tiles.taps * tiles.positions * (3 * channels + 3 * filters)
+
+    def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        return self._inputs(geometry).taps * channels * filters
+
+    def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
+        """(N, G, C, *d) -> (points, G, C, N*tiles)."""
+        tiles = self._inputs(geometry)
+        x = _split(xp, batch_inwards(xp, x), tiles, self._matrices(xp, x, geometry, "B"))
+        return xp.reshape(x, (tiles.taps, *x.shape[tiles.ndim :][:2], x.shape[tiles.ndim + 2] * tiles.positions))
+
+    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
+        """(points, G, C, N*tiles) -> (N, G, C, *d)."""
+        tiles = self._inputs(geometry)
+        return batch_outwards(xp, _join(xp, columns, tiles, self._matrices(xp, columns, geometry, "B")))
+
+    def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
+        """(G, K, C, *k) -> (points, G, K, C)."""
+        taps = xp.reshape(w, (math.prod(w.shape[:3]), geometry.taps))
+        rows = xp.matmul(self._weight_matrix(xp, w, geometry), xp.matrix_transpose(taps))
+        return xp.reshape(rows, (rows.shape[0], *w.shape[:3]))
+
+    def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
+        """(points, G, K, C) -> (G, K, C, *k)."""
+        points, *channels = rows.shape
+        matrix = xp.matrix_transpose(self._weight_matrix(xp, rows, geometry))
+        taps = xp.matmul(matrix, xp.reshape(rows, (points, math.prod(channels))))
+        return xp.reshape(xp.matrix_transpose(taps), (*channels, *geometry.kernel_size))
+
+    def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
+        """(points, G, K, N*tiles) -> (N, G, K, *o)."""
+        tiles = self._outputs(geometry)
+        return batch_outwards(xp, _join(xp, products, tiles, self._matrices(xp, products, geometry, "A")))
+
+    def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
+        """(N, G, K, *o) -> (points, G, K, N*tiles)."""
+        tiles = self._outputs(geometry)
+        y = _split(xp, batch_inwards(xp, y), tiles, self._matrices(xp, y, geometry, "A"))
+        shape = y.shape[tiles.ndim :]
+        return xp.reshape(y, (math.prod(y.shape[: tiles.ndim]), *shape[:2], shape[2] * tiles.positions))
+
+    def _inputs(self, geometry: Geometry) -> Geometry:
+        """The overlapping tiles of m + k - 1 inputs."""
+        size = tuple(m + k - 1 for m, k in zip(self.unit, geometry.kernel_size, strict=True))
+        missing = self._missing(geometry)
+        padding = tuple((lo, hi + more) for (lo, hi), more in zip(geometry.padding, missing, strict=True))
+        return self._tiles(geometry.input_size, size, padding)
+
+    def _outputs(self, geometry: Geometry) -> Geometry:
+        """The tiles of m outputs, side by side."""
+        padding = tuple((0, more) for more in self._missing(geometry))
+        return self._tiles(geometry.output_size, self.unit, padding)
+
+    def _tiles(self, size: Ints, kernel: Ints, padding: Pairs) -> Geometry:
+        return Geometry(size, kernel, self.unit, (1,) * len(size), padding)
+
+    def _missing(self, geometry: Geometry) -> Ints:
+        """How many outputs the last tile has beyond the end of each axis."""
+        return tuple(-o % m for o, m in zip(geometry.output_size, self.unit, strict=True))
+
+    def _matrices(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> list[Array]:
+        """A's transpose or B for each axis, the last first."""
+        return [
+            _array(xp, like, (_output_matrix if name == "A" else _input_matrix)(m, k))
+            for m, k in zip(reversed(self.unit), reversed(geometry.kernel_size), strict=True)
+        ]
+
+    def _weight_matrix(self, xp: Namespace, like: Array, geometry: Geometry) -> Array:
+        """G for all axes at once: few elements pass through it, and it needs no rearranging of them."""
+        matrices = [_weight_matrix(m, k) for m, k in zip(self.unit, geometry.kernel_size, strict=True)]
+        return _array(xp, like, functools.reduce(_kronecker, matrices))
+
+
+def _split(xp: Namespace, x: Array, tiles: Geometry, matrices: list[Array]) -> Array:
+    """Cut tiles and transform each along every axis: (..., *d) -> (*points, ..., *tiles)."""
+    for stage, matrix in zip(tiles.stages(), matrices, strict=True):
+        x = _apply(xp, matrix, gather(xp, x, stage, axis=0))
+    return x
+
+
+def _join(xp: Namespace, columns: Array, tiles: Geometry, matrices: list[Array]) -> Array:
+    """The adjoint of `_split`, from (points, G, C, N*tiles) to (G, C, N, *d)."""
+    points = tuple(matrix.shape[0] for matrix in reversed(matrices))
+    shape = (*columns.shape[1:3], columns.shape[3] // tiles.positions, *tiles.output_size)
+    x = xp.reshape(columns, (*points, *shape))
+    for stage, matrix in reversed([*zip(tiles.stages(), matrices, strict=True)]):
+        x = scatter(xp, _apply(xp, xp.matrix_transpose(matrix), x), stage, axis=0)
+    return x
+
+
+def _apply(xp: Namespace, matrix: Array, x: Array) -> Array:
+    """The matrix times the first axis of x."""
+    product = xp.matmul(matrix, xp.reshape(x, (x.shape[0], math.prod(x.shape[1:]))))
+    return xp.reshape(product, (matrix.shape[0], *x.shape[1:]))
+
+
+def _array(xp: Namespace, like: Array, matrix: Matrix) -> Array:
+    return xp.asarray([[float(entry) for entry in row] for row in matrix], dtype=like.dtype, device=device(like))
+
+
+@functools.cache
+def _output_matrix(m: int, k: int) -> Matrix:
+    """A's transpose: point by point, the powers 0 to m - 1."""
+    return _powers(m + k - 1, m)
+
+
+@functools.cache
+def _weight_matrix(m: int, k: int) -> Matrix:
+    """G: a filter's polynomial at each point, divided by what `_input_matrix` leaves out."""
+    finite = POINTS[: m + k - 2]
+    norms = [math.prod(a - b for b in finite if b != a) for a in finite] + [Fraction(1)]
+    return tuple(tuple(power / norm for power in row) for row, norm in zip(_powers(m + k - 1, k), norms, strict=True))
+
+
+@functools.cache
+def _input_matrix(m: int, k: int) -> Matrix:
+    """B: for each point the coefficients of the polynomial that vanishes at the other finite points."""
+    finite = POINTS[: m + k - 2]
+    rows = [_with_roots([b for b in finite if b != a]) for a in (*finite, None)]
+    return tuple(row + (Fraction(0),) * (m + k - 1 - len(row)) for row in rows)
+
+
+def _powers(points: int, count: int) -> Matrix:
+    finite = tuple(tuple(a**i for i in range(count)) for a in POINTS[: points - 1])
+    return (*finite, (Fraction(0),) * (count - 1) + (Fraction(1),))
+
+
+def _with_roots(roots: list[Fraction]) -> tuple[Fraction, ...]:
+    """The coefficients of prod(x - root), the constant first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
+        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
+    return tuple(coefficients)
+
+
+def _kronecker(left: Matrix, right: Matrix) -> Matrix:
+    return tuple(tuple(a * b for a in row for b in other) for row in left for other in right)

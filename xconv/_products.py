@@ -1,0 +1,213 @@
+"""The three products of a method, over blocks, in bounded memory and on threads where they help.
+
+    y  = Out( Wt(w) @ In(x) )
+    dx = In*( Wt(w)^H @ Out*(dy) )
+    dw = Wt*( Out*(dy) @ In(x)^H )
+
+Outputs of different blocks are different elements of y; their shares of dx overlap, so blocks of one colour run
+together and colours one after the other; their shares of dw all add, so a thread has channels or a sum of its own.
+Which block adds to what, and when, does not depend on the threads, and so neither does any rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ._arrays import (
+    Array,
+    DType,
+    Namespace,
+    add_at,
+    conjugate_transpose,
+    empty,
+    put_at,
+    runs_on_threads,
+    zeros,
+)
+from ._blocks import Block, by_colour, chains, cut, unit_geometry
+from ._geometry import Geometry
+from ._matmul import bytes_per_element, matmul
+from ._methods import Maps
+from ._threads import cpu_count, for_each, one_blas_thread
+
+Item = TypeVar("Item")
+
+CACHED = 3 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
+PARTS = 8  # that threads share, whatever their number
+WORTHWHILE = 2**21  # multiplications, below which a part is not worth a thread
+SMALL_WEIGHT = 2**20  # bytes of a gradient of which every part may have a copy
+
+
+@dataclass(frozen=True)
+class Products:
+    """One convolution by one method: canonical arrays in and out, channels and filters counted within a group."""
+
+    xp: Namespace
+    dtype: DType
+    maps: Maps
+    windows: Geometry
+    batch: int
+    groups: int
+    channels: int
+    filters: int
+    max_workspace: int
+
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o)."""
+        xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
+        rows = self.maps.weight_map(xp, w, self.windows)
+
+        def output(block: Block) -> Array:
+            columns = self.maps.input_map(xp, block.of_input(x), block.windows)
+            y = self.maps.output_map(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
+            return y if b is None else add_at(y, (...,), self._per_channel(b[block.groups, :]))
+
+        if len(blocks) == 1:
+            return self._alone(output, blocks[0])
+        y = empty(xp, x, (self.batch, self.groups, self.filters, *self.windows.output_size))
+
+        def fill(block: Block) -> None:
+            nonlocal y
+            y = put_at(y, block.output_index, output(block))
+
+        self._run(fill, [blocks], threads)
+        return y
+
+    def input_adjoint(self, dy: Array, w: Array) -> Array:
+        """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
+        xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
+        rows = conjugate_transpose(xp, self.maps.weight_map(xp, w, self.windows))
+
+        def share(block: Block) -> Array:
+            columns = self.maps.output_adjoint(xp, block.of_output(dy), block.windows)
+            return self.maps.input_adjoint(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
+
+        if len(blocks) == 1:
+            return self._alone(share, blocks[0])
+        dx = zeros(xp, dy, (self.batch, self.groups, self.channels, *self.windows.input_size))
+
+        def add(block: Block) -> None:
+            nonlocal dx
+            dx = add_at(dx, block.input_index, share(block))
+
+        self._run(add, by_colour(blocks), threads)
+        return dx
+
+    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+        """(N, G, K, *o), (N, G, C, *d) -> (G, K, C, *k)."""
+        xp = self.xp
+        runs, threads = _reduction(self)
+
+        def share(run: _Run) -> Array:
+            rows = None
+            for block in run.blocks:
+                left = self.maps.output_adjoint(xp, block.of_output(dy), block.windows)
+                right = self.maps.input_map(xp, block.of_input(x, run.channels), block.windows)
+                product = matmul(xp, left, conjugate_transpose(xp, right))
+                rows = product if rows is None else add_at(rows, (...,), product)
+            return self.maps.weight_adjoint(xp, rows, self.windows)
+
+        if len(runs) == 1:
+            return self._alone(share, runs[0])
+        dw = zeros(xp, dy, (self.groups, self.filters, self.channels, *self.windows.kernel_size))
+        shares: dict[_Run, Array] = {}
+        self._run(lambda run: shares.update({run: share(run)}), [runs], threads)
+        for run in runs:
+            dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels), shares.pop(run))
+        return dw
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all transformed filters."""
+        elements = self.maps.weight_workspace(self.windows, self.channels, self.filters) * self.groups
+        return elements * bytes_per_element(self.xp, self.dtype)
+
+    @property
+    def multiplications(self) -> int:
+        """How many a plain sum has."""
+        positions = self.batch * self.groups * self.windows.positions
+        return positions * self.windows.taps * self.channels * self.filters
+
+    def _per_channel(self, b: Array) -> Array:
+        return self.xp.reshape(b, (*b.shape, *(1,) * self.windows.ndim))
+
+    def _alone(self, function: Callable[[Item], Array], item: Item) -> Array:
+        """One call by itself: BLAS threads would not change its result, but nobody promises so."""
+        if not runs_on_threads(self.xp) or self.multiplications < WORTHWHILE:
+            return function(item)
+        with one_blas_thread():
+            return function(item)
+
+    def _run(self, function: Callable[[Item], None], phases: Sequence[Sequence[Item]], threads: int) -> None:
+        if not runs_on_threads(self.xp):
+            for phase in phases:
+                for item in phase:
+                    function(item)
+            return
+        with one_blas_thread():
+            for phase in phases:
+                for_each(function, phase, threads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What one sum of a reduction adds up: blocks of some groups, of these channels."""
+
+    blocks: tuple[Block, ...]
+    channels: slice
+
+
+@functools.lru_cache(maxsize=1024)
+def _schedule(products: Products, channels: int, fixed: int) -> tuple[tuple[Block, ...], int]:
+    """Blocks of a convolution of so many channels that fit the workspace, and how many may be under way at once."""
+    windows, maps = products.windows, products.maps
+    unit = unit_geometry(windows, maps.unit)
+    unit_bytes = maps.workspace(unit, channels, products.filters) * bytes_per_element(products.xp, products.dtype)
+    room = products.max_workspace - fixed
+    if room < unit_bytes:
+        raise ValueError(
+            f"max_workspace must be at least {fixed + unit_bytes} bytes for this convolution by method "
+            f"{maps.name!r}, got {products.max_workspace}"
+        )
+    counts = [-(-o // m) for o, m in zip(windows.output_size, maps.unit, strict=True)]
+    total = math.prod(counts) * max(products.batch, 1) * products.groups
+    units, threads = room // unit_bytes, 1
+    if runs_on_threads(products.xp):
+        parts = min(PARTS, max(products.multiplications // WORTHWHILE, 1))
+        units = max(min(units, CACHED // unit_bytes, -(-total // parts)), 1)
+        threads = min(cpu_count(), room // (units * unit_bytes))
+    return cut(products.batch, products.groups, windows, maps.unit, units, maps.stretches), threads
+
+
+@functools.lru_cache(maxsize=1024)
+def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
+    """The sums that make up the gradient by the filters, and how many may be under way at once.
+
+    Of a small gradient each has a share of the blocks, of a large one a share of the channels.
+    """
+    element = bytes_per_element(products.xp, products.dtype)
+    small = products.filters * products.channels * products.windows.taps * element <= SMALL_WEIGHT
+    parts = PARTS if runs_on_threads(products.xp) and not small else 1
+    width = -(-products.channels // parts)
+    ranges = [slice(start, min(start + width, products.channels)) for start in range(0, products.channels, width)]
+    weight = products.maps.weight_workspace(products.windows, width, products.filters) or (
+        products.windows.taps * width * products.filters
+    )
+    blocks, threads = _schedule(products, width, 2 * weight * element)
+    groups = {block.groups.start: block.groups for block in blocks}
+    count = max(PARTS // len(groups), 1) if runs_on_threads(products.xp) and small else 1
+    runs = tuple(
+        _Run(run, channels)
+        for start in groups
+        for run in chains(tuple(block for block in blocks if block.groups.start == start), count)
+        for channels in ranges
+    )
+    return runs, threads
+
+
+def _of_groups(rows: Array, block: Block) -> Array:
+    return rows[(..., block.groups, slice(None), slice(None))]

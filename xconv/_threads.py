@@ -1,0 +1,116 @@
+"""A pool of threads for NumPy, whose functions release the interpreter's lock but use one core each.
+
+It has as many threads as the process may use CPUs, the caller's own among them. BLAS is held to one thread meanwhile:
+its own threads would compete with ours, and it does not spread small products at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+def cpu_count() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def for_each(function: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    """Call the function on every item, in any order and on at most so many threads, this one among them.
+
+    If a call raises, or the user interrupts, calls not yet begun are dropped and those begun are waited for.
+    """
+    waiting = deque(items)
+
+    def work() -> None:
+        try:
+            while True:
+                try:
+                    item = waiting.popleft()
+                except IndexError:  # none is left
+                    return
+                function(item)
+        except BaseException:
+            waiting.clear()
+            raise
+
+    helpers = [_pool().submit(work) for _ in range(min(threads, len(waiting)) - 1)]
+    try:
+        work()
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        failures = [failure for helper in begun if (failure := helper.exception()) is not None]
+    for failure in failures:
+        raise failure
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread until the last of all calls that want so is done."""
+    _BLAS.hold()
+    try:
+        yield
+    finally:
+        _BLAS.release()
+
+
+class _Blas:
+    """The thread counts of the loaded BLAS libraries, set to one while anybody holds them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.holders = 0
+        self.before: list[tuple[Any, int]] = []
+
+    def hold(self) -> None:
+        with self.lock:
+            if self.holders == 0:
+                self.before = [(library, library.get_num_threads()) for library in _libraries()]
+                for library, _ in self.before:
+                    library.set_num_threads(1)
+            self.holders += 1
+
+    def release(self) -> None:
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                for library, threads in self.before:
+                    library.set_num_threads(threads)
+
+
+@functools.cache
+def _libraries() -> list[Any]:
+    """The BLAS libraries of this process. Looking for them takes half a millisecond, so it is done once."""
+    from threadpoolctl import ThreadpoolController
+
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(cpu_count() - 1, 1), thread_name_prefix="xconv")
+
+
+def _after_fork() -> None:
+    """A forked child has none of its parent's threads, and must not wait for locks that those held."""
+    holders = _BLAS.holders
+    _BLAS.lock = threading.Lock()
+    _pool.cache_clear()
+    if holders:
+        _BLAS.holders = 1
+        _BLAS.release()
+
+
+_BLAS = _Blas()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
