@@ -52,7 +52,7 @@ def test_stages_read_the_same_windows_axis_by_axis(drawn):
     size, kernel, keywords = drawn
     totals = np.arange(np.prod(size)).reshape(1, 1, *size).astype(float)
     expected = reference.avg_pool(totals, kernel, **keywords) * np.prod(kernel)
-    for stage in geometry_of(drawn).stages():
+    for stage in geometry_of(drawn).stages:
         pool = {"stride": stage.stride, "dilation": stage.dilation, "padding": list(stage.padding)}
         totals = reference.avg_pool(totals, stage.kernel_size, **pool) * stage.taps
     assert np.allclose(totals, expected, rtol=1e-12)

@@ -34,7 +34,7 @@ def test_circular_padding_in_blocks(backend):
     windows = window_geometry((7, 6), 3, stride=2, padding=2, dilation=1, padding_mode="circular")
     padded = pad(backend.xp, backend.array(x), windows.padding, "circular")
     for rows in ((0, 2), (2, whole.shape[2])):
-        slices, part = windows.padded().restrict([rows, (0, whole.shape[3])])
+        slices, part = windows.padded.restrict([rows, (0, whole.shape[3])])
         block = xconv.conv(padded[(..., *slices)], backend.array(w), stride=2, padding=part.padding)
         assert_array(backend, block, whole[:, :, slice(*rows)], terms=100)
 

@@ -38,6 +38,12 @@ def working_dtype(xp: Namespace, dtype: DType) -> DType:
     return dtype
 
 
+def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
+    """What computes with fractions or roots of unity cannot be exact for integers."""
+    if xp.isdtype(dtype, "integral"):
+        raise ValueError(f"method {method!r} needs floating-point arrays, got {dtype}")
+
+
 def lowest(xp: Namespace, dtype: DType) -> float | int:
     """What no element is below: -inf, or the smallest integer."""
     return xp.iinfo(dtype).min if xp.isdtype(dtype, "integral") else -float("inf")

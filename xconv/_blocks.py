@@ -62,12 +62,14 @@ def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int, stre
     periods = _periods(windows, box)
     if box == tuple(map(max, box, windows.output_size)) and lengths[-2] >= batch and lengths[-1] == groups:
         return (_whole(batch, groups, windows),)
-    positions = [_ranges(o, length) for o, length in zip(windows.output_size, box, strict=True)]
+    boxes = itertools.product(*(_ranges(o, length) for o, length in zip(windows.output_size, box, strict=True)))
+    parts = [_restricted(windows, ranges, box, periods) for ranges in boxes]
+    alike: dict[Geometry, Geometry] = {}  # most blocks have equal windows, and these remember what they computed
     return tuple(
-        _block(windows, slice(*samples), slice(*some_groups), tuple(ranges), box, periods)
+        Block(slice(*samples), slice(*some_groups), output, inputs, alike.setdefault(restricted, restricted), colour)
         for some_groups in _ranges(groups, lengths[-1])
         for samples in _ranges(batch, lengths[-2])
-        for ranges in itertools.product(*positions)
+        for output, inputs, restricted, colour in parts
     )
 
 
@@ -89,10 +91,10 @@ def _whole(batch: int, groups: int, windows: Geometry) -> Block:
     return Block(slice(0, batch), slice(0, groups), output, inputs, windows, (0,) * windows.ndim)
 
 
-def _block(windows: Geometry, batch: slice, groups: slice, ranges: Pairs, box: Ints, periods: Ints) -> Block:
+def _restricted(windows: Geometry, ranges: Pairs, box: Ints, periods: Ints) -> tuple[Slices, Slices, Geometry, Ints]:
     inputs, restricted = windows.restrict(ranges)
     colour = tuple(start // length % period for (start, _), length, period in zip(ranges, box, periods, strict=True))
-    return Block(batch, groups, tuple(slice(*pair) for pair in ranges), inputs, restricted, colour)
+    return tuple(slice(*pair) for pair in ranges), inputs, restricted, colour
 
 
 def _lengths(sizes: list[int], budget: int) -> list[int]:

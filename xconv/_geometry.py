@@ -7,20 +7,36 @@ No array is touched here, so everything below is decided before one is.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Slices: TypeAlias = tuple[slice, ...]
 
+Value = TypeVar("Value")
+
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
+    """A property computed once; unlike functools.cached_property without a lock, which no tracer can follow."""
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self.compute = compute
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Value:
+        value = self.compute(instance)
+        instance.__dict__[self.name] = value
+        return value
 
 
 @dataclass(frozen=True)
@@ -33,37 +49,38 @@ class Geometry:
     dilation: Ints
     padding: Pairs
 
-    @property
+    @remembered
     def reach(self) -> Ints:
         return _reach(self.kernel_size, self.dilation)
 
-    @property
+    @remembered
     def padded_size(self) -> Ints:
         return tuple(lo + d + hi for d, (lo, hi) in zip(self.input_size, self.padding, strict=True))
 
-    @property
+    @remembered
     def output_size(self) -> Ints:
         return tuple((p - r) // s + 1 for p, r, s in zip(self.padded_size, self.reach, self.stride, strict=True))
 
-    @property
+    @remembered
     def ndim(self) -> int:
         return len(self.input_size)
 
-    @property
+    @remembered
     def taps(self) -> int:
         """How many elements a window reads: prod(k)."""
         return math.prod(self.kernel_size)
 
-    @property
+    @remembered
     def positions(self) -> int:
         """How many windows there are: prod(o)."""
         return math.prod(self.output_size)
 
+    @remembered
     def padded(self) -> Geometry:
         """The same windows over an input that already carries its padding."""
         return replace(self, input_size=self.padded_size, padding=((0, 0),) * self.ndim)
 
-    @property
+    @remembered
     def tap_slices(self) -> tuple[tuple[Slices, Slices], ...]:
         """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads)."""
         return _tap_slices(self)
@@ -95,7 +112,7 @@ class Geometry:
             paddings.append((inner_lo, end - first - sizes[-1] - inner_lo))
         return tuple(slices), replace(self, input_size=tuple(sizes), padding=tuple(paddings))
 
-    @property
+    @remembered
     def tiled_axis(self) -> int | None:
         """The one axis whose windows lie side by side, without overlap or gap, if the others have windows of 1."""
         wide = [axis for axis in range(self.ndim) if (self.kernel_size[axis], self.stride[axis]) != (1, 1)]
@@ -103,6 +120,7 @@ class Geometry:
         tiled = self.kernel_size == self.stride and set(self.dilation) == {1} and covered
         return wide[0] if tiled and len(wide) == 1 else None
 
+    @remembered
     def stages(self) -> list[Geometry]:
         """The same windows one axis after the other, the last axis first, for what may be done so: sums and maxima.
 
@@ -423,7 +441,6 @@ def _reach(kernel: Ints, dilation: Ints) -> Ints:
     return tuple(a * (k - 1) + 1 for k, a in zip(kernel, dilation, strict=True))
 
 
-@functools.lru_cache(maxsize=1024)
 def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
     """Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
 

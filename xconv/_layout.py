@@ -27,7 +27,7 @@ class Layout:
     def windows(self) -> Geometry:
         """The windows over the canonical input: a border that is not zeros is already part of it."""
         windows = self.geometry.windows
-        return windows if self.geometry.padding_mode == "zeros" else windows.padded()
+        return windows if self.geometry.padding_mode == "zeros" else windows.padded
 
     def enter_input(self, x: Array) -> Array:
         x = self._enter_data(x)

@@ -81,8 +81,8 @@ def max_pool(
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     y = ordered(xp, channels_first(xp, x, pool.channels_last))
-    for stage in pool.windows.stages():
-        y, *others = tap_views(pad(xp, y, stage.padding, value=lowest(xp, y.dtype)), stage.padded())
+    for stage in pool.windows.stages:
+        y, *others = tap_views(pad(xp, y, stage.padding, value=lowest(xp, y.dtype)), stage.padded)
         for view in others:
             y = xp.where(_beats(xp, view, y), view, y)
     return channels_back(xp, from_ordered(xp, y, dtype), pool.channels_last)
@@ -140,7 +140,7 @@ def max_pool_grad(
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
     data, dx = (channels_first(xp, array, pool.channels_last) for array in (x, dy))
     dx = xp.astype(dx, working_dtype(xp, dtype), copy=False)
-    stages = pool.windows.stages()
+    stages = pool.windows.stages
     for stage, winner in zip(reversed(stages), reversed(_winners(xp, ordered(xp, data), stages)), strict=True):
         shares = (xp.where(winner == tap, dx, xp.zeros_like(dx)) for tap in range(stage.taps))
         dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), shares, stage)
@@ -198,8 +198,8 @@ def avg_pool(
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(count_include_pad)
     y = xp.astype(channels_first(xp, x, pool.channels_last), working_dtype(xp, dtype), copy=False)
-    for stage in pool.windows.stages():
-        y, *others = tap_views(pad(xp, y, stage.padding), stage.padded())
+    for stage in pool.windows.stages:
+        y, *others = tap_views(pad(xp, y, stage.padding), stage.padded)
         for view in others:
             y = y + view
     y = _divide(xp, y, counts)
@@ -259,7 +259,7 @@ def avg_pool_grad(
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
     dx = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
     dx = _divide(xp, dx, counts)
-    for stage in reversed(pool.windows.stages()):
+    for stage in reversed(pool.windows.stages):
         shares = itertools.repeat(dx, stage.taps)
         dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), shares, stage)
     return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
@@ -276,8 +276,8 @@ def _winners(xp: Namespace, x: Array, stages: list[Geometry]) -> list[Array]:
     inside = xp.ones(stages[0].input_size, dtype=xp.bool, device=device(x))
     winners = []
     for stage in stages:
-        views = tap_views(pad(xp, x, stage.padding, value=lowest(xp, x.dtype)), stage.padded())
-        reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded())
+        views = tap_views(pad(xp, x, stage.padding, value=lowest(xp, x.dtype)), stage.padded)
+        reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded)
         x, inside = full(xp, x, views[0].shape, lowest(xp, x.dtype)), xp.zeros_like(reals[0])
         winner = xp.full(x.shape, -1, dtype=xp.int32, device=device(x))
         for tap, (view, real) in enumerate(zip(views, reals, strict=True)):

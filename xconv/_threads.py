@@ -58,14 +58,21 @@ def for_each(function: Callable[[Item], None], items: Iterable[Item], threads: i
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread until the last of all calls that want so is done."""
     _BLAS.hold()
+    own = [(library, library.get_num_threads()) for library in _libraries() if _is_per_thread(library)]
     try:
+        _set_own_to_one()
         yield
     finally:
+        for library, threads in own:
+            library.set_num_threads(threads)
         _BLAS.release()
 
 
 class _Blas:
-    """The thread counts of the loaded BLAS libraries, set to one while anybody holds them."""
+    """The process-wide thread counts of BLAS libraries, set to one while anybody holds them.
+
+    Where somebody else has limited them already, or limits them in another thread, theirs stands.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -75,9 +82,11 @@ class _Blas:
     def hold(self) -> None:
         with self.lock:
             if self.holders == 0:
-                self.before = [(library, library.get_num_threads()) for library in _libraries()]
-                for library, _ in self.before:
+                shared = [library for library in _libraries() if not _is_per_thread(library)]
+                counts = [(library, library.get_num_threads()) for library in shared]
+                for library in shared:
                     library.set_num_threads(1)
+                self.before = [(library, count) for library, count in counts if library.get_num_threads() != count]
             self.holders += 1
 
     def release(self) -> None:
@@ -85,7 +94,26 @@ class _Blas:
             self.holders -= 1
             if self.holders == 0:
                 for library, threads in self.before:
+                    _give_up_control(library)
                     library.set_num_threads(threads)
+                    _give_up_control(library)
+
+
+def _give_up_control(library: Any) -> None:
+    """threadpoolctl lets one thread alone set a count until it is done; ours is done, whichever releases last."""
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)
+
+
+def _is_per_thread(library: Any) -> bool:
+    """With OpenMP each thread has a count of its own."""
+    return getattr(library, "threading_layer", None) == "openmp"
+
+
+def _set_own_to_one() -> None:
+    for library in _libraries():
+        if _is_per_thread(library):
+            library.set_num_threads(1)
 
 
 @functools.cache
@@ -98,7 +126,7 @@ def _libraries() -> list[Any]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(cpu_count() - 1, 1), thread_name_prefix="xconv")
+    return ThreadPoolExecutor(max(cpu_count() - 1, 1), thread_name_prefix="xconv", initializer=_set_own_to_one)
 
 
 def _after_fork() -> None:

@@ -73,7 +73,7 @@ def im2col(
     batch, channels, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
     check_fill(xp, dtype, pad_value)
-    columns = gather(xp, pad(xp, x, geometry.padding, value=pad_value), geometry.padded(), axis=2)
+    columns = gather(xp, pad(xp, x, geometry.padding, value=pad_value), geometry.padded, axis=2)
     rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
     return xp.reshape(rows, (batch * geometry.positions, channels * geometry.taps))
 
@@ -173,7 +173,7 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
-    views = tap_views(pad(xp, x, geometry.padding), geometry.padded())
+    views = tap_views(pad(xp, x, geometry.padding), geometry.padded)
     return xp.stack(views, axis=axis) if len(views) > 1 else xp.expand_dims(views[0], axis=axis)
 
 

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .._arrays import Array, DType, Namespace, conjugate
+from .._arrays import Array, DType, Namespace, check_floating, conjugate
 from .._geometry import Geometry, Ints, Slices
 from .._layout import batch_inwards, batch_outwards
 from .._windows import pad, scatter
@@ -37,6 +37,7 @@ class Fft:
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Fft:
+        check_floating(cls.name, xp, dtype)
         sizes, units = [], []
         longest = int(BLOCK ** (1 / geometry.ndim))
         for r, s, o in zip(geometry.reach, geometry.stride, geometry.output_size, strict=True):

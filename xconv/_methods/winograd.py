@@ -21,8 +21,8 @@ from typing import ClassVar, TypeAlias
 
 from array_api_compat import device
 
-from .._arrays import Array, DType, Namespace
-from .._geometry import Geometry, Ints, Pairs
+from .._arrays import Array, DType, Namespace, check_floating
+from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
 
@@ -42,6 +42,7 @@ class Winograd:
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Winograd:
+        check_floating(cls.name, xp, dtype)
         kernel = geometry.kernel_size
         if set(geometry.stride + geometry.dilation) != {1} or not 2 <= max(kernel) <= 5:
             raise ValueError(
@@ -52,21 +53,21 @@ class Winograd:
         return cls(tuple(1 if k == 1 else points + 1 - k for k in kernel))
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        tiles = self._inputs(geometry)
+        tiles = _input_tiles(geometry, self.unit)
         return tiles.taps * tiles.positions * (3 * channels + 3 * filters)
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        return self._inputs(geometry).taps * channels * filters
+        return _input_tiles(geometry, self.unit).taps * channels * filters
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (points, G, C, N*tiles)."""
-        tiles = self._inputs(geometry)
+        tiles = _input_tiles(geometry, self.unit)
         x = _split(xp, batch_inwards(xp, x), tiles, self._matrices(xp, x, geometry, "B"))
         return xp.reshape(x, (tiles.taps, *x.shape[tiles.ndim :][:2], x.shape[tiles.ndim + 2] * tiles.positions))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(points, G, C, N*tiles) -> (N, G, C, *d)."""
-        tiles = self._inputs(geometry)
+        tiles = _input_tiles(geometry, self.unit)
         return batch_outwards(xp, _join(xp, columns, tiles, self._matrices(xp, columns, geometry, "B")))
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
@@ -84,51 +85,52 @@ class Winograd:
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
         """(points, G, K, N*tiles) -> (N, G, K, *o)."""
-        tiles = self._outputs(geometry)
+        tiles = _output_tiles(geometry, self.unit)
         return batch_outwards(xp, _join(xp, products, tiles, self._matrices(xp, products, geometry, "A")))
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (points, G, K, N*tiles)."""
-        tiles = self._outputs(geometry)
+        tiles = _output_tiles(geometry, self.unit)
         y = _split(xp, batch_inwards(xp, y), tiles, self._matrices(xp, y, geometry, "A"))
         shape = y.shape[tiles.ndim :]
         return xp.reshape(y, (math.prod(y.shape[: tiles.ndim]), *shape[:2], shape[2] * tiles.positions))
 
-    def _inputs(self, geometry: Geometry) -> Geometry:
-        """The overlapping tiles of m + k - 1 inputs."""
-        size = tuple(m + k - 1 for m, k in zip(self.unit, geometry.kernel_size, strict=True))
-        missing = self._missing(geometry)
-        padding = tuple((lo, hi + more) for (lo, hi), more in zip(geometry.padding, missing, strict=True))
-        return self._tiles(geometry.input_size, size, padding)
-
-    def _outputs(self, geometry: Geometry) -> Geometry:
-        """The tiles of m outputs, side by side."""
-        padding = tuple((0, more) for more in self._missing(geometry))
-        return self._tiles(geometry.output_size, self.unit, padding)
-
-    def _tiles(self, size: Ints, kernel: Ints, padding: Pairs) -> Geometry:
-        return Geometry(size, kernel, self.unit, (1,) * len(size), padding)
-
-    def _missing(self, geometry: Geometry) -> Ints:
-        """How many outputs the last tile has beyond the end of each axis."""
-        return tuple(-o % m for o, m in zip(geometry.output_size, self.unit, strict=True))
-
     def _matrices(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> list[Array]:
         """A's transpose or B for each axis, the last first."""
         return [
-            _array(xp, like, (_output_matrix if name == "A" else _input_matrix)(m, k))
+            _array(xp, like, _floats(name, (m,), (k,)))
             for m, k in zip(reversed(self.unit), reversed(geometry.kernel_size), strict=True)
         ]
 
     def _weight_matrix(self, xp: Namespace, like: Array, geometry: Geometry) -> Array:
         """G for all axes at once: few elements pass through it, and it needs no rearranging of them."""
-        matrices = [_weight_matrix(m, k) for m, k in zip(self.unit, geometry.kernel_size, strict=True)]
-        return _array(xp, like, functools.reduce(_kronecker, matrices))
+        return _array(xp, like, _floats("G", self.unit, geometry.kernel_size))
+
+
+@functools.lru_cache(maxsize=1024)
+def _input_tiles(geometry: Geometry, unit: Ints) -> Geometry:
+    """The overlapping tiles of m + k - 1 inputs."""
+    size = tuple(m + k - 1 for m, k in zip(unit, geometry.kernel_size, strict=True))
+    missing = _missing(geometry, unit)
+    padding = tuple((lo, hi + more) for (lo, hi), more in zip(geometry.padding, missing, strict=True))
+    return Geometry(geometry.input_size, size, unit, (1,) * geometry.ndim, padding)
+
+
+@functools.lru_cache(maxsize=1024)
+def _output_tiles(geometry: Geometry, unit: Ints) -> Geometry:
+    """The tiles of m outputs, side by side."""
+    padding = tuple((0, more) for more in _missing(geometry, unit))
+    return Geometry(geometry.output_size, unit, unit, (1,) * geometry.ndim, padding)
+
+
+def _missing(geometry: Geometry, unit: Ints) -> Ints:
+    """How many outputs the last tile has beyond the end of each axis."""
+    return tuple(-o % m for o, m in zip(geometry.output_size, unit, strict=True))
 
 
 def _split(xp: Namespace, x: Array, tiles: Geometry, matrices: list[Array]) -> Array:
     """Cut tiles and transform each along every axis: (..., *d) -> (*points, ..., *tiles)."""
-    for stage, matrix in zip(tiles.stages(), matrices, strict=True):
+    for stage, matrix in zip(tiles.stages, matrices, strict=True):
         x = _apply(xp, matrix, gather(xp, x, stage, axis=0))
     return x
 
@@ -138,7 +140,7 @@ def _join(xp: Namespace, columns: Array, tiles: Geometry, matrices: list[Array])
     points = tuple(matrix.shape[0] for matrix in reversed(matrices))
     shape = (*columns.shape[1:3], columns.shape[3] // tiles.positions, *tiles.output_size)
     x = xp.reshape(columns, (*points, *shape))
-    for stage, matrix in reversed([*zip(tiles.stages(), matrices, strict=True)]):
+    for stage, matrix in reversed([*zip(tiles.stages, matrices, strict=True)]):
         x = scatter(xp, _apply(xp, xp.matrix_transpose(matrix), x), stage, axis=0)
     return x
 
@@ -149,17 +151,23 @@ def _apply(xp: Namespace, matrix: Array, x: Array) -> Array:
     return xp.reshape(product, (matrix.shape[0], *x.shape[1:]))
 
 
-def _array(xp: Namespace, like: Array, matrix: Matrix) -> Array:
-    return xp.asarray([[float(entry) for entry in row] for row in matrix], dtype=like.dtype, device=device(like))
+def _array(xp: Namespace, like: Array, matrix: tuple[tuple[float, ...], ...]) -> Array:
+    return xp.asarray(matrix, dtype=like.dtype, device=device(like))
 
 
 @functools.cache
+def _floats(name: str, unit: Ints, kernel_size: Ints) -> tuple[tuple[float, ...], ...]:
+    """A's transpose, B or G for all the axes at once, computed exactly and rounded once."""
+    matrix_of = {"A": _output_matrix, "B": _input_matrix, "G": _weight_matrix}[name]
+    matrices = [matrix_of(m, k) for m, k in zip(unit, kernel_size, strict=True)]
+    return tuple(tuple(map(float, row)) for row in functools.reduce(_kronecker, matrices))
+
+
 def _output_matrix(m: int, k: int) -> Matrix:
     """A's transpose: point by point, the powers 0 to m - 1."""
     return _powers(m + k - 1, m)
 
 
-@functools.cache
 def _weight_matrix(m: int, k: int) -> Matrix:
     """G: a filter's polynomial at each point, divided by what `_input_matrix` leaves out."""
     finite = POINTS[: m + k - 2]
@@ -167,7 +175,6 @@ def _weight_matrix(m: int, k: int) -> Matrix:
     return tuple(tuple(power / norm for power in row) for row, norm in zip(_powers(m + k - 1, k), norms, strict=True))
 
 
-@functools.cache
 def _input_matrix(m: int, k: int) -> Matrix:
     """B: for each point the coefficients of the polynomial that vanishes at the other finite points."""
     finite = POINTS[: m + k - 2]

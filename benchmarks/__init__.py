@@ -1,0 +1,1 @@
+"""Timings of xconv beside its peers, all in one process: ``python -m benchmarks``."""

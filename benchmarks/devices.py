@@ -1,0 +1,96 @@
+"""What is done to a backend's device around the calls: wait for it, and measure what it can do at most."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xconv.demo.backends import LoadedBackend
+
+from .suites import ITEM_BYTES, Layer
+from .timing import Limits, interleave
+
+MATRIX_SIZE = 2048
+COPY_BYTES = 256 << 20
+QUICK_SHARE = 16  # by which both are smaller where the numbers do not matter
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the device does at most, measured in the same run.
+
+    Attributes
+    ----------
+    matmul_flops : float
+        Floating-point operations per second of a large float32 matrix product.
+    copy_bytes : float
+        Bytes read and written per second by a copy.
+    """
+
+    matmul_flops: float
+    copy_bytes: float
+
+    def floor_seconds(self, layer: Layer) -> float:
+        """Nobody who multiplies directly is faster; FFT and Winograd multiply less."""
+        return max(2 * layer.multiply_adds / self.matmul_flops, layer.bytes / self.copy_bytes)
+
+
+def measure_rates(backend: LoadedBackend, limits: Limits, *, small: bool) -> Rates:
+    """Multiply and copy on the backend's device."""
+    share = QUICK_SHARE if small else 1
+    size, count = MATRIX_SIZE // share, COPY_BYTES // share // ITEM_BYTES
+    matrix = backend.from_numpy(np.ones((size, size), dtype=np.float32))
+    source = backend.from_numpy(np.ones(count, dtype=np.float32))
+    calls = {"matmul": lambda: matrix @ matrix, "copy": _copy(backend, source)}
+    timings = interleave(waiting_calls(backend, calls), limits)
+    return Rates(2 * size**3 / timings["matmul"].median, 2 * count * ITEM_BYTES / timings["copy"].median)
+
+
+def waiting_calls(backend: LoadedBackend, calls: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+    """The same calls, each of which returns when the device is done."""
+    wait = _wait(backend)
+    return {name: _waiting(call, wait) for name, call in calls.items()}
+
+
+def without_autograd() -> contextlib.AbstractContextManager[Any]:
+    """A context in which PyTorch, if anybody uses it, does not look for gradients to record."""
+    torch = sys.modules.get("torch")
+    return contextlib.nullcontext() if torch is None else torch.no_grad()
+
+
+def compile_quickly(backend: LoadedBackend) -> None:
+    """For calls whose times do not matter: JAX compiles in half the time without optimising."""
+    if backend.name == "jax":
+        backend.module.config.update("jax_disable_most_optimizations", True)
+
+
+def _waiting(call: Callable[[], Any], wait: Callable[[Any], Any] | None) -> Callable[[], Any]:
+    return call if wait is None else lambda: wait(call())
+
+
+def _wait(backend: LoadedBackend) -> Callable[[Any], Any] | None:
+    """How to wait for a result; None where calls return when they are done."""
+    if backend.name == "jax":
+        return lambda result: result.block_until_ready()
+    if backend.name == "cupy":
+        return lambda result: backend.module.cuda.Device().synchronize()  # all streams, PyTorch's too
+    if backend.name == "torch" and backend.module.cuda.is_available():
+        return lambda result: backend.module.cuda.synchronize()
+    return None
+
+
+def _copy(backend: LoadedBackend, source: Any) -> Callable[[], Any]:
+    """Copy into an array that is there already, unless arrays cannot be written to."""
+    if backend.name == "jax":
+        return lambda: backend.module.numpy.copy(source)
+    target = source + 0
+
+    def copy() -> None:
+        target[...] = source
+
+    return copy

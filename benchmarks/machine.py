@@ -1,0 +1,103 @@
+"""Where and with what the times were measured."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import threadpoolctl
+
+import xconv
+from xconv.demo.backends import LoadedBackend
+
+BACKEND_PACKAGES = {"numpy": ("numpy",), "jax": ("numpy", "jax", "jaxlib"), "torch": ("numpy", "torch")}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What times depend on beside the code."""
+
+    processor: str
+    cores: int
+    device: str
+    system: str
+    versions: dict[str, str]
+    blas: tuple[str, ...]
+    torch_threads: int | None
+    date: str
+    command: str
+
+    @property
+    def hardware(self) -> str:
+        """In words: the device too, unless it is the processor."""
+        parts = [self.processor, _counted(self.cores, "core")]
+        return ", ".join(parts if "cpu" in self.device.lower() else [self.device, *parts])
+
+    @property
+    def software(self) -> str:
+        """In words: whose versions matter."""
+        return ", ".join([*(f"{name} {version}" for name, version in self.versions.items()), *self.blas[:1]])
+
+    @property
+    def heading(self) -> str:
+        """One line of it."""
+        return f"{self.hardware}, {self.software}, {self.date}"
+
+
+def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command: str) -> Machine:
+    """The machine, with the versions of the backend and of the peers' packages."""
+    torch = sys.modules.get("torch")
+    return Machine(
+        processor=_processor(),
+        cores=_cores(),
+        device=backend.device,
+        system=platform.platform(),
+        versions=_versions(backend, packages),
+        blas=_blas(),
+        torch_threads=None if torch is None else torch.get_num_threads(),
+        date=datetime.date.today().isoformat(),
+        command=command,
+    )
+
+
+def _processor() -> str:
+    """Its model, which only Linux tells in a file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _cores() -> int:
+    """How many the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _versions(backend: LoadedBackend, packages: tuple[str, ...]) -> dict[str, str]:
+    """CuPy's distribution is named after the CUDA that it is for: a backend outside the table is asked itself."""
+    versions = {"xconv": xconv.__version__, "Python": platform.python_version()}
+    names = dict.fromkeys((*BACKEND_PACKAGES.get(backend.name, ("numpy",)), *packages))
+    versions |= {name: importlib.metadata.version(name) for name in names}
+    return versions if backend.name in BACKEND_PACKAGES else versions | {backend.name: backend.version}
+
+
+def _blas() -> tuple[str, ...]:
+    """The libraries that multiply matrices for NumPy, which is loaded first, and for SciPy."""
+    found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return tuple(dict.fromkeys(f"{pool['internal_api']} {pool['version']} ({_details(pool)})" for pool in found))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _details(pool: dict[str, object]) -> str:
+    threads = _counted(int(str(pool["num_threads"])), "thread")
+    return f"{pool['architecture']}, {threads}" if pool.get("architecture") else threads

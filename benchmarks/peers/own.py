@@ -1,0 +1,64 @@
+"""xconv itself: as it chooses, and with each of its methods by hand."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import xconv
+from xconv._methods import METHODS
+from xconv.demo.backends import LoadedBackend
+
+from ..suites import Layer
+from .peer import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Call, Peer, Problem
+
+COMPILED_TAPS = 256  # with more of them, jax.jit compiles im2col for a third of a minute per operation
+
+
+class Own:
+    """xconv with one method, under ``jax.jit`` on JAX."""
+
+    packages = ()
+
+    def __init__(self, backend: LoadedBackend, method: str) -> None:
+        self.name = "xconv" if method == "auto" else f"xconv:{method}"
+        self.refusals: tuple[type[Exception], ...] = () if method == "auto" else (ValueError,)
+        self.expendable = method != "auto"
+        self._backend, self._method = backend, method
+
+    def operations(self, problem: Problem) -> dict[str, Call | str]:
+        layer, x, w, dy = problem.layer, problem.x, problem.w, problem.dy
+        if self._method == "im2col" and self._backend.name == "jax" and math.prod(layer.kernel_size) > COMPILED_TAPS:
+            reason = f"more than {COMPILED_TAPS} taps compile too long"
+            return {FORWARD: reason, INPUT_GRAD: reason, WEIGHT_GRAD: reason}
+        forward, input_grad, weight_grad = _functions(self._backend, self._method, layer.nameless)
+        return {
+            FORWARD: lambda: forward(x, w),
+            INPUT_GRAD: lambda: input_grad(dy, w),
+            WEIGHT_GRAD: lambda: weight_grad(dy, x),
+        }
+
+
+def load_methods(backend: LoadedBackend) -> list[Peer]:
+    """One peer for each method, "native" only where the backend has a convolution of its own."""
+    names = dict.fromkeys((*METHODS, "native"))
+    return [Own(backend, name) for name in names if name != "native" or backend.name in ("jax", "torch")]
+
+
+@functools.cache
+def _functions(backend: LoadedBackend, method: str, layer: Layer) -> tuple[Callable[..., Any], ...]:
+    """Kept, so that layers of one geometry compile once."""
+
+    def forward(x: Any, w: Any) -> Any:
+        return xconv.conv(x, w, method=method, **keywords)
+
+    def input_grad(dy: Any, w: Any) -> Any:
+        return xconv.conv_input_grad(dy, w, layer.input_shape, method=method, **keywords)
+
+    def weight_grad(dy: Any, x: Any) -> Any:
+        return xconv.conv_weight_grad(dy, x, layer.kernel_size, method=method, **keywords)
+
+    keywords = layer.keywords
+    return tuple(backend.compile(function) for function in (forward, input_grad, weight_grad))

@@ -1,0 +1,83 @@
+"""A run: measure, print, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xconv.demo.backends import LoadedBackend, load_backend
+from xconv.demo.files import make_writable, writing_to
+
+from .devices import Rates, compile_quickly, measure_rates
+from .figure import draw_ratios
+from .machine import describe_machine
+from .markdown import as_markdown
+from .measure import measure_layer
+from .peers import load_peers
+from .peers.peer import Peer
+from .results import LayerResult, Report, as_json
+from .suites import SUITES, Layer, quick
+from .table import make_console, print_suite, print_summary
+from .timing import QUICK, THOROUGH, Limits
+
+
+def run_benchmarks(
+    *,
+    backend: str,
+    suites: Sequence[str],
+    peers: Sequence[str] | None,
+    out: Path,
+    small: bool,
+    repeats: int | None,
+    command: str,
+) -> None:
+    """Time the suites on the backend beside the peers, all that apply if None, and write three files."""
+    library = load_backend(backend)
+    rivals, missing = load_peers(library, peers)
+    make_writable(out)
+    for reason in missing.values():
+        print(f"left out: {reason}", file=sys.stderr)
+    if small:
+        compile_quickly(library)
+    limits = _limits(small, repeats)
+    packages = tuple(package for rival in rivals for package in rival.packages)
+    machine = describe_machine(library, packages, command)
+    rates = measure_rates(library, limits, small=small)
+    console = make_console()
+    results = []
+    for suite in suites:
+        layers = [quick(layer) if small else layer for layer in SUITES[suite]]
+        measured = [_announced(layer, library, rivals, limits, rates) for layer in layers]
+        print_suite(console, measured)
+        results += measured
+    report = Report(machine, backend, small, rates, missing, results)
+    print_summary(console, report)
+    _write(report, out)
+
+
+def _announced(
+    layer: Layer, backend: LoadedBackend, peers: Sequence[Peer], limits: Limits, rates: Rates
+) -> LayerResult:
+    """Say which layer is next: a live display would take time from it."""
+    print(f"{layer.suite}: {layer.name}", file=sys.stderr, flush=True)
+    return measure_layer(layer, backend, peers, limits, rates)
+
+
+def _limits(small: bool, repeats: int | None) -> Limits:
+    limits = QUICK if small else THOROUGH
+    if repeats is None:
+        return limits
+    return dataclasses.replace(limits, least_rounds=repeats, most_rounds=max(repeats, limits.most_rounds))
+
+
+def _write(report: Report, out: Path) -> None:
+    """The numbers, the summary and the figure."""
+    numbers, summary, figure = (out / f"{report.backend}.{suffix}" for suffix in ("json", "md", "png"))
+    with writing_to(out):
+        numbers.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
+        summary.write_text(as_markdown(report) + "\n", encoding="utf-8")
+        draw_ratios(report).savefig(figure)
+    print(f"wrote {numbers}, {summary} and {figure}")

@@ -1,0 +1,151 @@
+"""The results of many layers in few rows, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .peers.peer import OPERATIONS
+from .results import FORWARD_ONLY, METHOD_PREFIX, XCONV, LayerResult, geometric_mean
+
+JOINED = ("resnet50", "vgg16")  # also summed up together
+SCIPY_PREFIX = "scipy-"
+SCIPY_BEST = "scipy, the faster"
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """How a peer's times compare over some layers: the geometric mean, the least ratio and whose it is."""
+
+    mean: float
+    least: float
+    least_layer: str
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """A peer over a suite; None where it has no gradients."""
+
+    suite: str
+    peer: str
+    layers: int
+    forward: Ratios
+    with_gradients: Ratios | None
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method of xconv by hand over a suite, with its largest error in each operation."""
+
+    suite: str
+    method: str
+    layers: int
+    forward: Ratios | None
+    with_gradients: Ratios | None
+    errors: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """The layer of a suite on which auto loses most against the best method by hand: its time / the best one's - 1."""
+
+    suite: str
+    operations: str
+    loss: float
+    layer: str
+    best: str
+
+
+def peer_rows(results: Sequence[LayerResult]) -> list[PeerRow]:
+    """One row for each group of layers and each peer that does at least one of them."""
+    rows = []
+    for suite, group in _groups(results):
+        for name, members in _peers(group).items():
+            forward = _ratios(group, members, FORWARD_ONLY)
+            if forward is not None:
+                count = sum(_least_ratio(result, members, FORWARD_ONLY) is not None for result in group)
+                rows.append(PeerRow(suite, name, count, forward, _ratios(group, members, OPERATIONS)))
+    return rows
+
+
+def method_rows(results: Sequence[LayerResult]) -> list[MethodRow]:
+    """One row for each suite and method, "auto" first."""
+    rows = []
+    for suite, group in _suites(results):
+        for peer in (XCONV, *_method_peers(group)):
+            errors = tuple(_largest_error(group, peer, operation) for operation in OPERATIONS)
+            if any(error is not None for error in errors):
+                name = "auto" if peer == XCONV else peer.removeprefix(METHOD_PREFIX)
+                count = sum(result.seconds(peer, FORWARD_ONLY) is not None for result in group)
+                forward, with_gradients = (_ratios(group, (peer,), which) for which in (FORWARD_ONLY, OPERATIONS))
+                rows.append(MethodRow(suite, name, count, forward, with_gradients, errors))
+    return rows
+
+
+def loss_rows(results: Sequence[LayerResult]) -> list[LossRow]:
+    """Two rows for each suite in which methods were timed."""
+    kinds = (("forward", FORWARD_ONLY), ("forward + gradients", OPERATIONS))
+    rows = []
+    for suite, group in _suites(results):
+        for name, operations in kinds:
+            losses = [loss for result in group if (loss := _loss(result, operations))]
+            if losses:
+                rows.append(LossRow(suite, name, *max(losses)))
+    return rows
+
+
+def _loss(result: LayerResult, operations: Sequence[str]) -> tuple[float, str, str] | None:
+    """What auto loses against the best method by hand, the layer, and that method."""
+    ratios = [
+        (ratio, peer) for peer in _method_peers([result]) if (ratio := result.ratio(peer, operations)) is not None
+    ]
+    if not ratios:
+        return None
+    ratio, peer = min(ratios)
+    return 1 / ratio - 1, result.layer.name, peer.removeprefix(METHOD_PREFIX)
+
+
+def _groups(results: Sequence[LayerResult]) -> Iterator[tuple[str, list[LayerResult]]]:
+    """The suites, the joined ones together, and all of them."""
+    suites = dict(_suites(results))
+    yield from suites.items()
+    if len(suites) > 1:
+        if set(JOINED) <= set(suites) != set(JOINED):
+            yield " + ".join(JOINED), [result for name in JOINED for result in suites[name]]
+        yield "all", list(results)
+
+
+def _suites(results: Sequence[LayerResult]) -> list[tuple[str, list[LayerResult]]]:
+    names = dict.fromkeys(result.layer.suite for result in results)
+    return [(name, [result for result in results if result.layer.suite == name]) for name in names]
+
+
+def _peers(results: Sequence[LayerResult]) -> dict[str, tuple[str, ...]]:
+    """The names that rows have, each with the peers of which the fastest counts."""
+    names = [name for name in results[0].peers if not name.startswith(METHOD_PREFIX)]
+    scipy = tuple(name for name in names if name.startswith(SCIPY_PREFIX))
+    best = {SCIPY_BEST: scipy} if scipy else {}
+    return {name: (name,) for name in names} | best
+
+
+def _method_peers(results: Sequence[LayerResult]) -> list[str]:
+    return [name for name in results[0].peers if name.startswith(METHOD_PREFIX)]
+
+
+def _ratios(results: Sequence[LayerResult], peers: tuple[str, ...], operations: Sequence[str]) -> Ratios | None:
+    ratios = [
+        (ratio, result.layer.name)
+        for result in results
+        if (ratio := _least_ratio(result, peers, operations)) is not None
+    ]
+    return Ratios(geometric_mean(ratio for ratio, _ in ratios), *min(ratios)) if ratios else None
+
+
+def _least_ratio(result: LayerResult, peers: tuple[str, ...], operations: Sequence[str]) -> float | None:
+    ratios = (result.ratio(peer, operations) for peer in peers)
+    return min((ratio for ratio in ratios if ratio is not None), default=None)
+
+
+def _largest_error(results: Sequence[LayerResult], peer: str, operation: str) -> float | None:
+    errors = (result.error(peer, operation) for result in results)
+    return max((error for error in errors if error is not None), default=None)

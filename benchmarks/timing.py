@@ -1,0 +1,157 @@
+"""Timing of several calls side by side: round robin, so that whatever slows the machine slows all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Clock = Callable[[], float]
+
+LONG = 1.0  # seconds of a call that one warm-up is enough for, and that may be hopeless
+SHORT = 0.02  # seconds of a call that is repeated once, untimed, before each sample: it wakes its threads and caches
+WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them says nothing
+HOPELESS = 20  # times as slow as the first call
+
+QUIET_SLICE = 0.003
+QUIET_USE = 0.0005  # seconds of processor time in a slice that count as none
+QUIET_SLICES = 100
+
+
+def wait_until_quiet() -> None:
+    """Wait until the threads of the call before sleep: BLAS and OpenMP keep theirs spinning for up to 0.1 s."""
+    for _ in range(QUIET_SLICES):
+        used = time.process_time()
+        time.sleep(QUIET_SLICE)
+        if time.process_time() - used < QUIET_USE:
+            return
+
+
+def go_on() -> None:
+    """Wait for nothing, where times do not matter."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to measure.
+
+    Attributes
+    ----------
+    least_rounds, most_rounds : int
+    sample_seconds : float
+        What one sample takes at least: shorter calls are looped, so that the clock is not the matter.
+    call_seconds : float
+        Enough samples of a call, once there are the least rounds.
+    total_seconds : float
+        Enough of all calls together, waiting included, once there are the least rounds.
+    settle : callable
+        Called before each sample, to keep the calls before it out of it.
+    """
+
+    least_rounds: int
+    most_rounds: int
+    sample_seconds: float
+    call_seconds: float
+    total_seconds: float
+    settle: Callable[[], None]
+
+
+THOROUGH = Limits(7, 200, sample_seconds=1e-3, call_seconds=0.3, total_seconds=3, settle=wait_until_quiet)
+QUICK = Limits(2, 2, sample_seconds=0, call_seconds=0, total_seconds=0, settle=go_on)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call: the quartiles over the rounds."""
+
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    rounds: int
+    calls_per_sample: int
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], Any]],
+    limits: Limits,
+    *,
+    expendable: Collection[str] = (),
+    clock: Clock = time.perf_counter,
+) -> dict[str, Timing]:
+    """Time all calls in rounds, each of which starts with another call.
+
+    An expendable call that is hopeless beside the first one keeps the one timing of its warm-up.
+    """
+    pace = {name: _warm_up(call, clock) for name, call in calls.items()}
+    slowest = max(LONG, HOPELESS * next(iter(pace.values())))
+    hopeless = [name for name in calls if name in expendable and pace[name] > slowest]
+    loops = {
+        name: max(1, math.ceil(limits.sample_seconds / max(pace[name], 1e-9))) for name in calls if name not in hopeless
+    }
+    samples = _sample_in_rounds(calls, loops, pace, limits, clock)
+    timings = {name: _timing(seconds, loops[name]) for name, seconds in samples.items()}
+    return timings | {name: _timing([pace[name]], 1) for name in hopeless}
+
+
+def _sample_in_rounds(
+    calls: Mapping[str, Callable[[], Any]],
+    loops: Mapping[str, int],
+    pace: Mapping[str, float],
+    limits: Limits,
+    clock: Clock,
+) -> dict[str, list[float]]:
+    names = list(loops)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    spent = dict.fromkeys(names, 0.0)
+    start = clock()
+    with _without_collector():
+        for number in range(limits.most_rounds):
+            enough = min(spent.values()) >= limits.call_seconds or clock() - start >= limits.total_seconds
+            if number >= limits.least_rounds and enough:
+                break
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                limits.settle()
+                if pace[name] < SHORT:
+                    calls[name]()
+                seconds = _seconds(calls[name], loops[name], clock)
+                samples[name].append(seconds / loops[name])
+                spent[name] += seconds
+    return samples
+
+
+def _warm_up(call: Callable[[], Any], clock: Clock) -> float:
+    """Call at least twice, or once if that is long, and say how long it takes."""
+    first = _seconds(call, 1, clock)
+    if first > LONG:
+        return first
+    return min(_seconds(call, 1, clock) for _ in range(WARM_UPS if first < SHORT else 1))
+
+
+def _seconds(call: Callable[[], Any], count: int, clock: Clock) -> float:
+    start = clock()
+    for _ in range(count):
+        call()
+    return clock() - start
+
+
+def _timing(samples: list[float], calls_per_sample: int) -> Timing:
+    lower, median, upper = (float(value) for value in np.quantile(samples, [0.25, 0.5, 0.75]))
+    return Timing(lower, median, upper, len(samples), calls_per_sample)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

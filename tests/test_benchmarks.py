@@ -1,0 +1,254 @@
+"""The benchmarks: that they run, that what they compare is right, and how they measure. No time is asserted."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+
+import xconv
+from benchmarks import run, textbook, timing
+from benchmarks.__main__ import main
+from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
+from benchmarks.peers.peer import OPERATIONS
+from benchmarks.results import geometric_mean
+from benchmarks.suites import SUITES, Layer, quick
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAYERS = [layer for layers in SUITES.values() for layer in layers]
+IDS = [f"{layer.suite}: {layer.name}" for layer in LAYERS]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # tests run in several processes at once
+QUICK_SUITES = {"numpy": ("depthwise", "large_kernel", "latency", "volume")}  # others compile, or wait
+
+
+def exit_status(*arguments):
+    """What the process would exit with."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+
+
+def last_line(captured):
+    return captured.err.splitlines()[-1]
+
+
+@pytest.fixture
+def latency(tmp_path):
+    """Arguments of a run that takes no time."""
+    return ["--quick", "--suite", "latency", "--peers", "textbook", "--out", tmp_path]
+
+
+@pytest.mark.on("numpy", "jax", "torch", "cupy")
+def test_quick_run(backend, tmp_path):
+    suites = QUICK_SUITES.get(backend.name, ("latency",))
+    options = ["--quick", "--backend", backend.name, "--suite", *suites, "--repeats", "1", "--out", str(tmp_path)]
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options],
+        cwd=ROOT,
+        env=os.environ | ONE_THREAD,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    report = json.loads((tmp_path / f"{backend.name}.json").read_text())
+    names = [(layer["suite"], layer["name"]) for layer in report["layers"]]
+    assert names == [(layer.suite, layer.name) for suite in suites for layer in SUITES[suite]]
+    for layer in report["layers"]:
+        assert list(layer["operations"]) == list(OPERATIONS)
+        assert_sane(layer["operations"])
+    assert (tmp_path / f"{backend.name}.png").read_bytes().startswith(b"\x89PNG")
+    summary = (tmp_path / f"{backend.name}.md").read_text()
+    assert f"`python -m benchmarks {' '.join(options)}`" in summary
+    for name in (*suites, np.__version__, xconv.__version__):
+        assert name in summary
+        assert name in process.stdout
+
+
+def assert_sane(operations):
+    """Every peer was timed and right, or there is a reason."""
+    for peers in operations.values():
+        assert "xconv" in peers
+        for name, found in peers.items():
+            if "absent" in found:
+                assert name != "xconv"
+                assert found["absent"]
+            else:
+                assert 0 < found["lower_quartile"] <= found["median"] <= found["upper_quartile"]
+                assert found["rounds"] == 1
+                assert found["ratio"] > 0
+                assert 0 <= found["relative_error"] < 1e-3
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "parts"),
+        [
+            (["--suite", "alexnet"], ["--suite", "'alexnet'", "resnet50"]),
+            (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
+            (["--peers", "keras"], ["--peers", "'keras'", "textbook"]),
+            (["--repeats", "0"], ["--repeats", "at least 1", "'0'"]),
+            (["--peers", "lax"], ["'lax'", "numpy", "textbook"]),
+        ],
+    )
+    def test_wrong_names(self, arguments, parts, capsys):
+        assert exit_status(*arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        for part in ("python -m benchmarks", *parts):
+            assert part in captured.err
+
+    @pytest.mark.parametrize(
+        ("package", "arguments"),
+        [("matplotlib", []), ("torch", ["--peers", "torch"]), ("scipy.signal", ["--peers", "scipy"])],
+    )
+    def test_missing_package(self, package, arguments, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, package, None)
+        assert exit_status(*arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        assert package.split(".")[0] in captured.err
+        assert "pip install" in captured.err
+
+    def test_a_missing_peer_is_left_out_if_nobody_asked_for_it(self, tmp_path, capsys, monkeypatch):
+        for package in ("torch", "scipy.signal"):
+            monkeypatch.setitem(sys.modules, package, None)
+        assert exit_status("--quick", "--suite", "latency", "--out", tmp_path) == 0
+        assert "left out: torch is not installed" in capsys.readouterr().err
+        assert set(json.loads((tmp_path / "numpy.json").read_text())["missing_peers"]) == {"torch", "scipy"}
+
+    def test_a_wrong_result_stops_the_run(self, latency, capsys, monkeypatch):
+        monkeypatch.setattr(textbook, "input_grad", lambda dy, w, layer: np.ones(layer.input_shape))
+        assert exit_status(*latency) == 1
+        line = last_line(capsys.readouterr())
+        for part in ("latency", SUITES["latency"][0].name, "input_grad", "textbook", "relative error"):
+            assert part in line
+
+    def test_ctrl_c(self, latency, tmp_path, capsys, monkeypatch):
+        def interrupt(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "measure_layer", interrupt)
+        assert exit_status(*latency) == 130
+        assert last_line(capsys.readouterr()) == "python -m benchmarks: interrupted: nothing was written"
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("result", [np.array([1.0, 2.01]), np.array([1.0, np.nan]), np.array([1.0])])
+    def test_what_counts_as_wrong(self, result):
+        with pytest.raises(WrongResultError) as raised:
+            checked_error(result, np.array([1.0, 2.0]), "here")
+        assert str(raised.value).startswith("here: the ")
+
+    def test_what_counts_as_right(self):
+        error = checked_error(np.array([1.0, 2.001]), np.array([1.0, 2.0]), "here")
+        assert error == pytest.approx(0.0005)
+        assert error < ERROR_LIMIT
+
+
+class Calls:
+    """Calls that take the seconds they are given, by a clock of their own, and leave a log."""
+
+    def __init__(self, **seconds):
+        self.now, self.log = 0.0, []
+        self.calls = {name: lambda name=name: self.call(name, seconds[name]) for name in seconds}
+
+    def call(self, name, seconds):
+        self.now += seconds
+        self.log.append(name)
+
+    def interleave(self, expendable=(), **limits):
+        limits = dataclasses.replace(timing.QUICK, settle=lambda: self.log.append("|"), **limits)
+        return timing.interleave(self.calls, limits, expendable=expendable, clock=lambda: self.now)
+
+    def rounds(self):
+        """What was called after each time that the machine settled."""
+        parts = [list(part) for settled, part in itertools.groupby(self.log, "|".__eq__) if not settled]
+        return parts[1:]  # the warm-up comes first
+
+
+class TestTiming:
+    def test_every_round_starts_with_another_call(self):
+        calls = Calls(a=0.1, b=0.2, c=0.3)
+        timings = calls.interleave(least_rounds=4, most_rounds=4)
+        assert "".join(name for (name,) in calls.rounds()) == "abcbcacababc"
+        assert {name: found.median for name, found in timings.items()} == pytest.approx({"a": 0.1, "b": 0.2, "c": 0.3})
+        assert all(found.rounds == 4 and found.calls_per_sample == 1 for found in timings.values())
+
+    def test_short_calls_are_looped(self):
+        calls = Calls(a=0.25e-3)
+        assert calls.interleave(sample_seconds=1e-3)["a"].calls_per_sample == 4
+        assert calls.rounds() == [["a"] * 5] * 2  # the first of them is not timed
+
+    def test_rounds_go_on_until_there_are_enough_samples(self):
+        limits = {"least_rounds": 2, "call_seconds": 0.375, "total_seconds": 100}
+        assert Calls(a=0.125, b=0.25).interleave(most_rounds=50, **limits)["b"].rounds == 3
+        assert Calls(a=0.125, b=0.25).interleave(most_rounds=2, **limits)["b"].rounds == 2
+
+    def test_rounds_end_when_the_time_is_up(self):
+        calls = Calls(a=0.125, b=0.875)
+        assert calls.interleave(least_rounds=1, most_rounds=50, call_seconds=5, total_seconds=4)["a"].rounds == 4
+
+    def test_a_hopeless_call_is_timed_once(self):
+        timings = Calls(a=0.1, b=3, c=3).interleave(expendable=["b"])
+        assert [timings[name].rounds for name in "abc"] == [2, 1, 2]
+        assert timings["b"].median == pytest.approx(3)
+
+    def test_geometric_mean(self):
+        assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
+        assert geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
+
+
+class TestLayers:
+    @pytest.mark.parametrize("layer", LAYERS, ids=IDS)
+    def test_geometry(self, layer):
+        for version in (layer, quick(layer)):
+            shape = xconv.conv_output_shape(version.input_shape, version.weight_shape, **version.keywords)
+            assert min(shape) >= 1
+            assert version.output_shape == shape
+        small = quick(layer)
+        assert (small.kernel_size, small.stride, small.padding) == (layer.kernel_size, layer.stride, layer.padding)
+        assert (small.groups > 1) == (layer.groups > 1)
+        assert small.multiply_adds < 1e8
+
+    def test_names_are_unique(self):
+        assert len(set(IDS)) == len(IDS)
+        assert len({layer.nameless for layer in SUITES["resnet50"]}) == len(SUITES["resnet50"]) == 23
+
+    def test_costs(self):
+        layer = Layer("", "", (2, 4, 5), (6, 2, 3), (1,), (1,), (1,), 2)
+        assert layer.output_shape == (2, 6, 5)
+        assert layer.multiply_adds == 2 * 6 * 5 * 2 * 3
+        assert layer.bytes == 4 * (2 * 4 * 5 + 6 * 2 * 3 + 2 * 6 * 5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer("", "1-d", (2, 3, 9), (4, 3, 3), (2,), (1,), (2,), 1),
+        Layer("", "2-d", (2, 4, 6, 7), (6, 2, 3, 2), (2, 1), (1, 0), (1, 2), 2),
+        Layer("", "3-d", (1, 2, 4, 5, 3), (3, 2, 2, 3, 1), (1, 2, 1), (0, 1, 1), (1, 1, 1), 1),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_textbook_is_right(layer):
+    generator = np.random.default_rng(5)
+    shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
+    x, w, dy = (generator.standard_normal(shape) for shape in shapes)
+    pairs = [
+        (textbook.forward(x, w, layer), reference.conv(x, w, **layer.keywords)),
+        (textbook.input_grad(dy, w, layer), reference.conv_input_grad(dy, w, x.shape, **layer.keywords)),
+        (textbook.weight_grad(dy, x, layer), reference.conv_weight_grad(dy, x, w.shape[2:], **layer.keywords)),
+    ]
+    for result, expected in pairs:
+        assert result.shape == expected.shape
+        assert np.abs(result - expected).max() < 1e-12

@@ -1,0 +1,280 @@
+"""Blocks, the memory ceiling and the threads: what a convolution is cut into changes neither result nor memory."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import reference
+from backends import assert_array
+from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, output_shape
+from hypothesis import strategies as st
+
+import xconv
+from xconv import _products
+from xconv._blocks import by_colour, cut
+from xconv._geometry import window_geometry
+from xconv._threads import for_each, one_blas_thread
+
+MIB = 2**20
+
+
+def operands(case, dtype="float64"):
+    shapes = case.input_shape, case.weight_shape, (case.weight_shape[0],), output_shape(case)
+    return [normal(shape, seed, dtype) for seed, shape in enumerate(shapes)]
+
+
+def least_workspace(backend, function):
+    """What the error says that a call needs at least."""
+    with pytest.raises(ValueError, match=r"max_workspace must be at least \d+ bytes") as error:
+        function(1)
+    return int(str(error.value).split("at least ")[1].split()[0])
+
+
+@pytest.mark.on("numpy", "strict-device1", "jax-jit", "torch", "cupy")
+@pytest.mark.over("case", FULL_CASES[::2])
+@pytest.mark.parametrize("room", [1, 3])
+def test_the_least_workspace_gives_the_same_result(backend, case, room):
+    """Down to one output at a time, for each of the three operations."""
+    x, w, b, dy = operands(case)
+    keywords = case.keywords | {"method": "im2col"}
+    calls = [
+        (xconv.conv, (x, w, b), {}, reference.conv(x, w, b, **case.keywords)),
+        (
+            xconv.conv_input_grad,
+            (dy, w),
+            {"input_shape": x.shape},
+            reference.conv_input_grad(dy, w, x.shape, **case.keywords),
+        ),
+        (
+            xconv.conv_weight_grad,
+            (dy, x),
+            {"kernel_size": case.kernel_size},
+            reference.conv_weight_grad(dy, x, case.kernel_size, **case.keywords),
+        ),
+    ]
+    for function, arrays, static, expected in calls:
+        arrays = [backend.array(array) for array in arrays]
+
+        def call(workspace, function=function, arrays=arrays, static=static):
+            return backend.run(function, *arrays, **static, **keywords, max_workspace=workspace)
+
+        least = least_workspace(backend, call)
+        assert_array(backend, call(least * room), expected, terms=case.terms)
+
+
+@pytest.mark.on("numpy", "strict", "torch")
+def test_drawn_workspaces_give_the_loops_result(backend):
+    def check(drawn):
+        case, room = drawn
+        x, w, _, dy = (backend.array(array) for array in operands(case))
+        least = least_workspace(
+            backend, lambda workspace: xconv.conv_backward(dy, x, w, **case.keywords, max_workspace=workspace)
+        )
+        keywords = case.keywords | {"max_workspace": 2 * least + room}
+        dx, dw, _ = xconv.conv_backward(dy, x, w, **keywords)
+        x, w, _, dy = operands(case)
+        assert_array(backend, dx, reference.conv_input_grad(dy, w, x.shape, **case.keywords), terms=case.terms)
+        expected = reference.conv_weight_grad(dy, x, case.kernel_size, **case.keywords)
+        assert_array(backend, dw, expected, terms=case.terms)
+
+    check_drawn(backend, st.tuples(convolutions(("zeros", "reflect"), max_groups=2), st.integers(0, 5000)), check)
+
+
+@pytest.mark.parametrize("box", [(2, 3), (1, 1), (5, 100), (4, 2)])
+@pytest.mark.parametrize("keywords", [{"stride": 1, "dilation": 1}, {"stride": (2, 1), "dilation": (1, 3)}])
+def test_blocks_cover_each_output_once_and_one_colour_shares_no_input(box, keywords):
+    windows = window_geometry((13, 17), (3, 2), padding=[(1, 2), (0, 1)], **keywords)
+    blocks = cut(3, 2, windows, box, 1, True)
+    written = np.zeros((3, 2, 1, *windows.output_size), dtype=int)
+    for block in blocks:
+        written[block.output_index] += 1
+    assert np.all(written == 1)
+    for same in by_colour(blocks):
+        read = np.zeros((3, 2, 1, *windows.input_size), dtype=int)
+        for block in same:
+            read[block.input_index] += 1
+        assert np.max(read) == 1
+    assert len(blocks) > 1
+
+
+def peak(function):
+    """Bytes that a call holds at most beyond what it returns."""
+    function()  # warm up: what is loaded and cached once
+    tracemalloc.start()
+    try:
+        result = function()
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept >= sum(array.nbytes for array in result)
+    return most - sum(array.nbytes for array in result)
+
+
+@pytest.mark.parametrize("filters", [2])
+def test_a_large_image_needs_no_more_than_the_default_workspace(filters):
+    """1 x 64 x 2048 x 2048 with 3x3: the matrix of im2col would be 9.6 GB. NumPy tells tracemalloc of its buffers."""
+    x = np.ones((1, 64, 2048, 2048), dtype="float32")
+    w = normal((filters, 64, 3, 3), dtype="float32")
+    y = xconv.conv(x, w, padding=1)
+    assert peak(lambda: [xconv.conv(x, w, padding=1)]) < 64 * MIB
+    assert np.allclose(y[0, :, 1:-1, 1:-1], np.sum(w, axis=(1, 2, 3))[:, None, None], rtol=0, atol=1e-3)
+    assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, padding=1)]) < 64 * MIB
+    assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, padding=1)]) < 64 * MIB
+
+
+@pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int16"])
+@pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
+def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
+    if dtype == "int16" and method != "im2col":
+        pytest.skip("only im2col is exact")
+    x, w = normal((2, 16, 96, 96), dtype=dtype), normal((24, 16, 3, 3), 1, dtype)
+    keywords = {"padding": 1, "method": method, "max_workspace": workspace}
+    y = xconv.conv(x, w, **keywords)
+    small = 2**16  # Python's own objects
+    assert peak(lambda: [xconv.conv(x, w, **keywords)]) < workspace + small
+    assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, **keywords)]) < workspace + small
+    assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, **keywords)]) < workspace + small
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Sets the number of threads."""
+
+    def set_count(count):
+        monkeypatch.setattr(_products, "cpu_count", lambda: count)
+        _products._schedule.cache_clear()
+        _products._reduction.cache_clear()
+
+    yield set_count
+    _products._schedule.cache_clear()
+    _products._reduction.cache_clear()
+
+
+@pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((4, 48, 40, 40), (48, 48, 3, 3), {"padding": 1}),
+        Case((8, 128, 14, 14), (128, 128, 3, 3), {"padding": 1}),
+        Case((1, 2, 300, 300), (4, 1, 5, 5), {"padding": 2, "groups": 2}),
+    ],
+    ids=str,
+)
+def test_results_do_not_depend_on_the_number_of_threads(threads, method, case):
+    """Bit by bit."""
+    x, w, b, dy = operands(case, "float32")
+    keywords = case.keywords | {"method": method, "max_workspace": 2**28}
+    results = []
+    for count in (1, 2, 5):
+        threads(count)
+        results.append([xconv.conv(x, w, b, **keywords), *xconv.conv_backward(dy, x, w, **keywords)])
+    for others in results[1:]:
+        for first, other in zip(results[0], others, strict=True):
+            assert np.array_equal(first, other)
+
+
+def test_several_user_threads_at_once():
+    """Results are right, and BLAS has its threads back when the last call is done."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    before = [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    x, w = normal((4, 32, 40, 40), dtype="float32"), normal((32, 32, 3, 3), 1, "float32")
+    expected = xconv.conv(x, w, padding=1)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda _: xconv.conv(x, w, padding=1), range(24)))
+    assert all(np.array_equal(result, expected) for result in results)
+    after = [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    assert before == after
+
+
+def run_script(text, **options):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(text)], stdout=subprocess.PIPE, text=True, **options
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no fork here")
+def test_a_forked_child_convolves_as_its_parent_did():
+    process = run_script(
+        """
+        import os, sys, numpy as np, xconv
+        x, w = np.ones((8, 32, 40, 40), dtype="float32"), np.ones((32, 32, 3, 3), dtype="float32")
+        expected = xconv.conv(x, w)  # the parent's pool has threads now, which the child will lack
+        child = os.fork()
+        if child == 0:
+            same = np.array_equal(xconv.conv(x, w), expected) and xconv.conv_backward(expected, x, w)[0].shape == x.shape
+            os._exit(0 if same else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    )
+    output, _ = process.communicate(timeout=60)
+    assert output.strip() == "0"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
+def test_an_interrupt_stops_the_blocks_and_gives_blas_its_threads_back():
+    process = run_script(
+        """
+        import threadpoolctl, numpy as np, xconv
+        def blas():
+            return [x["num_threads"] for x in threadpoolctl.threadpool_info() if x["user_api"] == "blas"]
+        x, w = np.ones((64, 64, 128, 128), dtype="float32"), np.ones((512, 64, 3, 3), dtype="float32")
+        before = blas()
+        print("ready", flush=True)
+        try:
+            while True:
+                xconv.conv(x, w, padding=1, method="im2col")
+        except KeyboardInterrupt:
+            print("interrupted", blas() == before, xconv.conv(x[:1], w[:1]).shape, flush=True)
+        """
+    )
+    assert process.stdout.readline().strip() == "ready"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert output.strip() == "interrupted True (1, 1, 126, 126)"
+
+
+def test_an_error_in_one_block_stops_the_others_and_is_raised():
+    done = []
+
+    def work(item):
+        if item == 3:
+            raise RuntimeError("block 3")
+        time.sleep(0.001)
+        done.append(item)
+
+    with pytest.raises(RuntimeError, match="block 3"):
+        for_each(work, range(1000), 2)
+    assert len(done) < 1000
+    for_each(done.append, range(5), 4)
+    assert sorted(done[-5:]) == [0, 1, 2, 3, 4]
+
+
+def test_blas_is_held_until_the_last_holder_is_done():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def counts():
+        return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        two = counts()
+        with one_blas_thread():
+            with one_blas_thread():
+                assert set(counts()) == {1}
+            assert set(counts()) == {1}
+        assert counts() == two
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, "64MB", None, True])
+def test_max_workspace_is_a_positive_int(bad):
+    with pytest.raises(ValueError, match="max_workspace must be an int of at least 1, got"):
+        xconv.conv(np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2)), max_workspace=bad)

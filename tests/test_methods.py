@@ -1,0 +1,193 @@
+"""Each method's six maps are three adjoint pairs, and every method gives the loops' result within its own rounding."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import reference
+from backends import assert_array, assert_values
+from geometries import FULL_CASES, Case, normal, output_shape
+
+import xconv
+from xconv._geometry import window_geometry
+from xconv._methods import METHODS
+
+CASES = [
+    *FULL_CASES[::3],
+    Case((2, 3, 13, 11), (4, 3, 3, 3), {"padding": 1}),
+    Case((2, 4, 9, 10), (6, 2, 3, 3), {"groups": 2, "padding": [(2, 0), (1, 1)], "padding_mode": "circular"}),
+    Case((1, 2, 7, 9, 6), (3, 2, 3, 3, 3), {"padding": 1}),
+    Case((2, 2, 12), (3, 2, 4), {"flip": True}),
+    Case((1, 2, 9, 9), (2, 2, 5, 1), {"padding": 2}),
+    Case((1, 2, 40, 33), (2, 2, 9, 7), {"padding": "full", "dilation": (1, 2)}),
+    Case((2, 1, 300), (1, 1, 17), {"stride": 3}),
+]
+
+# Largest error by the largest output, in epsilons times the length of the sum: what the docstrings say, with room.
+ROUNDING = {"im2col": 1, "winograd": 8, "fft": 4, "native": 1}
+
+
+def applicable(backend, method, case):
+    """Whether the method takes the case; if not, its error must say what it needs."""
+    x, w, _, _ = operands(case)
+    try:
+        xconv.conv(backend.array(x), backend.array(w), **case.keywords, method=method)
+    except ValueError as error:
+        assert f"method '{method}' needs" in str(error)
+        return False
+    return True
+
+
+def operands(case, dtype="float64"):
+    shapes = case.input_shape, case.weight_shape, (case.weight_shape[0],), output_shape(case)
+    return [normal(shape, seed, dtype) for seed, shape in enumerate(shapes)]
+
+
+@pytest.mark.on("numpy", "strict-device1", "jax-jit", "torch", "cupy")
+@pytest.mark.over("case", CASES)
+@pytest.mark.parametrize("method", ROUNDING)
+def test_every_method_equals_the_loops(backend, method, case):
+    if not applicable(backend, method, case):
+        pytest.skip(f"{method} does not take this on {backend.name}, and says so")
+    x, w, b, dy = operands(case)
+    keywords, terms = case.keywords | {"method": method}, case.terms * ROUNDING[method]
+    y = backend.run(xconv.conv, *map(backend.array, (x, w, b)), **keywords)
+    assert_array(backend, y, reference.conv(x, w, b, **case.keywords), terms=terms)
+    gradients = backend.run(xconv.conv_backward, *map(backend.array, (dy, x, w)), **keywords)
+    expected = (
+        reference.conv_input_grad(dy, w, x.shape, **case.keywords),
+        reference.conv_weight_grad(dy, x, case.kernel_size, **case.keywords),
+        reference.bias_grad(dy, case.keywords.get("channel_axis", 1)),
+    )
+    for gradient, values in zip(gradients, expected, strict=True):
+        assert_array(backend, gradient, values, terms=terms)
+
+
+@pytest.mark.on("numpy", "strict", "torch")
+@pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])
+def test_complex_numbers_by_every_method(backend, method):
+    case = Case((2, 4, 7, 6), (4, 2, 3, 3), {"groups": 2, "padding": 1, "flip": True})
+    x, w, b, dy = operands(case, "complex128")
+    y = backend.run(xconv.conv, *map(backend.array, (x, w, b)), **case.keywords, method=method)
+    assert_array(backend, y, reference.conv(x, w, b, **case.keywords), terms=case.terms)
+    dx, dw, _ = backend.run(xconv.conv_backward, *map(backend.array, (dy, x, w)), **case.keywords, method=method)
+    assert_array(backend, dx, reference.conv_input_grad(dy, w, x.shape, **case.keywords), terms=case.terms)
+    assert_array(backend, dw, reference.conv_weight_grad(dy, x, (3, 3), **case.keywords), terms=case.terms)
+
+
+WINDOWS = {
+    "im2col": ((7, 8), (3, 2), {"stride": (2, 1), "padding": [(1, 2), (0, 1)], "dilation": (1, 2)}),
+    "winograd": ((7, 9), (3, 2), {"stride": 1, "padding": [(1, 2), (0, 1)], "dilation": 1}),
+    "fft": ((9, 20), (3, 5), {"stride": (1, 2), "padding": [(1, 2), (0, 3)], "dilation": (2, 1)}),
+}
+
+
+def maps_of(method, dtype):
+    size, kernel, keywords = WINDOWS[method]
+    geometry = window_geometry(size, kernel, **keywords)
+    maps = METHODS[method](geometry, np, np.dtype(dtype))
+    return geometry, maps
+
+
+def inner(left, right, method, dtype):
+    """<left, right>; of a real block's half spectrum, that of the whole spectrum."""
+    weights = np.ones(left.shape)
+    if method == "fft" and dtype == "float64" and left.ndim == 5 and np.iscomplexobj(left):
+        size = maps_of(method, dtype)[1].size[-1]
+        weights[:, 1 : (size + 1) // 2] = 2
+    return np.sum(weights * left.conj() * right)
+
+
+@pytest.mark.parametrize("pair", ["input", "weight", "output"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("method", WINDOWS)
+def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
+    geometry, maps = maps_of(method, dtype)
+    batch, groups, channels, filters = 3, 2, 4, 5
+    shape = {
+        "input": (batch, groups, channels, *geometry.input_size),
+        "weight": (groups, filters, channels, *geometry.kernel_size),
+        "output": (batch, groups, filters, *geometry.output_size),
+    }[pair]
+    names = (f"{pair}_map", f"{pair}_adjoint") if pair != "output" else ("output_adjoint", "output_map")
+    forward, adjoint = (functools.partial(getattr(maps, name), np, geometry=geometry) for name in names)
+    data = normal(shape, dtype=dtype)
+    image = forward(data)
+    other = forward(normal(shape, 1, dtype))  # for a real block: a spectrum that is one of real numbers
+    assert adjoint(other).shape == shape
+    left, right = inner(image, other, method, dtype), np.sum(data.conj() * adjoint(other))
+    scale = {"fft": np.prod(getattr(maps, "size", 1))}.get(method, 1) if pair == "weight" else 1
+    assert abs(left.real - right.real) <= 1e-12 * data.size * scale
+    assert dtype == "float64" or abs(left - right) <= 1e-12 * data.size * scale
+
+
+@pytest.mark.parametrize(("method", "bound"), [("im2col", 1e-6), ("winograd", 1e-5), ("fft", 4e-6)])
+@pytest.mark.parametrize("channels", [16, 256])
+def test_float32_errors_stay_where_the_docstrings_say(method, bound, channels):
+    """auto takes winograd only where its error stays under 1e-5 of the largest output; float64 measures it."""
+    x, w = normal((1, channels, 14, 14), dtype="float64"), normal((32, channels, 3, 3), 1, "float64")
+    x, w = x / np.max(np.abs(x)) + 1e-3 * normal(x.shape, 2), w / 7
+    exact = xconv.conv(x.astype("float32").astype("float64"), w.astype("float32").astype("float64"), padding=1)
+    y = xconv.conv(x.astype("float32"), w.astype("float32"), padding=1, method=method)
+    assert_values(y, exact, bound)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 5])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_winograd_coefficients_are_exact(k, n):
+    """Small integers through exact rationals: rounding is all that is left in float64."""
+    rng = np.random.default_rng(k)
+    x, w = rng.integers(-9, 10, (1, 2, *(9,) * n)) * 1.0, rng.integers(-9, 10, (2, 2, *(k,) * n)) * 1.0
+    y = xconv.conv(x, w, method="winograd")
+    expected = xconv.conv(x.astype("int64"), w.astype("int64"))
+    assert np.max(np.abs(y - expected)) <= 1e-11 * np.max(np.abs(expected))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_im2col_keeps_nan_and_inf_in_their_windows(bad):
+    x, w = normal((1, 2, 12, 12)), normal((3, 2, 3, 3), 1)
+    x[0, 1, 5, 6] = bad
+    y = xconv.conv(x, w, padding=1, method="im2col")
+    expected = np.zeros(y.shape, dtype=bool)
+    expected[..., 4:7, 5:8] = True
+    assert np.array_equal(~np.isfinite(y), expected)
+
+
+@pytest.mark.parametrize("method", ["winograd", "fft"])
+def test_other_methods_spread_nan_no_further_than_their_blocks(method):
+    """Winograd over the tiles of four that read it, the transform over its block."""
+    x, w = normal((2, 2, 12, 12)), normal((3, 2, 3, 3), 1)
+    x[0, 1, 0, 0] = np.nan
+    y = xconv.conv(x, w, padding=1, method=method)
+    assert np.all(np.isnan(y[0, :, :2, :2]))
+    assert np.all(np.isfinite(y[1]) if method == "fft" else np.isfinite(y[:, :, 4:, 4:]))
+
+
+@pytest.mark.parametrize("method", ["winograd", "fft"])
+def test_integers_are_exact_or_refused(method):
+    x, w = np.ones((1, 1, 8, 8), dtype="int32"), np.ones((1, 1, 3, 3), dtype="int32")
+    with pytest.raises(ValueError, match=f"method '{method}' needs floating-point"):
+        xconv.conv(x, w, method=method)
+    assert xconv.choose_method(x.shape, w.shape, xp=np, dtype=x.dtype) == "im2col"
+
+
+@pytest.mark.parametrize(
+    ("method", "keywords", "message"),
+    [
+        ("winograd", {"stride": 2}, r"method 'winograd' needs stride 1.*got stride \(2, 2\)"),
+        ("winograd", {"dilation": 2}, r"method 'winograd' needs stride 1, dilation 1.*dilation \(2, 2\)"),
+        ("native", {}, r"method 'native' needs JAX or PyTorch.*got .*numpy"),
+    ],
+)
+def test_a_method_that_cannot_says_what_it_needs(method, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        xconv.conv(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3)), method=method, **keywords)
+
+
+def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
+    for n, d in ((1, 4096), (2, 64), (3, 24)):
+        x, w = normal((1, 64, *(d,) * n)).astype("float32"), normal((64, 64, *(3,) * n), 1).astype("float32")
+        exact = xconv.conv(x.astype("float64"), w.astype("float64"), method="im2col")
+        assert_values(xconv.conv(x, w), exact, 1e-5)
