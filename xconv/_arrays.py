@@ -70,20 +70,38 @@ def runs_on_threads(xp: Namespace) -> bool:
 
 
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
-    """A new array of one value, with the dtype and the device of ``like``."""
+    """A new array of one value, with the dtype and the device of ``like``.
+
+    Inside torch.func.vmap it has the hidden axis of ``like``, too, so that it may be written to.
+    """
+    if array_api_compat.is_torch_namespace(xp):
+        return xp.full_like(_broadcast_element(xp, like, shape), value)
     return xp.full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
 
 
 def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
-    """A new array of zeros to add to, of the kind of ``like``: inside torch.func.vmap it has the hidden axis, too."""
-    number = xp.sum(like[tuple(slice(0, min(1, size)) for size in like.shape)], dtype=like.dtype)
-    return xp.zeros_like(xp.broadcast_to(number, shape))
+    """A new array of zeros, as `full`; memory from the system may be zero already."""
+    if array_api_compat.is_torch_namespace(xp):
+        return xp.zeros_like(_broadcast_element(xp, like, shape))
+    return xp.zeros(shape, dtype=like.dtype, device=array_api_compat.device(like))
 
 
 def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
-    """A new array to fill wholly, of the kind of ``like``, as `zeros` makes one."""
-    number = xp.sum(like[tuple(slice(0, min(1, size)) for size in like.shape)], dtype=like.dtype)
-    return xp.empty_like(xp.broadcast_to(number, shape))
+    """A new array to fill wholly, as `full`."""
+    if array_api_compat.is_torch_namespace(xp):
+        return xp.empty_like(_broadcast_element(xp, like, shape))
+    return xp.empty(shape, dtype=like.dtype, device=array_api_compat.device(like))
+
+
+def strided_view(array: Array, shape: tuple[int, ...], steps: tuple[tuple[int, int], ...]) -> Array | None:
+    """A view that may read an element many times, if the library has such: NumPy and CuPy.
+
+    Each axis of it goes along an axis of the array, ``steps`` says which and by how many elements.
+    """
+    if not (array_api_compat.is_numpy_array(array) or array_api_compat.is_cupy_array(array)):
+        return None
+    as_strided = array_api_compat.array_namespace(array).lib.stride_tricks.as_strided
+    return as_strided(array, shape, tuple(array.strides[axis] * step for axis, step in steps))
 
 
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
@@ -110,6 +128,11 @@ def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:
 def conjugate(xp: Namespace, array: Array) -> Array:
     """The complex conjugate; real arrays pass through untouched."""
     return xp.conj(array) if xp.isdtype(array.dtype, "complex floating") else array
+
+
+def _broadcast_element(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
+    number = xp.sum(like[tuple(slice(0, min(1, size)) for size in like.shape)], dtype=like.dtype)
+    return xp.broadcast_to(number, shape)
 
 
 def _common_namespace(arrays: dict[str, Array]) -> Namespace:

@@ -15,6 +15,8 @@ from typing import Any
 from ._arrays import Array
 from ._geometry import Geometry, Ints, Pairs, Slices
 
+MAX_WORKSPACE = 64 * 2**20  # bytes
+
 
 @dataclass(frozen=True)
 class Block:

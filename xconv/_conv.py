@@ -10,13 +10,17 @@ For one axis, with x zero outside 0..d-1 and the letters of `_geometry`:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from ._arrays import Array, DType, Namespace, namespace_and_dtype, working_dtype
+from ._blocks import MAX_WORKSPACE
 from ._geometry import (
     ConvGeometry,
+    Geometry,
     Keywords,
+    Sizes,
     check_shape,
     conv_geometry,
     conv_transpose_geometry,
@@ -29,8 +33,6 @@ from ._layout import Layout
 from ._methods import METHODS, choose
 from ._native import Native, native
 from ._products import Products
-
-MAX_WORKSPACE = 64 * 2**20  # bytes
 
 
 def conv(
@@ -355,42 +357,51 @@ def conv_backward(
 
 @dataclass(frozen=True)
 class _Call:
-    """A checked call: the way in and out, and the products between."""
+    """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
     layout: Layout
-    products: Products | Native
+    method: str
+    max_workspace: int
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         layout = self.layout
         bias = None if b is None else layout.enter_bias(b)
-        return layout.leave_output(self.products.forward(layout.enter_input(x), layout.enter_weight(w), bias))
+        return layout.leave_output(self._run("forward", layout.enter_input(x), layout.enter_weight(w), bias))
 
     def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         layout = self.layout
-        dx = self.products.input_adjoint(layout.enter_output(dy), layout.enter_weight(w))
-        return layout.leave_input(dx, b)
+        return layout.leave_input(self._run("input_adjoint", layout.enter_output(dy), layout.enter_weight(w)), b)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
         layout = self.layout
-        return layout.leave_weight(self.products.weight_adjoint(layout.enter_output(dy), layout.enter_input(x)))
+        return layout.leave_weight(self._run("weight_adjoint", layout.enter_output(dy), layout.enter_input(x)))
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_output(dy))
 
+    def _run(self, product: str, *arrays: Array | None) -> Array:
+        layout = self.layout
+        dtype = working_dtype(layout.xp, layout.dtype)
+        sizes = layout.geometry.sizes
+        products = _products(layout.xp, dtype, layout.windows, sizes, self.method, self.max_workspace, product)
+        return getattr(products, product)(*arrays)
+
+
+@functools.lru_cache(maxsize=1024)
+def _products(
+    xp: Namespace, dtype: DType, windows: Geometry, sizes: Sizes, method: str, max_workspace: int, product: str
+) -> Products | Native:
+    if method == "auto":
+        method = choose(xp, dtype, windows, sizes, max_workspace, product)
+    if method == "native":
+        return native(xp, dtype, windows, *sizes)
+    return Products(xp, dtype, METHODS[method](windows, xp, dtype), windows, *sizes, max_workspace)
+
 
 def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any, max_workspace: Any) -> _Call:
-    layout = Layout(xp, dtype, geometry, flag("flip", flip))
-    workspace = positive("max_workspace", max_workspace)
     one_of("method", method, ("auto", *METHODS, "native"))
-    working = working_dtype(xp, dtype)
-    if method == "auto":
-        method = choose(xp, working, geometry)
-    groups, channels, filters = geometry.groups, geometry.channels, geometry.filters
-    sizes = (geometry.batch, groups, channels // groups, filters // groups)
-    if method == "native":
-        return _Call(layout, native(xp, working, layout.windows, *sizes))
-    maps = METHODS[method](layout.windows, xp, working)
-    return _Call(layout, Products(xp, working, maps, layout.windows, *sizes, workspace))
+    workspace = positive("max_workspace", max_workspace)
+    return _Call(Layout(xp, dtype, geometry, flag("flip", flip)), method, workspace)
 
 
 def _check_bias(b: Array | None, channels: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Slices: TypeAlias = tuple[slice, ...]
+Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a group, filters of a group
 
 Value = TypeVar("Value")
 
@@ -113,6 +114,17 @@ class Geometry:
         return tuple(slices), replace(self, input_size=tuple(sizes), padding=tuple(paddings))
 
     @remembered
+    def adjoint(self) -> Geometry | None:
+        """The convolution by the flipped filters that maps outputs back to inputs, if there are no strides.
+
+        It pads by what a window reaches beyond the old padding, so no window may lie in padding alone.
+        """
+        padding = tuple((r - 1 - lo, r - 1 - hi) for r, (lo, hi) in zip(self.reach, self.padding, strict=True))
+        if max(self.stride) > 1 or min(map(min, padding)) < 0:
+            return None
+        return replace(self, input_size=self.output_size, padding=padding)
+
+    @remembered
     def tiled_axis(self) -> int | None:
         """The one axis whose windows lie side by side, without overlap or gap, if the others have windows of 1."""
         wide = [axis for axis in range(self.ndim) if (self.kernel_size[axis], self.stride[axis]) != (1, 1)]
@@ -174,6 +186,15 @@ class ConvGeometry:
     @property
     def output_shape(self) -> Ints:
         return self._data_shape(self.filters, self.windows.output_size)
+
+    @property
+    def sizes(self) -> Sizes:
+        return self.batch, self.groups, self.channels // self.groups, self.filters // self.groups
+
+    @property
+    def zero_padded(self) -> Geometry:
+        """The windows over an input of which a border that is not zeros is already part."""
+        return self.windows if self.padding_mode == "zeros" else self.windows.padded
 
     @property
     def weight_shape(self) -> Ints:

@@ -25,9 +25,8 @@ class Layout:
 
     @property
     def windows(self) -> Geometry:
-        """The windows over the canonical input: a border that is not zeros is already part of it."""
-        windows = self.geometry.windows
-        return windows if self.geometry.padding_mode == "zeros" else windows.padded
+        """The windows over the canonical input."""
+        return self.geometry.zero_padded
 
     def enter_input(self, x: Array) -> Array:
         x = self._enter_data(x)

@@ -74,6 +74,17 @@ def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     )
 
 
+def computes_on_cpu(xp: Namespace) -> bool:
+    """Whether new arrays of JAX or PyTorch are where rates have been measured: no accelerator is there."""
+    if array_api_compat.is_jax_namespace(xp):
+        import jax
+
+        return bool(jax.default_backend() == "cpu")
+    import torch
+
+    return not torch.cuda.is_available()
+
+
 def native(
     xp: Namespace, dtype: DType, windows: Geometry, batch: int, groups: int, channels: int, filters: int
 ) -> Native:

@@ -4,6 +4,7 @@
     dx = In*( Wt(w)^H @ Out*(dy) )
     dw = Wt*( Out*(dy) @ In(x)^H )
 
+Without strides In* and its overlaps are not needed: the adjoint of a convolution is one itself, of flipped filters.
 Outputs of different blocks are different elements of y; their shares of dx overlap, so blocks of one colour run
 together and colours one after the other; their shares of dw all add, so a thread has channels or a sum of its own.
 Which block adds to what, and when, does not depend on the threads, and so neither does any rounding.
@@ -14,14 +15,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 from ._arrays import (
     Array,
     DType,
     Namespace,
     add_at,
+    conjugate,
     conjugate_transpose,
     empty,
     put_at,
@@ -35,11 +37,26 @@ from ._methods import Maps
 from ._threads import cpu_count, for_each, one_blas_thread
 
 Item = TypeVar("Item")
+Product = TypeVar("Product", bound=Callable[..., Array])
 
-CACHED = 3 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
-PARTS = 8  # that threads share, whatever their number
-WORTHWHILE = 2**21  # multiplications, below which a part is not worth a thread
+CACHED = 8 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
+PARTS = 4  # at least, that threads share, whatever their number
+SUMS = 8  # that threads share of a reduction
+WORTHWHILE = 2**22  # multiplications, below which a part is not worth a thread
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every part may have a copy
+
+
+def _on_threads_of_ours(product: Product) -> Product:
+    """Hold BLAS to one thread during a product: its own would spin on the CPUs that ours need."""
+
+    @functools.wraps(product)
+    def run(self: Products, *arrays: Array | None) -> Array:
+        if not runs_on_threads(self.xp) or self.multiplications < WORTHWHILE:
+            return product(self, *arrays)
+        with one_blas_thread():
+            return product(self, *arrays)
+
+    return cast(Product, run)
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class Products:
     filters: int
     max_workspace: int
 
+    @_on_threads_of_ours
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o)."""
         xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
@@ -67,7 +85,7 @@ class Products:
             return y if b is None else add_at(y, (...,), self._per_channel(b[block.groups, :]))
 
         if len(blocks) == 1:
-            return self._alone(output, blocks[0])
+            return output(blocks[0])
         y = empty(xp, x, (self.batch, self.groups, self.filters, *self.windows.output_size))
 
         def fill(block: Block) -> None:
@@ -77,9 +95,13 @@ class Products:
         self._run(fill, [blocks], threads)
         return y
 
+    @_on_threads_of_ours
     def input_adjoint(self, dy: Array, w: Array) -> Array:
         """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
-        xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
+        xp, adjoint = self.xp, self.windows.adjoint
+        if adjoint is not None and self.filters <= 2 * self.channels:
+            return self._of(adjoint).forward(dy, _swapped(xp, w), None)
+        blocks, threads = _schedule(self, self.channels, self.weight_bytes)
         rows = conjugate_transpose(xp, self.maps.weight_map(xp, w, self.windows))
 
         def share(block: Block) -> Array:
@@ -87,7 +109,7 @@ class Products:
             return self.maps.input_adjoint(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
 
         if len(blocks) == 1:
-            return self._alone(share, blocks[0])
+            return share(blocks[0])
         dx = zeros(xp, dy, (self.batch, self.groups, self.channels, *self.windows.input_size))
 
         def add(block: Block) -> None:
@@ -97,6 +119,7 @@ class Products:
         self._run(add, by_colour(blocks), threads)
         return dx
 
+    @_on_threads_of_ours
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
         """(N, G, K, *o), (N, G, C, *d) -> (G, K, C, *k)."""
         xp = self.xp
@@ -112,13 +135,17 @@ class Products:
             return self.maps.weight_adjoint(xp, rows, self.windows)
 
         if len(runs) == 1:
-            return self._alone(share, runs[0])
+            return share(runs[0])
         dw = zeros(xp, dy, (self.groups, self.filters, self.channels, *self.windows.kernel_size))
         shares: dict[_Run, Array] = {}
         self._run(lambda run: shares.update({run: share(run)}), [runs], threads)
         for run in runs:
             dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels), shares.pop(run))
         return dw
+
+    def _of(self, adjoint: Geometry) -> Products:
+        maps = self.maps.plan(adjoint, self.xp, self.dtype)
+        return replace(self, maps=maps, windows=adjoint, channels=self.filters, filters=self.channels)
 
     @property
     def weight_bytes(self) -> int:
@@ -135,22 +162,14 @@ class Products:
     def _per_channel(self, b: Array) -> Array:
         return self.xp.reshape(b, (*b.shape, *(1,) * self.windows.ndim))
 
-    def _alone(self, function: Callable[[Item], Array], item: Item) -> Array:
-        """One call by itself: BLAS threads would not change its result, but nobody promises so."""
-        if not runs_on_threads(self.xp) or self.multiplications < WORTHWHILE:
-            return function(item)
-        with one_blas_thread():
-            return function(item)
-
     def _run(self, function: Callable[[Item], None], phases: Sequence[Sequence[Item]], threads: int) -> None:
         if not runs_on_threads(self.xp):
             for phase in phases:
                 for item in phase:
                     function(item)
             return
-        with one_blas_thread():
-            for phase in phases:
-                for_each(function, phase, threads)
+        for phase in phases:
+            for_each(function, phase, threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +210,9 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     """
     element = bytes_per_element(products.xp, products.dtype)
     small = products.filters * products.channels * products.windows.taps * element <= SMALL_WEIGHT
-    parts = PARTS if runs_on_threads(products.xp) and not small else 1
+    parts = 1
+    if runs_on_threads(products.xp) and not small:  # each part maps dy anew, which costs little if it is a view
+        parts = min(2 if products.weight_bytes else SUMS, products.channels)
     width = -(-products.channels // parts)
     ranges = [slice(start, min(start + width, products.channels)) for start in range(0, products.channels, width)]
     weight = products.maps.weight_workspace(products.windows, width, products.filters) or (
@@ -199,7 +220,7 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     )
     blocks, threads = _schedule(products, width, 2 * weight * element)
     groups = {block.groups.start: block.groups for block in blocks}
-    count = max(PARTS // len(groups), 1) if runs_on_threads(products.xp) and small else 1
+    count = max(SUMS // len(groups), 1) if runs_on_threads(products.xp) and small else 1
     runs = tuple(
         _Run(run, channels)
         for start in groups
@@ -207,6 +228,11 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
         for channels in ranges
     )
     return runs, threads
+
+
+def _swapped(xp: Namespace, w: Array) -> Array:
+    """The filters of the adjoint convolution: (G, K, C, *k) -> (G, C, K, *k), turned round and conjugated."""
+    return xp.flip(conjugate(xp, xp.moveaxis(w, 1, 2)), axis=tuple(range(3, w.ndim)))
 
 
 def _of_groups(rows: Array, block: Block) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ._arrays import Array, Namespace, add_at, full, namespace_and_dtype, working_dtype, zeros
+from ._arrays import Array, Namespace, add_at, full, namespace_and_dtype, put_at, strided_view, working_dtype, zeros
 from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, window_geometry
 
 
@@ -150,9 +150,11 @@ def check_fill(xp: Namespace, dtype: Any, value: Any) -> None:
 
 def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: complex = 0) -> Array:
     """Widen the last axes: (..., *d) -> (..., *(lo + d + hi)). ``value`` is what the mode "zeros" adds."""
+    if mode == "zeros":
+        return _framed(xp, x, padding, value)
     for axis, (lo, hi) in enumerate(padding, start=x.ndim - len(padding)):
         if lo or hi:
-            x = xp.concat([*_borders(xp, x, axis, lo, hi, mode, value)], axis=axis)
+            x = xp.concat([*_borders(xp, x, axis, lo, hi, mode)], axis=axis)
     return x
 
 
@@ -173,8 +175,14 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
-    views = tap_views(pad(xp, x, geometry.padding), geometry.padded)
-    return xp.stack(views, axis=axis) if len(views) > 1 else xp.expand_dims(views[0], axis=axis)
+    x, geometry = pad(xp, x, geometry.padding), geometry.padded
+    if geometry.taps == 1:
+        return xp.expand_dims(tap_views(x, geometry)[0], axis=axis)
+    windows = _window_views(x, geometry, axis)
+    if windows is None:
+        return xp.stack(tap_views(x, geometry), axis=axis)
+    columns = xp.asarray(windows, copy=True, order="C")  # in one operation, where a stack copies tap by tap
+    return xp.reshape(columns, (*x.shape[:axis], geometry.taps, *columns.shape[axis + geometry.ndim :]))
 
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
@@ -208,12 +216,26 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
     return [x[(..., *elements)] for _, elements in geometry.tap_slices]
 
 
-def _borders(
-    xp: Namespace, x: Array, axis: int, lo: int, hi: int, mode: str, value: complex
-) -> tuple[Array, Array, Array]:
-    if mode == "zeros":
-        low, high = (full(xp, x, _resized(x, axis, width), value) for width in (lo, hi))
-        return low, x, high
+def _window_views(x: Array, geometry: Geometry, axis: int) -> Array | None:
+    """(..., *d) -> (..., *o) with new axes *k, if there are views that overlap."""
+    first = x.ndim - geometry.ndim
+    lead = [(at, 1) for at in range(first)]
+    taps, windows = ([*enumerate(steps, start=first)] for steps in (geometry.dilation, geometry.stride))
+    shape = (*x.shape[:axis], *geometry.kernel_size, *x.shape[axis:first], *geometry.output_size)
+    return strided_view(x, shape, (*lead[:axis], *taps, *lead[axis:], *windows))
+
+
+def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex) -> Array:
+    if not any(map(any, padding)):
+        return x
+    sizes = x.shape[x.ndim - len(padding) :]
+    shape = (lo + d + hi for d, (lo, hi) in zip(sizes, padding, strict=True))
+    inside = (slice(lo, lo + d) for d, (lo, _) in zip(sizes, padding, strict=True))
+    frame = (*x.shape[: x.ndim - len(padding)], *shape)
+    return put_at(full(xp, x, frame, value) if value else zeros(xp, x, frame), (..., *inside), x)
+
+
+def _borders(xp: Namespace, x: Array, axis: int, lo: int, hi: int, mode: str) -> tuple[Array, Array, Array]:
     low, high = (x[_along(axis, source)] for source in border_sources(mode, x.shape[axis], lo, hi))
     if mode == "reflect":
         low, high = xp.flip(low, axis=axis), xp.flip(high, axis=axis)

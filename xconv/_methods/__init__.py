@@ -16,11 +16,16 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from .._arrays import Array, DType, Namespace, working_dtype
-from .._geometry import ConvGeometry, Geometry, Ints, Keywords, conv_geometry
-from .._native import has_native
+from .._blocks import MAX_WORKSPACE, unit_geometry
+from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, positive
+from .._matmul import bytes_per_element
+from .._native import computes_on_cpu, has_native
+from .costs import Rates, Work, native_cost, rates_of
 from .fft import Fft
 from .im2col import Im2col
 from .winograd import Winograd
+
+EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 
 
 class Maps(Protocol):
@@ -32,6 +37,10 @@ class Maps(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @classmethod
+    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Maps:
+        """The maps for a convolution, or a ValueError that says what the method needs."""
 
     @property
     def unit(self) -> Ints:
@@ -47,6 +56,9 @@ class Maps(Protocol):
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         """How many numbers Wt(w) is for one group; 0 if it is a view of w."""
 
+    def cost(self, rates: Rates, work: Work) -> float:
+        """About how many nanoseconds a product takes."""
+
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array: ...
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array: ...
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array: ...
@@ -57,7 +69,6 @@ class Maps(Protocol):
 
 Plan: TypeAlias = Callable[[Geometry, Namespace, DType], Maps]
 
-# Each plans the maps for a convolution, or raises a ValueError that says what the method needs.
 METHODS: MappingProxyType[str, Plan] = MappingProxyType(
     {"im2col": Im2col.plan, "winograd": Winograd.plan, "fft": Fft.plan}
 )
@@ -75,6 +86,7 @@ def choose_method(
     groups: Any = 1,
     padding_mode: str = "zeros",
     channel_axis: int = 1,
+    max_workspace: int = MAX_WORKSPACE,
 ) -> str:
     """Name the method that ``method="auto"`` would run.
 
@@ -85,7 +97,7 @@ def choose_method(
     xp : namespace
         The array library: ``numpy``, ``jax.numpy``, ``torch``, ...
     dtype : dtype of that library
-    stride, padding, dilation, groups, padding_mode, channel_axis
+    stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace
         As in `conv`.
 
     Returns
@@ -107,8 +119,45 @@ def choose_method(
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
-    return choose(xp, working_dtype(xp, dtype), geometry)
+    workspace = positive("max_workspace", max_workspace)
+    return choose(xp, working_dtype(xp, dtype), geometry.zero_padded, geometry.sizes, workspace)
 
 
-def choose(xp: Namespace, dtype: DType, geometry: ConvGeometry) -> str:
-    return "native" if has_native(xp, dtype, geometry.windows.ndim) else "im2col"
+def choose(
+    xp: Namespace, dtype: DType, windows: Geometry, sizes: Sizes, max_workspace: int, product: str = "forward"
+) -> str:
+    """The method with the least cost of those that can; ``product`` names one of the three of `Products`."""
+    own = has_native(xp, dtype, windows.ndim)
+    if own and not computes_on_cpu(xp):
+        return "native"
+    work, rates = _work(windows, sizes, product), rates_of(xp)
+    costs = [(native_cost(rates, work), "native")] if own else []
+    for name in METHODS:
+        maps = _planned(name, windows, xp, dtype)
+        if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
+            costs.append((maps.cost(rates, work), name))
+    return min(costs)[1]
+
+
+def _work(windows: Geometry, sizes: Sizes, product: str) -> Work:
+    """The gradient by the input costs what the convolution costs that has the roles of channels and filters swapped."""
+    if product == "input_adjoint":
+        batch, groups, channels, filters = sizes
+        return Work(windows.adjoint or windows, batch, groups, filters, channels)
+    return Work(windows, *sizes, reduces=product == "weight_adjoint")
+
+
+def _planned(name: str, windows: Geometry, xp: Namespace, dtype: DType) -> Maps | None:
+    if name == "winograd" and max(windows.kernel_size) > EXACT_KERNEL:
+        return None
+    try:
+        return METHODS[name](windows, xp, dtype)
+    except ValueError:
+        return None
+
+
+def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: int) -> bool:
+    """Whether transformed filters leave room: the gradient by them holds a product and a sum."""
+    filters = maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
+    block = maps.workspace(unit_geometry(work.windows, maps.unit), work.channels, work.filters)
+    return (2 * filters + block) * bytes_per_element(xp, dtype) <= max_workspace / 2

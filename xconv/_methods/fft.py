@@ -20,6 +20,7 @@ from .._arrays import Array, DType, Namespace, check_floating, conjugate
 from .._geometry import Geometry, Ints, Slices
 from .._layout import batch_inwards, batch_outwards
 from .._windows import pad, scatter
+from .costs import Rates, Work
 
 FACTORS = (2, 3, 5)  # what every library's transform has code for
 BLOCK = 2**18  # elements of a block: transforms of larger ones leave the cache
@@ -51,6 +52,14 @@ class Fft:
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 2 * self._spectrum * channels * filters
+
+    def cost(self, rates: Rates, work: Work) -> float:
+        size = math.prod(self.size)
+        blocks = math.prod([-(-o // u) for o, u in zip(work.windows.output_size, self.unit, strict=True)])
+        blocks *= work.batch * work.groups
+        pairs = work.channels * work.filters
+        transforms = blocks * (work.channels + work.filters) + work.groups * pairs
+        return transforms * size * math.log2(size + 1) * rates.butterfly + blocks * size / 2 * pairs * rates.spectral
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (*frequencies, G, C, N)."""

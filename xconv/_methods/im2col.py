@@ -13,6 +13,7 @@ from .._arrays import Array, DType, Namespace
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
+from .costs import Rates, Work
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Im2col:
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 0
+
+    def cost(self, rates: Rates, work: Work) -> float:
+        gathered = 0 if work.windows.taps == 1 else work.positions * work.windows.taps * work.channels
+        return work.multiplications * rates.multiplication + gathered * rates.gathered
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o))."""

@@ -24,7 +24,8 @@ from array_api_compat import device
 from .._arrays import Array, DType, Namespace, check_floating
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
-from .._windows import gather, scatter
+from .._windows import gather, pad, scatter
+from .costs import Rates, Work
 
 Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
 
@@ -58,6 +59,16 @@ class Winograd:
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return _input_tiles(geometry, self.unit).taps * channels * filters
+
+    def cost(self, rates: Rates, work: Work) -> float:
+        tiles = _input_tiles(work.windows, self.unit)
+        columns = tiles.taps * tiles.positions * work.batch * work.groups
+        pairs = work.channels * work.filters
+        return (
+            columns * pairs * rates.multiplication
+            + columns * (work.channels + work.filters) * rates.transformed
+            + tiles.taps * pairs * work.groups * rates.filter * (2 if work.reduces else 1)
+        )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (points, G, C, N*tiles)."""
@@ -130,7 +141,8 @@ def _missing(geometry: Geometry, unit: Ints) -> Ints:
 
 def _split(xp: Namespace, x: Array, tiles: Geometry, matrices: list[Array]) -> Array:
     """Cut tiles and transform each along every axis: (..., *d) -> (*points, ..., *tiles)."""
-    for stage, matrix in zip(tiles.stages, matrices, strict=True):
+    x = pad(xp, x, tiles.padding)
+    for stage, matrix in zip(tiles.padded.stages, matrices, strict=True):
         x = _apply(xp, matrix, gather(xp, x, stage, axis=0))
     return x
 
