@@ -86,6 +86,15 @@ class Geometry:
         """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads)."""
         return _tap_slices(self)
 
+    @property
+    def window_slices(self) -> list[Slices]:
+        """For each window, row-major, the input elements that it reads, if it needs no padding."""
+        axes = [
+            [slice(m * s, m * s + r, a) for m in range(o)]
+            for o, s, r, a in zip(self.output_size, self.stride, self.reach, self.dilation, strict=True)
+        ]
+        return [*itertools.product(*axes)]
+
     def restrict(self, block: Sequence[tuple[int, int]]) -> tuple[Slices, Geometry]:
         """A block of the output as a convolution of its own.
 

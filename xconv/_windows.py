@@ -204,6 +204,28 @@ def _interleave(xp: Namespace, columns: Array, geometry: Geometry, axis: int, sp
     return x[(..., *inside)]
 
 
+def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
+    """Each window as a piece of its own, (..., *d) -> (..., *o, *k): few long windows that need no padding."""
+    first, n = x.ndim - geometry.ndim, geometry.ndim
+    lead = [(at, 1) for at in range(first)]
+    steps = [*enumerate(geometry.stride, start=first), *enumerate(geometry.dilation, start=first)]
+    views = strided_view(x, (*x.shape[:first], *geometry.output_size, *geometry.kernel_size), (*lead, *steps))
+    if views is not None:
+        return xp.asarray(views, copy=True, order="C")
+    pieces = xp.stack([x[(..., *piece)] for piece in geometry.window_slices], axis=first)
+    return xp.reshape(pieces, (*pieces.shape[:first], *geometry.output_size, *pieces.shape[-n:]))
+
+
+def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
+    """The adjoint of `frames`, (..., *o, *k) -> (..., *d)."""
+    first, n = pieces.ndim - 2 * geometry.ndim, geometry.ndim
+    pieces = xp.reshape(pieces, (*pieces.shape[:first], geometry.positions, *pieces.shape[-n:]))
+    x = zeros(xp, pieces, (*pieces.shape[:first], *geometry.input_size))
+    for at, piece in enumerate(geometry.window_slices):
+        x = add_at(x, (..., *piece), pieces[(*(slice(None),) * first, at, ...)])
+    return x
+
+
 def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
     """Add to an array of our own (..., *d), for each kernel offset, what every window has for it there (..., *o)."""
     for share, (windows, elements) in zip(shares, geometry.tap_slices, strict=True):

@@ -52,9 +52,9 @@ class Rates:
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
 
 
-NUMPY = Rates(0.016, 0.13, 2.8, 5.6, 0.65, 2.0)
-JAX = Rates(0.018, 2.8, 2.1, 2.8, 0.6, 1.0, 0.016, 1.3, 5.0, 5.0, 4.0)
-TORCH = Rates(0.016, 1.3, 2.8, 5.6, 0.65, 1.0, 0.015, 0.7, 0.1, 0.5, 1.3)
+NUMPY = Rates(0.016, 0.13, 2.8, 5.6, 0.25, 2.0)
+JAX = Rates(0.018, 2.8, 2.1, 2.8, 0.5, 1.0, 0.016, 1.3, 5.0, 5.0, 4.0)
+TORCH = Rates(0.016, 1.3, 2.8, 5.6, 0.25, 1.0, 0.015, 0.7, 0.1, 0.5, 1.3)
 
 
 def rates_of(xp: Namespace) -> Rates:

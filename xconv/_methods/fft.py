@@ -14,12 +14,12 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from .._arrays import Array, DType, Namespace, check_floating, conjugate
 from .._geometry import Geometry, Ints, Slices
 from .._layout import batch_inwards, batch_outwards
-from .._windows import pad, scatter
+from .._windows import frames, overlap_add, pad, scatter
 from .costs import Rates, Work
 
 FACTORS = (2, 3, 5)  # what every library's transform has code for
@@ -31,7 +31,7 @@ class Fft:
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
 
     name: ClassVar[str] = "fft"
-    stretches: ClassVar[bool] = False
+    stretches: ClassVar[bool] = True
     unit: Ints
     size: Ints
     real: bool
@@ -62,35 +62,63 @@ class Fft:
         return transforms * size * math.log2(size + 1) * rates.butterfly + blocks * size / 2 * pairs * rates.spectral
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
-        """(N, G, C, *d) -> (*frequencies, G, C, N)."""
-        padded = pad(xp, batch_inwards(xp, x), tuple((lo, 0) for lo, _ in geometry.padding))
-        return self._transform(xp, padded, "ortho")
+        """(N, G, C, *d) -> (*frequencies, G, C, N*blocks)."""
+        blocks = self._blocks(geometry)
+        kept = (slice(0, min(d, p - lo)) for d, p, lo in _ends(geometry, blocks))
+        ends = tuple((lo, max(p - lo - d, 0)) for d, p, lo in _ends(geometry, blocks))
+        padded = pad(xp, batch_inwards(xp, x)[(..., *kept)], ends)
+        return self._transform(xp, frames(xp, padded, blocks), "ortho")
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-        """(*frequencies, G, C, N) -> (N, G, C, *d)."""
-        inside = tuple(slice(lo, lo + d) for d, (lo, _) in zip(geometry.input_size, geometry.padding, strict=True))
-        x = self._inverse(xp, columns, inside, "ortho")
-        beyond = tuple((0, d - size) for d, size in zip(geometry.input_size, x.shape[3:], strict=True))
-        return batch_outwards(xp, pad(xp, x, beyond))
+        """(*frequencies, G, C, N*blocks) -> (N, G, C, *d)."""
+        blocks = self._blocks(geometry)
+        whole = tuple(slice(0, size) for size in self.size)
+        x = overlap_add(xp, self._inverse(xp, columns, blocks.output_size, whole, "ortho"), blocks)
+        inside = (slice(lo, min(lo + d, p)) for d, p, lo in _ends(geometry, blocks))
+        unread = tuple((0, max(d - (p - lo), 0)) for d, p, lo in _ends(geometry, blocks))
+        return batch_outwards(xp, pad(xp, x[(..., *inside)], unread))
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (*frequencies, G, K, C)."""
         spread = _spread(xp, conjugate(xp, w), geometry.dilation)
-        return xp.conj(self._transform(xp, spread, "backward"))
+        return xp.conj(self._frequencies_first(xp, self._spectra(xp, spread, "backward")))
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, C) -> (G, K, C, *k)."""
         taps = tuple(slice(0, r, a) for r, a in zip(geometry.reach, geometry.dilation, strict=True))
-        return conjugate(xp, self._inverse(xp, xp.conj(rows), taps, "forward"))
+        return conjugate(xp, self._inverse(xp, xp.conj(rows), (), taps, "forward"))
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
-        """(*frequencies, G, K, N) -> (N, G, K, *o)."""
-        kept = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(geometry.output_size, geometry.stride, strict=True))
-        return batch_outwards(xp, self._inverse(xp, products, kept, "ortho"))
+        """(*frequencies, G, K, N*blocks) -> (N, G, K, *o)."""
+        n, blocks = geometry.ndim, self._blocks(geometry).output_size
+        kept = tuple(slice(0, (u - 1) * s + 1, s) for u, s in zip(self.unit, geometry.stride, strict=True))
+        y = self._inverse(xp, products, blocks, kept, "ortho")  # (G, K, N, *blocks, *unit)
+        y = xp.permute_dims(y, (0, 1, 2, *(axis for i in range(3, 3 + n) for axis in (i, i + n))))
+        y = xp.reshape(y, (*y.shape[:3], *(b * u for b, u in zip(blocks, self.unit, strict=True))))
+        return batch_outwards(xp, y[(..., *(slice(0, o) for o in geometry.output_size))])
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
-        """(N, G, K, *o) -> (*frequencies, G, K, N)."""
-        return self._transform(xp, _spread(xp, batch_inwards(xp, y), geometry.stride), "ortho")
+        """(N, G, K, *o) -> (*frequencies, G, K, N*blocks)."""
+        n, blocks = geometry.ndim, self._blocks(geometry).output_size
+        missing = tuple((0, b * u - o) for b, u, o in zip(blocks, self.unit, geometry.output_size, strict=True))
+        y = pad(xp, batch_inwards(xp, y), missing)
+        y = xp.reshape(y, (*y.shape[:3], *(size for pair in zip(blocks, self.unit, strict=True) for size in pair)))
+        y = xp.permute_dims(y, (0, 1, 2, *range(3, 3 + 2 * n, 2), *range(4, 3 + 2 * n, 2)))
+        return self._transform(xp, _spread(xp, y, geometry.stride), "ortho")
+
+    def _blocks(self, geometry: Geometry) -> Geometry:
+        """The blocks as windows over the padded input that they read."""
+        step = tuple(u * s for u, s in zip(self.unit, geometry.stride, strict=True))
+        counts = (-(-o // u) for o, u in zip(geometry.output_size, self.unit, strict=True))
+        read = tuple((b - 1) * t + size for b, t, size in zip(counts, step, self.size, strict=True))
+        n = geometry.ndim
+        return Geometry(read, self.size, step, (1,) * n, ((0, 0),) * n)
+
+    def _transform(self, xp: Namespace, data: Array, norm: str) -> Array:
+        """(G, C, N, *blocks, *d) zero beyond d -> (*frequencies, G, C, N*blocks)."""
+        n = len(self.size)
+        spectra = self._frequencies_first(xp, self._spectra(xp, data, norm))
+        return xp.reshape(spectra, (*spectra.shape[: n + 2], math.prod(spectra.shape[n + 2 :])))
 
     @property
     def _spectrum(self) -> int:
@@ -98,19 +126,24 @@ class Fft:
         half = self.size[-1] // 2 + 1 if self.real else self.size[-1]
         return 2 * math.prod(self.size[:-1]) * half
 
-    def _transform(self, xp: Namespace, data: Array, norm: str) -> Array:
-        """(..., *d) zero beyond d -> (*frequencies, ...)."""
-        n = len(self.size)
+    def _spectra(self, xp: Namespace, data: Array, norm: str) -> Array:
+        """(..., *d) zero beyond d -> (..., *frequencies)."""
         forward = xp.fft.rfft if self.real else xp.fft.fft
         data = forward(data, n=self.size[-1], axis=-1, norm=norm)
-        for axis in range(-n, -1):
+        for axis in range(-len(self.size), -1):
             data = xp.fft.fft(data, n=self.size[axis], axis=axis, norm=norm)
-        return xp.permute_dims(data, (*range(data.ndim - n, data.ndim), *range(data.ndim - n)))
+        return data
 
-    def _inverse(self, xp: Namespace, spectra: Array, kept: Slices, norm: str) -> Array:
-        """(*frequencies, ...) -> (..., *kept)."""
+    def _frequencies_first(self, xp: Namespace, spectra: Array) -> Array:
+        lead = spectra.ndim - len(self.size)
+        return xp.permute_dims(spectra, (*range(lead, spectra.ndim), *range(lead)))
+
+    def _inverse(self, xp: Namespace, spectra: Array, blocks: Ints, kept: Slices, norm: str) -> Array:
+        """(*frequencies, G, C, N*blocks) -> (G, C, N, *blocks, *kept)."""
         n = len(self.size)
         data = xp.permute_dims(spectra, (*range(n, spectra.ndim), *range(n)))
+        if blocks:
+            data = xp.reshape(data, (*data.shape[:2], data.shape[2] // math.prod(blocks), *blocks, *data.shape[3:]))
         for axis in range(-n, -1):
             data = _take(xp.fft.ifft(data, n=self.size[axis], axis=axis, norm=norm), axis, kept[axis])
         backward = xp.fft.irfft if self.real else xp.fft.ifft
@@ -127,31 +160,39 @@ def _spread(xp: Namespace, data: Array, steps: Ints) -> Array:
     return scatter(xp, xp.expand_dims(data, axis=0), Geometry(size, ones, steps, ones, ((0, 0),) * n), axis=0)
 
 
+def _ends(geometry: Geometry, blocks: Geometry) -> list[Ints]:
+    """For each axis: the input's size, the size that the blocks read of it padded, and the padding before it."""
+    starts = (lo for lo, _ in geometry.padding)
+    return [*zip(geometry.input_size, blocks.input_size, starts, strict=True)]
+
+
 def _take(data: Array, axis: int, kept: slice) -> Array:
-    """The kept elements of an axis counted from the end; what lies beyond it is not there."""
-    end = min(kept.stop, data.shape[axis])
-    return data[(..., slice(kept.start, end, kept.step), *(slice(None),) * (-1 - axis))]
+    """The kept elements of an axis counted from the end."""
+    return data[(..., kept, *(slice(None),) * (-1 - axis))]
 
 
 @functools.cache
 def _block_size(reach: int, whole: int, longest: int) -> int:
     """The size of a transform that costs least for each output: all of a short axis, else a few times the reach."""
-
-    def cost(size: int) -> Any:
-        return size * math.log2(size + 1) * -(-(whole - reach + 1) // (size - reach + 1))
-
     sizes = [_smooth(whole)] + [_smooth(reach * 2**power) for power in range(1, 6)]
-    return min((size for size in sizes if size <= max(longest, _smooth(2 * reach))), key=cost)
+    costs = [
+        (size * math.log2(size + 1) * -(-(whole - reach + 1) // (size - reach + 1)), size)
+        for size in sizes
+        if size <= max(longest, _smooth(2 * reach))
+    ]
+    return min(costs)[1]
 
 
 def _smooth(least: int) -> int:
     """The smallest size from ``least`` on whose only factors are `FACTORS`."""
     size = least
-    while True:
-        rest = size
-        for factor in FACTORS:
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
+    while _rest(size) > 1:
         size += 1
+    return size
+
+
+def _rest(size: int) -> int:
+    for factor in FACTORS:
+        while size % factor == 0:
+            size //= factor
+    return size
