@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeAlias
 
 import array_api_compat
@@ -19,10 +20,16 @@ def namespace_and_dtype(*, b: Array | None = None, **operands: Array) -> tuple[N
             raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     xp = _common_namespace(arrays)
     for name, array in arrays.items():
-        if not xp.isdtype(array.dtype, "numeric"):
+        if not is_kind(xp, array.dtype, "numeric"):
             raise TypeError(f"{name} must have an integer, real or complex dtype, got {array.dtype}")
     _check_device(xp, arrays)
     return xp, _common_dtype(xp, arrays)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_kind(xp: Namespace, dtype: DType, kind: str) -> bool:
+    """``xp.isdtype``, remembered: a short call would spend most of its time asking."""
+    return bool(xp.isdtype(dtype, kind))
 
 
 def working_dtype(xp: Namespace, dtype: DType) -> DType:
@@ -31,27 +38,27 @@ def working_dtype(xp: Namespace, dtype: DType) -> DType:
     Sums of float16 and bfloat16 lose too much, so float32 carries them. Modulo 2**bits, sums and products of unsigned
     integers are those of signed ones, which every library has in all sizes.
     """
-    if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits < 32:
+    if is_kind(xp, dtype, "real floating") and xp.finfo(dtype).bits < 32:
         return xp.float32
-    if xp.isdtype(dtype, "unsigned integer"):
+    if is_kind(xp, dtype, "unsigned integer"):
         return getattr(xp, f"int{xp.iinfo(dtype).bits}")
     return dtype
 
 
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
     """What computes with fractions or roots of unity cannot be exact for integers."""
-    if xp.isdtype(dtype, "integral"):
+    if is_kind(xp, dtype, "integral"):
         raise ValueError(f"method {method!r} needs floating-point arrays, got {dtype}")
 
 
 def lowest(xp: Namespace, dtype: DType) -> float | int:
     """What no element is below: -inf, or the smallest integer."""
-    return xp.iinfo(dtype).min if xp.isdtype(dtype, "integral") else -float("inf")
+    return xp.iinfo(dtype).min if is_kind(xp, dtype, "integral") else -float("inf")
 
 
 def ordered(xp: Namespace, array: Array) -> Array:
     """Unsigned integers as signed ones in the same order, their highest bit toggled; anything else as it is."""
-    if not xp.isdtype(array.dtype, "unsigned integer"):
+    if not is_kind(xp, array.dtype, "unsigned integer"):
         return array
     signed = xp.astype(array, working_dtype(xp, array.dtype))
     return signed ^ xp.iinfo(signed.dtype).min
@@ -59,7 +66,7 @@ def ordered(xp: Namespace, array: Array) -> Array:
 
 def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
     """The inverse of `ordered`."""
-    if not xp.isdtype(dtype, "unsigned integer"):
+    if not is_kind(xp, dtype, "unsigned integer"):
         return array
     return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
 
@@ -127,7 +134,7 @@ def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:
 
 def conjugate(xp: Namespace, array: Array) -> Array:
     """The complex conjugate; real arrays pass through untouched."""
-    return xp.conj(array) if xp.isdtype(array.dtype, "complex floating") else array
+    return xp.conj(array) if is_kind(xp, array.dtype, "complex floating") else array
 
 
 def _broadcast_element(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:

@@ -111,7 +111,7 @@ def conv(
     """
     xp, dtype = namespace_and_dtype(x=x, w=w, b=b)
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_geometry(x.shape, w.shape, keywords)
+    geometry = conv_geometry(tuple(x.shape), tuple(w.shape), keywords)
     _check_bias(b, geometry.filters)
     return _prepare(xp, dtype, geometry, flip, method, max_workspace).forward(x, w, b)
 
@@ -179,7 +179,7 @@ def conv_transpose(
     """
     xp, dtype = namespace_and_dtype(x=x, w=w, b=b)
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_transpose_geometry(x.shape, w.shape, output_padding, keywords)
+    geometry = conv_transpose_geometry(tuple(x.shape), tuple(w.shape), output_padding, keywords)
     _check_bias(b, geometry.channels)
     return _prepare(xp, dtype, geometry, flip, method, max_workspace).input_adjoint(x, w, b)
 
@@ -235,7 +235,7 @@ def conv_input_grad(
     """
     xp, dtype = namespace_and_dtype(dy=dy, w=w)
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_geometry(input_shape, w.shape, keywords, names=("input_shape", "w"))
+    geometry = conv_geometry(input_shape, tuple(w.shape), keywords, names=("input_shape", "w"))
     check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
     return _prepare(xp, dtype, geometry, flip, method, max_workspace).input_adjoint(dy, w)
 
@@ -291,7 +291,7 @@ def conv_weight_grad(
     """
     xp, dtype = namespace_and_dtype(dy=dy, x=x)
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_weight_grad_geometry(dy.shape, x.shape, kernel_size, keywords)
+    geometry = conv_weight_grad_geometry(tuple(dy.shape), tuple(x.shape), kernel_size, keywords)
     check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
     return _prepare(xp, dtype, geometry, flip, method, max_workspace).weight_adjoint(dy, x)
 
@@ -349,7 +349,7 @@ def conv_backward(
     """
     xp, dtype = namespace_and_dtype(dy=dy, x=x, w=w)
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_geometry(x.shape, w.shape, keywords)
+    geometry = conv_geometry(tuple(x.shape), tuple(w.shape), keywords)
     check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
     call = _prepare(xp, dtype, geometry, flip, method, max_workspace)
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)

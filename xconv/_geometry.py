@@ -7,12 +7,13 @@ No array is touched here, so everything below is decided before one is.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
@@ -20,6 +21,7 @@ Slices: TypeAlias = tuple[slice, ...]
 Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a group, filters of a group
 
 Value = TypeVar("Value")
+Check = TypeVar("Check", bound=Callable[..., Any])
 
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -252,6 +254,26 @@ class Keywords:
     channel_axis: Any
 
 
+def _remembering(check: Check) -> Check:
+    """Check the same sizes once. What equals an int and is none, as True does, is checked every time."""
+    remembered_check = functools.lru_cache(maxsize=1024)(check)
+
+    @functools.wraps(check)
+    def run(*arguments: Any, **names: Any) -> Any:
+        return (remembered_check if all(map(_is_plain, arguments)) else check)(*arguments, **names)
+
+    return cast(Check, run)
+
+
+def _is_plain(value: Any) -> bool:
+    """Ints, words, and tuples of ints, of exactly these types."""
+    kind = type(value)
+    if kind is Keywords:
+        return all(map(_is_plain, vars(value).values()))
+    return kind in (int, str) or (kind is tuple and all(type(entry) is int for entry in value))
+
+
+@_remembering
 def conv_geometry(
     input_shape: Any, weight_shape: Any, keywords: Keywords, names: tuple[str, str] = ("x", "w")
 ) -> ConvGeometry:
@@ -270,6 +292,7 @@ def conv_geometry(
     return ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
 
 
+@_remembering
 def conv_weight_grad_geometry(
     output_shape: Any, input_shape: Any, kernel_size: Any, keywords: Keywords
 ) -> ConvGeometry:
@@ -286,6 +309,7 @@ def conv_weight_grad_geometry(
     return ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
 
 
+@_remembering
 def conv_transpose_geometry(
     input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords
 ) -> ConvGeometry:

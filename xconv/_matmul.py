@@ -12,7 +12,7 @@ import operator
 
 from array_api_compat import device
 
-from ._arrays import Array, DType, Namespace
+from ._arrays import Array, DType, Namespace, is_kind
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -20,7 +20,7 @@ LONG_SUM = 2**20
 
 def matmul(xp: Namespace, left: Array, right: Array) -> Array:
     """The product of two stacks of matrices of one dtype; signed integers modulo 2**bits, as all their arithmetic."""
-    if not xp.isdtype(left.dtype, "signed integer") or not _has_float64(xp, left):
+    if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
         return _outer_products(left, right) if _are_tiny(left, right) else xp.matmul(left, right)
     bits = xp.iinfo(left.dtype).bits
     width = _limb_bits(max(left.shape[-1], 1))
@@ -35,10 +35,10 @@ def matmul(xp: Namespace, left: Array, right: Array) -> Array:
 
 def bytes_per_element(xp: Namespace, dtype: DType) -> int:
     """What an element of a factor takes while it is multiplied, limbs included."""
-    if xp.isdtype(dtype, "integral"):
+    if is_kind(xp, dtype, "integral"):
         bits = int(xp.iinfo(dtype).bits)
         return bits // 8 + 8 * (2 - -bits // _limb_bits(LONG_SUM))
-    return int(xp.finfo(dtype).bits) // 8 * (2 if xp.isdtype(dtype, "complex floating") else 1)
+    return int(xp.finfo(dtype).bits) // 8 * (2 if is_kind(xp, dtype, "complex floating") else 1)
 
 
 def _are_tiny(left: Array, right: Array) -> bool:

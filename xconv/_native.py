@@ -11,7 +11,7 @@ from typing import Any
 
 import array_api_compat
 
-from ._arrays import Array, DType, Namespace
+from ._arrays import Array, DType, Namespace, is_kind
 from ._geometry import Geometry, Ints, Pairs
 from ._windows import pad
 
@@ -67,7 +67,7 @@ class Native:
 
 def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     """Whether the library convolves such arrays by itself."""
-    if not xp.isdtype(dtype, "real floating"):
+    if not is_kind(xp, dtype, "real floating"):
         return False
     return bool(
         array_api_compat.is_jax_namespace(xp) or (array_api_compat.is_torch_namespace(xp) and axes <= TORCH_AXES)

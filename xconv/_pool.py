@@ -13,6 +13,7 @@ from ._arrays import (
     Namespace,
     from_ordered,
     full,
+    is_kind,
     lowest,
     namespace_and_dtype,
     ordered,
@@ -268,7 +269,7 @@ def avg_pool_grad(
 def _beats(xp: Namespace, new: Array, old: Array) -> Array:
     """Where a later element of the window takes over: when larger, never when equal, always when NaN."""
     larger = new > old
-    return larger if xp.isdtype(new.dtype, "integral") else larger | (new != new)
+    return larger if is_kind(xp, new.dtype, "integral") else larger | (new != new)
 
 
 def _winners(xp: Namespace, x: Array, stages: list[Geometry]) -> list[Array]:
@@ -298,10 +299,10 @@ def _divide(xp: Namespace, sums: Array, counts: list[list[int]]) -> Array:
 
 
 def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
-    if xp.isdtype(dtype, "complex floating"):
+    if is_kind(xp, dtype, "complex floating"):
         raise TypeError(f"{name} must have an integer or real dtype, whose elements have an order, got {dtype}")
 
 
 def _check_divisible(xp: Namespace, name: str, dtype: DType) -> None:
-    if xp.isdtype(dtype, "integral"):
+    if is_kind(xp, dtype, "integral"):
         raise TypeError(f"{name} must have a real or complex dtype, which can hold a mean, got {dtype}")

@@ -59,7 +59,7 @@ def _on_threads_of_ours(product: Product) -> Product:
     return cast(Product, run)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Products:
     """One convolution by one method: canonical arrays in and out, channels and filters counted within a group."""
 

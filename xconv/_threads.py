@@ -12,8 +12,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Item = TypeVar("Item")
 
@@ -126,6 +128,8 @@ def _libraries() -> list[Any]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # which takes longer to load than all of xconv
+
     return ThreadPoolExecutor(max(cpu_count() - 1, 1), thread_name_prefix="xconv", initializer=_set_own_to_one)
 
 

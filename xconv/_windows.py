@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ._arrays import Array, Namespace, add_at, full, namespace_and_dtype, put_at, strided_view, working_dtype, zeros
+from ._arrays import (
+    Array,
+    Namespace,
+    add_at,
+    full,
+    is_kind,
+    namespace_and_dtype,
+    put_at,
+    strided_view,
+    working_dtype,
+    zeros,
+)
 from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, window_geometry
 
 
@@ -138,13 +149,13 @@ def col2im(
 def check_fill(xp: Namespace, dtype: Any, value: Any) -> None:
     """A fill value is a plain number that the array's dtype can hold."""
     allowed: tuple[type, ...] = (int, float)
-    if xp.isdtype(dtype, "integral"):
+    if is_kind(xp, dtype, "integral"):
         allowed = (int,)
-    elif xp.isdtype(dtype, "complex floating"):
+    elif is_kind(xp, dtype, "complex floating"):
         allowed = (int, float, complex)
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise TypeError(f"pad_value must be a number that {dtype} can hold, got {value!r}")
-    if xp.isdtype(dtype, "integral") and not xp.iinfo(dtype).min <= value <= xp.iinfo(dtype).max:
+    if is_kind(xp, dtype, "integral") and not xp.iinfo(dtype).min <= value <= xp.iinfo(dtype).max:
         raise ValueError(f"pad_value must lie in the range of {dtype}, got {value}")
 
 

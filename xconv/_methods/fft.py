@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .._arrays import Array, DType, Namespace, check_floating, conjugate
+from .._arrays import Array, DType, Namespace, check_floating, conjugate, is_kind
 from .._geometry import Geometry, Ints, Slices
 from .._layout import batch_inwards, batch_outwards
 from .._windows import frames, overlap_add, pad, scatter
@@ -45,7 +45,7 @@ class Fft:
             size = _block_size(r, (o - 1) * s + r, max(longest, 2 * r))
             sizes.append(size)
             units.append(min((size - r) // s + 1, o))
-        return cls(tuple(units), tuple(sizes), xp.isdtype(dtype, "real floating"))
+        return cls(tuple(units), tuple(sizes), is_kind(xp, dtype, "real floating"))
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return self._spectrum * 4 * (channels + filters)
