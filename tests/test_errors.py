@@ -110,6 +110,10 @@ VALUE = [
     (lambda a: conv(a, channel_axis="last"), r"channel_axis must be 1 .*got 'last'"),
     (lambda a: conv(a, method="magic"), r"method must be one of 'auto', 'im2col'.*got 'magic'"),
     (lambda a: conv(a, method=None), r"method must be one of.*got None"),
+    (lambda a: conv(a, method="winograd", stride=2), r"method 'winograd' must have stride 1.*got stride \(2, 2\)"),
+    (lambda a: conv(a, max_workspace=0), r"max_workspace must be an int of at least 1, got 0"),
+    (lambda a: conv(a, max_workspace="64MB"), r"max_workspace must be an int of at least 1, got '64MB'"),
+    (lambda a: conv(a, method="im2col", max_workspace=9), r"max_workspace must be at least \d+ bytes.*got 9"),
     # conv_transpose
     (lambda a: transpose(a, w=a.of(5, 4, 3, 3)), r"w must have C = 6 filters on axis 0.*got w of shape \(5, 4, 3, 3\)"),
     (lambda a: transpose(a, b=a.of(6)), r"b must have shape \(4,\).*got \(6,\)"),

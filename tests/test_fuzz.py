@@ -57,7 +57,8 @@ NONSENSE = {
     "groups": [1, 2, 3, 0, -2, 2.0, None, "1", True],
     "flip": [True, False, 1, None, "no"],
     "channel_axis": [1, -1, 0, 2, -2, None, True, "C"],
-    "method": ["auto", "im2col", "", None, 3],
+    "method": ["auto", "im2col", "winograd", "fft", "native", "", None, 3],
+    "max_workspace": [2**26, 20000, 2000, 1, 0, -5, 1.5, None, True, "1"],
     "ceil_mode": [True, False, 1, None],
     "count_include_pad": [True, False, 0, None],
     "pad_value": [0, 2, -1.5, float("nan"), None, "0", 1j, True],
@@ -107,7 +108,9 @@ def with_nonsense(draw, keywords, names):
     return keywords
 
 
-CONV_NAMES = ["stride", "padding", "dilation", "groups", "padding_mode", "flip", "channel_axis", "method"]
+CONV_NAMES = [
+    *("stride", "padding", "dilation", "groups", "padding_mode", "flip", "channel_axis", "method", "max_workspace"),
+]
 WINDOW_NAMES = ["stride", "padding", "dilation"]
 # How many of a call's positional arguments are arrays, if more than one.
 OPERANDS = {
@@ -177,7 +180,7 @@ def expected(name, arguments, keywords, results):
     arrays, rest = arguments[: OPERANDS.get(name, 1)], arguments[OPERANDS.get(name, 1) :]
     dtype = np.result_type(*(array for array in arrays if array is not None))
     arguments = [None if array is None else array.astype(dtype) for array in arrays] + [*rest]
-    keywords = {key: value for key, value in keywords.items() if key != "method"}
+    keywords = {key: value for key, value in keywords.items() if key not in ("method", "max_workspace")}
     if name == "conv_transpose":
         keywords.pop("output_padding", None)
         return [reference.conv_input_grad(*arguments, results[0].shape, **keywords)]

@@ -59,15 +59,15 @@ SIGNATURES = {
     "im2col": "(x, kernel_size, *, stride=1, padding=0, dilation=1, pad_value=0)",
     "col2im": "(col, input_shape, kernel_size, *, stride=1, padding=0, dilation=1)",
     "conv": "(x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
-    "channel_axis=1, method='auto')",
+    "channel_axis=1, method='auto', max_workspace=67108864)",
     "conv_transpose": "(x, w, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, "
-    "padding_mode='zeros', flip=False, channel_axis=1, method='auto')",
+    "padding_mode='zeros', flip=False, channel_axis=1, method='auto', max_workspace=67108864)",
     "conv_input_grad": "(dy, w, input_shape, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
-    "flip=False, channel_axis=1, method='auto')",
+    "flip=False, channel_axis=1, method='auto', max_workspace=67108864)",
     "conv_weight_grad": "(dy, x, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
-    "flip=False, channel_axis=1, method='auto')",
+    "flip=False, channel_axis=1, method='auto', max_workspace=67108864)",
     "conv_backward": "(dy, x, w, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
-    "channel_axis=1, method='auto')",
+    "channel_axis=1, method='auto', max_workspace=67108864)",
     "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1)",
     "avg_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True, "
     "channel_axis=1)",
@@ -76,7 +76,7 @@ SIGNATURES = {
     "count_include_pad=True, channel_axis=1)",
     "conv_output_shape": "(input_shape, weight_shape, *, stride=1, padding=0, dilation=1, groups=1, channel_axis=1)",
     "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
-    "padding_mode='zeros', channel_axis=1)",
+    "padding_mode='zeros', channel_axis=1, max_workspace=67108864)",
     "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='auto')",
     "Pooling": "(pool_h, pool_w, stride=2, pad=0)",
 }

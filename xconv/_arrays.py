@@ -48,7 +48,7 @@ def working_dtype(xp: Namespace, dtype: DType) -> DType:
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
     """What computes with fractions or roots of unity cannot be exact for integers."""
     if is_kind(xp, dtype, "integral"):
-        raise ValueError(f"method {method!r} needs floating-point arrays, got {dtype}")
+        raise ValueError(f"method {method!r} must have floating-point arrays, got {dtype}")
 
 
 def lowest(xp: Namespace, dtype: DType) -> float | int:

@@ -78,8 +78,15 @@ def conv(
         Flip the filters along every spatial axis: convolution as in mathematics and signal processing.
     channel_axis : {1, -1}
         Where x and y have their channels. w does not change.
-    method : {"auto", "im2col"}
-        The algorithm; see `choose_method`.
+    method : {"auto", "im2col", "winograd", "fft", "native"}
+        The algorithm. "im2col" takes everything and is exact for integers. "winograd" needs stride 1, dilation 1 and
+        kernels of at most 5, "fft" floating-point numbers; both round a little more, and where im2col keeps a NaN or
+        inf in the windows that read it, they spread it over their tiles and blocks. "native" is the library's own
+        (JAX, PyTorch). "auto" estimates which is fastest and tells by `choose_method`; it takes "winograd" only
+        where its float32 error stays below 1e-5 of the largest output.
+    max_workspace : int
+        Bytes that may be held beyond operands and result. Larger convolutions run in blocks; with "native" the library
+        decides. Half precision and a ``padding_mode`` other than "zeros" need a copy of the operands besides.
 
     Returns
     -------
@@ -89,7 +96,7 @@ def conv(
     Raises
     ------
     ValueError
-        If shapes do not fit together or a keyword has no such value.
+        If shapes do not fit together, a keyword has no such value, or the method cannot do this.
     TypeError
         If an operand is no array, is of another library than the others, or is bool.
 
@@ -147,7 +154,7 @@ def conv_transpose(
         The bias.
     output_padding : int or n ints
         Elements by which y is larger than the smallest size that the convolution maps to d; less than ``stride``.
-    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
         As in `conv`: they describe the convolution that this is the adjoint of.
 
     Returns
@@ -211,7 +218,7 @@ def conv_input_grad(
         The filters.
     input_shape : tuple (N, C, *d)
         Shape of x; (N, *d, C) with ``channel_axis=-1``. With strides, several d give the same o.
-    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
         As in the call of `conv`.
 
     Returns
@@ -221,7 +228,7 @@ def conv_input_grad(
     Raises
     ------
     ValueError
-        If shapes do not fit together or a keyword has no such value.
+        If shapes do not fit together, a keyword has no such value, or the method cannot do this.
     TypeError
         If an operand is no array, is of another library than the others, or is bool.
 
@@ -267,7 +274,7 @@ def conv_weight_grad(
         The input; (N, *d, C) with ``channel_axis=-1``.
     kernel_size : int or n ints
         The filters' spatial size k. With strides, several k give the same o.
-    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
         As in the call of `conv`.
 
     Returns
@@ -277,7 +284,7 @@ def conv_weight_grad(
     Raises
     ------
     ValueError
-        If shapes do not fit together or a keyword has no such value.
+        If shapes do not fit together, a keyword has no such value, or the method cannot do this.
     TypeError
         If an operand is no array, is of another library than the others, or is bool.
 
@@ -323,7 +330,7 @@ def conv_backward(
         The input; (N, *d, C) with ``channel_axis=-1``.
     w : array, shape (K, C/G, *k), any numeric dtype
         The filters.
-    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
         As in the call of `conv`.
 
     Returns
@@ -333,7 +340,7 @@ def conv_backward(
     Raises
     ------
     ValueError
-        If shapes do not fit together or a keyword has no such value.
+        If shapes do not fit together, a keyword has no such value, or the method cannot do this.
     TypeError
         If an operand is no array, is of another library than the others, or is bool.
 

@@ -91,8 +91,8 @@ def native(
     """The library's own convolution, or a ValueError if it has none."""
     if not has_native(xp, dtype, windows.ndim):
         raise ValueError(
-            f"method 'native' needs JAX or PyTorch (with at most {TORCH_AXES} spatial axes) and real floating-point "
-            f"arrays, got {xp.__name__} with {windows.ndim} and {dtype}"
+            f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {TORCH_AXES} "
+            f"spatial axes, got {xp.__name__}, {dtype} and {windows.ndim}"
         )
     return Native(xp, windows, batch, groups, channels, filters)
 

@@ -47,7 +47,7 @@ class Winograd:
         kernel = geometry.kernel_size
         if set(geometry.stride + geometry.dilation) != {1} or not 2 <= max(kernel) <= 5:
             raise ValueError(
-                "method 'winograd' needs stride 1, dilation 1 and kernel sizes up to 5 (not all 1), got stride "
+                "method 'winograd' must have stride 1, dilation 1 and kernel sizes up to 5 (not all 1), got stride "
                 f"{geometry.stride}, dilation {geometry.dilation} and kernel size {kernel}"
             )
         points = 6 if geometry.ndim <= 2 or max(kernel) > 3 else 4  # on more axes 6 would cost too much precision

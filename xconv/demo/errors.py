@@ -8,7 +8,7 @@ FAILED = 1
 UNUSABLE = 2  # what argparse exits with, too
 INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
 
-DEMO_PACKAGES = ("matplotlib", "mlxtend", "rich", "threadpoolctl")
+DEMO_PACKAGES = ("matplotlib", "mlxtend", "rich")
 
 
 class CommandError(Exception):
