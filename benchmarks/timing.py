@@ -1,4 +1,4 @@
-"""Timing of several calls side by side: round robin, so that whatever slows the machine slows all of them."""
+"""Timing of several calls side by side, round by round, so that whatever slows the machine slows all of them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def interleave(
     expendable: Collection[str] = (),
     clock: Clock = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time all calls in rounds, each of which starts with another call.
+    """Time all calls in rounds, each in another order.
 
     An expendable call that is hopeless beside the first one keeps the one timing of its warm-up.
     """
@@ -110,13 +110,14 @@ def _sample_in_rounds(
     samples: dict[str, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     start = clock()
+    order = np.random.default_rng(0)
     with _without_collector():
         for number in range(limits.most_rounds):
             enough = min(spent.values()) >= limits.call_seconds or clock() - start >= limits.total_seconds
             if number >= limits.least_rounds and enough:
                 break
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
+            for at in order.permutation(len(names)):  # no call always comes behind the same one, which may slow it
+                name = names[at]
                 limits.settle()
                 if pace[name] < SHORT:
                     calls[name]()

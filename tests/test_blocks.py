@@ -92,7 +92,7 @@ def test_drawn_workspaces_give_the_loops_result(backend):
 @pytest.mark.parametrize("keywords", [{"stride": 1, "dilation": 1}, {"stride": (2, 1), "dilation": (1, 3)}])
 def test_blocks_cover_each_output_once_and_one_colour_shares_no_input(box, keywords):
     windows = window_geometry((13, 17), (3, 2), padding=[(1, 2), (0, 1)], **keywords)
-    blocks = cut(3, 2, windows, box, 1, True)
+    blocks = cut(3, 2, windows, box, 1)
     written = np.zeros((3, 2, 1, *windows.output_size), dtype=int)
     for block in blocks:
         written[block.output_index] += 1

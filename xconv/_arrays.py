@@ -111,6 +111,11 @@ def strided_view(array: Array, shape: tuple[int, ...], steps: tuple[tuple[int, i
     return as_strided(array, shape, tuple(array.strides[axis] * step for axis, step in steps))
 
 
+def is_view_of(view: Array, array: Array) -> bool:
+    """Whether writing to the one changes the other, for NumPy's arrays: what reshape returns may be a copy."""
+    return bool(array_api_compat.array_namespace(array).may_share_memory(view, array))
+
+
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
     if array_api_compat.is_jax_array(array):

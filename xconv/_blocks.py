@@ -52,14 +52,14 @@ def unit_geometry(windows: Geometry, unit: Ints) -> Geometry:
 
 
 @functools.lru_cache(maxsize=1024)
-def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int, stretch: bool) -> tuple[Block, ...]:
+def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int) -> tuple[Block, ...]:
     """Cut a convolution into blocks of about ``units`` units of outputs, counted over samples and groups as well.
 
     Long runs of the last axis are worth most, then whole samples, then several of them. A block is a box of whole
-    units, at most one along each axis if they do not ``stretch``.
+    units.
     """
     counts = [-(-o // m) for o, m in zip(windows.output_size, unit, strict=True)]
-    lengths = _lengths([*(counts if stretch else [1] * len(counts))[::-1], batch, groups], units)
+    lengths = _lengths([*counts[::-1], batch, groups], units)
     box = tuple(length * m for length, m in zip(lengths[: windows.ndim][::-1], unit, strict=True))
     periods = _periods(windows, box)
     if box == tuple(map(max, box, windows.output_size)) and lengths[-2] >= batch and lengths[-1] == groups:

@@ -18,8 +18,16 @@ FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
 
 
-def matmul(xp: Namespace, left: Array, right: Array) -> Array:
-    """The product of two stacks of matrices of one dtype; signed integers modulo 2**bits, as all their arithmetic."""
+def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None) -> Array:
+    """The product of two stacks of matrices of one dtype; signed integers modulo 2**bits, as all their arithmetic.
+
+    With a place, which is NumPy's, it is written there.
+    """
+    if place is not None:
+        if is_kind(xp, left.dtype, "integral"):
+            place[...] = matmul(xp, left, right)
+            return place
+        return xp.matmul(left, right, out=place)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
         return _outer_products(left, right) if _are_tiny(left, right) else xp.matmul(left, right)
     bits = xp.iinfo(left.dtype).bits
@@ -34,11 +42,11 @@ def matmul(xp: Namespace, left: Array, right: Array) -> Array:
 
 
 def bytes_per_element(xp: Namespace, dtype: DType) -> int:
-    """What an element of a factor takes while it is multiplied, limbs included."""
+    """What an element of a factor takes while it is multiplied, with its limbs or its conjugate."""
     if is_kind(xp, dtype, "integral"):
         bits = int(xp.iinfo(dtype).bits)
         return bits // 8 + 8 * (2 - -bits // _limb_bits(LONG_SUM))
-    return int(xp.finfo(dtype).bits) // 8 * (2 if is_kind(xp, dtype, "complex floating") else 1)
+    return int(xp.finfo(dtype).bits) // 8 * (4 if is_kind(xp, dtype, "complex floating") else 1)
 
 
 def _are_tiny(left: Array, right: Array) -> bool:

@@ -26,6 +26,7 @@ from ._arrays import (
     conjugate,
     conjugate_transpose,
     empty,
+    is_view_of,
     put_at,
     runs_on_threads,
     zeros,
@@ -79,9 +80,10 @@ class Products:
         xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
         rows = self.maps.weight_map(xp, w, self.windows)
 
-        def output(block: Block) -> Array:
+        def output(block: Block, place: Array | None = None) -> Array:
             columns = self.maps.input_map(xp, block.of_input(x), block.windows)
-            y = self.maps.output_map(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
+            products = matmul(xp, _of_groups(rows, block), columns, place)
+            y = self.maps.output_map(xp, products, block.windows)
             return y if b is None else add_at(y, (...,), self._per_channel(b[block.groups, :]))
 
         if len(blocks) == 1:
@@ -90,7 +92,11 @@ class Products:
 
         def fill(block: Block) -> None:
             nonlocal y
-            y = put_at(y, block.output_index, output(block))
+            place = self._place(y, block)
+            if place is None:
+                y = put_at(y, block.output_index, output(block))
+            else:
+                output(block, place)
 
         self._run(fill, [blocks], threads)
         return y
@@ -125,13 +131,16 @@ class Products:
         xp = self.xp
         runs, threads = _reduction(self)
 
+        def rows_of(block: Block, channels: slice) -> Array:
+            left = self.maps.output_adjoint(xp, block.of_output(dy), block.windows)
+            right = self.maps.input_map(xp, block.of_input(x, channels), block.windows)
+            return matmul(xp, left, conjugate_transpose(xp, right))
+
         def share(run: _Run) -> Array:
-            rows = None
-            for block in run.blocks:
-                left = self.maps.output_adjoint(xp, block.of_output(dy), block.windows)
-                right = self.maps.input_map(xp, block.of_input(x, run.channels), block.windows)
-                product = matmul(xp, left, conjugate_transpose(xp, right))
-                rows = product if rows is None else add_at(rows, (...,), product)
+            first, *others = run.blocks
+            rows = rows_of(first, run.channels)
+            for block in others:
+                rows = add_at(rows, (...,), rows_of(block, run.channels))
             return self.maps.weight_adjoint(xp, rows, self.windows)
 
         if len(runs) == 1:
@@ -159,6 +168,13 @@ class Products:
         positions = self.batch * self.groups * self.windows.positions
         return positions * self.windows.taps * self.channels * self.filters
 
+    def _place(self, y: Array, block: Block) -> Array | None:
+        """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
+        if not (self.maps.output_is_view and runs_on_threads(self.xp)):
+            return None
+        place = self.maps.output_adjoint(self.xp, block.of_output(y), block.windows)
+        return place if is_view_of(place, y) else None
+
     def _per_channel(self, b: Array) -> Array:
         return self.xp.reshape(b, (*b.shape, *(1,) * self.windows.ndim))
 
@@ -184,22 +200,32 @@ class _Run:
 def _schedule(products: Products, channels: int, fixed: int) -> tuple[tuple[Block, ...], int]:
     """Blocks of a convolution of so many channels that fit the workspace, and how many may be under way at once."""
     windows, maps = products.windows, products.maps
-    unit = unit_geometry(windows, maps.unit)
-    unit_bytes = maps.workspace(unit, channels, products.filters) * bytes_per_element(products.xp, products.dtype)
+    element = bytes_per_element(products.xp, products.dtype)
     room = products.max_workspace - fixed
-    if room < unit_bytes:
+    least = maps.workspace(unit_geometry(windows, maps.unit), channels, products.filters) * element
+    if room < least:
         raise ValueError(
-            f"max_workspace must be at least {fixed + unit_bytes} bytes for this convolution by method "
+            f"max_workspace must be at least {fixed + least} bytes for this convolution by method "
             f"{maps.name!r}, got {products.max_workspace}"
         )
     counts = [-(-o // m) for o, m in zip(windows.output_size, maps.unit, strict=True)]
-    total = math.prod(counts) * max(products.batch, 1) * products.groups
-    units, threads = room // unit_bytes, 1
+    each = math.prod(counts)
+    unit_bytes = -(-maps.workspace(windows, channels, products.filters) * element // each)
+    units = room // unit_bytes
     if runs_on_threads(products.xp):
         parts = min(PARTS, max(products.multiplications // WORTHWHILE, 1))
-        units = max(min(units, CACHED // unit_bytes, -(-total // parts)), 1)
-        threads = min(cpu_count(), room // (units * unit_bytes))
-    return cut(products.batch, products.groups, windows, maps.unit, units, maps.stretches), threads
+        units = min(units, CACHED // unit_bytes, -(-each * max(products.batch, 1) * products.groups // parts))
+    while True:
+        blocks = cut(products.batch, products.groups, windows, maps.unit, max(units, 1))
+        largest = element * max([_numbers(maps, block, channels, products.filters) for block in blocks])
+        if largest <= room or units <= 1:  # what neighbouring blocks read twice weighs more in small ones
+            return blocks, min(cpu_count(), max(room // largest, 1)) if runs_on_threads(products.xp) else 1
+        units = units * 3 // 4
+
+
+def _numbers(maps: Maps, block: Block, channels: int, filters: int) -> int:
+    samples, groups = (part.stop - part.start for part in (block.batch, block.groups))
+    return max(maps.workspace(block.windows, channels, filters) * int(samples * groups), 1)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -47,8 +47,8 @@ class Maps(Protocol):
         """How many outputs along each axis the maps work on at once: blocks hold whole units."""
 
     @property
-    def stretches(self) -> bool:
-        """Whether a block may hold several units along an axis."""
+    def output_is_view(self) -> bool:
+        """Whether the output map and its adjoint only rename axes."""
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         """How many numbers the maps and the product of a block hold at most, for one sample and group."""

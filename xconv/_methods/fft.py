@@ -31,7 +31,7 @@ class Fft:
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
 
     name: ClassVar[str] = "fft"
-    stretches: ClassVar[bool] = True
+    output_is_view: ClassVar[bool] = False
     unit: Ints
     size: Ints
     real: bool
@@ -48,7 +48,8 @@ class Fft:
         return cls(tuple(units), tuple(sizes), is_kind(xp, dtype, "real floating"))
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        return self._spectrum * 4 * (channels + filters)
+        blocks = math.prod([-(-o // u) for o, u in zip(geometry.output_size, self.unit, strict=True)])
+        return blocks * self._spectrum * 4 * (channels + filters)
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 2 * self._spectrum * channels * filters

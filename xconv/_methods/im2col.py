@@ -21,7 +21,7 @@ class Im2col:
     """The maps, the same for all windows."""
 
     name: ClassVar[str] = "im2col"
-    stretches: ClassVar[bool] = True
+    output_is_view: ClassVar[bool] = True
     unit: Ints
 
     @classmethod

@@ -38,7 +38,7 @@ class Winograd:
     """The maps for tiles of ``unit`` outputs: m along every axis, or 1 where the kernel has one element."""
 
     name: ClassVar[str] = "winograd"
-    stretches: ClassVar[bool] = True
+    output_is_view: ClassVar[bool] = False
     unit: Ints
 
     @classmethod
