@@ -192,3 +192,29 @@ def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
         x, w = normal((1, 64, *(d,) * n)).astype("float32"), normal((64, 64, *(3,) * n), 1).astype("float32")
         exact = xconv.conv(x.astype("float64"), w.astype("float64"), method="im2col")
         assert_values(xconv.conv(x, w), exact, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "keywords", "method"),
+    [
+        ((1, 1, 1_000_000), (1, 1, 1024), {}, "fft"),
+        ((2, 128, 112, 112), (128, 128, 3, 3), {"padding": 1}, "winograd"),
+        ((2, 128, 112, 112), (128, 128, 3, 3), {"padding": 1, "stride": 2}, "im2col"),
+        ((2, 128, 112, 112), (128, 128, 3, 3), {"padding": 1, "max_workspace": 2**20}, "im2col"),
+        ((8, 64, 56, 56), (256, 64, 1, 1), {}, "im2col"),
+        ((1, 1, 8, 8), (1, 1, 3, 3), {}, "im2col"),
+    ],
+)
+def test_auto_takes_what_suits_the_sizes(numpy_backend, input_shape, weight_shape, keywords, method):
+    """NumPy has no convolution of its own; filters that would not fit the workspace transformed are not."""
+    chosen = xconv.choose_method(input_shape, weight_shape, xp=np, dtype=np.dtype("float32"), **keywords)
+    assert chosen == method
+
+
+def test_auto_takes_the_librarys_own_where_it_is_fast(torch_backend):
+    import torch
+
+    for shape in ((1, 1, 8, 8), (8, 64, 56, 56)):
+        weight_shape = (shape[1], shape[1], 3, 3)
+        assert xconv.choose_method(shape, weight_shape, xp=torch_backend.xp, dtype=torch.float32) == "native"
+    assert xconv.choose_method((1, 1, 8, 8), (1, 1, 3, 3), xp=torch_backend.xp, dtype=torch.int32) == "im2col"

@@ -39,6 +39,7 @@ class Work:
 class Rates:
     """Nanoseconds of a library for each step of the methods."""
 
+    operation: float  # any, however little it does
     multiplication: float  # in a matrix product
     gathered: float  # an element that im2col lays out
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
@@ -52,9 +53,9 @@ class Rates:
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
 
 
-NUMPY = Rates(0.016, 0.13, 2.8, 5.6, 0.25, 2.0)
-JAX = Rates(0.018, 2.8, 2.1, 2.8, 0.5, 1.0, 0.016, 1.3, 5.0, 5.0, 4.0)
-TORCH = Rates(0.016, 1.3, 2.8, 5.6, 0.25, 1.0, 0.015, 0.7, 0.1, 0.5, 1.3)
+NUMPY = Rates(4000, 0.016, 0.13, 2.8, 5.6, 0.25, 2.0)
+JAX = Rates(1000, 0.018, 2.8, 2.1, 2.8, 0.5, 1.0, 0.016, 1.3, 5.0, 5.0, 4.0)
+TORCH = Rates(5000, 0.016, 1.3, 2.8, 5.6, 0.25, 1.0, 0.015, 0.7, 0.1, 0.5, 1.3)
 
 
 def rates_of(xp: Namespace) -> Rates:
@@ -69,4 +70,4 @@ def native_cost(rates: Rates, work: Work) -> float:
     slow = (rates.own_pair if work.groups == 1 else rates.own_grouped_pair) / pairs
     outputs = work.positions * work.filters
     cost = work.multiplications * max(rates.own_multiplication, slow) + outputs * rates.own_output
-    return cost * (rates.own_reduction if work.reduces else 1)
+    return rates.operation + cost * (rates.own_reduction if work.reduces else 1)

@@ -26,6 +26,9 @@ FACTORS = (2, 3, 5)  # what every library's transform has code for
 BLOCK = 2**18  # elements of a block: transforms of larger ones leave the cache
 
 
+OPERATIONS = 20  # of the library, for a block
+
+
 @dataclass(frozen=True)
 class Fft:
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
@@ -60,7 +63,12 @@ class Fft:
         blocks *= work.batch * work.groups
         pairs = work.channels * work.filters
         transforms = blocks * (work.channels + work.filters) + work.groups * pairs
-        return transforms * size * math.log2(size + 1) * rates.butterfly + blocks * size / 2 * pairs * rates.spectral
+        products = blocks * size / 2 * pairs * (2 if work.reduces else 1)
+        return (
+            OPERATIONS * rates.operation
+            + transforms * size * math.log2(size + 1) * rates.butterfly
+            + products * rates.spectral
+        )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (*frequencies, G, C, N*blocks)."""

@@ -15,6 +15,8 @@ from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
 from .costs import Rates, Work
 
+OPERATIONS = 6  # of the library, for a block
+
 
 @dataclass(frozen=True)
 class Im2col:
@@ -37,7 +39,7 @@ class Im2col:
 
     def cost(self, rates: Rates, work: Work) -> float:
         gathered = 0 if work.windows.taps == 1 else work.positions * work.windows.taps * work.channels
-        return work.multiplications * rates.multiplication + gathered * rates.gathered
+        return OPERATIONS * rates.operation + work.multiplications * rates.multiplication + gathered * rates.gathered
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o))."""

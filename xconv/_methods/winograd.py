@@ -33,6 +33,9 @@ Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 
+OPERATIONS = 12  # of the library, for a block and axis
+
+
 @dataclass(frozen=True)
 class Winograd:
     """The maps for tiles of ``unit`` outputs: m along every axis, or 1 where the kernel has one element."""
@@ -65,7 +68,8 @@ class Winograd:
         columns = tiles.taps * tiles.positions * work.batch * work.groups
         pairs = work.channels * work.filters
         return (
-            columns * pairs * rates.multiplication
+            OPERATIONS * work.windows.ndim * rates.operation
+            + columns * pairs * rates.multiplication
             + columns * (work.channels + work.filters) * rates.transformed
             + tiles.taps * pairs * work.groups * rates.filter * (2 if work.reduces else 1)
         )
