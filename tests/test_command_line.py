@@ -171,7 +171,6 @@ class TestMistakes:
             ("train", "mlxtend"),
             ("train", "matplotlib"),
             ("train", "rich"),
-            ("train", "threadpoolctl"),
             ("check", "rich"),
             ("figure", "matplotlib"),
         ],

@@ -82,21 +82,21 @@ def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> 
     Inside torch.func.vmap it has the hidden axis of ``like``, too, so that it may be written to.
     """
     if array_api_compat.is_torch_namespace(xp):
-        return xp.full_like(_broadcast_element(xp, like, shape), value)
+        return xp.full_like(_number_of(xp, like, shape), value, dtype=like.dtype)
     return xp.full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
 
 
 def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     """A new array of zeros, as `full`; memory from the system may be zero already."""
     if array_api_compat.is_torch_namespace(xp):
-        return xp.zeros_like(_broadcast_element(xp, like, shape))
+        return xp.zeros_like(_number_of(xp, like, shape), dtype=like.dtype)
     return xp.zeros(shape, dtype=like.dtype, device=array_api_compat.device(like))
 
 
 def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     """A new array to fill wholly, as `full`."""
     if array_api_compat.is_torch_namespace(xp):
-        return xp.empty_like(_broadcast_element(xp, like, shape))
+        return xp.empty_like(_number_of(xp, like, shape), dtype=like.dtype)
     return xp.empty(shape, dtype=like.dtype, device=array_api_compat.device(like))
 
 
@@ -142,9 +142,10 @@ def conjugate(xp: Namespace, array: Array) -> Array:
     return xp.conj(array) if is_kind(xp, array.dtype, "complex floating") else array
 
 
-def _broadcast_element(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
-    number = xp.sum(like[tuple(slice(0, min(1, size)) for size in like.shape)], dtype=like.dtype)
-    return xp.broadcast_to(number, shape)
+def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
+    """A number with the hidden axis of ``like``, broadcast; float32, since not every dtype can be summed."""
+    piece = like[tuple(slice(0, min(1, size)) for size in like.shape)]
+    return xp.broadcast_to(xp.sum(xp.zeros_like(piece, dtype=xp.float32)), shape)
 
 
 def _common_namespace(arrays: dict[str, Array]) -> Namespace:

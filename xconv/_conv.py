@@ -402,7 +402,10 @@ def _products(
         method = choose(xp, dtype, windows, sizes, max_workspace, product)
     if method == "native":
         return native(xp, dtype, windows, *sizes)
-    return Products(xp, dtype, METHODS[method](windows, xp, dtype), windows, *sizes, max_workspace)
+    maps = METHODS[method](windows, xp, dtype)
+    if sizes[0] == 0:  # not every library transforms nothing
+        maps = METHODS["im2col"](windows, xp, dtype)
+    return Products(xp, dtype, maps, windows, *sizes, max_workspace)
 
 
 def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any, max_workspace: Any) -> _Call:

@@ -149,7 +149,7 @@ class Products:
         shares: dict[_Run, Array] = {}
         self._run(lambda run: shares.update({run: share(run)}), [runs], threads)
         for run in runs:
-            dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels), shares.pop(run))
+            dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels, ...), shares.pop(run))
         return dw
 
     def _of(self, adjoint: Geometry) -> Products:
