@@ -21,7 +21,7 @@ CASES = [
     Case((1, 2, 7, 9, 6), (3, 2, 3, 3, 3), {"padding": 1}),
     Case((2, 2, 12), (3, 2, 4), {"flip": True}),
     Case((1, 2, 9, 9), (2, 2, 5, 1), {"padding": 2}),
-    Case((1, 2, 40, 33), (2, 2, 9, 7), {"padding": "full", "dilation": (1, 2)}),
+    Case((1, 1, 20, 17), (2, 1, 9, 7), {"padding": "full", "dilation": (1, 2)}),
     Case((2, 1, 300), (1, 1, 17), {"stride": 3}),
 ]
 
@@ -44,7 +44,7 @@ def operands(case, dtype="float64"):
     return [normal(shape, seed, dtype) for seed, shape in enumerate(shapes)]
 
 
-@pytest.mark.on("numpy", "strict-device1", "jax-jit", "torch", "cupy")
+@pytest.mark.on("numpy", "strict-device1", "jax", "torch", "cupy")
 @pytest.mark.over("case", CASES)
 @pytest.mark.parametrize("method", ROUNDING)
 def test_every_method_equals_the_loops(backend, method, case):
@@ -64,6 +64,20 @@ def test_every_method_equals_the_loops(backend, method, case):
     )
     for gradient, values in zip(gradients, expected, strict=True):
         assert_array(backend, gradient, values, terms=terms)
+
+
+@pytest.mark.parametrize("method", ROUNDING)
+def test_every_method_under_jit(jax_backend, method):
+    import jax
+
+    case = Case((2, 4, 9, 10), (6, 2, 3, 3), {"groups": 2, "padding": [(2, 0), (1, 1)]})
+    x, w, b, dy = operands(case)
+    keywords, terms = case.keywords | {"method": method}, case.terms * ROUNDING[method]
+    y = jax.jit(lambda *arrays: xconv.conv(*arrays, **keywords))(x, w, b)
+    assert_array(jax_backend, y, reference.conv(x, w, b, **case.keywords), terms=terms)
+    dx, dw, _ = jax.jit(lambda *arrays: xconv.conv_backward(*arrays, **keywords))(dy, x, w)
+    assert_array(jax_backend, dx, reference.conv_input_grad(dy, w, x.shape, **case.keywords), terms=terms)
+    assert_array(jax_backend, dw, reference.conv_weight_grad(dy, x, (3, 3), **case.keywords), terms=terms)
 
 
 @pytest.mark.on("numpy", "strict", "torch")
