@@ -89,8 +89,9 @@ def _versions(backend: LoadedBackend, packages: tuple[str, ...]) -> dict[str, st
 
 
 def _blas() -> tuple[str, ...]:
-    """The libraries that multiply matrices for NumPy, which is loaded first, and for SciPy."""
+    """The libraries that multiply matrices, NumPy's first: SciPy brings one of its own."""
     found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    found.sort(key=lambda pool: "numpy" not in pool["filepath"])
     return tuple(dict.fromkeys(f"{pool['internal_api']} {pool['version']} ({_details(pool)})" for pool in found))
 
 

@@ -53,9 +53,43 @@ class Rates:
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
 
 
-NUMPY = Rates(4000, 0.016, 0.13, 2.8, 5.6, 0.25, 2.0)
-JAX = Rates(1000, 0.018, 2.8, 2.1, 2.8, 0.5, 1.0, 0.016, 1.3, 5.0, 5.0, 4.0)
-TORCH = Rates(5000, 0.016, 1.3, 2.8, 5.6, 0.25, 1.0, 0.015, 0.7, 0.1, 0.5, 1.3)
+NUMPY = Rates(
+    operation=4000,
+    multiplication=0.016,
+    gathered=0.13,
+    transformed=2.8,
+    filter=5.6,
+    butterfly=0.25,
+    spectral=2.0,
+)
+JAX = Rates(
+    operation=1000,
+    multiplication=0.018,
+    gathered=2.8,
+    transformed=2.1,
+    filter=2.8,
+    butterfly=0.5,
+    spectral=1.0,
+    own_multiplication=0.016,
+    own_pair=1.3,
+    own_grouped_pair=5.0,
+    own_output=5.0,
+    own_reduction=4.0,
+)
+TORCH = Rates(
+    operation=5000,
+    multiplication=0.016,
+    gathered=1.3,
+    transformed=2.8,
+    filter=5.6,
+    butterfly=0.25,
+    spectral=1.0,
+    own_multiplication=0.015,
+    own_pair=0.7,
+    own_grouped_pair=0.1,
+    own_output=0.5,
+    own_reduction=1.3,
+)
 
 
 def rates_of(xp: Namespace) -> Rates:

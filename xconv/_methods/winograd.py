@@ -7,7 +7,7 @@ each acts on its own. Summed over channels the products are one matrix product f
     A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308.
 
 Sums of products with growing coefficients cancel in the end, so the result is less exact than a plain sum: in float32
-the error is some 4e-6 of the largest output for F(4, 3) on two axes and 5e-7 for F(2, 3), where im2col has 5e-7.
+the error is some 5e-6 of the largest output for F(4, 3) on two axes and 5e-7 for F(2, 3), where im2col has 5e-7.
 A NaN or inf spreads over the tiles that read it.
 """
 
@@ -31,7 +31,6 @@ Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
 
 # Polynomials are evaluated at the first m + k - 2 of these and at infinity; this choice has the smallest errors.
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
-
 
 OPERATIONS = 12  # of the library, for a block and axis
 
