@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import tracemalloc
 
@@ -260,6 +261,14 @@ def test_an_error_in_one_block_stops_the_others_and_is_raised():
     with pytest.raises(RuntimeError, match="block 3"):
         for_each(work, range(1000), 2)
     assert len(done) < 1000
+
+    def fail_elsewhere(item):
+        time.sleep(0.001)
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("in a thread of the pool")
+
+    with pytest.raises(RuntimeError, match="in a thread of the pool"):
+        for_each(fail_elsewhere, range(1000), 2)
     for_each(done.append, range(5), 4)
     assert sorted(done[-5:]) == [0, 1, 2, 3, 4]
 

@@ -218,10 +218,11 @@ def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
         ((2, 128, 112, 112), (128, 128, 3, 3), {"padding": 1, "max_workspace": 2**20}, "im2col"),
         ((8, 64, 56, 56), (256, 64, 1, 1), {}, "im2col"),
         ((1, 1, 8, 8), (1, 1, 3, 3), {}, "im2col"),
+        ((2, 256, 56, 56), (256, 256, 5, 5), {"padding": 2, "max_workspace": 2**30}, "im2col"),
     ],
 )
 def test_auto_takes_what_suits_the_sizes(numpy_backend, input_shape, weight_shape, keywords, method):
-    """NumPy has no convolution of its own; filters that would not fit the workspace transformed are not."""
+    """NumPy has no convolution of its own, Winograd's error grows with the kernel, and its filters take room."""
     chosen = xconv.choose_method(input_shape, weight_shape, xp=np, dtype=np.dtype("float32"), **keywords)
     assert chosen == method
 
