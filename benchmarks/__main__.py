@@ -20,22 +20,9 @@ PACKAGES = ("matplotlib", "rich", "threadpoolctl")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line on these arguments, or the process's own, and return its exit status.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Those of the process if left out.
-
-    Returns
-    -------
-    status : int
-        0; 1 if a result is wrong; 2 if something is missing or cannot be used; 130 after Ctrl-C.
-
-    Raises
-    ------
-    SystemExit
-        By argparse: status 2 if the arguments are wrong, 0 after ``--help``.
+    0; 1 if a result is wrong; 2 if something is missing or cannot be used; 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = vars(_parser().parse_args(given))
