@@ -19,11 +19,9 @@ def namespace_and_dtype(*, b: Array | None = None, **operands: Array) -> tuple[N
         if not array_api_compat.is_array_api_obj(array):
             raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     xp = _common_namespace(arrays)
-    for name, array in arrays.items():
-        if not is_kind(xp, array.dtype, "numeric"):
-            raise TypeError(f"{name} must have an integer, real or complex dtype, got {array.dtype}")
+    dtype = _common_dtype(xp, tuple(arrays), tuple([array.dtype for array in arrays.values()]))
     _check_device(xp, arrays)
-    return xp, _common_dtype(xp, arrays)
+    return xp, dtype
 
 
 @functools.lru_cache(maxsize=1024)
@@ -32,6 +30,7 @@ def is_kind(xp: Namespace, dtype: DType, kind: str) -> bool:
     return bool(xp.isdtype(dtype, kind))
 
 
+@functools.lru_cache(maxsize=1024)
 def working_dtype(xp: Namespace, dtype: DType) -> DType:
     """The dtype to compute in.
 
@@ -100,15 +99,9 @@ def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     return xp.empty(shape, dtype=like.dtype, device=array_api_compat.device(like))
 
 
-def strided_view(array: Array, shape: tuple[int, ...], steps: tuple[tuple[int, int], ...]) -> Array | None:
-    """A view that may read an element many times, if the library has such: NumPy and CuPy.
-
-    Each axis of it goes along an axis of the array, ``steps`` says which and by how many elements.
-    """
-    if not (array_api_compat.is_numpy_array(array) or array_api_compat.is_cupy_array(array)):
-        return None
-    as_strided = array_api_compat.array_namespace(array).lib.stride_tricks.as_strided
-    return as_strided(array, shape, tuple(array.strides[axis] * step for axis, step in steps))
+def fills_in_place(xp: Namespace) -> bool:
+    """Whether to write the parts of a new array one by one; PyTorch would have to differentiate every step."""
+    return bool(array_api_compat.is_numpy_namespace(xp) or array_api_compat.is_cupy_namespace(xp))
 
 
 def is_view_of(view: Array, array: Array) -> bool:
@@ -149,26 +142,40 @@ def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _common_namespace(arrays: dict[str, Array]) -> Namespace:
+    distinct = {type(array): array for array in arrays.values()}
     try:
-        return array_api_compat.array_namespace(*arrays.values())
+        return _without_wrappers(array_api_compat.array_namespace(*distinct.values()))
     except TypeError as error:
         libraries = ", ".join(f"{name} from {type(array).__module__.split('.')[0]}" for name, array in arrays.items())
         raise TypeError(f"all arrays must come from one library, got {libraries}") from error
 
 
+@functools.cache
+def _without_wrappers(xp: Namespace) -> Namespace:
+    """NumPy 2 follows the standard by itself, and a wrapper takes longer than what a small array needs done."""
+    if not array_api_compat.is_numpy_namespace(xp):
+        return xp
+    import numpy
+
+    return numpy
+
+
 def _check_device(xp: Namespace, arrays: dict[str, Array]) -> None:
     if array_api_compat.is_jax_namespace(xp):  # JAX places arrays itself, and traced ones have no device
         return
-    devices = {name: array_api_compat.device(array) for name, array in arrays.items()}
+    devices = {name: array.device for name, array in arrays.items()}
     if len(set(devices.values())) > 1:
         places = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"all arrays must be on one device, got {places}")
 
 
-def _common_dtype(xp: Namespace, arrays: dict[str, Array]) -> DType:
-    dtypes = {name: array.dtype for name, array in arrays.items()}
+@functools.lru_cache(maxsize=1024)
+def _common_dtype(xp: Namespace, names: tuple[str, ...], dtypes: tuple[DType, ...]) -> DType:
+    for name, dtype in zip(names, dtypes, strict=True):
+        if not is_kind(xp, dtype, "numeric"):
+            raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
     try:
-        return xp.result_type(*dtypes.values())
+        return xp.result_type(*dtypes)
     except Exception as error:
-        kinds = ", ".join(f"{name} of {dtype}" for name, dtype in dtypes.items())
+        kinds = ", ".join(f"{name} of {dtype}" for name, dtype in zip(names, dtypes, strict=True))
         raise TypeError(f"all arrays must have dtypes that promote to one, got {kinds}") from error

@@ -18,9 +18,7 @@ from ._arrays import Array, DType, Namespace, namespace_and_dtype, working_dtype
 from ._blocks import MAX_WORKSPACE
 from ._geometry import (
     ConvGeometry,
-    Geometry,
     Keywords,
-    Sizes,
     check_shape,
     conv_geometry,
     conv_transpose_geometry,
@@ -362,7 +360,7 @@ def conv_backward(
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Call:
     """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
@@ -372,46 +370,48 @@ class _Call:
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         layout = self.layout
-        bias = None if b is None else layout.enter_bias(b)
-        return layout.leave_output(self._run("forward", layout.enter_input(x), layout.enter_weight(w), bias))
+        bias = None if b is None else layout.enter(b)
+        y = _products(self, "forward").forward(layout.enter_input(x), layout.enter_weight(w), bias)
+        return layout.leave_data(y)
 
     def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         layout = self.layout
-        return layout.leave_input(self._run("input_adjoint", layout.enter_output(dy), layout.enter_weight(w)), b)
+        dx = _products(self, "input_adjoint").input_adjoint(layout.enter_data(dy), layout.enter_weight(w))
+        return layout.leave_input(dx, b)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
         layout = self.layout
-        return layout.leave_weight(self._run("weight_adjoint", layout.enter_output(dy), layout.enter_input(x)))
+        dw = _products(self, "weight_adjoint").weight_adjoint(layout.enter_data(dy), layout.enter_input(x))
+        return layout.leave_weight(dw)
 
     def bias_adjoint(self, dy: Array) -> Array:
-        return self.layout.bias_adjoint(self.layout.enter_output(dy))
-
-    def _run(self, product: str, *arrays: Array | None) -> Array:
-        layout = self.layout
-        dtype = working_dtype(layout.xp, layout.dtype)
-        sizes = layout.geometry.sizes
-        products = _products(layout.xp, dtype, layout.windows, sizes, self.method, self.max_workspace, product)
-        return getattr(products, product)(*arrays)
-
-
-@functools.lru_cache(maxsize=1024)
-def _products(
-    xp: Namespace, dtype: DType, windows: Geometry, sizes: Sizes, method: str, max_workspace: int, product: str
-) -> Products | Native:
-    if method == "auto":
-        method = choose(xp, dtype, windows, sizes, max_workspace, product)
-    if method == "native":
-        return native(xp, dtype, windows, *sizes)
-    maps = METHODS[method](windows, xp, dtype)
-    if sizes[0] == 0:  # not every library transforms nothing
-        maps = METHODS["im2col"](windows, xp, dtype)
-    return Products(xp, dtype, maps, windows, *sizes, max_workspace)
+        return self.layout.bias_adjoint(self.layout.enter_data(dy))
 
 
 def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any, max_workspace: Any) -> _Call:
     one_of("method", method, ("auto", *METHODS, "native"))
-    workspace = positive("max_workspace", max_workspace)
-    return _Call(Layout(xp, dtype, geometry, flag("flip", flip)), method, workspace)
+    return _call(xp, dtype, geometry, flag("flip", flip), method, positive("max_workspace", max_workspace))
+
+
+@functools.lru_cache(maxsize=1024)
+def _call(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: bool, method: str, max_workspace: int) -> _Call:
+    """Kept, as its products are: what a call decides takes longer than a small convolution."""
+    return _Call(Layout(xp, dtype, geometry, flip), method, max_workspace)
+
+
+@functools.lru_cache(maxsize=1024)
+def _products(call: _Call, product: str) -> Products | Native:
+    layout, method = call.layout, call.method
+    xp, windows, sizes = layout.xp, layout.windows, layout.geometry.sizes
+    dtype = working_dtype(xp, layout.dtype)
+    if method == "auto":
+        method = choose(xp, dtype, windows, sizes, call.max_workspace, product)
+    if method == "native":
+        return native(xp, dtype, windows, *sizes)
+    if sizes[0] == 0:  # not every library transforms nothing
+        METHODS[method](windows, xp, dtype)
+        method = "im2col"
+    return Products(xp, dtype, METHODS[method](windows, xp, dtype), windows, *sizes, call.max_workspace)
 
 
 def _check_bias(b: Array | None, channels: int) -> None:

@@ -13,7 +13,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
@@ -51,6 +51,14 @@ class Geometry:
     stride: Ints
     dilation: Ints
     padding: Pairs
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @remembered
+    def _hash(self) -> int:
+        """Computed once: sizes are looked up again and again."""
+        return hash((self.input_size, self.kernel_size, self.stride, self.dilation, self.padding))
 
     @remembered
     def reach(self) -> Ints:
@@ -136,29 +144,33 @@ class Geometry:
         return replace(self, input_size=self.output_size, padding=padding)
 
     @remembered
-    def tiled_axis(self) -> int | None:
-        """The one axis whose windows lie side by side, without overlap or gap, if the others have windows of 1."""
-        wide = [axis for axis in range(self.ndim) if (self.kernel_size[axis], self.stride[axis]) != (1, 1)]
+    def is_identity(self) -> bool:
+        """Whether each window is one element, and all elements have one."""
+        return self.taps == 1 and set(self.stride) == {1} and not any(map(any, self.padding))
+
+    @remembered
+    def is_tiling(self) -> bool:
+        """Whether windows lie side by side on one axis, without overlap or gap, and are one element on the others."""
         covered = all(k * o == p for k, o, p in zip(self.kernel_size, self.output_size, self.padded_size, strict=True))
-        tiled = self.kernel_size == self.stride and set(self.dilation) == {1} and covered
-        return wide[0] if tiled and len(wide) == 1 else None
+        wide = sum(k > 1 for k in self.kernel_size)
+        return self.kernel_size == self.stride and set(self.dilation) == {1} and covered and wide == 1
 
     @remembered
     def stages(self) -> list[Geometry]:
         """The same windows one axis after the other, the last axis first, for what may be done so: sums and maxima.
 
-        Windows of k elements along each of n axes then cost sum(k) instead of prod(k).
+        Windows of k elements along each of n axes then cost sum(k) instead of prod(k). The first stage has all padding.
         """
-        stages = []
+        stages: list[Geometry] = []
+        size, padding = self.input_size, self.padding
         for axis in reversed(range(self.ndim)):
             ones = (1,) * self.ndim
             kernel, stride, dilation = (
                 (*ones[:axis], values[axis], *ones[axis + 1 :])
                 for values in (self.kernel_size, self.stride, self.dilation)
             )
-            padding = tuple(pad if at == axis else (0, 0) for at, pad in enumerate(self.padding))
-            size = self.input_size[: axis + 1] + self.output_size[axis + 1 :]
             stages.append(Geometry(size, kernel, stride, dilation, padding))
+            size, padding = stages[-1].output_size, ((0, 0),) * self.ndim
         return stages
 
     def taps_inside(self, margins: Pairs) -> list[list[int]]:
@@ -242,8 +254,7 @@ class PoolGeometry:
         return counts
 
 
-@dataclass(frozen=True)
-class Keywords:
+class Keywords(NamedTuple):
     """The geometry keywords that every convolution takes, as the caller gave them."""
 
     stride: Any
@@ -266,11 +277,10 @@ def _remembering(check: Check) -> Check:
 
 
 def _is_plain(value: Any) -> bool:
-    """Ints, words, and tuples of ints, of exactly these types."""
-    kind = type(value)
-    if kind is Keywords:
-        return all(map(_is_plain, vars(value).values()))
-    return kind in (int, str) or (kind is tuple and all(type(entry) is int for entry in value))
+    """Ints and words of exactly these types, and tuples of them."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return type(value) is int or type(value) is str
 
 
 @_remembering

@@ -1,8 +1,8 @@
 """From the user's arrays to canonical ones and back.
 
-Canonical are x (N, G, C/G, *d), w (G, K/G, C/G, *k) and y (N, G, K/G, *o) with channels first, groups as a batch axis,
-correlation and padding with zeros, in a dtype that sums can be accumulated in. The methods see nothing else, so channel
-order, groups, flip, padding modes and half precision each stand here once, beside their adjoints.
+Canonical are x (N, C, *d), w (K, C/G, *k) and y (N, K, *o) with channels first, correlation and padding with zeros, in
+a dtype that sums can be accumulated in. The methods see nothing else, so channel order, flip, padding modes and half
+precision each stand here once, beside their adjoints.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Layout:
         return self.geometry.zero_padded
 
     def enter_input(self, x: Array) -> Array:
-        x = self._enter_data(x)
+        x = self.enter_data(x)
         if self.geometry.padding_mode != "zeros":
             x = pad(self.xp, x, self.geometry.windows.padding, self.geometry.padding_mode)
         return x
@@ -38,50 +38,46 @@ class Layout:
         if self.geometry.padding_mode != "zeros":
             dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
         if b is not None:  # before the sums are rounded to the result's dtype
-            b = self.enter_bias(b)
-            dx = add_at(dx, (...,), self.xp.reshape(b, (*b.shape, *(1,) * self.windows.ndim)))
-        return self._leave_data(dx)
+            dx = add_at(dx, (...,), per_channel(self.enter(b), self.windows.ndim))
+        return self.leave_data(dx)
+
+    def enter_data(self, data: Array) -> Array:
+        return channels_first(self.xp, self.enter(data), self.geometry.channels_last)
+
+    def leave_data(self, data: Array) -> Array:
+        return self._leave(channels_back(self.xp, data, self.geometry.channels_last))
 
     def enter_weight(self, w: Array) -> Array:
-        groups, filters = self.geometry.groups, self.geometry.filters
-        return self._flip(self.xp.reshape(self._enter(w), (groups, filters // groups, *w.shape[1:])))
+        return self._flip(self.enter(w))
 
     def leave_weight(self, dw: Array) -> Array:
-        return self._leave(self.xp.reshape(self._flip(dw), self.geometry.weight_shape))
-
-    def enter_output(self, dy: Array) -> Array:
-        return self._enter_data(dy)
-
-    def leave_output(self, y: Array) -> Array:
-        return self._leave_data(y)
-
-    def enter_bias(self, b: Array) -> Array:
-        """(channels,) -> (G, channels/G)."""
-        groups = self.geometry.groups
-        return self.xp.reshape(self._enter(b), (groups, b.shape[0] // groups))
+        return self._leave(self._flip(dw))
 
     def bias_adjoint(self, dy: Array) -> Array:
         """The sum of a canonical output over everything but its channels."""
-        sums = self.xp.sum(dy, axis=(0, *range(3, dy.ndim)), dtype=dy.dtype)
-        return self._leave(self.xp.reshape(sums, (self.geometry.filters,)))
+        return self._leave(self.xp.sum(dy, axis=(0, *range(2, dy.ndim)), dtype=dy.dtype))
 
-    def _enter(self, array: Array) -> Array:
-        return self.xp.astype(array, working_dtype(self.xp, self.dtype), copy=False)
+    def enter(self, array: Array) -> Array:
+        return self._as(array, working_dtype(self.xp, self.dtype))
 
     def _leave(self, array: Array) -> Array:
-        return self.xp.astype(array, self.dtype, copy=False)
+        return self._as(array, self.dtype)
 
-    def _enter_data(self, data: Array) -> Array:
-        data = channels_first(self.xp, self._enter(data), self.geometry.channels_last)
-        groups = self.geometry.groups
-        return self.xp.reshape(data, (data.shape[0], groups, data.shape[1] // groups, *data.shape[2:]))
-
-    def _leave_data(self, data: Array) -> Array:
-        data = self.xp.reshape(data, (data.shape[0], data.shape[1] * data.shape[2], *data.shape[3:]))
-        return self._leave(channels_back(self.xp, data, self.geometry.channels_last))
+    def _as(self, array: Array, dtype: DType) -> Array:
+        return array if array.dtype == dtype else self.xp.astype(array, dtype)
 
     def _flip(self, w: Array) -> Array:
-        return self.xp.flip(w, axis=tuple(range(3, w.ndim))) if self.flip else w
+        return turned(self.xp, w, self.windows.ndim) if self.flip else w
+
+
+def turned(xp: Namespace, w: Array, axes: int) -> Array:
+    """Filters (..., *k) turned round along their last axes, copied: BLAS reads nothing backwards."""
+    return xp.astype(xp.flip(w, axis=tuple(range(-axes, 0))), w.dtype, copy=True)
+
+
+def per_channel(b: Array, axes: int) -> Array:
+    """One number for each channel, (..., channels) -> (..., channels, 1, ..., 1)."""
+    return b[(..., *(None,) * axes)]
 
 
 def channels_first(xp: Namespace, data: Array, channels_last: bool) -> Array:

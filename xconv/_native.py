@@ -12,8 +12,8 @@ from typing import Any
 import array_api_compat
 
 from ._arrays import Array, DType, Namespace, is_kind
-from ._geometry import Geometry, Ints, Pairs
-from ._windows import pad
+from ._geometry import Geometry, Ints, Pairs, remembered
+from ._windows import pad, unpad
 
 TORCH_AXES = 3  # PyTorch has conv1d, conv2d and conv3d
 
@@ -30,18 +30,16 @@ class Native:
     filters: int
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o)."""
-        flat = None if b is None else self.xp.reshape(b, (self.groups * self.filters,))
-        return self._split(self._library.forward(self, self._joined(x), self._merged(w), flat), self.filters)
+        """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
+        return self.library.forward(self, x, w, b)
 
     def input_adjoint(self, dy: Array, w: Array) -> Array:
-        """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
-        return self._split(self._library.input_adjoint(self, self._joined(dy), self._merged(w)), self.channels)
+        """(N, G*K, *o), (G*K, C, *k) -> (N, G*C, *d)."""
+        return self.library.input_adjoint(self, dy, w)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        """(N, G, K, *o), (N, G, C, *d) -> (G, K, C, *k)."""
-        dw = self._library.weight_adjoint(self, self._joined(dy), self._joined(x))
-        return self.xp.reshape(dw, (self.groups, self.filters, *dw.shape[1:]))
+        """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
+        return self.library.weight_adjoint(self, dy, x)
 
     @property
     def input_shape(self) -> Ints:
@@ -51,18 +49,15 @@ class Native:
     def weight_shape(self) -> Ints:
         return (self.groups * self.filters, self.channels, *self.windows.kernel_size)
 
+    @remembered
+    def paddings(self) -> tuple[Ints, Pairs]:
+        """What both ends of each axis have in common, and the rest."""
+        common = tuple(map(min, self.windows.padding))
+        return common, tuple((lo - c, hi - c) for c, (lo, hi) in zip(common, self.windows.padding, strict=True))
+
     @property
-    def _library(self) -> Any:
+    def library(self) -> Any:
         return _Lax if array_api_compat.is_jax_namespace(self.xp) else _Torch
-
-    def _joined(self, data: Array) -> Array:
-        return self.xp.reshape(data, (data.shape[0], data.shape[1] * data.shape[2], *data.shape[3:]))
-
-    def _merged(self, w: Array) -> Array:
-        return self.xp.reshape(w, self.weight_shape)
-
-    def _split(self, data: Array, channels: int) -> Array:
-        return self.xp.reshape(data, (data.shape[0], self.groups, channels, *data.shape[2:]))
 
 
 def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
@@ -134,21 +129,19 @@ class _Torch:
 
         windows = call.windows
         convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[windows.ndim - 1]
-        common, rest = _common_padding(windows)
+        common, rest = call.paddings
         return convolve(pad(call.xp, x, rest), w, b, windows.stride, common, windows.dilation, call.groups)
 
     @staticmethod
     def input_adjoint(call: Native, dy: Array, w: Array) -> Array:
-        common, rest = _common_padding(call.windows)
-        shape = _padded(call.input_shape, rest)
-        dx = _Torch._backward(call, dy, dy.new_empty(1).expand(shape), w, common, 0)
-        inside = (slice(lo, lo + d) for d, (lo, _) in zip(call.windows.input_size, rest, strict=True))
-        return dx[(..., *inside)]
+        common, rest = call.paddings
+        x = dy.new_empty(_padded(call.input_shape, rest))  # never read, nor is its memory ever touched
+        return unpad(call.xp, _Torch._backward(call, dy, x, w, common, 0), rest, "zeros")
 
     @staticmethod
     def weight_adjoint(call: Native, dy: Array, x: Array) -> Array:
-        common, rest = _common_padding(call.windows)
-        w = dy.new_empty(1).expand(call.weight_shape)
+        common, rest = call.paddings
+        w = dy.new_empty(call.weight_shape)
         return _Torch._backward(call, dy, pad(call.xp, x, rest), w, common, 1)
 
     @staticmethod
@@ -160,12 +153,6 @@ class _Torch:
         return torch.ops.aten.convolution_backward(
             dy, x, w, None, windows.stride, padding, windows.dilation, False, [0] * windows.ndim, call.groups, mask
         )[wanted]
-
-
-def _common_padding(windows: Geometry) -> tuple[Ints, Pairs]:
-    """What both ends of each axis have in common, and the rest."""
-    common = tuple(min(pair) for pair in windows.padding)
-    return common, tuple((lo - c, hi - c) for c, (lo, hi) in zip(common, windows.padding, strict=True))
 
 
 def _padded(shape: Ints, padding: Pairs) -> Ints:

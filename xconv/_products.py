@@ -32,7 +32,8 @@ from ._arrays import (
     zeros,
 )
 from ._blocks import Block, by_colour, chains, cut, unit_geometry
-from ._geometry import Geometry
+from ._geometry import Geometry, remembered
+from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
 from ._methods import Maps
 from ._threads import cpu_count, for_each, one_blas_thread
@@ -76,6 +77,21 @@ class Products:
 
     @_on_threads_of_ours
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
+        bias = None if b is None else self._grouped(b, 0)
+        return self._joined(self._forward(self._grouped(x, 1), self._grouped(w, 0), bias), 1)
+
+    @_on_threads_of_ours
+    def input_adjoint(self, dy: Array, w: Array) -> Array:
+        """(N, G*K, *o), (G*K, C, *k) -> (N, G*C, *d)."""
+        return self._joined(self._input_adjoint(self._grouped(dy, 1), self._grouped(w, 0)), 1)
+
+    @_on_threads_of_ours
+    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+        """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
+        return self._joined(self._weight_adjoint(self._grouped(dy, 1), self._grouped(x, 1)), 0)
+
+    def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o)."""
         xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
         rows = self.maps.weight_map(xp, w, self.windows)
@@ -84,7 +100,7 @@ class Products:
             columns = self.maps.input_map(xp, block.of_input(x), block.windows)
             products = matmul(xp, _of_groups(rows, block), columns, place)
             y = self.maps.output_map(xp, products, block.windows)
-            return y if b is None else add_at(y, (...,), self._per_channel(b[block.groups, :]))
+            return y if b is None else add_at(y, (...,), per_channel(b[block.groups, :], self.windows.ndim))
 
         if len(blocks) == 1:
             return output(blocks[0])
@@ -101,12 +117,13 @@ class Products:
         self._run(fill, [blocks], threads)
         return y
 
-    @_on_threads_of_ours
-    def input_adjoint(self, dy: Array, w: Array) -> Array:
+    def _input_adjoint(self, dy: Array, w: Array) -> Array:
         """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
-        xp, adjoint = self.xp, self.windows.adjoint
-        if adjoint is not None and self.filters <= 2 * self.channels:
-            return self._of(adjoint).forward(dy, _swapped(xp, w), None)
+        xp, flipped = self.xp, self._flipped
+        if flipped is not None:
+            axes = (0, 2, 1, *range(3, w.ndim))
+            swapped = turned(xp, conjugate(xp, xp.permute_dims(w, axes)), self.windows.ndim)
+            return flipped._forward(dy, swapped, None)
         blocks, threads = _schedule(self, self.channels, self.weight_bytes)
         rows = conjugate_transpose(xp, self.maps.weight_map(xp, w, self.windows))
 
@@ -125,8 +142,7 @@ class Products:
         self._run(add, by_colour(blocks), threads)
         return dx
 
-    @_on_threads_of_ours
-    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+    def _weight_adjoint(self, dy: Array, x: Array) -> Array:
         """(N, G, K, *o), (N, G, C, *d) -> (G, K, C, *k)."""
         xp = self.xp
         runs, threads = _reduction(self)
@@ -152,17 +168,32 @@ class Products:
             dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels, ...), shares.pop(run))
         return dw
 
-    def _of(self, adjoint: Geometry) -> Products:
+    def _grouped(self, array: Array, axis: int) -> Array:
+        """(..., G*channels, ...) -> (..., G, channels, ...)."""
+        shape = array.shape
+        return self.xp.reshape(array, (*shape[:axis], self.groups, shape[axis] // self.groups, *shape[axis + 1 :]))
+
+    def _joined(self, array: Array, axis: int) -> Array:
+        """The inverse of `_grouped`."""
+        shape = array.shape
+        return self.xp.reshape(array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+
+    @remembered
+    def _flipped(self) -> Products | None:
+        """The convolution that the adjoint is, if it is one and has not many more channels to read than to write."""
+        adjoint = self.windows.adjoint
+        if adjoint is None or self.filters > 2 * self.channels:
+            return None
         maps = self.maps.plan(adjoint, self.xp, self.dtype)
         return replace(self, maps=maps, windows=adjoint, channels=self.filters, filters=self.channels)
 
-    @property
+    @remembered
     def weight_bytes(self) -> int:
         """Bytes of all transformed filters."""
         elements = self.maps.weight_workspace(self.windows, self.channels, self.filters) * self.groups
         return elements * bytes_per_element(self.xp, self.dtype)
 
-    @property
+    @remembered
     def multiplications(self) -> int:
         """How many a plain sum has."""
         positions = self.batch * self.groups * self.windows.positions
@@ -174,9 +205,6 @@ class Products:
             return None
         place = self.maps.output_adjoint(self.xp, block.of_output(y), block.windows)
         return place if is_view_of(place, y) else None
-
-    def _per_channel(self, b: Array) -> Array:
-        return self.xp.reshape(b, (*b.shape, *(1,) * self.windows.ndim))
 
     def _run(self, function: Callable[[Item], None], phases: Sequence[Sequence[Item]], threads: int) -> None:
         if not runs_on_threads(self.xp):
@@ -254,11 +282,6 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
         for channels in ranges
     )
     return runs, threads
-
-
-def _swapped(xp: Namespace, w: Array) -> Array:
-    """The filters of the adjoint convolution: (G, K, C, *k) -> (G, C, K, *k), turned round and conjugated."""
-    return xp.flip(conjugate(xp, xp.moveaxis(w, 1, 2)), axis=tuple(range(3, w.ndim)))
 
 
 def _of_groups(rows: Array, block: Block) -> Array:

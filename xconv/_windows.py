@@ -13,11 +13,12 @@ from ._arrays import (
     Array,
     Namespace,
     add_at,
+    empty,
+    fills_in_place,
     full,
     is_kind,
     namespace_and_dtype,
     put_at,
-    strided_view,
     working_dtype,
     zeros,
 )
@@ -171,6 +172,8 @@ def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: com
 
 def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
     """The adjoint of `pad`: the borders add to the elements that they repeat."""
+    if not any(map(any, padding)):
+        return y
     for axis, (lo, hi) in enumerate(padding, start=y.ndim - len(padding)):
         d = y.shape[axis] - lo - hi
         low, y, high = (y[_along(axis, part)] for part in (slice(0, lo), slice(lo, lo + d), slice(lo + d, lo + d + hi)))
@@ -185,44 +188,61 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
 
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
-    """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
-    x, geometry = pad(xp, x, geometry.padding), geometry.padded
+    """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros.
+
+    Axis by axis: only the first step copies the short rows of x, sum(k) times altogether instead of prod(k) times.
+    """
     if geometry.taps == 1:
-        return xp.expand_dims(tap_views(x, geometry)[0], axis=axis)
-    windows = _window_views(x, geometry, axis)
-    if windows is None:
-        return xp.stack(tap_views(x, geometry), axis=axis)
-    columns = xp.asarray(windows, copy=True, order="C")  # in one operation, where a stack copies tap by tap
-    return xp.reshape(columns, (*x.shape[:axis], geometry.taps, *columns.shape[axis + geometry.ndim :]))
+        return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
+    axes = x.ndim
+    for stage in geometry.stages:
+        if not stage.is_identity:
+            x = _laid_out(xp, x, stage, axis)
+    return xp.reshape(x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
 
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
-    if geometry.tiled_axis is not None:
-        return _interleave(xp, columns, geometry, axis, geometry.tiled_axis)
-    shares = [columns[(*(slice(None),) * axis, tap, ...)] for tap in range(geometry.taps)]
-    x = zeros(xp, columns, (*shares[0].shape[: -geometry.ndim], *geometry.input_size))
-    return add_taps(x, shares, geometry)
+    stages = [stage for stage in geometry.stages if not stage.is_identity]
+    taps = (stage.taps for stage in reversed(stages))
+    x = xp.reshape(columns, (*columns.shape[:axis], *taps, *columns.shape[axis + 1 :]))
+    for stage in reversed(stages):
+        shares = [x[(*(slice(None),) * axis, tap, ...)] for tap in range(stage.taps)]
+        x = _interleave(xp, shares, stage) if stage.is_tiling else _overlap_taps(xp, shares, stage)
+    return x
 
 
-def _interleave(xp: Namespace, columns: Array, geometry: Geometry, axis: int, spatial: int) -> Array:
-    """`scatter` of windows side by side along one axis, which neither overlap nor leave gaps: nothing is added."""
-    shares = [columns[(*(slice(None),) * axis, tap, ...)] for tap in range(geometry.taps)]
-    at = shares[0].ndim - geometry.ndim + spatial
+def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
+    """`gather` in one step."""
+    if not fills_in_place(xp):
+        return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
+    first = x.ndim - windows.ndim
+    shape = (*x.shape[:axis], windows.taps, *x.shape[axis:first], *windows.output_size)
+    columns = zeros(xp, x, shape) if any(map(any, windows.padding)) else empty(xp, x, shape)
+    lead = (slice(None),) * axis
+    for tap, (inside, elements) in enumerate(windows.tap_slices):
+        columns[(*lead, tap, ..., *inside)] = x[(..., *elements)]
+    return columns
+
+
+def _overlap_taps(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
+    x = zeros(xp, shares[0], (*shares[0].shape[: -windows.ndim], *windows.input_size))
+    return add_taps(x, shares, windows)
+
+
+def _interleave(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
+    """What `_overlap_taps` gives of windows side by side along one axis: nothing is added."""
+    wide = next(axis for axis, k in enumerate(windows.kernel_size) if k > 1)
+    at = shares[0].ndim - windows.ndim + wide
     x = xp.stack(shares, axis=at + 1)
-    x = xp.reshape(x, (*x.shape[:at], x.shape[at] * geometry.taps, *x.shape[at + 2 :]))
-    inside = (slice(lo, lo + d) for d, (lo, _) in zip(geometry.input_size, geometry.padding, strict=True))
+    x = xp.reshape(x, (*x.shape[:at], x.shape[at] * windows.taps, *x.shape[at + 2 :]))
+    inside = (slice(lo, lo + d) for d, (lo, _) in zip(windows.input_size, windows.padding, strict=True))
     return x[(..., *inside)]
 
 
 def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     """Each window as a piece of its own, (..., *d) -> (..., *o, *k): few long windows that need no padding."""
     first, n = x.ndim - geometry.ndim, geometry.ndim
-    lead = [(at, 1) for at in range(first)]
-    steps = [*enumerate(geometry.stride, start=first), *enumerate(geometry.dilation, start=first)]
-    views = strided_view(x, (*x.shape[:first], *geometry.output_size, *geometry.kernel_size), (*lead, *steps))
-    if views is not None:
-        return xp.asarray(views, copy=True, order="C")
     pieces = xp.stack([x[(..., *piece)] for piece in geometry.window_slices], axis=first)
     return xp.reshape(pieces, (*pieces.shape[:first], *geometry.output_size, *pieces.shape[-n:]))
 
@@ -247,15 +267,6 @@ def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
 def tap_views(x: Array, geometry: Geometry) -> list[Array]:
     """For each kernel offset, the element that every window reads there: prod(k) strided views (..., *o)."""
     return [x[(..., *elements)] for _, elements in geometry.tap_slices]
-
-
-def _window_views(x: Array, geometry: Geometry, axis: int) -> Array | None:
-    """(..., *d) -> (..., *o) with new axes *k, if there are views that overlap."""
-    first = x.ndim - geometry.ndim
-    lead = [(at, 1) for at in range(first)]
-    taps, windows = ([*enumerate(steps, start=first)] for steps in (geometry.dilation, geometry.stride))
-    shape = (*x.shape[:axis], *geometry.kernel_size, *x.shape[axis:first], *geometry.output_size)
-    return strided_view(x, shape, (*lead[:axis], *taps, *lead[axis:], *windows))
 
 
 def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex) -> Array:

@@ -5,7 +5,9 @@ NaN and inf stay in the windows that read them.
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,8 +33,10 @@ class Im2col:
         return cls((1,) * geometry.ndim)
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        padded = 0 if geometry.taps == 1 else 2 * math.prod(geometry.padded_size)
-        return channels * (geometry.taps * geometry.positions + padded) + 2 * filters * geometry.positions
+        taps = itertools.accumulate((stage.taps for stage in geometry.stages), operator.mul)
+        laid_out = [k * stage.positions for k, stage in zip(taps, geometry.stages, strict=True)]
+        held = geometry.positions if geometry.taps == 1 else sum(laid_out) + math.prod(geometry.input_size)
+        return channels * held + 2 * filters * geometry.positions
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 0
