@@ -99,9 +99,17 @@ def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     return xp.empty(shape, dtype=like.dtype, device=array_api_compat.device(like))
 
 
-def fills_in_place(xp: Namespace) -> bool:
-    """Whether to write the parts of a new array one by one; PyTorch would have to differentiate every step."""
+def is_plain_memory(xp: Namespace) -> bool:
+    """Whether arrays are strided memory and no more (NumPy, CuPy): parts may be written to, and views may overlap.
+
+    PyTorch would have to differentiate every such step.
+    """
     return bool(array_api_compat.is_numpy_namespace(xp) or array_api_compat.is_cupy_namespace(xp))
+
+
+def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """What a view of plain memory reads that may read an element many times, copied in one operation."""
+    return xp.asarray(xp.lib.stride_tricks.as_strided(array, shape, strides), copy=True, order="C")
 
 
 def is_view_of(view: Array, array: Array) -> bool:

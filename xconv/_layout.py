@@ -71,8 +71,8 @@ class Layout:
 
 
 def turned(xp: Namespace, w: Array, axes: int) -> Array:
-    """Filters (..., *k) turned round along their last axes, copied: BLAS reads nothing backwards."""
-    return xp.astype(xp.flip(w, axis=tuple(range(-axes, 0))), w.dtype, copy=True)
+    """Filters (..., *k) turned round along their last axes."""
+    return xp.flip(w, axis=tuple(range(-axes, 0)))
 
 
 def per_channel(b: Array, axes: int) -> Array:

@@ -12,7 +12,7 @@ import operator
 
 from array_api_compat import device
 
-from ._arrays import Array, DType, Namespace, is_kind
+from ._arrays import Array, DType, Namespace, is_kind, is_plain_memory
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -23,6 +23,7 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
 
     With a place, which is NumPy's, it is written there.
     """
+    left, right = _forwards(xp, left), _forwards(xp, right)
     if place is not None:
         if is_kind(xp, left.dtype, "integral"):
             place[...] = matmul(xp, left, right)
@@ -47,6 +48,13 @@ def bytes_per_element(xp: Namespace, dtype: DType) -> int:
         bits = int(xp.iinfo(dtype).bits)
         return bits // 8 + 8 * (2 - -bits // _limb_bits(LONG_SUM))
     return int(xp.finfo(dtype).bits) // 8 * (4 if is_kind(xp, dtype, "complex floating") else 1)
+
+
+def _forwards(xp: Namespace, matrices: Array) -> Array:
+    """A copy of a view that runs backwards: BLAS takes none, and NumPy multiplies it by itself, slowly."""
+    if is_plain_memory(xp) and min(matrices.strides) < 0:
+        return xp.asarray(matrices, copy=True, order="C")
+    return matrices
 
 
 def _are_tiny(left: Array, right: Array) -> bool:

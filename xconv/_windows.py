@@ -6,6 +6,7 @@ adjoint pairs, <pad(x), y> = <x, unpad(y)>. ``im2col`` and ``col2im`` are the pa
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,10 +14,10 @@ from ._arrays import (
     Array,
     Namespace,
     add_at,
-    empty,
-    fills_in_place,
+    copied_view,
     full,
     is_kind,
+    is_plain_memory,
     namespace_and_dtype,
     put_at,
     working_dtype,
@@ -214,15 +215,24 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     """`gather` in one step."""
-    if not fills_in_place(xp):
+    if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
-    first = x.ndim - windows.ndim
-    shape = (*x.shape[:axis], windows.taps, *x.shape[axis:first], *windows.output_size)
-    columns = zeros(xp, x, shape) if any(map(any, windows.padding)) else empty(xp, x, shape)
-    lead = (slice(None),) * axis
-    for tap, (inside, elements) in enumerate(windows.tap_slices):
-        columns[(*lead, tap, ..., *inside)] = x[(..., *elements)]
-    return columns
+    lead, first = x.shape[:axis], x.ndim - windows.ndim
+    if any(map(any, windows.padding)):
+        columns = zeros(xp, x, (*lead, windows.taps, *x.shape[axis:first], *windows.output_size))
+        for tap, (inside, elements) in enumerate(windows.tap_slices):
+            columns[(*(slice(None),) * axis, tap, ..., *inside)] = x[(..., *elements)]
+        return columns
+    shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
+    taps, positions = _strides(x, windows)
+    columns = copied_view(xp, x, shape, (*x.strides[:axis], *taps, *x.strides[axis:first], *positions))
+    return xp.reshape(columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
+
+
+def _strides(x: Array, windows: Geometry) -> tuple[Iterable[int], Iterable[int]]:
+    """Bytes of plain memory between the elements of a window, and between windows."""
+    spatial = x.strides[x.ndim - windows.ndim :]
+    return map(operator.mul, spatial, windows.dilation), map(operator.mul, spatial, windows.stride)
 
 
 def _overlap_taps(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
@@ -242,9 +252,13 @@ def _interleave(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
 
 def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     """Each window as a piece of its own, (..., *d) -> (..., *o, *k): few long windows that need no padding."""
-    first, n = x.ndim - geometry.ndim, geometry.ndim
+    first = x.ndim - geometry.ndim
+    shape = (*x.shape[:first], *geometry.output_size, *geometry.kernel_size)
+    if is_plain_memory(xp):
+        taps, positions = _strides(x, geometry)
+        return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
     pieces = xp.stack([x[(..., *piece)] for piece in geometry.window_slices], axis=first)
-    return xp.reshape(pieces, (*pieces.shape[:first], *geometry.output_size, *pieces.shape[-n:]))
+    return xp.reshape(pieces, shape)
 
 
 def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:

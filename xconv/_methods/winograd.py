@@ -24,7 +24,7 @@ from array_api_compat import device
 from .._arrays import Array, DType, Namespace, check_floating
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
-from .._windows import gather, scatter
+from .._windows import gather, pad, scatter
 from .costs import Rates, Work
 
 Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
@@ -144,7 +144,8 @@ def _missing(geometry: Geometry, unit: Ints) -> Ints:
 
 def _split(xp: Namespace, x: Array, tiles: Geometry, matrices: list[Array]) -> Array:
     """Cut tiles and transform each along every axis: (..., *d) -> (*points, ..., *tiles)."""
-    for stage, matrix in zip(tiles.stages, matrices, strict=True):
+    x = pad(xp, x, tiles.padding)
+    for stage, matrix in zip(tiles.padded.stages, matrices, strict=True):
         x = _apply(xp, matrix, gather(xp, x, stage, axis=0))
     return x
 
