@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._arrays import Array
 from ._geometry import Geometry, Ints, Pairs, Slices
@@ -18,8 +17,7 @@ from ._geometry import Geometry, Ints, Pairs, Slices
 MAX_WORKSPACE = 64 * 2**20  # bytes
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A part of a convolution that is a convolution itself."""
 
     batch: slice

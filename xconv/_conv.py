@@ -11,8 +11,7 @@ For one axis, with x zero outside 0..d-1 and the letters of `_geometry`:
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._arrays import Array, DType, Namespace, namespace_and_dtype, working_dtype
 from ._blocks import MAX_WORKSPACE
@@ -360,8 +359,7 @@ def conv_backward(
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
+class _Call(NamedTuple):
     """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
     layout: Layout

@@ -190,8 +190,7 @@ class Geometry:
         ]
 
 
-@dataclass(frozen=True)
-class ConvGeometry:
+class ConvGeometry(NamedTuple):
     """A whole convolution in integers: the windows, the channels and how the user's arrays are laid out."""
 
     batch: int
@@ -227,8 +226,7 @@ class ConvGeometry:
         return _joined(self.batch, channels, size, self.channels_last)
 
 
-@dataclass(frozen=True)
-class PoolGeometry:
+class PoolGeometry(NamedTuple):
     """A whole pooling in integers. ``declared_padding`` lacks what ceil_mode adds to that of the windows."""
 
     batch: int

@@ -7,15 +7,14 @@ precision each stand here once, beside their adjoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._arrays import Array, DType, Namespace, add_at, working_dtype
 from ._geometry import ConvGeometry, Geometry
 from ._windows import pad, unpad
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """One call's way in and out; ``dtype`` is that of the arrays that leave."""
 
     xp: Namespace

@@ -16,7 +16,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from ._arrays import (
     Array,
@@ -162,10 +162,10 @@ class Products:
         if len(runs) == 1:
             return share(runs[0])
         dw = zeros(xp, dy, (self.groups, self.filters, self.channels, *self.windows.kernel_size))
-        shares: dict[_Run, Array] = {}
-        self._run(lambda run: shares.update({run: share(run)}), [runs], threads)
-        for run in runs:
-            dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels, ...), shares.pop(run))
+        shares: dict[int, Array] = {}
+        self._run(lambda at: shares.update({at: share(runs[at])}), [range(len(runs))], threads)
+        for at, run in enumerate(runs):
+            dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels, ...), shares.pop(at))
         return dw
 
     def _grouped(self, array: Array, axis: int) -> Array:
@@ -216,8 +216,7 @@ class Products:
             for_each(function, phase, threads)
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
+class _Run(NamedTuple):
     """What one sum of a reduction adds up: blocks of some groups, of these channels."""
 
     blocks: tuple[Block, ...]

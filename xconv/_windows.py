@@ -189,28 +189,33 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
 
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
-    """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros.
-
-    Axis by axis: only the first step copies the short rows of x, sum(k) times altogether instead of prod(k) times.
-    """
+    """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
     axes = x.ndim
-    for stage in geometry.stages:
-        if not stage.is_identity:
-            x = _laid_out(xp, x, stage, axis)
+    for step in _steps(xp, geometry):
+        x = _laid_out(xp, x, step, axis)
     return xp.reshape(x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
 
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
-    stages = [stage for stage in geometry.stages if not stage.is_identity]
-    taps = (stage.taps for stage in reversed(stages))
-    x = xp.reshape(columns, (*columns.shape[:axis], *taps, *columns.shape[axis + 1 :]))
-    for stage in reversed(stages):
-        shares = [x[(*(slice(None),) * axis, tap, ...)] for tap in range(stage.taps)]
-        x = _interleave(xp, shares, stage) if stage.is_tiling else _overlap_taps(xp, shares, stage)
+    steps = _steps(xp, geometry)[::-1]
+    x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
+    for step in steps:
+        shares = [x[(*(slice(None),) * axis, tap, ...)] for tap in range(step.taps)]
+        x = _interleave(xp, shares, step) if step.is_tiling else _overlap_taps(xp, shares, step)
     return x
+
+
+def _steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
+    """Windows as what is laid out at once.
+
+    Axis by axis the short rows of x, each of which costs as much as many numbers, are copied k times and not prod(k)
+    times. Compilers and PyTorch do best with all taps at once.
+    """
+    stages = geometry.stages if is_plain_memory(xp) else [geometry]
+    return [stage for stage in stages if not stage.is_identity]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:

@@ -160,7 +160,8 @@ def _planned(name: str, windows: Geometry, xp: Namespace, dtype: DType) -> Maps 
 
 
 def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: int) -> bool:
-    """Whether transformed filters leave room: the gradient by them holds a product and a sum."""
-    filters = maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
+    """Whether transformed filters leave room; the gradient by them holds a product and a sum."""
+    copies = 2 if work.reduces else 1
+    filters = copies * maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
     block = maps.workspace(unit_geometry(work.windows, maps.unit), work.channels, work.filters)
-    return (2 * filters + block) * bytes_per_element(xp, dtype) <= max_workspace / 2
+    return (filters + block) * bytes_per_element(xp, dtype) <= max_workspace / 2

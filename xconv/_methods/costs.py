@@ -7,16 +7,17 @@ known, so there the library's own convolution is taken if it has one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import array_api_compat
 
 from .._arrays import Namespace
 from .._geometry import Geometry
 
+CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 
-@dataclass(frozen=True)
-class Work:
+
+class Work(NamedTuple):
     """One of the three products of a convolution; channels and filters counted within a group."""
 
     windows: Geometry
@@ -31,23 +32,33 @@ class Work:
         return self.batch * self.groups * self.windows.positions
 
     @property
+    def inputs(self) -> int:
+        return self.batch * self.groups * math.prod(self.windows.input_size) * self.channels
+
+    @property
+    def outputs(self) -> int:
+        return self.positions * self.filters
+
+    @property
     def multiplications(self) -> int:
         return self.positions * self.windows.taps * self.channels * self.filters
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(NamedTuple):
     """Nanoseconds of a library for each step of the methods."""
 
     operation: float  # any, however little it does
     multiplication: float  # in a matrix product
     gathered: float  # an element that im2col lays out
+    moved: float  # an element of an operand or the result that im2col copies from one layout to another
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
+    spilled: float  # the same if there are more than the cache holds
     filter: float  # a transformed number of Winograd's filters
     butterfly: float  # an element of a Fourier transform, by the logarithm of its length
     spectral: float  # a product at a frequency
     own_multiplication: float = math.inf  # in the library's own convolution
     own_pair: float = math.inf  # the same with few channels, by pairs of channel and filter
+    own_reduced_pair: float = math.inf  # the same in its gradient by the filters
     own_grouped_pair: float = math.inf  # the same with groups
     own_output: float = 0.0  # an output of it
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
@@ -57,8 +68,10 @@ NUMPY = Rates(
     operation=4000,
     multiplication=0.016,
     gathered=0.13,
-    transformed=2.8,
-    filter=5.6,
+    moved=0.0,
+    transformed=2.0,
+    spilled=2.0,  # blocks stay in the cache
+    filter=4.5,
     butterfly=0.25,
     spectral=2.0,
 )
@@ -66,28 +79,34 @@ JAX = Rates(
     operation=1000,
     multiplication=0.018,
     gathered=2.8,
-    transformed=2.1,
-    filter=2.8,
-    butterfly=0.5,
+    moved=0.0,
+    transformed=1.6,
+    spilled=3.2,
+    filter=2.2,
+    butterfly=1.0,
     spectral=1.0,
-    own_multiplication=0.016,
+    own_multiplication=0.018,
     own_pair=1.3,
+    own_reduced_pair=1.3,
     own_grouped_pair=5.0,
-    own_output=5.0,
+    own_output=2.0,
     own_reduction=4.0,
 )
 TORCH = Rates(
     operation=5000,
     multiplication=0.016,
     gathered=1.3,
-    transformed=2.8,
-    filter=5.6,
+    moved=0.24,
+    transformed=2.2,
+    spilled=2.2,
+    filter=2.8,
     butterfly=0.25,
     spectral=1.0,
-    own_multiplication=0.015,
+    own_multiplication=0.0135,
     own_pair=0.7,
+    own_reduced_pair=2.3,
     own_grouped_pair=0.1,
-    own_output=0.5,
+    own_output=0.2,
     own_reduction=1.3,
 )
 
@@ -100,8 +119,7 @@ def rates_of(xp: Namespace) -> Rates:
 
 
 def native_cost(rates: Rates, work: Work) -> float:
-    pairs = work.channels * work.filters
-    slow = (rates.own_pair if work.groups == 1 else rates.own_grouped_pair) / pairs
-    outputs = work.positions * work.filters
-    cost = work.multiplications * max(rates.own_multiplication, slow) + outputs * rates.own_output
+    ungrouped = rates.own_reduced_pair if work.reduces else rates.own_pair
+    slow = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
+    cost = work.multiplications * max(rates.own_multiplication, slow) + work.outputs * rates.own_output
     return rates.operation + cost * (rates.own_reduction if work.reduces else 1)

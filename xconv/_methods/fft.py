@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 from .._arrays import Array, DType, Namespace, check_floating, conjugate, is_kind
 from .._geometry import Geometry, Ints, Slices
@@ -29,19 +28,18 @@ BLOCK = 2**18  # elements of a block: transforms of larger ones leave the cache
 OPERATIONS = 20  # of the library, for a block
 
 
-@dataclass(frozen=True)
-class Fft:
+class Fft(NamedTuple):
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
 
-    name: ClassVar[str] = "fft"
-    output_is_view: ClassVar[bool] = False
     unit: Ints
     size: Ints
     real: bool
+    name: str = "fft"
+    output_is_view: bool = False
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Fft:
-        check_floating(cls.name, xp, dtype)
+        check_floating("fft", xp, dtype)
         sizes, units = [], []
         longest = int(BLOCK ** (1 / geometry.ndim))
         for r, s, o in zip(geometry.reach, geometry.stride, geometry.output_size, strict=True):

@@ -8,8 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 from .._arrays import Array, DType, Namespace
 from .._geometry import Geometry, Ints
@@ -20,13 +19,12 @@ from .costs import Rates, Work
 OPERATIONS = 6  # of the library, for a block
 
 
-@dataclass(frozen=True)
-class Im2col:
+class Im2col(NamedTuple):
     """The maps, the same for all windows."""
 
-    name: ClassVar[str] = "im2col"
-    output_is_view: ClassVar[bool] = True
     unit: Ints
+    name: str = "im2col"
+    output_is_view: bool = True
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
@@ -43,7 +41,12 @@ class Im2col:
 
     def cost(self, rates: Rates, work: Work) -> float:
         gathered = 0 if work.windows.taps == 1 else work.positions * work.windows.taps * work.channels
-        return OPERATIONS * rates.operation + work.multiplications * rates.multiplication + gathered * rates.gathered
+        return (
+            OPERATIONS * rates.operation
+            + work.multiplications * rates.multiplication
+            + gathered * rates.gathered
+            + (work.inputs + work.outputs) * rates.moved
+        )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o))."""

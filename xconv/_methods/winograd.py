@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from array_api_compat import device
 
@@ -25,7 +24,7 @@ from .._arrays import Array, DType, Namespace, check_floating
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, pad, scatter
-from .costs import Rates, Work
+from .costs import CACHED, Rates, Work
 
 Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
 
@@ -35,17 +34,16 @@ POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 OPERATIONS = 12  # of the library, for a block and axis
 
 
-@dataclass(frozen=True)
-class Winograd:
+class Winograd(NamedTuple):
     """The maps for tiles of ``unit`` outputs: m along every axis, or 1 where the kernel has one element."""
 
-    name: ClassVar[str] = "winograd"
-    output_is_view: ClassVar[bool] = False
     unit: Ints
+    name: str = "winograd"
+    output_is_view: bool = False
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Winograd:
-        check_floating(cls.name, xp, dtype)
+        check_floating("winograd", xp, dtype)
         kernel = geometry.kernel_size
         if set(geometry.stride + geometry.dilation) != {1} or not 2 <= max(kernel) <= 5:
             raise ValueError(
@@ -65,11 +63,11 @@ class Winograd:
     def cost(self, rates: Rates, work: Work) -> float:
         tiles = _input_tiles(work.windows, self.unit)
         columns = tiles.taps * tiles.positions * work.batch * work.groups
-        pairs = work.channels * work.filters
+        pairs, numbers = work.channels * work.filters, columns * (work.channels + work.filters)
         return (
             OPERATIONS * work.windows.ndim * rates.operation
             + columns * pairs * rates.multiplication
-            + columns * (work.channels + work.filters) * rates.transformed
+            + numbers * (rates.transformed if numbers <= CACHED else rates.spilled)
             + tiles.taps * pairs * work.groups * rates.filter * (2 if work.reduces else 1)
         )
 
