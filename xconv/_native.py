@@ -6,20 +6,19 @@ only. How much memory they use is the library's own affair.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import array_api_compat
 
 from ._arrays import Array, DType, Namespace, is_kind
-from ._geometry import Geometry, Ints, Pairs, remembered
+from ._geometry import Geometry, Ints, Pairs
 from ._windows import pad, unpad
 
 TORCH_AXES = 3  # PyTorch has conv1d, conv2d and conv3d
 
 
-@dataclass(frozen=True)
-class Native:
+class Native(NamedTuple):
     """One convolution by the library: canonical arrays in and out, as `Products`."""
 
     xp: Namespace
@@ -48,12 +47,6 @@ class Native:
     @property
     def weight_shape(self) -> Ints:
         return (self.groups * self.filters, self.channels, *self.windows.kernel_size)
-
-    @remembered
-    def paddings(self) -> tuple[Ints, Pairs]:
-        """What both ends of each axis have in common, and the rest."""
-        common = tuple(map(min, self.windows.padding))
-        return common, tuple((lo - c, hi - c) for c, (lo, hi) in zip(common, self.windows.padding, strict=True))
 
     @property
     def library(self) -> Any:
@@ -129,18 +122,18 @@ class _Torch:
 
         windows = call.windows
         convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[windows.ndim - 1]
-        common, rest = call.paddings
+        common, rest = _paddings(call.windows)
         return convolve(pad(call.xp, x, rest), w, b, windows.stride, common, windows.dilation, call.groups)
 
     @staticmethod
     def input_adjoint(call: Native, dy: Array, w: Array) -> Array:
-        common, rest = call.paddings
+        common, rest = _paddings(call.windows)
         x = dy.new_empty(_padded(call.input_shape, rest))  # never read, nor is its memory ever touched
         return unpad(call.xp, _Torch._backward(call, dy, x, w, common, 0), rest, "zeros")
 
     @staticmethod
     def weight_adjoint(call: Native, dy: Array, x: Array) -> Array:
-        common, rest = call.paddings
+        common, rest = _paddings(call.windows)
         w = dy.new_empty(call.weight_shape)
         return _Torch._backward(call, dy, pad(call.xp, x, rest), w, common, 1)
 
@@ -153,6 +146,13 @@ class _Torch:
         return torch.ops.aten.convolution_backward(
             dy, x, w, None, windows.stride, padding, windows.dilation, False, [0] * windows.ndim, call.groups, mask
         )[wanted]
+
+
+@functools.lru_cache(maxsize=1024)
+def _paddings(windows: Geometry) -> tuple[Ints, Pairs]:
+    """What both ends of each axis have in common, and the rest."""
+    common = tuple(map(min, windows.padding))
+    return common, tuple((lo - c, hi - c) for c, (lo, hi) in zip(common, windows.padding, strict=True))
 
 
 def _padded(shape: Ints, padding: Pairs) -> Ints:

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from array_api_compat import device
 
@@ -25,11 +24,6 @@ from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, pad, scatter
 from .costs import CACHED, Rates, Work
-
-Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
-
-# Polynomials are evaluated at the first m + k - 2 of these and at infinity; this choice has the smallest errors.
-POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 OPERATIONS = 12  # of the library, for a block and axis
 
@@ -171,43 +165,6 @@ def _array(xp: Namespace, like: Array, matrix: tuple[tuple[float, ...], ...]) ->
 @functools.cache
 def _floats(name: str, unit: Ints, kernel_size: Ints) -> tuple[tuple[float, ...], ...]:
     """A's transpose, B or G for all the axes at once, computed exactly and rounded once."""
-    matrix_of = {"A": _output_matrix, "B": _input_matrix, "G": _weight_matrix}[name]
-    matrices = [matrix_of(m, k) for m, k in zip(unit, kernel_size, strict=True)]
-    return tuple(tuple(map(float, row)) for row in functools.reduce(_kronecker, matrices))
+    from .coefficients import exact_matrix  # whose fractions take as long to load as all of this
 
-
-def _output_matrix(m: int, k: int) -> Matrix:
-    """A's transpose: point by point, the powers 0 to m - 1."""
-    return _powers(m + k - 1, m)
-
-
-def _weight_matrix(m: int, k: int) -> Matrix:
-    """G: a filter's polynomial at each point, divided by what `_input_matrix` leaves out."""
-    finite = POINTS[: m + k - 2]
-    norms = [math.prod(a - b for b in finite if b != a) for a in finite] + [Fraction(1)]
-    return tuple(tuple(power / norm for power in row) for row, norm in zip(_powers(m + k - 1, k), norms, strict=True))
-
-
-def _input_matrix(m: int, k: int) -> Matrix:
-    """B: for each point the coefficients of the polynomial that vanishes at the other finite points."""
-    finite = POINTS[: m + k - 2]
-    rows = [_with_roots([b for b in finite if b != a]) for a in (*finite, None)]
-    return tuple(row + (Fraction(0),) * (m + k - 1 - len(row)) for row in rows)
-
-
-def _powers(points: int, count: int) -> Matrix:
-    finite = tuple(tuple(a**i for i in range(count)) for a in POINTS[: points - 1])
-    return (*finite, (Fraction(0),) * (count - 1) + (Fraction(1),))
-
-
-def _with_roots(roots: list[Fraction]) -> tuple[Fraction, ...]:
-    """The coefficients of prod(x - root), the constant first."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
-        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
-    return tuple(coefficients)
-
-
-def _kronecker(left: Matrix, right: Matrix) -> Matrix:
-    return tuple(tuple(a * b for a in row for b in other) for row in left for other in right)
+    return tuple(tuple(map(float, row)) for row in exact_matrix(name, unit, kernel_size))
