@@ -208,6 +208,24 @@ def test_non_contiguous_operands(backend):
     assert_array(backend, y, reference.conv(x, w, padding=1), terms=case.terms)
 
 
+@pytest.mark.on("numpy", "numpy-readonly", "cupy")
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_operands_that_run_backwards(backend, kernel, groups):
+    """A view along negative strides may reach the matrix product as it is, and BLAS takes no such view."""
+    case = Case((2, 4, 6, 6), (4, 4 // groups, kernel, kernel), {"groups": groups})
+    x, w, _, dy = operands(case)
+    backwards = (..., slice(None, None, -1), slice(None, None, -1))
+    xb, wb, dyb = (backend.array(array)[backwards] for array in (x, w, dy))
+    y = xconv.conv(xb, wb, groups=groups)
+    dx, dw, _ = xconv.conv_backward(dyb, xb, wb, groups=groups)
+    assert_array(backend, y, reference.conv(x[backwards], w[backwards], groups=groups), terms=case.terms)
+    expected = reference.conv_input_grad(dy[backwards], w[backwards], x.shape, groups=groups)
+    assert_array(backend, dx, expected, terms=case.terms)
+    expected = reference.conv_weight_grad(dy[backwards], x[backwards], kernel, groups=groups)
+    assert_array(backend, dw, expected, terms=case.terms)
+
+
 @pytest.mark.over("case", FULL_CASES[::2])
 def test_inputs_stay_as_they_were(backend, case):
     arrays = [backend.array(array) for array in operands(case)]
