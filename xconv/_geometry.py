@@ -23,6 +23,8 @@ Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a g
 Value = TypeVar("Value")
 Check = TypeVar("Check", bound=Callable[..., Any])
 
+ROW = 50  # elements that can be copied in the time it takes to begin a row of them
+
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -172,6 +174,20 @@ class Geometry:
             stages.append(Geometry(size, kernel, stride, dilation, padding))
             size, padding = stages[-1].output_size, ((0, 0),) * self.ndim
         return stages
+
+    @remembered
+    def steps(self) -> list[Geometry]:
+        """The stages, or all of them as one, whichever lays out windows sooner.
+
+        The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
+        rows, k times, and the others long runs, but what is laid out for the next stage is written and read once more.
+        """
+        stages = [stage for stage in self.stages if not stage.is_identity]
+        taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
+        laid_out = [count * stage.positions for count, stage in zip(taps, stages, strict=True)]
+        rows = ROW / self.output_size[-1]
+        at_once, in_stages = self.taps * self.positions * (1 + rows), 2 * sum(laid_out) + sum(laid_out[:1]) * rows
+        return stages if in_stages - sum(laid_out[-1:]) < at_once else [self]
 
     def taps_inside(self, margins: Pairs) -> list[list[int]]:
         """Along each axis, how many taps of each window lie in the input widened by (lo, hi) margins."""

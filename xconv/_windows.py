@@ -209,13 +209,10 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
 
 
 def _steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is laid out at once.
-
-    Axis by axis the short rows of x, each of which costs as much as many numbers, are copied k times and not prod(k)
-    times. Compilers and PyTorch do best with all taps at once.
-    """
-    stages = geometry.stages if is_plain_memory(xp) else [geometry]
-    return [stage for stage in stages if not stage.is_identity]
+    """Windows as what is laid out at once: compilers and PyTorch do best with all taps."""
+    if is_plain_memory(xp) or geometry.is_identity:
+        return geometry.steps
+    return [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
@@ -223,11 +220,12 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    if any(map(any, windows.padding)):
+    if any(map(any, windows.padding)) and windows.taps <= max(windows.kernel_size):
         columns = zeros(xp, x, (*lead, windows.taps, *x.shape[axis:first], *windows.output_size))
         for tap, (inside, elements) in enumerate(windows.tap_slices):
             columns[(*(slice(None),) * axis, tap, ..., *inside)] = x[(..., *elements)]
         return columns
+    x = pad(xp, x, windows.padding)
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
     taps, positions = _strides(x, windows)
     columns = copied_view(xp, x, shape, (*x.strides[:axis], *taps, *x.strides[axis:first], *positions))

@@ -29,7 +29,7 @@ EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays belo
 
 
 class Maps(Protocol):
-    """Canonical arrays in and out: x (N, G, C/G, *d), w (G, K/G, C/G, *k), y (N, G, K/G, *o).
+    """Groups apart from the channels in them, in and out: x (N, G, C/G, *d), w (G, K/G, C/G, *k), y (N, G, K/G, *o).
 
     In between are stacks of matrices that multiply: Wt(w) (..., G, K/G, q) @ In(x) (..., G, q, p) -> (..., G, K/G, p),
     where p counts over samples and positions. One value of a class serves all blocks of a convolution.

@@ -31,9 +31,9 @@ class Im2col(NamedTuple):
         return cls((1,) * geometry.ndim)
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        taps = itertools.accumulate((stage.taps for stage in geometry.stages), operator.mul)
-        laid_out = [k * stage.positions for k, stage in zip(taps, geometry.stages, strict=True)]
-        held = geometry.positions if geometry.taps == 1 else sum(laid_out) + math.prod(geometry.input_size)
+        taps = itertools.accumulate((step.taps for step in geometry.steps), operator.mul)
+        laid_out = [k * step.positions for k, step in zip(taps, geometry.steps, strict=True)]
+        held = geometry.positions if geometry.taps == 1 else sum(laid_out) + 2 * math.prod(geometry.padded_size)
         return channels * held + 2 * filters * geometry.positions
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
