@@ -171,7 +171,7 @@ def _without_wrappers(xp: Namespace) -> Namespace:
 def _check_device(xp: Namespace, arrays: dict[str, Array]) -> None:
     if array_api_compat.is_jax_namespace(xp):  # JAX places arrays itself, and traced ones have no device
         return
-    devices = {name: array.device for name, array in arrays.items()}
+    devices = {name: getattr(array, "device", None) for name, array in arrays.items()}  # Dask's arrays name none
     if len(set(devices.values())) > 1:
         places = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"all arrays must be on one device, got {places}")
