@@ -15,7 +15,7 @@ import numpy as np
 Clock = Callable[[], float]
 
 LONG = 1.0  # seconds of a call that one warm-up is enough for, and that may be hopeless
-SHORT = 0.02  # seconds of a call that is repeated once, untimed, before each sample: it wakes its threads and caches
+SHORT = 0.02  # seconds: a shorter call is repeated, untimed, before each sample
 WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them says nothing
 HOPELESS = 20  # times as slow as the first call
 
@@ -46,6 +46,8 @@ class Limits:
     least_rounds, most_rounds : int
     sample_seconds : float
         What one sample takes at least: shorter calls are looped, so that the clock is not the matter.
+    wake_seconds : float
+        How long a short call runs untimed before each sample, to wake processor, caches and threads from their sleep.
     call_seconds : float
         Enough samples of a call, once there are the least rounds.
     total_seconds : float
@@ -57,13 +59,16 @@ class Limits:
     least_rounds: int
     most_rounds: int
     sample_seconds: float
+    wake_seconds: float
     call_seconds: float
     total_seconds: float
     settle: Callable[[], None]
 
 
-THOROUGH = Limits(7, 200, sample_seconds=1e-3, call_seconds=0.3, total_seconds=3, settle=wait_until_quiet)
-QUICK = Limits(2, 2, sample_seconds=0, call_seconds=0, total_seconds=0, settle=go_on)
+THOROUGH = Limits(
+    7, 200, sample_seconds=1e-3, wake_seconds=0.01, call_seconds=0.3, total_seconds=3, settle=wait_until_quiet
+)
+QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, call_seconds=0, total_seconds=0, settle=go_on)
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,7 @@ def interleave(
     pace = {name: _warm_up(call, clock) for name, call in calls.items()}
     slowest = max(LONG, HOPELESS * next(iter(pace.values())))
     hopeless = [name for name in calls if name in expendable and pace[name] > slowest]
-    loops = {
-        name: max(1, math.ceil(limits.sample_seconds / max(pace[name], 1e-9))) for name in calls if name not in hopeless
-    }
+    loops = {name: _count(limits.sample_seconds, pace[name]) for name in calls if name not in hopeless}
     samples = _sample_in_rounds(calls, loops, pace, limits, clock)
     timings = {name: _timing(seconds, loops[name]) for name, seconds in samples.items()}
     return timings | {name: _timing([pace[name]], 1) for name in hopeless}
@@ -120,7 +123,7 @@ def _sample_in_rounds(
                 name = names[at]
                 limits.settle()
                 if pace[name] < SHORT:
-                    calls[name]()
+                    _seconds(calls[name], _count(limits.wake_seconds, pace[name]), clock)
                 seconds = _seconds(calls[name], loops[name], clock)
                 samples[name].append(seconds / loops[name])
                 spent[name] += seconds
@@ -140,6 +143,11 @@ def _seconds(call: Callable[[], Any], count: int, clock: Clock) -> float:
     for _ in range(count):
         call()
     return clock() - start
+
+
+def _count(seconds: float, pace: float) -> int:
+    """How many calls take so long, but at least one."""
+    return max(1, math.ceil(seconds / max(pace, 1e-9)))
 
 
 def _timing(samples: list[float], calls_per_sample: int) -> Timing:

@@ -192,6 +192,11 @@ class TestTiming:
         assert calls.interleave(sample_seconds=1e-3)["a"].calls_per_sample == 4
         assert calls.rounds() == [["a"] * 5] * 2  # the first of them is not timed
 
+    def test_short_calls_wake_the_machine_first(self):
+        calls = Calls(a=0.25e-3)
+        assert calls.interleave(wake_seconds=2e-3)["a"].calls_per_sample == 1
+        assert calls.rounds() == [["a"] * (8 + 1)] * 2
+
     def test_rounds_go_on_until_there_are_enough_samples(self):
         limits = {"least_rounds": 2, "call_seconds": 0.375, "total_seconds": 100}
         assert Calls(a=0.125, b=0.25).interleave(most_rounds=50, **limits)["b"].rounds == 3

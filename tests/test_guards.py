@@ -53,6 +53,7 @@ DOWNWARDS = [
     "_windows",
     "_geometry",
     "_arrays",
+    "_remembered",
 ]
 
 SIGNATURES = {

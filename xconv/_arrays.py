@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat
 
@@ -12,16 +12,41 @@ Namespace: TypeAlias = Any
 DType: TypeAlias = Any
 
 
-def namespace_and_dtype(*, b: Array | None = None, **operands: Array) -> tuple[Namespace, DType]:
-    """The one namespace of the named arrays, and the dtype that they promote to. Only the bias b may be absent."""
-    arrays = operands if b is None else {**operands, "b": b}
-    for name, array in arrays.items():
-        if not array_api_compat.is_array_api_obj(array):
-            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+class Operand(NamedTuple):
+    """What a named array is besides its elements."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    device: Any
+
+
+def namespace_and_dtype(**operands: Array) -> tuple[Namespace, DType]:
+    """The one namespace of the named arrays, and the dtype that they promote to."""
+    xp, described = namespace_and_operands(**operands)
+    return xp, common_dtype(xp, described)
+
+
+def namespace_and_operands(*, b: Array | None = None, **arrays: Array) -> tuple[Namespace, tuple[Operand, ...]]:
+    """The one namespace of the named arrays, and what each is. Only the bias b may be absent."""
+    if b is not None:
+        arrays["b"] = b
     xp = _common_namespace(arrays)
-    dtype = _common_dtype(xp, tuple(arrays), tuple([array.dtype for array in arrays.values()]))
-    _check_device(xp, arrays)
-    return xp, dtype
+    # Dask's arrays name no device
+    return xp, tuple([Operand(name, a.shape, a.dtype, getattr(a, "device", None)) for name, a in arrays.items()])
+
+
+def common_dtype(xp: Namespace, operands: tuple[Operand, ...]) -> DType:
+    """The dtype that operands on one device promote to."""
+    for operand in operands:
+        if not is_kind(xp, operand.dtype, "numeric"):
+            raise TypeError(f"{operand.name} must have an integer, real or complex dtype, got {operand.dtype}")
+    _check_device(xp, operands)
+    try:
+        return xp.result_type(*(operand.dtype for operand in operands))
+    except Exception as error:
+        dtypes = ", ".join(f"{operand.name} of {operand.dtype}" for operand in operands)
+        raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
 
 
 @functools.lru_cache(maxsize=1024)
@@ -70,6 +95,7 @@ def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
     return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
 
 
+@functools.cache
 def runs_on_threads(xp: Namespace) -> bool:
     """Whether threads of our own make the library faster: NumPy computes on one, the others have theirs."""
     return bool(array_api_compat.is_numpy_namespace(xp))
@@ -99,6 +125,7 @@ def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     return xp.empty(shape, dtype=like.dtype, device=array_api_compat.device(like))
 
 
+@functools.cache
 def is_plain_memory(xp: Namespace) -> bool:
     """Whether arrays are strided memory and no more (NumPy, CuPy): parts may be written to, and views may overlap.
 
@@ -151,6 +178,10 @@ def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
 
 def _common_namespace(arrays: dict[str, Array]) -> Namespace:
     distinct = {type(array): array for array in arrays.values()}
+    for array in distinct.values():
+        if not array_api_compat.is_array_api_obj(array):
+            name = next(name for name in arrays if type(arrays[name]) is type(array))
+            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     try:
         return _without_wrappers(array_api_compat.array_namespace(*distinct.values()))
     except TypeError as error:
@@ -168,22 +199,9 @@ def _without_wrappers(xp: Namespace) -> Namespace:
     return numpy
 
 
-def _check_device(xp: Namespace, arrays: dict[str, Array]) -> None:
+def _check_device(xp: Namespace, operands: tuple[Operand, ...]) -> None:
     if array_api_compat.is_jax_namespace(xp):  # JAX places arrays itself, and traced ones have no device
         return
-    devices = {name: getattr(array, "device", None) for name, array in arrays.items()}  # Dask's arrays name none
-    if len(set(devices.values())) > 1:
-        places = ", ".join(f"{name} on {device}" for name, device in devices.items())
+    if len({operand.device for operand in operands}) > 1:
+        places = ", ".join(f"{operand.name} on {operand.device}" for operand in operands)
         raise ValueError(f"all arrays must be on one device, got {places}")
-
-
-@functools.lru_cache(maxsize=1024)
-def _common_dtype(xp: Namespace, names: tuple[str, ...], dtypes: tuple[DType, ...]) -> DType:
-    for name, dtype in zip(names, dtypes, strict=True):
-        if not is_kind(xp, dtype, "numeric"):
-            raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
-    try:
-        return xp.result_type(*dtypes)
-    except Exception as error:
-        kinds = ", ".join(f"{name} of {dtype}" for name, dtype in zip(names, dtypes, strict=True))
-        raise TypeError(f"all arrays must have dtypes that promote to one, got {kinds}") from error

@@ -11,12 +11,15 @@ For one axis, with x zero outside 0..d-1 and the letters of `_geometry`:
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from ._arrays import Array, DType, Namespace, namespace_and_dtype, working_dtype
+from ._arrays import Array, Namespace, Operand, common_dtype, namespace_and_operands, working_dtype
 from ._blocks import MAX_WORKSPACE
 from ._geometry import (
     ConvGeometry,
+    Ints,
     Keywords,
     check_shape,
     conv_geometry,
@@ -30,6 +33,7 @@ from ._layout import Layout
 from ._methods import METHODS, choose
 from ._native import Native, native
 from ._products import Products
+from ._remembered import remembering
 
 
 def conv(
@@ -113,11 +117,9 @@ def conv(
     >>> float(y[0, 0, 0, 0])  # a window wholly inside: 3 channels times 3*3 elements
     27.0
     """
-    xp, dtype = namespace_and_dtype(x=x, w=w, b=b)
-    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_geometry(tuple(x.shape), tuple(w.shape), keywords)
-    _check_bias(b, geometry.filters)
-    return _prepare(xp, dtype, geometry, flip, method, max_workspace).forward(x, w, b)
+    xp, operands = namespace_and_operands(x=x, w=w, b=b)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    return _call(_conv, xp, operands, flag("flip", flip), method, max_workspace, *keywords).forward(x, w, b)
 
 
 def conv_transpose(
@@ -181,11 +183,10 @@ def conv_transpose(
     >>> y[0, 0]
     array([  1.,   2.,  13.,  20., 130., 200., 300.])
     """
-    xp, dtype = namespace_and_dtype(x=x, w=w, b=b)
-    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_transpose_geometry(tuple(x.shape), tuple(w.shape), output_padding, keywords)
-    _check_bias(b, geometry.channels)
-    return _prepare(xp, dtype, geometry, flip, method, max_workspace).input_adjoint(x, w, b)
+    xp, operands = namespace_and_operands(x=x, w=w, b=b)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    call = _call(_transposed, xp, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
+    return call.input_adjoint(x, w, b)
 
 
 def conv_input_grad(
@@ -237,11 +238,10 @@ def conv_input_grad(
     >>> conv_input_grad(dy, w, (2, 3, 6, 6), stride=2, padding=1).shape
     (2, 3, 6, 6)
     """
-    xp, dtype = namespace_and_dtype(dy=dy, w=w)
-    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_geometry(input_shape, tuple(w.shape), keywords, names=("input_shape", "w"))
-    check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
-    return _prepare(xp, dtype, geometry, flip, method, max_workspace).input_adjoint(dy, w)
+    xp, operands = namespace_and_operands(dy=dy, w=w)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    call = _call(_input_grad, xp, operands, flag("flip", flip), method, max_workspace, *keywords, input_shape)
+    return call.input_adjoint(dy, w)
 
 
 def conv_weight_grad(
@@ -293,11 +293,10 @@ def conv_weight_grad(
     >>> conv_weight_grad(dy, x, 3, stride=2, padding=1).shape
     (4, 3, 3, 3)
     """
-    xp, dtype = namespace_and_dtype(dy=dy, x=x)
-    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_weight_grad_geometry(tuple(dy.shape), tuple(x.shape), kernel_size, keywords)
-    check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
-    return _prepare(xp, dtype, geometry, flip, method, max_workspace).weight_adjoint(dy, x)
+    xp, operands = namespace_and_operands(dy=dy, x=x)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    call = _call(_weight_grad, xp, operands, flag("flip", flip), method, max_workspace, *keywords, kernel_size)
+    return call.weight_adjoint(dy, x)
 
 
 def conv_backward(
@@ -351,15 +350,14 @@ def conv_backward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 6, 6), (4, 3, 3, 3), (4,))
     """
-    xp, dtype = namespace_and_dtype(dy=dy, x=x, w=w)
-    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    geometry = conv_geometry(tuple(x.shape), tuple(w.shape), keywords)
-    check_shape("dy", dy.shape, geometry.output_shape, "the shape of the output")
-    call = _prepare(xp, dtype, geometry, flip, method, max_workspace)
+    xp, operands = namespace_and_operands(dy=dy, x=x, w=w)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    call = _call(_conv, xp, operands, flag("flip", flip), method, max_workspace, *keywords)
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
 
 
-class _Call(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Call:
     """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
     layout: Layout
@@ -367,34 +365,76 @@ class _Call(NamedTuple):
     max_workspace: int
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        layout = self.layout
+        layout, products = self.layout, _products(self, "forward")
+        if layout.is_trivial:
+            return products.forward(x, w, b)
         bias = None if b is None else layout.enter(b)
-        y = _products(self, "forward").forward(layout.enter_input(x), layout.enter_weight(w), bias)
-        return layout.leave_data(y)
+        return layout.leave_data(products.forward(layout.enter_input(x), layout.enter_weight(w), bias))
 
     def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        layout = self.layout
-        dx = _products(self, "input_adjoint").input_adjoint(layout.enter_data(dy), layout.enter_weight(w))
-        return layout.leave_input(dx, b)
+        layout, products = self.layout, _products(self, "input_adjoint")
+        if layout.is_trivial and b is None:
+            return products.input_adjoint(dy, w)
+        return layout.leave_input(products.input_adjoint(layout.enter_data(dy), layout.enter_weight(w)), b)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        layout = self.layout
-        dw = _products(self, "weight_adjoint").weight_adjoint(layout.enter_data(dy), layout.enter_input(x))
-        return layout.leave_weight(dw)
+        layout, products = self.layout, _products(self, "weight_adjoint")
+        if layout.is_trivial:
+            return products.weight_adjoint(dy, x)
+        return layout.leave_weight(products.weight_adjoint(layout.enter_data(dy), layout.enter_input(x)))
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
 
 
-def _prepare(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: Any, method: Any, max_workspace: Any) -> _Call:
+@remembering(trusted=4)
+def _call(
+    check: Callable[..., ConvGeometry],
+    xp: Namespace,
+    operands: tuple[Operand, ...],
+    flip: bool,
+    method: Any,
+    max_workspace: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    channel_axis: Any,
+    *sizes: Any,
+) -> _Call:
+    """All that is settled before an array is touched."""
+    dtype = common_dtype(xp, operands)
+    shapes = {operand.name: tuple(operand.shape) for operand in operands}
+    geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
     one_of("method", method, ("auto", *METHODS, "native"))
-    return _call(xp, dtype, geometry, flag("flip", flip), method, positive("max_workspace", max_workspace))
+    return _Call(Layout(xp, operands, dtype, geometry, flip), method, positive("max_workspace", max_workspace))
 
 
-@functools.lru_cache(maxsize=1024)
-def _call(xp: Namespace, dtype: DType, geometry: ConvGeometry, flip: bool, method: str, max_workspace: int) -> _Call:
-    """Kept, as its products are: what a call decides takes longer than a small convolution."""
-    return _Call(Layout(xp, dtype, geometry, flip), method, max_workspace)
+def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:
+    geometry = conv_geometry(shapes["x"], shapes["w"], keywords, gradient_shape=shapes.get("dy"))
+    _check_bias(shapes, geometry.filters)
+    return geometry
+
+
+def _transposed(shapes: dict[str, Ints], keywords: Keywords, output_padding: Any) -> ConvGeometry:
+    geometry = conv_transpose_geometry(shapes["x"], shapes["w"], output_padding, keywords)
+    _check_bias(shapes, geometry.channels)
+    return geometry
+
+
+def _input_grad(shapes: dict[str, Ints], keywords: Keywords, input_shape: Any) -> ConvGeometry:
+    names = ("input_shape", "w")
+    return conv_geometry(input_shape, shapes["w"], keywords, names, gradient_shape=shapes["dy"])
+
+
+def _weight_grad(shapes: dict[str, Ints], keywords: Keywords, kernel_size: Any) -> ConvGeometry:
+    return conv_weight_grad_geometry(shapes["dy"], shapes["x"], kernel_size, keywords)
+
+
+def _check_bias(shapes: dict[str, Ints], channels: int) -> None:
+    if "b" in shapes:
+        check_shape("b", shapes["b"], (channels,), "one number per channel of the output")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -410,8 +450,3 @@ def _products(call: _Call, product: str) -> Products | Native:
         METHODS[method](windows, xp, dtype)
         method = "im2col"
     return Products(xp, dtype, METHODS[method](windows, xp, dtype), windows, *sizes, call.max_workspace)
-
-
-def _check_bias(b: Array | None, channels: int) -> None:
-    if b is not None:
-        check_shape("b", b.shape, (channels,), "one number per channel of the output")

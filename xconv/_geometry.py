@@ -7,41 +7,24 @@ No array is touched here, so everything below is decided before one is.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias
+
+from ._remembered import remembered
 
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Slices: TypeAlias = tuple[slice, ...]
 Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a group, filters of a group
 
-Value = TypeVar("Value")
-Check = TypeVar("Check", bound=Callable[..., Any])
-
 ROW = 50  # elements that can be copied in the time it takes to begin a row of them
 
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
-    """A property computed once; unlike functools.cached_property without a lock, which no tracer can follow."""
-
-    def __init__(self, compute: Callable[[Any], Value]) -> None:
-        self.compute = compute
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Any, owner: type) -> Value:
-        value = self.compute(instance)
-        instance.__dict__[self.name] = value
-        return value
 
 
 @dataclass(frozen=True)
@@ -279,29 +262,14 @@ class Keywords(NamedTuple):
     channel_axis: Any
 
 
-def _remembering(check: Check) -> Check:
-    """Check the same sizes once. What equals an int and is none, as True does, is checked every time."""
-    remembered_check = functools.lru_cache(maxsize=1024)(check)
-
-    @functools.wraps(check)
-    def run(*arguments: Any, **names: Any) -> Any:
-        return (remembered_check if all(map(_is_plain, arguments)) else check)(*arguments, **names)
-
-    return cast(Check, run)
-
-
-def _is_plain(value: Any) -> bool:
-    """Ints and words of exactly these types, and tuples of them."""
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return type(value) is int or type(value) is str
-
-
-@_remembering
 def conv_geometry(
-    input_shape: Any, weight_shape: Any, keywords: Keywords, names: tuple[str, str] = ("x", "w")
+    input_shape: Any,
+    weight_shape: Any,
+    keywords: Keywords,
+    names: tuple[str, str] = ("x", "w"),
+    gradient_shape: Ints | None = None,
 ) -> ConvGeometry:
-    """Check a convolution; ``names`` are what the caller calls the two shapes."""
+    """Check a convolution, and dy's shape if there is one; ``names`` are what the caller calls the two shapes."""
     batch, channels, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
     filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size))
     groups = positive("groups", keywords.groups)
@@ -313,15 +281,17 @@ def conv_geometry(
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
     windows = _windows(size, kernel, keywords)
-    return ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
+    geometry = ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
+    if gradient_shape is not None:
+        _check_gradient(gradient_shape, geometry)
+    return geometry
 
 
-@_remembering
 def conv_weight_grad_geometry(
-    output_shape: Any, input_shape: Any, kernel_size: Any, keywords: Keywords
+    gradient_shape: Ints, input_shape: Ints, kernel_size: Any, keywords: Keywords
 ) -> ConvGeometry:
     """The convolution of x whose output is dy."""
-    _, filters, _, _ = data_shape("dy", output_shape, keywords.channel_axis)
+    _, filters, _, _ = data_shape("dy", gradient_shape, keywords.channel_axis)
     batch, channels, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
     groups = positive("groups", keywords.groups)
     if channels % groups or filters % groups:
@@ -330,10 +300,11 @@ def conv_weight_grad_geometry(
             f"got groups = {groups}"
         )
     windows = _windows(size, kernel_size, keywords)
-    return ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
+    geometry = ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
+    _check_gradient(gradient_shape, geometry)
+    return geometry
 
 
-@_remembering
 def conv_transpose_geometry(
     input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords
 ) -> ConvGeometry:
@@ -478,6 +449,10 @@ def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:
     """The array called ``name`` must have exactly the shape that the other arguments imply."""
     if tuple(shape) != expected:
         raise ValueError(f"{name} must have shape {expected}, {meaning}, got {tuple(shape)}")
+
+
+def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
+    check_shape("dy", shape, geometry.output_shape, "the shape of the output")
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:

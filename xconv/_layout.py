@@ -7,17 +7,20 @@ precision each stand here once, beside their adjoints.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from ._arrays import Array, DType, Namespace, add_at, working_dtype
+from ._arrays import Array, DType, Namespace, Operand, add_at, working_dtype
 from ._geometry import ConvGeometry, Geometry
+from ._remembered import remembered
 from ._windows import pad, unpad
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Layout:
     """One call's way in and out; ``dtype`` is that of the arrays that leave."""
 
     xp: Namespace
+    operands: tuple[Operand, ...]
     dtype: DType
     geometry: ConvGeometry
     flip: bool
@@ -26,6 +29,13 @@ class Layout(NamedTuple):
     def windows(self) -> Geometry:
         """The windows over the canonical input."""
         return self.geometry.zero_padded
+
+    @remembered
+    def is_trivial(self) -> bool:
+        """Whether the user's arrays are canonical ones."""
+        dtypes = {working_dtype(self.xp, self.dtype), *(operand.dtype for operand in self.operands)}
+        plain = not self.geometry.channels_last and self.geometry.padding_mode == "zeros" and not self.flip
+        return plain and dtypes == {self.dtype}
 
     def enter_input(self, x: Array) -> Array:
         x = self.enter_data(x)

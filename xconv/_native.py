@@ -6,19 +6,22 @@ only. How much memory they use is the library's own affair.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
 
 import array_api_compat
 
 from ._arrays import Array, DType, Namespace, is_kind
 from ._geometry import Geometry, Ints, Pairs
+from ._remembered import remembered
 from ._windows import pad, unpad
 
 TORCH_AXES = 3  # PyTorch has conv1d, conv2d and conv3d
 
 
-class Native(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Native(ABC):
     """One convolution by the library: canonical arrays in and out, as `Products`."""
 
     xp: Namespace
@@ -28,29 +31,25 @@ class Native(NamedTuple):
     channels: int
     filters: int
 
+    @abstractmethod
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
-        return self.library.forward(self, x, w, b)
 
+    @abstractmethod
     def input_adjoint(self, dy: Array, w: Array) -> Array:
         """(N, G*K, *o), (G*K, C, *k) -> (N, G*C, *d)."""
-        return self.library.input_adjoint(self, dy, w)
 
+    @abstractmethod
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
         """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
-        return self.library.weight_adjoint(self, dy, x)
 
-    @property
+    @remembered
     def input_shape(self) -> Ints:
         return (self.batch, self.groups * self.channels, *self.windows.input_size)
 
-    @property
+    @remembered
     def weight_shape(self) -> Ints:
         return (self.groups * self.filters, self.channels, *self.windows.kernel_size)
-
-    @property
-    def library(self) -> Any:
-        return _Lax if array_api_compat.is_jax_namespace(self.xp) else _Torch
 
 
 def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
@@ -82,78 +81,86 @@ def native(
             f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {TORCH_AXES} "
             f"spatial axes, got {xp.__name__}, {dtype} and {windows.ndim}"
         )
-    return Native(xp, windows, batch, groups, channels, filters)
+    library = _Lax if array_api_compat.is_jax_namespace(xp) else _Torch
+    return library(xp, windows, batch, groups, channels, filters)
 
 
-class _Lax:
+class _Lax(Native):
     """JAX, which transposes its convolution by itself."""
 
-    @staticmethod
-    def forward(call: Native, x: Array, w: Array, b: Array | None = None) -> Array:
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         from jax import lax
 
-        windows, groups = call.windows, call.groups
+        windows, groups = self.windows, self.groups
         y = lax.conv_general_dilated(
             x, w, windows.stride, windows.padding, rhs_dilation=windows.dilation, feature_group_count=groups
         )
         return y if b is None else y + b[(slice(None), *(None,) * windows.ndim)]
 
-    @staticmethod
-    def input_adjoint(call: Native, dy: Array, w: Array) -> Array:
-        return _Lax._transposed(lambda x: _Lax.forward(call, x, w), call.input_shape, dy)
+    def input_adjoint(self, dy: Array, w: Array) -> Array:
+        return self._transposed(lambda x: self.forward(x, w), self.input_shape, dy)
 
-    @staticmethod
-    def weight_adjoint(call: Native, dy: Array, x: Array) -> Array:
-        return _Lax._transposed(lambda w: _Lax.forward(call, x, w), call.weight_shape, dy)
+    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+        return self._transposed(lambda w: self.forward(x, w), self.weight_shape, dy)
 
-    @staticmethod
-    def _transposed(function: Any, shape: Ints, dy: Array) -> Array:
+    def _transposed(self, function: Any, shape: Ints, dy: Array) -> Array:
         import jax
 
         return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, dy.dtype))(dy)[0]
 
 
-class _Torch:
-    """PyTorch, whose convolutions pad both ends of an axis alike."""
+class _Torch(Native):
+    """PyTorch, whose convolutions pad both ends of an axis alike: what one end has more is added before."""
 
-    @staticmethod
-    def forward(call: Native, x: Array, w: Array, b: Array | None) -> Array:
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        windows = self.windows
+        return self.convolve(self._pad(x), w, b, windows.stride, self.common_padding, windows.dilation, self.groups)
+
+    def input_adjoint(self, dy: Array, w: Array) -> Array:
+        x = dy.new_empty(self.padded_shape)  # never read, nor is its memory ever touched
+        return unpad(self.xp, self._gradient(0, dy, x, w), self.more_padding, "zeros")
+
+    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+        return self._gradient(1, dy, self._pad(x), dy.new_empty(self.weight_shape))
+
+    @remembered
+    def convolve(self) -> Any:
         from torch.nn import functional
 
-        windows = call.windows
-        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[windows.ndim - 1]
-        common, rest = _paddings(call.windows)
-        return convolve(pad(call.xp, x, rest), w, b, windows.stride, common, windows.dilation, call.groups)
+        return (functional.conv1d, functional.conv2d, functional.conv3d)[self.windows.ndim - 1]
 
-    @staticmethod
-    def input_adjoint(call: Native, dy: Array, w: Array) -> Array:
-        common, rest = _paddings(call.windows)
-        x = dy.new_empty(_padded(call.input_shape, rest))  # never read, nor is its memory ever touched
-        return unpad(call.xp, _Torch._backward(call, dy, x, w, common, 0), rest, "zeros")
+    @remembered
+    def common_padding(self) -> Ints:
+        return tuple(map(min, self.windows.padding))
 
-    @staticmethod
-    def weight_adjoint(call: Native, dy: Array, x: Array) -> Array:
-        common, rest = _paddings(call.windows)
-        w = dy.new_empty(call.weight_shape)
-        return _Torch._backward(call, dy, pad(call.xp, x, rest), w, common, 1)
+    @remembered
+    def more_padding(self) -> Pairs:
+        pairs = zip(self.common_padding, self.windows.padding, strict=True)
+        return tuple((lo - common, hi - common) for common, (lo, hi) in pairs)
 
-    @staticmethod
-    def _backward(call: Native, dy: Array, x: Array, w: Array, padding: Ints, wanted: int) -> Array:
+    @remembered
+    def padded_shape(self) -> Ints:
+        sizes = zip(self.windows.input_size, self.more_padding, strict=True)
+        return (*self.input_shape[:2], *(lo + d + hi for d, (lo, hi) in sizes))
+
+    def _pad(self, x: Array) -> Array:
+        return x if self.padded_shape == self.input_shape else pad(self.xp, x, self.more_padding)
+
+    def _gradient(self, wanted: int, dy: Array, x: Array, w: Array) -> Array:
+        """By x or by w, of which the one that is wanted only gives its shape."""
         import torch
 
-        windows = call.windows
-        mask = [wanted == 0, wanted == 1, False]
+        windows = self.windows
         return torch.ops.aten.convolution_backward(
-            dy, x, w, None, windows.stride, padding, windows.dilation, False, [0] * windows.ndim, call.groups, mask
+            dy,
+            x,
+            w,
+            None,
+            windows.stride,
+            self.common_padding,
+            windows.dilation,
+            False,
+            [0] * windows.ndim,
+            self.groups,
+            [wanted == 0, wanted == 1, False],
         )[wanted]
-
-
-@functools.lru_cache(maxsize=1024)
-def _paddings(windows: Geometry) -> tuple[Ints, Pairs]:
-    """What both ends of each axis have in common, and the rest."""
-    common = tuple(map(min, windows.padding))
-    return common, tuple((lo - c, hi - c) for c, (lo, hi) in zip(common, windows.padding, strict=True))
-
-
-def _padded(shape: Ints, padding: Pairs) -> Ints:
-    return (*shape[:2], *(lo + d + hi for d, (lo, hi) in zip(shape[2:], padding, strict=True)))

@@ -32,10 +32,11 @@ from ._arrays import (
     zeros,
 )
 from ._blocks import Block, by_colour, chains, cut, unit_geometry
-from ._geometry import Geometry, remembered
+from ._geometry import Geometry
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
 from ._methods import Maps
+from ._remembered import remembered
 from ._threads import cpu_count, for_each, one_blas_thread
 
 Item = TypeVar("Item")

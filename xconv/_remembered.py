@@ -1,0 +1,54 @@
+"""What is computed once: the checks and plans of a small convolution take longer than the convolution."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+Value = TypeVar("Value")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+KEPT = 1024  # results of a function
+EXACT = frozenset({int, str})
+
+
+class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
+    """A property computed once; unlike functools.cached_property without a lock, which no tracer can follow."""
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self.compute = compute
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Value:
+        value = self.compute(instance)
+        instance.__dict__[self.name] = value
+        return value
+
+
+def remembering(trusted: int) -> Callable[[Function], Function]:
+    """Compute what the same arguments give once.
+
+    The first arguments are trusted to equal no others. Of the rest, what equals an int and is none, as True does, and
+    what cannot be looked up, as a list, is computed every time.
+    """
+
+    def decorate(function: Function) -> Function:
+        looked_up = functools.lru_cache(maxsize=KEPT)(function)
+
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Any:
+            return (looked_up if _are_plain(arguments[trusted:]) else function)(*arguments)
+
+        return cast(Function, run)
+
+    return decorate
+
+
+def _are_plain(values: tuple[Any, ...]) -> bool:
+    """Whether all are ints and words of exactly these types, or tuples of them."""
+    if EXACT.issuperset(map(type, values)):
+        return True
+    return all(type(value) in EXACT or (isinstance(value, tuple) and _are_plain(value)) for value in values)
