@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import array_api_compat
@@ -34,7 +35,7 @@ def measure_layer(
             )
             for operation in OPERATIONS
         }
-    return LayerResult(layer, _chosen_method(problem), rates.floor_seconds(layer), operations)
+    return LayerResult(layer, _chosen_methods(problem), rates.floor_seconds(layer), operations)
 
 
 def _measure(
@@ -78,6 +79,10 @@ def _problem(layer: Layer, backend: LoadedBackend) -> tuple[Problem, dict[str, n
     return Problem(layer, *(backend.from_numpy(array) for array in (x, w, dy))), expected
 
 
-def _chosen_method(problem: Problem) -> str:
+def _chosen_methods(problem: Problem) -> dict[str, str]:
     layer, xp = problem.layer, array_api_compat.array_namespace(problem.x)
-    return xconv.choose_method(layer.input_shape, layer.weight_shape, xp=xp, dtype=problem.x.dtype, **layer.keywords)
+    choose = functools.partial(
+        xconv.choose_method, layer.input_shape, layer.weight_shape, xp=xp, dtype=problem.x.dtype, **layer.keywords
+    )
+    functions = ("conv", "conv_input_grad", "conv_weight_grad")
+    return {operation: choose(function=function) for operation, function in zip(OPERATIONS, functions, strict=True)}

@@ -33,8 +33,8 @@ class LayerResult:
     Attributes
     ----------
     layer : Layer
-    method : str
-        What "auto" chose.
+    methods : dict of str
+        What "auto" chose for each operation.
     floor_seconds : float
         The least that the direct algorithm takes for one operation, by the rates of the same run.
     operations : dict
@@ -42,7 +42,7 @@ class LayerResult:
     """
 
     layer: Layer
-    method: str
+    methods: dict[str, str]
     floor_seconds: float
     operations: dict[str, dict[str, Measurement | str]]
 
@@ -61,6 +61,16 @@ class LayerResult:
         """The peer's time by xconv's: above 1, xconv is faster."""
         seconds, own = self.seconds(peer, operations), self.seconds(XCONV, operations)
         return None if seconds is None or own is None else seconds / own
+
+    def loss(self, method: str, operations: Sequence[str] = OPERATIONS) -> float | None:
+        """Auto's time by the method's, less 1. Where auto runs that, both are the same call: they differ by noise."""
+        others = [operation for operation in operations if self.methods[operation] != method]
+        same = [operation for operation in operations if operation not in others]
+        own, by_hand, both = (
+            self.seconds(peer, which)
+            for peer, which in ((XCONV, operations), (METHOD_PREFIX + method, others), (XCONV, same))
+        )
+        return None if own is None or by_hand is None or both is None else own / (by_hand + both) - 1
 
     def error(self, peer: str, operation: str) -> float | None:
         """The peer's relative error; None if the operation is missing."""
@@ -103,7 +113,7 @@ def _layer_as_json(result: LayerResult) -> dict[str, Any]:
     return {
         **asdict(layer),
         "output_shape": layer.output_shape,
-        "method": result.method,
+        "methods": result.methods,
         "multiply_adds": layer.multiply_adds,
         "bytes": layer.bytes,
         "floor_seconds": result.floor_seconds,

@@ -96,13 +96,12 @@ def loss_rows(results: Sequence[LayerResult]) -> list[LossRow]:
 
 def _loss(result: LayerResult, operations: Sequence[str]) -> tuple[float, str, str] | None:
     """What auto loses against the best method by hand, the layer, and that method."""
-    ratios = [
-        (ratio, peer) for peer in _method_peers([result]) if (ratio := result.ratio(peer, operations)) is not None
-    ]
-    if not ratios:
+    methods = [peer.removeprefix(METHOD_PREFIX) for peer in _method_peers([result])]
+    losses = [(loss, method) for method in methods if (loss := result.loss(method, operations)) is not None]
+    if not losses:
         return None
-    ratio, peer = min(ratios)
-    return 1 / ratio - 1, result.layer.name, peer.removeprefix(METHOD_PREFIX)
+    loss, method = max(losses)
+    return loss, result.layer.name, method
 
 
 def _groups(results: Sequence[LayerResult]) -> Iterator[tuple[str, list[LayerResult]]]:

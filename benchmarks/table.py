@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from .peers.peer import FORWARD
 from .results import FORWARD_ONLY, XCONV, LayerResult, Report
 from .summary import Ratios, loss_rows, method_rows, peer_rows
 
@@ -49,7 +50,7 @@ def _cells(result: LayerResult, peers: Sequence[str]) -> list[str]:
     ratios = (f"{_number(result.ratio(peer, FORWARD_ONLY))} / {_number(result.ratio(peer))}" for peer in peers)
     return [
         result.layer.name,
-        result.method,
+        result.methods[FORWARD],
         *(_milliseconds(seconds) for seconds in times if seconds is not None),
         *(text if text != "- / -" else "-" for text in ratios),
     ]

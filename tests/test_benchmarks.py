@@ -19,8 +19,9 @@ from benchmarks import run, textbook, timing
 from benchmarks.__main__ import main
 from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.peers.peer import OPERATIONS
-from benchmarks.results import geometric_mean
+from benchmarks.results import LayerResult, Measurement, geometric_mean
 from benchmarks.suites import SUITES, Layer, quick
+from benchmarks.summary import loss_rows
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [layer for layers in SUITES.values() for layer in layers]
@@ -214,6 +215,34 @@ class TestTiming:
     def test_geometric_mean(self):
         assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
         assert geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
+
+
+class TestLosses:
+    def result(self, methods, **seconds):
+        """A layer whose operations took each peer so many seconds."""
+        operations = {
+            operation: {
+                peer: Measurement(timing.Timing(times[at], times[at], times[at], 7, 1), 0.0)
+                for peer, times in seconds.items()
+            }
+            for at, operation in enumerate(OPERATIONS)
+        }
+        return LayerResult(LAYERS[0], dict(zip(OPERATIONS, methods, strict=True)), 1.0, operations)
+
+    def test_what_auto_loses(self):
+        result = self.result(["im2col"] * 3, **{"xconv": (3, 3, 3), "xconv:im2col": (9, 9, 9), "xconv:fft": (2, 4, 4)})
+        assert result.loss("fft", ["forward"]) == pytest.approx(0.5)
+        assert result.loss("fft") == pytest.approx(-0.1)
+
+    def test_the_same_method_twice_is_no_loss(self):
+        times = {"xconv": (3, 3, 3), "xconv:im2col": (1, 1, 1), "xconv:fft": (9, 9, 2)}
+        result = self.result(["im2col", "im2col", "fft"], **times)
+        assert result.loss("im2col", ["forward"]) == 0
+        assert result.loss("im2col") == pytest.approx(9 / (1 + 6) - 1)
+        assert [(row.best, row.operations) for row in loss_rows([result])] == [
+            ("im2col", "forward"),
+            ("im2col", "forward + gradients"),
+        ]
 
 
 class TestLayers:

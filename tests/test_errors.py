@@ -172,6 +172,10 @@ VALUE = [
         lambda a: xconv.choose_method((1, 2, 5), (1, 2, 6), xp=a.backend.xp, dtype=a.x.dtype),
         r"kernel_size must fit.*input of size 5",
     ),
+    (
+        lambda a: xconv.choose_method((1, 2, 5), (1, 2, 3), xp=a.backend.xp, dtype=a.x.dtype, function="grad"),
+        r"function must be one of 'conv', .*got 'grad'",
+    ),
     # layers
     (lambda a: xconv.Convolution(a.w, a.b, stride=0).forward(a.x), r"stride must be.*got 0"),
     (lambda a: xconv.Convolution(a.w, a.bt).forward(a.x), r"b must have shape \(6,\).*got \(4,\)"),

@@ -77,7 +77,7 @@ SIGNATURES = {
     "count_include_pad=True, channel_axis=1)",
     "conv_output_shape": "(input_shape, weight_shape, *, stride=1, padding=0, dilation=1, groups=1, channel_axis=1)",
     "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
-    "padding_mode='zeros', channel_axis=1, max_workspace=67108864)",
+    "padding_mode='zeros', channel_axis=1, max_workspace=67108864, function='conv')",
     "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='auto')",
     "Pooling": "(pool_h, pool_w, stride=2, pad=0)",
 }

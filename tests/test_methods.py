@@ -234,3 +234,14 @@ def test_auto_takes_the_librarys_own_where_it_is_fast(torch_backend):
         weight_shape = (shape[1], shape[1], 3, 3)
         assert xconv.choose_method(shape, weight_shape, xp=torch_backend.xp, dtype=torch.float32) == "native"
     assert xconv.choose_method((1, 1, 8, 8), (1, 1, 3, 3), xp=torch_backend.xp, dtype=torch.int32) == "im2col"
+
+
+def test_each_gradient_is_chosen_by_its_own_cost(torch_backend):
+    import torch
+
+    shapes = {"input_shape": (100, 1, 28, 28), "weight_shape": (30, 1, 5, 5)}
+    chosen = [
+        xconv.choose_method(**shapes, xp=torch_backend.xp, dtype=torch.float32, function=function)
+        for function in ("conv", "conv_weight_grad")
+    ]
+    assert chosen == ["native", "im2col"]

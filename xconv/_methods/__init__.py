@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from .._arrays import Array, DType, Namespace, working_dtype
 from .._blocks import MAX_WORKSPACE, unit_geometry
-from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, positive
+from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
 from .costs import Rates, Work, native_cost, rates_of
@@ -73,6 +73,10 @@ METHODS: MappingProxyType[str, Plan] = MappingProxyType(
     {"im2col": Im2col.plan, "winograd": Winograd.plan, "fft": Fft.plan}
 )
 
+PRODUCTS = MappingProxyType(
+    {"conv": "forward", "conv_input_grad": "input_adjoint", "conv_weight_grad": "weight_adjoint"}
+)
+
 
 def choose_method(
     input_shape: Any,
@@ -87,8 +91,9 @@ def choose_method(
     padding_mode: str = "zeros",
     channel_axis: int = 1,
     max_workspace: int = MAX_WORKSPACE,
+    function: str = "conv",
 ) -> str:
-    """Name the method that ``method="auto"`` would run for `conv`. Each gradient is chosen likewise, by its own cost.
+    """Name the method that ``method="auto"`` would run.
 
     The choice depends on the library, the dtype and the sizes alone: costs are estimated from rates measured on a CPU
     of two cores, and where an accelerator is present, JAX and PyTorch use their own convolution.
@@ -102,6 +107,8 @@ def choose_method(
     dtype : dtype of that library
     stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace
         As in `conv`.
+    function : {"conv", "conv_input_grad", "conv_weight_grad"}
+        Of `conv` or of one of its gradients, each of which is chosen by its own cost.
 
     Returns
     -------
@@ -110,7 +117,7 @@ def choose_method(
     Raises
     ------
     ValueError
-        If the shapes and the keywords are not those of a convolution.
+        If the shapes and the keywords are not those of a convolution, or there is no such function.
 
     Examples
     --------
@@ -123,7 +130,8 @@ def choose_method(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
     workspace = positive("max_workspace", max_workspace)
-    return choose(xp, working_dtype(xp, dtype), geometry.zero_padded, geometry.sizes, workspace)
+    product = PRODUCTS[one_of("function", function, tuple(PRODUCTS))]
+    return choose(xp, working_dtype(xp, dtype), geometry.zero_padded, geometry.sizes, workspace, product)
 
 
 def choose(
