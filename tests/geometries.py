@@ -32,8 +32,12 @@ class Case:
 
     @property
     def terms(self):
-        """No sum of the convolution or its gradients has more terms than this."""
-        return int(np.prod(self.input_shape[1:])) * int(np.prod(self.kernel_size)) * max(self.input_shape[0], 1)
+        """No sum of the convolution or its gradients has more terms than this.
+
+        Those of the gradient by the bias are the outputs of a channel, which padding can make more than the inputs.
+        """
+        inputs, outputs = (int(np.prod(shape)) for shape in (self.input_shape, output_shape(self)))
+        return max(inputs, outputs // self.weight_shape[0], 1) * int(np.prod(self.kernel_size))
 
 
 CASES = [

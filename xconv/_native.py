@@ -117,17 +117,41 @@ class _Torch(Native):
         return self.convolve(self._pad(x), w, b, windows.stride, self.common_padding, windows.dilation, self.groups)
 
     def input_adjoint(self, dy: Array, w: Array) -> Array:
-        x = dy.new_empty(self.padded_shape)  # never read, nor is its memory ever touched
-        return unpad(self.xp, self._gradient(0, dy, x, w), self.more_padding, "zeros")
+        windows = self.windows
+        paddings = self.common_padding, self.output_padding
+        dx = self.transpose(dy, w, None, windows.stride, *paddings, self.groups, windows.dilation)
+        return unpad(self.xp, dx, self.more_padding, "zeros")
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        return self._gradient(1, dy, self._pad(x), dy.new_empty(self.weight_shape))
+        import torch
+
+        windows = self.windows
+        return torch.ops.aten.convolution_backward(
+            dy,
+            self._pad(x),
+            dy.new_empty(self.weight_shape),  # of which only the shape is read
+            None,
+            windows.stride,
+            self.common_padding,
+            windows.dilation,
+            False,
+            [0] * windows.ndim,
+            self.groups,
+            [False, True, False],
+        )[1]
 
     @remembered
     def convolve(self) -> Any:
         from torch.nn import functional
 
         return (functional.conv1d, functional.conv2d, functional.conv3d)[self.windows.ndim - 1]
+
+    @remembered
+    def transpose(self) -> Any:
+        from torch.nn import functional
+
+        transposed = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
+        return transposed[self.windows.ndim - 1]
 
     @remembered
     def common_padding(self) -> Ints:
@@ -139,28 +163,16 @@ class _Torch(Native):
         return tuple((lo - common, hi - common) for common, (lo, hi) in pairs)
 
     @remembered
+    def output_padding(self) -> Ints:
+        """How many elements of x behind the last window the transposed convolution adds."""
+        windows = self.windows
+        sizes = zip(windows.padded_size, windows.reach, windows.stride, strict=True)
+        return tuple((p - r) % s for p, r, s in sizes)
+
+    @remembered
     def padded_shape(self) -> Ints:
         sizes = zip(self.windows.input_size, self.more_padding, strict=True)
         return (*self.input_shape[:2], *(lo + d + hi for d, (lo, hi) in sizes))
 
     def _pad(self, x: Array) -> Array:
         return x if self.padded_shape == self.input_shape else pad(self.xp, x, self.more_padding)
-
-    def _gradient(self, wanted: int, dy: Array, x: Array, w: Array) -> Array:
-        """By x or by w, of which the one that is wanted only gives its shape."""
-        import torch
-
-        windows = self.windows
-        return torch.ops.aten.convolution_backward(
-            dy,
-            x,
-            w,
-            None,
-            windows.stride,
-            self.common_padding,
-            windows.dilation,
-            False,
-            [0] * windows.ndim,
-            self.groups,
-            [wanted == 0, wanted == 1, False],
-        )[wanted]
