@@ -241,7 +241,16 @@ def test_each_gradient_is_chosen_by_its_own_cost(torch_backend):
 
     shapes = {"input_shape": (100, 1, 28, 28), "weight_shape": (30, 1, 5, 5)}
     chosen = [
-        xconv.choose_method(**shapes, xp=torch_backend.xp, dtype=torch.float32, function=function)
+        xconv.choose_method(**shapes, xp=torch, dtype=torch.float32, function=function)
         for function in ("conv", "conv_weight_grad")
     ]
     assert chosen == ["native", "im2col"]
+
+
+def test_auto_leaves_strided_gradients_over_three_axes_to_im2col(jax_backend):
+    """XLA computes them one product after the other, a hundred times as slowly."""
+    shapes = {"input_shape": (1, 16, 16, 32, 32), "weight_shape": (32, 16, 3, 3, 3)}
+    choose = functools.partial(
+        xconv.choose_method, **shapes, xp=jax_backend.xp, dtype=np.dtype("float32"), function="conv_input_grad"
+    )
+    assert choose(stride=2) == "im2col"

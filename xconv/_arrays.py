@@ -49,6 +49,11 @@ def common_dtype(xp: Namespace, operands: tuple[Operand, ...]) -> DType:
         raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
 
 
+def namespace_of_library(xp: Namespace) -> Namespace:
+    """The namespace that arrays of a library have here: PyTorch's own module lacks a part of the standard."""
+    return _common_namespace({"xp": xp.empty(0)})
+
+
 @functools.lru_cache(maxsize=1024)
 def is_kind(xp: Namespace, dtype: DType, kind: str) -> bool:
     """``xp.isdtype``, remembered: a short call would spend most of its time asking."""

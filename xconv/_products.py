@@ -36,6 +36,7 @@ from ._geometry import Geometry
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
 from ._methods import Maps
+from ._methods.costs import adjoint_windows
 from ._remembered import remembered
 from ._threads import cpu_count, for_each, one_blas_thread
 
@@ -181,9 +182,9 @@ class Products:
 
     @remembered
     def _flipped(self) -> Products | None:
-        """The convolution that the adjoint is, if it is one and has not many more channels to read than to write."""
-        adjoint = self.windows.adjoint
-        if adjoint is None or self.filters > 2 * self.channels:
+        """The convolution that the adjoint is run as, if it is."""
+        adjoint = adjoint_windows(self.windows, self.channels, self.filters)
+        if adjoint is None:
             return None
         maps = self.maps.plan(adjoint, self.xp, self.dtype)
         return replace(self, maps=maps, windows=adjoint, channels=self.filters, filters=self.channels)

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from .._arrays import Array, DType, Namespace, working_dtype
+from .._arrays import Array, DType, Namespace, namespace_of_library, working_dtype
 from .._blocks import MAX_WORKSPACE, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
-from .costs import Rates, Work, native_cost, rates_of
+from .costs import Rates, Work, adjoint_windows, native_cost, rates_of
 from .fft import Fft
 from .im2col import Im2col
 from .winograd import Winograd
@@ -131,6 +131,7 @@ def choose_method(
     geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
     workspace = positive("max_workspace", max_workspace)
     product = PRODUCTS[one_of("function", function, tuple(PRODUCTS))]
+    xp = namespace_of_library(xp)
     return choose(xp, working_dtype(xp, dtype), geometry.zero_padded, geometry.sizes, workspace, product)
 
 
@@ -154,7 +155,8 @@ def _work(windows: Geometry, sizes: Sizes, product: str) -> Work:
     """The gradient by the input costs what the convolution costs that has the roles of channels and filters swapped."""
     if product == "input_adjoint":
         batch, groups, channels, filters = sizes
-        return Work(windows.adjoint or windows, batch, groups, filters, channels)
+        flipped = adjoint_windows(windows, channels, filters)
+        return Work(flipped or windows, batch, groups, filters, channels, transposed=True, scatters=flipped is None)
     return Work(windows, *sizes, reduces=product == "weight_adjoint")
 
 

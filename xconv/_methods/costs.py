@@ -26,6 +26,8 @@ class Work(NamedTuple):
     channels: int
     filters: int
     reduces: bool = False  # whether it is the gradient by the filters
+    transposed: bool = False  # whether it is that by the input: channels are those of dy, filters those of dx
+    scatters: bool = False  # whether that adds windows back to dx
 
     @property
     def positions(self) -> int:
@@ -50,6 +52,7 @@ class Rates(NamedTuple):
     operation: float  # any, however little it does
     multiplication: float  # in a matrix product
     gathered: float  # an element that im2col lays out
+    scattered: float  # an element that im2col adds back to an input
     moved: float  # an element of an operand or the result that im2col copies from one layout to another
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
     spilled: float  # the same if there are more than the cache holds
@@ -60,6 +63,9 @@ class Rates(NamedTuple):
     own_pair: float = math.inf  # the same with few channels, by pairs of channel and filter
     own_reduced_pair: float = math.inf  # the same in its gradient by the filters
     own_grouped_pair: float = math.inf  # the same with groups
+    own_slowest: float = math.inf  # the most that a multiplication takes by these
+    own_narrow: float = 0.0  # a channel of dy, for each position and tap, in its gradient by an input of few channels
+    own_spread: float = 0.0  # a multiplication in its gradient by the input with strides over more than two axes
     own_output: float = 0.0  # an output of it
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
 
@@ -68,6 +74,7 @@ NUMPY = Rates(
     operation=4000,
     multiplication=0.016,
     gathered=0.13,
+    scattered=0.13,
     moved=0.0,
     transformed=2.0,
     spilled=2.0,  # blocks stay in the cache
@@ -79,6 +86,7 @@ JAX = Rates(
     operation=1000,
     multiplication=0.018,
     gathered=2.8,
+    scattered=2.8,
     moved=0.0,
     transformed=1.6,
     spilled=3.2,
@@ -89,6 +97,7 @@ JAX = Rates(
     own_pair=1.3,
     own_reduced_pair=1.3,
     own_grouped_pair=5.0,
+    own_spread=2.0,
     own_output=2.0,
     own_reduction=4.0,
 )
@@ -96,16 +105,19 @@ TORCH = Rates(
     operation=5000,
     multiplication=0.016,
     gathered=1.3,
+    scattered=1.9,
     moved=0.24,
     transformed=2.2,
     spilled=2.2,
     filter=2.8,
-    butterfly=0.25,
+    butterfly=0.35,
     spectral=1.0,
     own_multiplication=0.0135,
     own_pair=0.7,
     own_reduced_pair=2.3,
     own_grouped_pair=0.1,
+    own_slowest=0.17,
+    own_narrow=0.2,
     own_output=0.2,
     own_reduction=1.3,
 )
@@ -118,8 +130,21 @@ def rates_of(xp: Namespace) -> Rates:
     return TORCH if array_api_compat.is_torch_namespace(xp) else NUMPY
 
 
+def adjoint_windows(windows: Geometry, channels: int, filters: int) -> Geometry | None:
+    """The windows of the convolution by flipped filters that is run as the gradient by the input.
+
+    With strides there is none, and with many more filters than channels it would lay out more than is added up.
+    """
+    return None if filters > 2 * channels else windows.adjoint
+
+
 def native_cost(rates: Rates, work: Work) -> float:
     ungrouped = rates.own_reduced_pair if work.reduces else rates.own_pair
-    slow = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
-    cost = work.multiplications * max(rates.own_multiplication, slow) + work.outputs * rates.own_output
+    few = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
+    multiplication = max(rates.own_multiplication, min(few, rates.own_slowest))
+    if work.transposed and work.groups == 1:
+        multiplication = max(multiplication, rates.own_narrow / work.filters)
+    if work.transposed and max(work.windows.stride) > 1 and work.windows.ndim > 2:
+        multiplication = max(multiplication, rates.own_spread)
+    cost = work.multiplications * multiplication + work.outputs * rates.own_output
     return rates.operation + cost * (rates.own_reduction if work.reduces else 1)

@@ -40,11 +40,12 @@ class Im2col(NamedTuple):
         return 0
 
     def cost(self, rates: Rates, work: Work) -> float:
-        gathered = 0 if work.windows.taps == 1 else work.positions * work.windows.taps * work.channels
+        elements = 0 if work.windows.taps == 1 else work.positions * work.windows.taps
+        laid_out = work.filters * rates.scattered if work.scatters else work.channels * rates.gathered
         return (
             OPERATIONS * rates.operation
             + work.multiplications * rates.multiplication
-            + gathered * rates.gathered
+            + elements * laid_out
             + (work.inputs + work.outputs) * rates.moved
         )
 
