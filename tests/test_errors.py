@@ -242,6 +242,25 @@ def test_wrong_types(backend, call, pattern):
     check_refused(backend, call, TypeError, pattern)
 
 
+@pytest.mark.parametrize(
+    ("keywords", "pattern"),
+    [
+        ({"stride": True}, r"stride must be.*got True"),
+        ({"stride": (1, True)}, r"stride must be.*got \(1, True\)"),
+        ({"padding": 0.0}, r"padding must be.*got 0.0"),
+        ({"flip": 0}, r"flip must be.*got 0"),
+        ({"max_workspace": 2.0**26}, r"max_workspace must be.*got 67108864.0"),
+    ],
+)
+def test_what_equals_a_right_value_and_is_none_is_refused_after_it(numpy_backend, keywords, pattern):
+    """Checks are looked up by their arguments, and True equals 1."""
+    x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))
+    for stride in (1, (1, 1)):
+        xconv.conv(x, w, stride=stride, padding=0, flip=False, max_workspace=2**26)
+    with pytest.raises(ValueError, match=pattern):
+        xconv.conv(x, w, **keywords)
+
+
 def test_the_table_is_long_enough():
     assert len({pattern for _, pattern in VALUE + TYPE}) >= 60
 
