@@ -242,9 +242,9 @@ def test_each_gradient_is_chosen_by_its_own_cost(torch_backend):
     shapes = {"input_shape": (100, 1, 28, 28), "weight_shape": (30, 1, 5, 5)}
     chosen = [
         xconv.choose_method(**shapes, xp=torch, dtype=torch.float32, function=function)
-        for function in ("conv", "conv_weight_grad")
+        for function in ("conv", "conv_input_grad", "conv_weight_grad")
     ]
-    assert chosen == ["native", "im2col"]
+    assert chosen == ["native", "im2col", "im2col"]
 
 
 def test_auto_leaves_strided_gradients_over_three_axes_to_im2col(jax_backend):

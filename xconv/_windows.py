@@ -221,7 +221,7 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    if windows.taps == max(windows.kernel_size):
+    if windows.taps == max(windows.kernel_size):  # along one axis: few copies, sooner done than a view is made
         new = zeros if any(map(any, windows.padding)) else empty
         columns = new(xp, x, (*lead, windows.taps, *x.shape[axis:first], *windows.output_size))
         for tap, (inside, elements) in enumerate(windows.tap_slices):

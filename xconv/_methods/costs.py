@@ -139,6 +139,7 @@ def adjoint_windows(windows: Geometry, channels: int, filters: int) -> Geometry 
 
 
 def native_cost(rates: Rates, work: Work) -> float:
+    """What the library's own convolution costs: a library is slow where it has no fast path, as with few channels."""
     ungrouped = rates.own_reduced_pair if work.reduces else rates.own_pair
     few = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
     multiplication = max(rates.own_multiplication, min(few, rates.own_slowest))
