@@ -57,7 +57,7 @@ NONSENSE = {
     "groups": [1, 2, 3, 0, -2, 2.0, None, "1", True],
     "flip": [True, False, 1, None, "no"],
     "channel_axis": [1, -1, 0, 2, -2, None, True, "C"],
-    "method": ["auto", "im2col", "winograd", "fft", "native", "", None, 3],
+    "method": ["auto", "im2col", "toeplitz", "winograd", "fft", "native", "", None, 3],
     "max_workspace": [2**26, 20000, 2000, 1, 0, -5, 1.5, None, True, "1"],
     "ceil_mode": [True, False, 1, None],
     "count_include_pad": [True, False, 0, None],

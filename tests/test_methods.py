@@ -26,7 +26,7 @@ CASES = [
 ]
 
 # Largest error by the largest output, in epsilons times the length of the sum: what the docstrings say, with room.
-ROUNDING = {"im2col": 1, "winograd": 8, "fft": 4, "native": 1}
+ROUNDING = {"im2col": 1, "toeplitz": 1, "winograd": 8, "fft": 4, "native": 1}
 
 
 def refusal(backend, method, case):
@@ -81,7 +81,7 @@ def test_every_method_under_jit(jax_backend, method):
 
 
 @pytest.mark.on("numpy", "strict", "torch")
-@pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])
+@pytest.mark.parametrize("method", METHODS)
 def test_complex_numbers_by_every_method(backend, method):
     case = Case((2, 4, 7, 6), (4, 2, 3, 3), {"groups": 2, "padding": 1, "flip": True})
     x, w, b, dy = operands(case, "complex128")
@@ -94,6 +94,7 @@ def test_complex_numbers_by_every_method(backend, method):
 
 WINDOWS = {
     "im2col": ((7, 8), (3, 2), {"stride": (2, 1), "padding": [(1, 2), (0, 1)], "dilation": (1, 2)}),
+    "toeplitz": ((7, 41), (3, 2), {"stride": (1, 2), "padding": [(1, 2), (0, 1)], "dilation": (2, 1)}),
     "winograd": ((7, 9), (3, 2), {"stride": 1, "padding": [(1, 2), (0, 1)], "dilation": 1}),
     "fft": ((9, 20), (3, 5), {"stride": (1, 2), "padding": [(1, 2), (0, 3)], "dilation": (2, 1)}),
 }
@@ -138,7 +139,7 @@ def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
     assert dtype == "float64" or abs(left - right) <= 1e-12 * data.size * scale
 
 
-@pytest.mark.parametrize(("method", "bound"), [("im2col", 1e-6), ("winograd", 1e-5), ("fft", 4e-6)])
+@pytest.mark.parametrize(("method", "bound"), [("im2col", 1e-6), ("toeplitz", 1e-6), ("winograd", 1e-5), ("fft", 4e-6)])
 @pytest.mark.parametrize("channels", [16, 256])
 def test_float32_errors_stay_where_the_docstrings_say(method, bound, channels):
     """auto takes winograd only where its error stays under 1e-5 of the largest output; float64 measures it."""
@@ -170,18 +171,33 @@ def test_im2col_keeps_nan_and_inf_in_their_windows(bad):
     assert np.array_equal(~np.isfinite(y), expected)
 
 
-@pytest.mark.parametrize("method", ["winograd", "fft"])
+@pytest.mark.parametrize("method", ["toeplitz", "winograd", "fft"])
 def test_other_methods_spread_nan_no_further_than_their_blocks(method):
-    """Winograd over the tiles of four that read it, the transform over its block."""
+    """Toeplitz over the rows that read it, Winograd over the tiles of four, the transform over its block."""
     x, w = normal((2, 2, 12, 12)), normal((3, 2, 3, 3), 1)
     x[0, 1, 0, 0] = np.nan
     y = xconv.conv(x, w, padding=1, method=method)
     assert np.all(np.isnan(y[0, :, :2, :2]))
-    assert np.all(np.isfinite(y[1]) if method == "fft" else np.isfinite(y[:, :, 4:, 4:]))
+    assert np.all(np.isfinite(y[1]))
+    assert method == "fft" or np.all(np.isfinite(y[:, :, 4:, 4:]))
+    assert method != "toeplitz" or np.all(np.isfinite(y[:, :, 2:]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64"])
+@pytest.mark.parametrize("method", ["im2col", "toeplitz"])
+def test_integers_are_exact(method, dtype):
+    x, w = normal((2, 4, 7, 20), dtype=dtype), normal((4, 1, 3, 3), 1, dtype)
+    keywords = {"groups": 4, "padding": 1, "stride": (1, 2)}
+    y = xconv.conv(x, w, **keywords, method=method)
+    assert y.dtype == x.dtype
+    assert np.array_equal(y, reference.conv(x, w, None, **keywords))
+    dx, dw, _ = xconv.conv_backward(y, x, w, **keywords, method=method)
+    assert np.array_equal(dx, reference.conv_input_grad(y, w, x.shape, **keywords))
+    assert np.array_equal(dw, reference.conv_weight_grad(y, x, (3, 3), **keywords))
 
 
 @pytest.mark.parametrize("method", ["winograd", "fft"])
-def test_integers_are_exact_or_refused(method):
+def test_integers_are_refused_where_they_would_not_be_exact(method):
     x, w = np.ones((1, 1, 8, 8), dtype="int32"), np.ones((1, 1, 3, 3), dtype="int32")
     with pytest.raises(ValueError, match=f"method '{method}' must have floating-point"):
         xconv.conv(x, w, method=method)
@@ -218,6 +234,9 @@ def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
         ((2, 128, 112, 112), (128, 128, 3, 3), {"padding": 1, "max_workspace": 2**20}, "im2col"),
         ((8, 64, 56, 56), (256, 64, 1, 1), {}, "im2col"),
         ((1, 1, 8, 8), (1, 1, 3, 3), {}, "im2col"),
+        ((8, 128, 56, 56), (128, 1, 3, 3), {"padding": 1, "groups": 128}, "toeplitz"),
+        ((8, 960, 7, 7), (960, 1, 3, 3), {"padding": 1, "groups": 960}, "toeplitz"),
+        ((100, 3, 32, 32), (32, 3, 3, 3), {"padding": 1}, "im2col"),
         ((2, 256, 56, 56), (256, 256, 5, 5), {"padding": 2, "max_workspace": 2**30}, "im2col"),
     ],
 )

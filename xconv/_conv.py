@@ -79,10 +79,11 @@ def conv(
         Flip the filters along every spatial axis: convolution as in mathematics and signal processing.
     channel_axis : {1, -1}
         Where x and y have their channels. w does not change.
-    method : {"auto", "im2col", "winograd", "fft", "native"}
-        The algorithm. "im2col" takes everything and is exact for integers. "winograd" needs stride 1, dilation 1 and
-        kernels of at most 5, "fft" floating-point numbers; both round a little more, and where im2col keeps a NaN or
-        inf in the windows that read it, they spread it over their tiles and blocks. "native" is the library's own
+    method : {"auto", "im2col", "toeplitz", "winograd", "fft", "native"}
+        The algorithm. "im2col" and "toeplitz" take everything and are exact for integers; "toeplitz" suits few
+        channels in a group. "winograd" needs stride 1, dilation 1 and kernels of at most 5, "fft" floating-point
+        numbers; both round a little more. Where im2col keeps a NaN or inf in the windows that read it, the others
+        spread it over their blocks, of 16 outputs in a row or fewer with "toeplitz". "native" is the library's own
         (JAX, PyTorch). "auto" estimates which is fastest and tells by `choose_method`; it takes "winograd" only
         where its float32 error stays below 1e-5 of the largest output.
     max_workspace : int

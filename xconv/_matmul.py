@@ -16,6 +16,7 @@ from ._arrays import Array, DType, Namespace, is_kind, is_plain_memory
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
+TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
 def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None) -> Array:
@@ -58,9 +59,10 @@ def _forwards(xp: Namespace, matrices: Array) -> Array:
 
 
 def _are_tiny(left: Array, right: Array) -> bool:
-    """Whether there are more matrices than numbers in one, as at the frequencies of a transform."""
+    """Whether there are more matrices than multiplications for one, as at the frequencies of a transform."""
     matrices, inner = math.prod(left.shape[:-2]), left.shape[-1]
-    return bool(inner == 1 or matrices > left.shape[-2] * inner * right.shape[-1] > 0)
+    multiplications = left.shape[-2] * inner * right.shape[-1]
+    return bool(inner == 1 or 0 < multiplications < min(matrices, TINY))
 
 
 def _outer_products(left: Array, right: Array) -> Array:

@@ -16,7 +16,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from ._arrays import (
     Array,
@@ -32,7 +32,7 @@ from ._arrays import (
     zeros,
 )
 from ._blocks import Block, by_colour, chains, cut, unit_geometry
-from ._geometry import Geometry
+from ._geometry import Geometry, Ints
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
 from ._methods import Maps
@@ -43,9 +43,9 @@ from ._threads import cpu_count, for_each, one_blas_thread
 Item = TypeVar("Item")
 Product = TypeVar("Product", bound=Callable[..., Array])
 
-CACHED = 8 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
+CACHED = 12 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
 PARTS = 4  # at least, that threads share, whatever their number
-SUMS = 8  # that threads share of a reduction
+SUMS = 4  # that threads share of a reduction
 WORTHWHILE = 2**22  # multiplications, below which a part is not worth a thread
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every part may have a copy
 
@@ -152,7 +152,8 @@ class Products:
         def rows_of(block: Block, channels: slice) -> Array:
             left = self.maps.output_adjoint(xp, block.of_output(dy), block.windows)
             right = self.maps.input_map(xp, block.of_input(x, channels), block.windows)
-            return matmul(xp, left, conjugate_transpose(xp, right))
+            rows = matmul(xp, left, conjugate_transpose(xp, right))
+            return xp.sum(rows, axis=0, dtype=rows.dtype) if self.maps.stacks_samples else rows
 
         def share(run: _Run) -> Array:
             first, *others = run.blocks
@@ -163,12 +164,28 @@ class Products:
 
         if len(runs) == 1:
             return share(runs[0])
-        dw = zeros(xp, dy, (self.groups, self.filters, self.channels, *self.windows.kernel_size))
+        shape = (self.groups, self.filters, self.channels, *self.windows.kernel_size)
+        if len({run.target for run in runs}) == len(runs):
+            return self._filled(dy, shape, runs, share, threads)
+        dw = zeros(xp, dy, shape)
         shares: dict[int, Array] = {}
         self._run(lambda at: shares.update({at: share(runs[at])}), [range(len(runs))], threads)
         for at, run in enumerate(runs):
-            dw = add_at(dw, (run.blocks[0].groups, slice(None), run.channels, ...), shares.pop(at))
+            dw = add_at(dw, run.part, shares.pop(at))
         return dw
+
+    def _filled(
+        self, like: Array, shape: Ints, runs: tuple[_Run, ...], share: Callable[[_Run], Array], threads: int
+    ) -> Array:
+        """An array of which every run gives a part of its own."""
+        whole = empty(self.xp, like, shape)
+
+        def fill(run: _Run) -> None:
+            nonlocal whole
+            whole = put_at(whole, run.part, share(run))
+
+        self._run(fill, [runs], threads)
+        return whole
 
     def _grouped(self, array: Array, axis: int) -> Array:
         """(..., G*channels, ...) -> (..., G, channels, ...)."""
@@ -183,7 +200,7 @@ class Products:
     @remembered
     def _flipped(self) -> Products | None:
         """The convolution that the adjoint is run as, if it is."""
-        adjoint = adjoint_windows(self.windows, self.channels, self.filters)
+        adjoint = adjoint_windows(self.windows, self.batch, self.channels, self.filters)
         if adjoint is None:
             return None
         maps = self.maps.plan(adjoint, self.xp, self.dtype)
@@ -205,6 +222,8 @@ class Products:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
         if not (self.maps.output_is_view and runs_on_threads(self.xp)):
             return None
+        if len(range(self.batch)[block.batch]) > 1 and not self.maps.stacks_samples:
+            return None
         place = self.maps.output_adjoint(self.xp, block.of_output(y), block.windows)
         return place if is_view_of(place, y) else None
 
@@ -224,14 +243,27 @@ class _Run(NamedTuple):
     blocks: tuple[Block, ...]
     channels: slice
 
+    @property
+    def part(self) -> tuple[Any, ...]:
+        """What it gives of the gradient."""
+        return (self.blocks[0].groups, slice(None), self.channels, ...)
+
+    @property
+    def target(self) -> tuple[int, int]:
+        """Where in the gradient it begins."""
+        return self.blocks[0].groups.start, self.channels.start
+
 
 @functools.lru_cache(maxsize=1024)
-def _schedule(products: Products, channels: int, fixed: int) -> tuple[tuple[Block, ...], int]:
-    """Blocks of a convolution of so many channels that fit the workspace, and how many may be under way at once."""
+def _schedule(products: Products, channels: int, fixed: int, reduced: int = 0) -> tuple[tuple[Block, ...], int]:
+    """Blocks of a convolution of so many channels that fit the workspace, and how many may be under way at once.
+
+    ``fixed`` are bytes held all the while, ``reduced`` the numbers that each sample of a block holds besides its maps'.
+    """
     windows, maps = products.windows, products.maps
     element = bytes_per_element(products.xp, products.dtype)
     room = products.max_workspace - fixed
-    least = maps.workspace(unit_geometry(windows, maps.unit), channels, products.filters) * element
+    least = (maps.workspace(unit_geometry(windows, maps.unit), channels, products.filters) + reduced) * element
     if room < least:
         raise ValueError(
             f"max_workspace must be at least {fixed + least} bytes for this convolution by method "
@@ -239,22 +271,22 @@ def _schedule(products: Products, channels: int, fixed: int) -> tuple[tuple[Bloc
         )
     counts = [-(-o // m) for o, m in zip(windows.output_size, maps.unit, strict=True)]
     each = math.prod(counts)
-    unit_bytes = -(-maps.workspace(windows, channels, products.filters) * element // each)
+    unit_bytes = -(-(maps.workspace(windows, channels, products.filters) + reduced) * element // each)
     units = room // unit_bytes
     if runs_on_threads(products.xp):
         parts = min(PARTS, max(products.multiplications // WORTHWHILE, 1))
         units = min(units, CACHED // unit_bytes, -(-each * max(products.batch, 1) * products.groups // parts))
     while True:
         blocks = cut(products.batch, products.groups, windows, maps.unit, max(units, 1))
-        largest = element * max([_numbers(maps, block, channels, products.filters) for block in blocks])
+        largest = element * max([_numbers(maps, block, channels, products.filters, reduced) for block in blocks])
         if largest <= room or units <= 1:  # what neighbouring blocks read twice weighs more in small ones
             return blocks, min(cpu_count(), max(room // largest, 1)) if runs_on_threads(products.xp) else 1
         units = units * 3 // 4
 
 
-def _numbers(maps: Maps, block: Block, channels: int, filters: int) -> int:
+def _numbers(maps: Maps, block: Block, channels: int, filters: int, reduced: int) -> int:
     samples, groups = (part.stop - part.start for part in (block.batch, block.groups))
-    return max(maps.workspace(block.windows, channels, filters) * int(samples * groups), 1)
+    return max((maps.workspace(block.windows, channels, filters) + reduced) * int(samples * groups), 1)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -273,7 +305,8 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     weight = products.maps.weight_workspace(products.windows, width, products.filters) or (
         products.windows.taps * width * products.filters
     )
-    blocks, threads = _schedule(products, width, 2 * weight * element)
+    reduced = weight if products.maps.stacks_samples else 0
+    blocks, threads = _schedule(products, width, 2 * weight * element, reduced)
     groups = {block.groups.start: block.groups for block in blocks}
     count = max(SUMS // len(groups), 1) if runs_on_threads(products.xp) and small else 1
     runs = tuple(

@@ -256,24 +256,36 @@ def _interleave(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
 
 
 def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
-    """Each window as a piece of its own, (..., *d) -> (..., *o, *k): few long windows that need no padding."""
+    """Each window as a piece of its own, (..., *d) -> (..., *o, *k): long windows that need no padding."""
     first = x.ndim - geometry.ndim
     shape = (*x.shape[:first], *geometry.output_size, *geometry.kernel_size)
     if is_plain_memory(xp):
         taps, positions = _strides(x, geometry)
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
+    if geometry.taps < geometry.positions:
+        return xp.reshape(xp.stack(tap_views(x, geometry), axis=-1), shape)
     pieces = xp.stack([x[(..., *piece)] for piece in geometry.window_slices], axis=first)
     return xp.reshape(pieces, shape)
 
 
 def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
-    """The adjoint of `frames`, (..., *o, *k) -> (..., *d)."""
+    """The adjoint of `frames`, (..., *o, *k) -> (..., *d), along one axis after the other, the last one first."""
     first, n = pieces.ndim - 2 * geometry.ndim, geometry.ndim
-    pieces = xp.reshape(pieces, (*pieces.shape[:first], geometry.positions, *pieces.shape[-n:]))
-    x = zeros(xp, pieces, (*pieces.shape[:first], *geometry.input_size))
-    for at, piece in enumerate(geometry.window_slices):
-        x = add_at(x, (..., *piece), pieces[(*(slice(None),) * first, at, ...)])
-    return x
+    for axis in reversed(range(n)):
+        window, tap = first + axis, first + 2 * axis + 1  # axes of pieces, behind which are those of x added so far
+        d, o, k = (sizes[axis] for sizes in (geometry.input_size, geometry.output_size, geometry.kernel_size))
+        s, r, a = (sizes[axis] for sizes in (geometry.stride, geometry.reach, geometry.dilation))
+        shape = (*pieces.shape[:window], *pieces.shape[window + 1 : tap], d, *pieces.shape[tap + 1 :])
+        x = zeros(xp, pieces, shape)
+        if o < k:
+            for m in range(o):
+                x = add_at(x, _along(tap - 1, slice(m * s, m * s + r, a)), pieces[_along(window, m)])
+        else:
+            pieces = xp.moveaxis(pieces, window, tap - 1)
+            for j in range(k):
+                x = add_at(x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
+        pieces = x
+    return pieces
 
 
 def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
@@ -311,5 +323,5 @@ def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
     return (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 
-def _along(axis: int, part: slice) -> tuple[Any, ...]:
+def _along(axis: int, part: slice | int) -> tuple[Any, ...]:
     return (*(slice(None),) * axis, part, ...)

@@ -23,6 +23,7 @@ from .._native import computes_on_cpu, has_native
 from .costs import Rates, Work, adjoint_windows, native_cost, rates_of
 from .fft import Fft
 from .im2col import Im2col
+from .toeplitz import Toeplitz
 from .winograd import Winograd
 
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
@@ -50,6 +51,10 @@ class Maps(Protocol):
     def output_is_view(self) -> bool:
         """Whether the output map and its adjoint only rename axes."""
 
+    @property
+    def stacks_samples(self) -> bool:
+        """Whether In(x) and Out*(y) are stacked by samples first of all, (N, ...), and Wt(w) multiplies each."""
+
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         """How many numbers the maps and the product of a block hold at most, for one sample and group."""
 
@@ -70,7 +75,7 @@ class Maps(Protocol):
 Plan: TypeAlias = Callable[[Geometry, Namespace, DType], Maps]
 
 METHODS: MappingProxyType[str, Plan] = MappingProxyType(
-    {"im2col": Im2col.plan, "winograd": Winograd.plan, "fft": Fft.plan}
+    {"im2col": Im2col.plan, "toeplitz": Toeplitz.plan, "winograd": Winograd.plan, "fft": Fft.plan}
 )
 
 PRODUCTS = MappingProxyType(
@@ -112,7 +117,7 @@ def choose_method(
 
     Returns
     -------
-    method : {"im2col", "winograd", "fft", "native"}
+    method : {"im2col", "toeplitz", "winograd", "fft", "native"}
 
     Raises
     ------
@@ -155,7 +160,7 @@ def _work(windows: Geometry, sizes: Sizes, product: str) -> Work:
     """The gradient by the input costs what the convolution costs that has the roles of channels and filters swapped."""
     if product == "input_adjoint":
         batch, groups, channels, filters = sizes
-        flipped = adjoint_windows(windows, channels, filters)
+        flipped = adjoint_windows(windows, batch, channels, filters)
         return Work(flipped or windows, batch, groups, filters, channels, transposed=True, scatters=flipped is None)
     return Work(windows, *sizes, reduces=product == "weight_adjoint")
 

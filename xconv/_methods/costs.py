@@ -15,6 +15,7 @@ from .._arrays import Namespace
 from .._geometry import Geometry
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
+TURNED = 13  # windows that can be laid out, not added up, in the time of turning one round
 
 
 class Work(NamedTuple):
@@ -51,7 +52,12 @@ class Rates(NamedTuple):
 
     operation: float  # any, however little it does
     multiplication: float  # in a matrix product
+    product: float  # one of a stack of matrix products, however small it is
+    read: float  # an element that a matrix product reads, however little it is multiplied by
     gathered: float  # an element that im2col lays out
+    strided: float  # the same with a stride along the last axis
+    row: float  # a row of such elements, however short
+    framed: float  # an element of a block of Toeplitz
     scattered: float  # an element that im2col adds back to an input
     moved: float  # an element of an operand or the result that im2col copies from one layout to another
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
@@ -73,7 +79,12 @@ class Rates(NamedTuple):
 NUMPY = Rates(
     operation=4000,
     multiplication=0.016,
+    product=80,
+    read=0.08,
     gathered=0.13,
+    strided=0.26,
+    row=4.0,
+    framed=0.15,
     scattered=0.13,
     moved=0.0,
     transformed=2.0,
@@ -85,7 +96,12 @@ NUMPY = Rates(
 JAX = Rates(
     operation=1000,
     multiplication=0.018,
+    product=250,
+    read=0.0,
     gathered=2.8,
+    strided=2.8,
+    row=0.0,
+    framed=2.8,
     scattered=2.8,
     moved=0.0,
     transformed=1.6,
@@ -104,7 +120,12 @@ JAX = Rates(
 TORCH = Rates(
     operation=5000,
     multiplication=0.016,
+    product=250,
+    read=0.0,
     gathered=1.3,
+    strided=1.3,
+    row=0.0,
+    framed=1.3,
     scattered=1.9,
     moved=0.24,
     transformed=2.2,
@@ -130,12 +151,14 @@ def rates_of(xp: Namespace) -> Rates:
     return TORCH if array_api_compat.is_torch_namespace(xp) else NUMPY
 
 
-def adjoint_windows(windows: Geometry, channels: int, filters: int) -> Geometry | None:
+def adjoint_windows(windows: Geometry, batch: int, channels: int, filters: int) -> Geometry | None:
     """The windows of the convolution by flipped filters that is run as the gradient by the input.
 
-    With strides there is none, and with many more filters than channels it would lay out more than is added up.
+    With strides there is none. With many more filters than channels it would lay out more than is added up, and with
+    more of them than fit the positions it would take longer to turn the filters round.
     """
-    return None if filters > 2 * channels else windows.adjoint
+    many = filters > 2 * channels or (windows.taps > 1 and filters * TURNED > batch * windows.positions)
+    return None if many else windows.adjoint
 
 
 def native_cost(rates: Rates, work: Work) -> float:

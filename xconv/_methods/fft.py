@@ -36,6 +36,7 @@ class Fft(NamedTuple):
     real: bool
     name: str = "fft"
     output_is_view: bool = False
+    stacks_samples: bool = False
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Fft:

@@ -10,25 +10,30 @@ import math
 import operator
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace
+from .._arrays import Array, DType, Namespace, is_plain_memory
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
 from .costs import Rates, Work
 
 OPERATIONS = 6  # of the library, for a block
+LARGE = 100  # positions of a sample, of which a product by itself is worth while
 
 
 class Im2col(NamedTuple):
-    """The maps, the same for all windows."""
+    """The maps, the same for all windows: a matrix of all samples, or a stack of one for each, (N, ...).
+
+    Samples of many positions need no company for a fast product, and by themselves they need not be moved.
+    """
 
     unit: Ints
+    stacks_samples: bool
     name: str = "im2col"
     output_is_view: bool = True
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
-        return cls((1,) * geometry.ndim)
+        return cls((1,) * geometry.ndim, is_plain_memory(xp) and geometry.positions >= LARGE)
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         taps = itertools.accumulate((step.taps for step in geometry.steps), operator.mul)
@@ -40,26 +45,35 @@ class Im2col(NamedTuple):
         return 0
 
     def cost(self, rates: Rates, work: Work) -> float:
-        elements = 0 if work.windows.taps == 1 else work.positions * work.windows.taps
-        laid_out = work.filters * rates.scattered if work.scatters else work.channels * rates.gathered
         return (
             OPERATIONS * rates.operation
-            + work.multiplications * rates.multiplication
-            + elements * laid_out
+            + work.multiplications * max(rates.multiplication, rates.read / work.filters)
+            + (0 if work.windows.taps == 1 else work.positions * self._laid_out(rates, work))
             + (work.inputs + work.outputs) * rates.moved
         )
 
+    def _laid_out(self, rates: Rates, work: Work) -> float:
+        """Nanoseconds to lay out a window, or to add it back."""
+        windows = work.windows
+        if work.scatters:
+            return windows.taps * work.filters * rates.scattered
+        rows = windows.kernel_size[-1] / windows.output_size[-1] * rates.row
+        element = rates.gathered if windows.stride[-1] == 1 else rates.strided
+        return work.channels * (windows.taps * element + rows)
+
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
-        """(N, G, C, *d) -> (G, C*prod(k), N*prod(o))."""
-        batch, groups, channels = x.shape[:3]
-        columns = gather(xp, batch_inwards(xp, x), geometry, axis=2)
-        return xp.reshape(columns, (groups, channels * geometry.taps, batch * geometry.positions))
+        """(N, G, C, *d) -> (G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o))."""
+        x = self._arranged(xp, x)
+        axis = x.ndim - geometry.ndim - (0 if self.stacks_samples else 1)
+        columns = gather(xp, x, geometry, axis)
+        rows, positions = columns.shape[axis - 1] * geometry.taps, math.prod(columns.shape[axis + 1 :])
+        return xp.reshape(columns, (*columns.shape[: axis - 1], rows, positions))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-        """(G, C*prod(k), N*prod(o)) -> (N, G, C, *d)."""
-        groups, rows, positions = columns.shape
-        shape = (groups, rows // geometry.taps, geometry.taps, positions // geometry.positions, *geometry.output_size)
-        return batch_outwards(xp, scatter(xp, xp.reshape(columns, shape), geometry, axis=2))
+        """(G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o)) -> (N, G, C, *d)."""
+        *lead, rows, positions = columns.shape
+        shape = (*lead, rows // geometry.taps, geometry.taps, *self._apart(positions, geometry))
+        return self._restored(xp, scatter(xp, xp.reshape(columns, shape), geometry, axis=len(lead) + 1))
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (G, K, C*prod(k))."""
@@ -71,12 +85,23 @@ class Im2col(NamedTuple):
         return xp.reshape(rows, (groups, filters, columns // geometry.taps, *geometry.kernel_size))
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
-        """(G, K, N*prod(o)) -> (N, G, K, *o)."""
-        groups, filters, positions = products.shape
-        shape = (groups, filters, positions // geometry.positions, *geometry.output_size)
-        return batch_outwards(xp, xp.reshape(products, shape))
+        """(G, K, N*prod(o)), or (N, G, K, prod(o)) -> (N, G, K, *o)."""
+        shape = (*products.shape[:-1], *self._apart(products.shape[-1], geometry))
+        return self._restored(xp, xp.reshape(products, shape))
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
-        """(N, G, K, *o) -> (G, K, N*prod(o))."""
-        batch, groups, filters = y.shape[:3]
-        return xp.reshape(batch_inwards(xp, y), (groups, filters, batch * geometry.positions))
+        """(N, G, K, *o) -> (G, K, N*prod(o)), or (N, G, K, prod(o))."""
+        y = self._arranged(xp, y)
+        axis = y.ndim - geometry.ndim - (0 if self.stacks_samples else 1)
+        return xp.reshape(y, (*y.shape[:axis], math.prod(y.shape[axis:])))
+
+    def _arranged(self, xp: Namespace, data: Array) -> Array:
+        return data if self.stacks_samples else batch_inwards(xp, data)
+
+    def _restored(self, xp: Namespace, data: Array) -> Array:
+        return data if self.stacks_samples else batch_outwards(xp, data)
+
+    def _apart(self, positions: int, geometry: Geometry) -> Ints:
+        """The axes that one of positions was."""
+        samples = () if self.stacks_samples else (positions // geometry.positions,)
+        return (*samples, *geometry.output_size)

@@ -34,6 +34,7 @@ class Winograd(NamedTuple):
     unit: Ints
     name: str = "winograd"
     output_is_view: bool = False
+    stacks_samples: bool = False
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Winograd:

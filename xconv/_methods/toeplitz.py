@@ -1,0 +1,143 @@
+"""Toeplitz blocks: windows so wide that they read what m outputs in a row need, times a banded matrix of the filters.
+
+Along the last axis the window of outputs m*i to m*i + m - 1 has (m - 1)*s + r elements, and the rows of the matrix for
+one filter are its taps, each s elements further to the right than those before:
+
+    y[k, m*i + b] = sum over c, e of  T[(k, b), (c, e)] * x[c, m*s*i + e],  T[(k, b), (c, s*b + a*j)] = w[k, c, j]
+
+Most of T is zero, so there is more to multiply, by m rows at once instead of one, and less to lay out: it pays where a
+group has few channels and filters, as in depthwise convolution. The sums are those of im2col, with zeros between. A NaN
+or inf spreads over the blocks that read it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+from .._arrays import Array, DType, Namespace, add_at, put_at, zeros
+from .._geometry import Geometry, Ints
+from .._windows import frames, overlap_add, pad, unpad
+from .costs import Rates, Work
+
+OPERATIONS = 12  # of the library, for a block
+LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
+
+
+class Toeplitz(NamedTuple):
+    """The maps for blocks of ``unit`` outputs: m along the last axis, 1 along the others. Samples stay apart."""
+
+    unit: Ints
+    output_is_view: bool
+    name: str = "toeplitz"
+    stacks_samples: bool = True
+
+    @classmethod
+    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Toeplitz:
+        *others, last = geometry.output_size
+        m = _length(last)
+        return cls((*(1 for _ in others), m), last % m == 0)
+
+    def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        blocks = _blocks(geometry, self.unit[-1])
+        pieces = channels * blocks.taps * blocks.positions * min(channels, 2)  # of one channel a view is enough,
+        in_place = filters == 1 and self.output_is_view  # and so it is of one filter
+        outputs = filters * self.unit[-1] * blocks.positions * (1 if in_place else 3)
+        return channels * math.prod(blocks.padded_size) + pieces + outputs
+
+    def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
+        return 2 * _blocks(geometry, self.unit[-1]).taps * self.unit[-1] * channels * filters
+
+    def cost(self, rates: Rates, work: Work) -> float:
+        blocks, m = _blocks(work.windows, self.unit[-1]), self.unit[-1]
+        elements = blocks.taps * blocks.positions * work.batch * work.groups
+        laid_out = work.filters * (rates.framed + rates.scattered) if work.scatters else work.channels * rates.framed
+        return (
+            OPERATIONS * rates.operation
+            + elements * (laid_out + m * work.channels * work.filters * rates.multiplication)
+            + work.batch * work.groups * rates.product
+            + (work.inputs + work.outputs) * rates.moved
+        )
+
+    def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
+        """(N, G, C, *d) -> (N, G, C*prod(e), blocks)."""
+        blocks = _blocks(geometry, self.unit[-1])
+        pieces = frames(xp, pad(xp, x, blocks.padding), blocks.padded)
+        pieces = xp.reshape(pieces, (*x.shape[:3], blocks.positions, blocks.taps))
+        pieces = xp.permute_dims(pieces, (0, 1, 2, 4, 3))
+        return xp.reshape(pieces, (*x.shape[:2], x.shape[2] * blocks.taps, blocks.positions))
+
+    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
+        """(N, G, C*prod(e), blocks) -> (N, G, C, *d)."""
+        blocks = _blocks(geometry, self.unit[-1])
+        batch, groups, rows, positions = columns.shape
+        pieces = xp.reshape(columns, (batch, groups, rows // blocks.taps, blocks.taps, positions))
+        pieces = xp.permute_dims(pieces, (0, 1, 2, 4, 3))
+        pieces = xp.reshape(pieces, (*pieces.shape[:3], *blocks.output_size, *blocks.kernel_size))
+        return unpad(xp, overlap_add(xp, pieces, blocks.padded), blocks.padding, "zeros")
+
+    def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
+        """(G, K, C, *k) -> (G, K*m, C*prod(e)), transposed in memory, which products of so few rows are faster with."""
+        blocks, m = _blocks(geometry, self.unit[-1]), self.unit[-1]
+        groups, filters, channels = w.shape[:3]
+        w = xp.moveaxis(w, 1, -1)
+        bands = zeros(xp, w, (groups, channels, *blocks.kernel_size, filters, m))
+        for b, band in enumerate(_bands(geometry, m)):
+            bands = put_at(bands, (..., band, slice(None), b), w)
+        return xp.matrix_transpose(xp.reshape(bands, (groups, channels * blocks.taps, filters * m)))
+
+    def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
+        """(G, K*m, C*prod(e)) -> (G, K, C, *k)."""
+        blocks, m = _blocks(geometry, self.unit[-1]), self.unit[-1]
+        groups, filters, columns = rows.shape
+        bands = xp.reshape(rows, (groups, filters // m, m, columns // blocks.taps, *blocks.kernel_size))
+        dw = zeros(xp, rows, (groups, filters // m, columns // blocks.taps, *geometry.kernel_size))
+        for b, band in enumerate(_bands(geometry, m)):
+            dw = add_at(dw, (...,), bands[:, :, b, ..., band])
+        return dw
+
+    def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
+        """(N, G, K*m, blocks) -> (N, G, K, *o)."""
+        blocks, m = _blocks(geometry, self.unit[-1]), self.unit[-1]
+        batch, groups, filters, positions = products.shape
+        y = xp.permute_dims(xp.reshape(products, (batch, groups, filters // m, m, positions)), (0, 1, 2, 4, 3))
+        y = xp.reshape(y, (*y.shape[:3], *blocks.output_size[:-1], blocks.output_size[-1] * m))
+        return y[..., : geometry.output_size[-1]]
+
+    def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
+        """(N, G, K, *o) -> (N, G, K*m, blocks)."""
+        blocks, m = _blocks(geometry, self.unit[-1]), self.unit[-1]
+        y = pad(xp, y, (*((0, 0),) * (geometry.ndim - 1), (0, -geometry.output_size[-1] % m)))
+        y = xp.permute_dims(xp.reshape(y, (*y.shape[:3], blocks.positions, m)), (0, 1, 2, 4, 3))
+        return xp.reshape(y, (*y.shape[:2], y.shape[2] * m, blocks.positions))
+
+
+@functools.lru_cache(maxsize=1024)
+def _blocks(geometry: Geometry, m: int) -> Geometry:
+    """The windows of m outputs in a row; the last may read behind the input."""
+    *kernel, _ = geometry.kernel_size
+    *stride, s = geometry.stride
+    *dilation, _ = geometry.dilation
+    *padding, (lo, hi) = geometry.padding
+    missing = -geometry.output_size[-1] % m
+    return Geometry(
+        geometry.input_size,
+        (*kernel, (m - 1) * s + geometry.reach[-1]),
+        (*stride, m * s),
+        (*dilation, 1),
+        (*padding, (lo, hi + missing * s)),
+    )
+
+
+def _bands(geometry: Geometry, m: int) -> list[slice]:
+    """For each of m outputs in a row, which elements of their block its taps are."""
+    s, r, a = geometry.stride[-1], geometry.reach[-1], geometry.dilation[-1]
+    return [slice(b * s, b * s + r, a) for b in range(m)]
+
+
+def _length(outputs: int) -> int:
+    """How many outputs a block has: a row in equal pieces, if there are any that are not short."""
+    pieces = -(-outputs // LONGEST)
+    equal = (count for count in range(pieces, 2 * pieces) if outputs % count == 0)
+    return -(-outputs // next(equal, pieces))
