@@ -57,7 +57,8 @@ class Rates(NamedTuple):
     gathered: float  # an element that im2col lays out
     strided: float  # the same with a stride along the last axis
     row: float  # a row of such elements, however short
-    framed: float  # an element of a block of Toeplitz
+    framed: float  # an element of a window of Toeplitz
+    copied: float  # an element of whatever is padded or put into another order there
     scattered: float  # an element that im2col adds back to an input
     moved: float  # an element of an operand or the result that im2col copies from one layout to another
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
@@ -82,9 +83,10 @@ NUMPY = Rates(
     product=80,
     read=0.08,
     gathered=0.13,
-    strided=0.26,
+    strided=0.33,
     row=4.0,
     framed=0.15,
+    copied=0.3,
     scattered=0.13,
     moved=0.0,
     transformed=2.0,
@@ -102,6 +104,7 @@ JAX = Rates(
     strided=2.8,
     row=0.0,
     framed=2.8,
+    copied=1.0,
     scattered=2.8,
     moved=0.0,
     transformed=1.6,
@@ -126,6 +129,7 @@ TORCH = Rates(
     strided=1.3,
     row=0.0,
     framed=1.3,
+    copied=0.3,
     scattered=1.9,
     moved=0.24,
     transformed=2.2,

@@ -51,12 +51,19 @@ class Toeplitz(NamedTuple):
 
     def cost(self, rates: Rates, work: Work) -> float:
         blocks, m = _blocks(work.windows, self.unit[-1]), self.unit[-1]
-        elements = blocks.taps * blocks.positions * work.batch * work.groups
+        products, pairs = work.batch * work.groups, work.channels * work.filters
+        elements = products * blocks.positions * blocks.taps
         laid_out = work.filters * (rates.framed + rates.scattered) if work.scatters else work.channels * rates.framed
+        copied = work.inputs + 3 * work.groups * pairs * m * blocks.taps
+        if work.channels > 1:
+            copied += elements * work.channels
+        if work.filters > 1:
+            copied += 3 * work.outputs
         return (
             OPERATIONS * rates.operation
-            + elements * (laid_out + m * work.channels * work.filters * rates.multiplication)
-            + work.batch * work.groups * rates.product
+            + products * rates.product
+            + elements * (laid_out + m * pairs * rates.multiplication)
+            + copied * rates.copied
             + (work.inputs + work.outputs) * rates.moved
         )
 
