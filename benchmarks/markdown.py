@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .results import Report
-from .summary import Ratios, loss_rows, method_rows, peer_rows
+from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
 
 
 def as_markdown(report: Report) -> str:
@@ -15,6 +15,7 @@ def as_markdown(report: Report) -> str:
             f"Measured by `{report.machine.command}` on {report.machine.heading}.",
             f"Medians in float32; matrix product {report.rates.matmul_flops / 1e9:.0f} GFLOP/s, "
             f"copy {report.rates.copy_bytes / 1e9:.1f} GB/s.",
+            overheads(report),
             *(["Tiny layers: the times mean nothing."] if report.quick else []),
             *(f"Left out: {reason}." for reason in report.missing_peers.values()),
             "",

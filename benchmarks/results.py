@@ -85,6 +85,7 @@ class Report:
     machine: Machine
     backend: str
     quick: bool
+    import_seconds: float
     rates: Rates
     missing_peers: dict[str, str]
     layers: list[LayerResult]
@@ -102,6 +103,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "machine": asdict(report.machine),
         "backend": report.backend,
         "quick": report.quick,
+        "import_seconds": report.import_seconds,
         "rates": asdict(report.rates),
         "missing_peers": report.missing_peers,
         "layers": [_layer_as_json(result) for result in report.layers],

@@ -13,6 +13,7 @@ from xconv.demo.files import make_writable, writing_to
 
 from .devices import Rates, compile_quickly, measure_rates
 from .figure import draw_ratios
+from .loading import import_seconds
 from .machine import describe_machine
 from .markdown import as_markdown
 from .measure import measure_layer
@@ -45,6 +46,7 @@ def run_benchmarks(
     limits = _limits(small, repeats)
     packages = tuple(package for rival in rivals for package in rival.packages)
     machine = describe_machine(library, packages, command)
+    loading = import_seconds(limits)
     rates = measure_rates(library, limits, small=small)
     console = make_console()
     results = []
@@ -53,7 +55,7 @@ def run_benchmarks(
         measured = [_announced(layer, library, rivals, limits, rates) for layer in layers]
         print_suite(console, measured)
         results += measured
-    report = Report(machine, backend, small, rates, missing, results)
+    report = Report(machine, backend, small, loading, rates, missing, results)
     print_summary(console, report)
     _write(report, out)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .peers.peer import OPERATIONS
-from .results import FORWARD_ONLY, METHOD_PREFIX, XCONV, LayerResult, geometric_mean
+from .results import FORWARD_ONLY, METHOD_PREFIX, XCONV, LayerResult, Report, geometric_mean
 
 JOINED = ("resnet50", "vgg16")  # also summed up together
 SCIPY_PREFIX = "scipy-"
@@ -54,6 +54,16 @@ class LossRow:
     loss: float
     layer: str
     best: str
+
+
+def overheads(report: Report) -> str:
+    """What xconv takes however little there is to do: to be imported, and for its shortest call."""
+    calls = [(result.seconds(XCONV, FORWARD_ONLY), result.layer) for result in report.layers]
+    seconds, layer = min(((time, layer) for time, layer in calls if time is not None), key=lambda call: call[0])
+    return (
+        f"`import xconv` adds {1e3 * report.import_seconds:.0f} ms to a bare interpreter; "
+        f"the shortest call, {layer.suite}: {layer.name}, takes {1e6 * seconds:.0f} us."
+    )
 
 
 def peer_rows(results: Sequence[LayerResult]) -> list[PeerRow]:

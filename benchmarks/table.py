@@ -9,7 +9,7 @@ from rich.table import Table
 
 from .peers.peer import FORWARD
 from .results import FORWARD_ONLY, XCONV, LayerResult, Report
-from .summary import Ratios, loss_rows, method_rows, peer_rows
+from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
 
 PLAIN_WIDTH = 160  # of output that goes to no terminal
 
@@ -38,6 +38,7 @@ def print_summary(console: Console, report: Report) -> None:
     console.print(_peer_table(report.layers))
     console.print(_method_table(report.layers))
     console.print(_loss_table(report.layers))
+    console.print(overheads(report), highlight=False)
     console.print(
         f"floor: {report.rates.matmul_flops / 1e9:.0f} GFLOP/s, {report.rates.copy_bytes / 1e9:.1f} GB/s "
         f"on {report.machine.heading}",

@@ -15,7 +15,7 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import run, textbook, timing
+from benchmarks import loading, run, textbook, timing
 from benchmarks.__main__ import main
 from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.peers.peer import OPERATIONS
@@ -71,7 +71,7 @@ def test_quick_run(backend, tmp_path):
     assert (tmp_path / f"{backend.name}.png").read_bytes().startswith(b"\x89PNG")
     summary = (tmp_path / f"{backend.name}.md").read_text()
     assert f"`python -m benchmarks {' '.join(options)}`" in summary
-    for name in (*suites, np.__version__, xconv.__version__):
+    for name in (*suites, np.__version__, xconv.__version__, f"adds {1e3 * report['import_seconds']:.0f} ms"):
         assert name in summary
         assert name in process.stdout
 
@@ -89,6 +89,17 @@ def assert_sane(operations):
                 assert found["rounds"] == 1
                 assert found["ratio"] > 0
                 assert 0 <= found["relative_error"] < 1e-3
+
+
+def test_import_is_timed_with_bytecode(monkeypatch):
+    started = []
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(subprocess, "run", lambda command, *, check, env: started.append((*command, check, env)))
+    loading.import_seconds(timing.QUICK)
+    assert {code for _, _, code, _, _ in started} == {"import xconv", "pass"}
+    for executable, option, _, check, environment in started:
+        assert (executable, option, check) == (sys.executable, "-c", True)
+        assert "PYTHONDONTWRITEBYTECODE" not in environment
 
 
 class TestMistakes:

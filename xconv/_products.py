@@ -36,7 +36,7 @@ from ._geometry import Geometry, Ints
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
 from ._methods import Maps
-from ._methods.costs import adjoint_windows
+from ._methods.costs import Work, adjoint_windows, rates_of
 from ._remembered import remembered
 from ._threads import cpu_count, for_each, one_blas_thread
 
@@ -46,7 +46,7 @@ Product = TypeVar("Product", bound=Callable[..., Array])
 CACHED = 12 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
 PARTS = 4  # at least, that threads share, whatever their number
 SUMS = 4  # that threads share of a reduction
-WORTHWHILE = 2**22  # multiplications, below which a part is not worth a thread
+WORTHWHILE = 200_000  # nanoseconds, below which a part is not worth a thread
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every part may have a copy
 
 
@@ -55,7 +55,7 @@ def _on_threads_of_ours(product: Product) -> Product:
 
     @functools.wraps(product)
     def run(self: Products, *arrays: Array | None) -> Array:
-        if not runs_on_threads(self.xp) or self.multiplications < WORTHWHILE:
+        if not runs_on_threads(self.xp) or self.worth == 1:
             return product(self, *arrays)
         with one_blas_thread():
             return product(self, *arrays)
@@ -213,10 +213,11 @@ class Products:
         return elements * bytes_per_element(self.xp, self.dtype)
 
     @remembered
-    def multiplications(self) -> int:
-        """How many a plain sum has."""
-        positions = self.batch * self.groups * self.windows.positions
-        return positions * self.windows.taps * self.channels * self.filters
+    def worth(self) -> int:
+        """How many parts are worth a thread each: a power of two, which threads share evenly."""
+        work = Work(self.windows, self.batch, self.groups, self.channels, self.filters)
+        parts = int(self.maps.cost(rates_of(self.xp), work) / WORTHWHILE)
+        return 1 << max(parts.bit_length() - 1, 0)
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
@@ -274,7 +275,7 @@ def _schedule(products: Products, channels: int, fixed: int, reduced: int = 0) -
     unit_bytes = -(-(maps.workspace(windows, channels, products.filters) + reduced) * element // each)
     units = room // unit_bytes
     if runs_on_threads(products.xp):
-        parts = min(PARTS, max(products.multiplications // WORTHWHILE, 1))
+        parts = min(PARTS, products.worth)
         units = min(units, CACHED // unit_bytes, -(-each * max(products.batch, 1) * products.groups // parts))
     while True:
         blocks = cut(products.batch, products.groups, windows, maps.unit, max(units, 1))

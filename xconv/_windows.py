@@ -15,7 +15,6 @@ from ._arrays import (
     Namespace,
     add_at,
     copied_view,
-    empty,
     full,
     is_kind,
     is_plain_memory,
@@ -221,12 +220,6 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    if windows.taps == max(windows.kernel_size):  # along one axis: few copies, sooner done than a view is made
-        new = zeros if any(map(any, windows.padding)) else empty
-        columns = new(xp, x, (*lead, windows.taps, *x.shape[axis:first], *windows.output_size))
-        for tap, (inside, elements) in enumerate(windows.tap_slices):
-            columns[(*(slice(None),) * axis, tap, ..., *inside)] = x[(..., *elements)]
-        return columns
     x = pad(xp, x, windows.padding)
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
     taps, positions = _strides(x, windows)
