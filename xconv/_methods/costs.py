@@ -15,6 +15,7 @@ from .._arrays import Namespace
 from .._geometry import Geometry
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
+LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs
 TURNED = 13  # windows that can be laid out, not added up, in the time of turning one round
 
 
@@ -59,6 +60,7 @@ class Rates(NamedTuple):
     row: float  # a row of such elements, however short
     framed: float  # an element of a window of Toeplitz
     copied: float  # an element of whatever is padded or put into another order there
+    uncached: float  # how many times longer laying out takes if the cache does not hold the windows
     scattered: float  # an element that im2col adds back to an input
     moved: float  # an element of an operand or the result that im2col copies from one layout to another
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
@@ -72,6 +74,7 @@ class Rates(NamedTuple):
     own_grouped_pair: float = math.inf  # the same with groups
     own_slowest: float = math.inf  # the most that a multiplication takes by these
     own_narrow: float = 0.0  # a channel of dy, for each position and tap, in its gradient by an input of few channels
+    own_lanes: int = 1  # of which there are whole vectors of so many
     own_spread: float = 0.0  # a multiplication in its gradient by the input with strides over more than two axes
     own_output: float = 0.0  # an output of it
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
@@ -87,10 +90,11 @@ NUMPY = Rates(
     row=4.0,
     framed=0.15,
     copied=0.3,
+    uncached=1.0,  # blocks stay in the cache
     scattered=0.13,
     moved=0.0,
     transformed=2.0,
-    spilled=2.0,  # blocks stay in the cache
+    spilled=2.0,
     filter=4.5,
     butterfly=0.25,
     spectral=2.0,
@@ -100,12 +104,13 @@ JAX = Rates(
     multiplication=0.018,
     product=250,
     read=0.0,
-    gathered=2.8,
-    strided=2.8,
+    gathered=0.9,
+    strided=0.9,
     row=0.0,
-    framed=2.8,
-    copied=1.0,
-    scattered=2.8,
+    framed=0.9,
+    copied=0.3,
+    uncached=3.0,
+    scattered=0.9,
     moved=0.0,
     transformed=1.6,
     spilled=3.2,
@@ -128,8 +133,9 @@ TORCH = Rates(
     gathered=1.3,
     strided=1.3,
     row=0.0,
-    framed=1.3,
+    framed=5.0,
     copied=0.3,
+    uncached=1.0,
     scattered=1.9,
     moved=0.24,
     transformed=2.2,
@@ -146,13 +152,46 @@ TORCH = Rates(
     own_output=0.2,
     own_reduction=1.3,
 )
+TORCH_AVX512 = TORCH._replace(
+    multiplication=0.0075,
+    gathered=0.4,
+    strided=0.4,
+    scattered=0.6,
+    uncached=2.5,
+    transformed=1.35,
+    spilled=1.35,
+    filter=0.5,
+    butterfly=0.25,
+    spectral=0.5,
+    own_multiplication=0.0065,
+    own_pair=0.25,
+    own_reduced_pair=0.3,
+    own_narrow=0.13,
+    own_lanes=16,
+    own_reduction=1.1,
+)
 
 
 def rates_of(xp: Namespace) -> Rates:
     """The rates of the library, NumPy's if it is not known: they are those of plain loops."""
     if array_api_compat.is_jax_namespace(xp):
         return JAX
-    return TORCH if array_api_compat.is_torch_namespace(xp) else NUMPY
+    if array_api_compat.is_torch_namespace(xp):
+        return _torch_rates()
+    return NUMPY
+
+
+def _torch_rates() -> Rates:
+    """PyTorch has more fast paths for wider registers; while it compiles, nothing can ask for the processor."""
+    import torch
+
+    wide = not torch.compiler.is_compiling() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return TORCH_AVX512 if wide else TORCH
+
+
+def spread(rates: Rates, elements: float) -> float:
+    """How many times longer it takes to lay out so many elements."""
+    return 1.0 if elements <= LAID_OUT else rates.uncached
 
 
 def adjoint_windows(windows: Geometry, batch: int, channels: int, filters: int) -> Geometry | None:
@@ -171,7 +210,8 @@ def native_cost(rates: Rates, work: Work) -> float:
     few = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
     multiplication = max(rates.own_multiplication, min(few, rates.own_slowest))
     if work.transposed and work.groups == 1:
-        multiplication = max(multiplication, rates.own_narrow / work.filters)
+        lanes = -(-work.channels // rates.own_lanes) * rates.own_lanes
+        multiplication = max(multiplication, rates.own_narrow * lanes / (work.channels * work.filters))
     if work.transposed and max(work.windows.stride) > 1 and work.windows.ndim > 2:
         multiplication = max(multiplication, rates.own_spread)
     cost = work.multiplications * multiplication + work.outputs * rates.own_output

@@ -14,7 +14,7 @@ from .._arrays import Array, DType, Namespace, is_plain_memory
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
-from .costs import Rates, Work
+from .costs import Rates, Work, spread
 
 OPERATIONS = 6  # of the library, for a block
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
@@ -48,18 +48,19 @@ class Im2col(NamedTuple):
         return (
             OPERATIONS * rates.operation
             + work.multiplications * max(rates.multiplication, rates.read / work.filters)
-            + (0 if work.windows.taps == 1 else work.positions * self._laid_out(rates, work))
+            + (0 if work.windows.taps == 1 else self._laying_out(rates, work))
             + (work.inputs + work.outputs) * rates.moved
         )
 
-    def _laid_out(self, rates: Rates, work: Work) -> float:
-        """Nanoseconds to lay out a window, or to add it back."""
+    def _laying_out(self, rates: Rates, work: Work) -> float:
+        """Nanoseconds to lay windows out, or to add them back."""
         windows = work.windows
+        channels, element = work.channels, rates.gathered if windows.stride[-1] == 1 else rates.strided
         if work.scatters:
-            return windows.taps * work.filters * rates.scattered
-        rows = windows.kernel_size[-1] / windows.output_size[-1] * rates.row
-        element = rates.gathered if windows.stride[-1] == 1 else rates.strided
-        return work.channels * (windows.taps * element + rows)
+            channels, element = work.filters, rates.scattered
+        elements = work.positions * windows.taps * channels
+        rows = elements / windows.output_size[-1] * windows.kernel_size[-1] / windows.taps
+        return elements * element * spread(rates, elements) + rows * rates.row
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o))."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from .._arrays import Array, DType, Namespace, add_at, put_at, zeros
 from .._geometry import Geometry, Ints
 from .._windows import frames, overlap_add, pad, unpad
-from .costs import Rates, Work
+from .costs import Rates, Work, spread
 
 OPERATIONS = 12  # of the library, for a block
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
@@ -54,6 +54,7 @@ class Toeplitz(NamedTuple):
         products, pairs = work.batch * work.groups, work.channels * work.filters
         elements = products * blocks.positions * blocks.taps
         laid_out = work.filters * (rates.framed + rates.scattered) if work.scatters else work.channels * rates.framed
+        laid_out *= spread(rates, elements * (work.filters if work.scatters else work.channels))
         copied = work.inputs + 3 * work.groups * pairs * m * blocks.taps
         if work.channels > 1:
             copied += elements * work.channels
