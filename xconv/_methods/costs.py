@@ -60,7 +60,7 @@ class Rates(NamedTuple):
     row: float  # a row of such elements, however short
     framed: float  # an element of a window of Toeplitz
     copied: float  # an element of whatever is padded or put into another order there
-    uncached: float  # how many times longer laying out takes if the cache does not hold the windows
+    uncached: float  # how many times longer these and transforms take if the cache does not hold them
     scattered: float  # an element that im2col adds back to an input
     moved: float  # an element of an operand or the result that im2col copies from one layout to another
     transformed: float  # a number on its way through Winograd's maps, both ways counted once
@@ -156,12 +156,12 @@ TORCH_AVX512 = TORCH._replace(
     multiplication=0.0075,
     gathered=0.4,
     strided=0.4,
-    scattered=0.6,
+    scattered=0.5,
     uncached=2.5,
     transformed=1.35,
     spilled=1.35,
     filter=0.5,
-    butterfly=0.25,
+    butterfly=0.15,
     spectral=0.5,
     own_multiplication=0.0065,
     own_pair=0.25,
@@ -190,7 +190,7 @@ def _torch_rates() -> Rates:
 
 
 def spread(rates: Rates, elements: float) -> float:
-    """How many times longer it takes to lay out so many elements."""
+    """How many times longer it takes to pass over so many elements."""
     return 1.0 if elements <= LAID_OUT else rates.uncached
 
 

@@ -19,7 +19,7 @@ from .._arrays import Array, DType, Namespace, check_floating, conjugate, is_kin
 from .._geometry import Geometry, Ints, Slices
 from .._layout import batch_inwards, batch_outwards
 from .._windows import frames, overlap_add, pad, scatter
-from .costs import Rates, Work
+from .costs import Rates, Work, spread
 
 FACTORS = (2, 3, 5)  # what every library's transform has code for
 BLOCK = 2**18  # elements of a block: transforms of larger ones leave the cache
@@ -65,7 +65,7 @@ class Fft(NamedTuple):
         products = blocks * size / 2 * pairs * (2 if work.reduces else 1)
         return (
             OPERATIONS * rates.operation
-            + transforms * size * math.log2(size + 1) * rates.butterfly
+            + transforms * size * math.log2(size + 1) * rates.butterfly * spread(rates, transforms * size)
             + products * rates.spectral
         )
 
