@@ -148,11 +148,12 @@ def choose(
     if own and not computes_on_cpu(xp):
         return "native"
     work, rates = _work(windows, sizes, product), rates_of(xp)
+    factor = rates.reduction if work.reduces else 1
     costs = [(native_cost(rates, work), "native")] if own else []
     for name in METHODS:
         maps = _planned(name, windows, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
-            costs.append((maps.cost(rates, work), name))
+            costs.append((factor * maps.cost(rates, work), name))
     return min(costs)[1]
 
 

@@ -16,6 +16,7 @@ from .._geometry import Geometry
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs
+NARROW = 16  # channels of a group, fewer than which are few
 TURNED = 13  # windows that can be laid out, not added up, in the time of turning one round
 
 
@@ -54,6 +55,7 @@ class Rates(NamedTuple):
     operation: float  # any, however little it does
     multiplication: float  # in a matrix product
     product: float  # one of a stack of matrix products, however small it is
+    reduced_product: float  # the same in the gradient by the filters
     read: float  # an element that a matrix product reads, however little it is multiplied by
     gathered: float  # an element that im2col lays out
     strided: float  # the same with a stride along the last axis
@@ -78,12 +80,15 @@ class Rates(NamedTuple):
     own_spread: float = 0.0  # a multiplication in its gradient by the input with strides over more than two axes
     own_output: float = 0.0  # an output of it
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
+    own_narrow_reduction: float = 1.0  # the same with few channels
+    reduction: float = 1.0  # how much longer that takes by the methods
 
 
 NUMPY = Rates(
     operation=4000,
     multiplication=0.016,
     product=80,
+    reduced_product=80,
     read=0.08,
     gathered=0.13,
     strided=0.33,
@@ -103,6 +108,7 @@ JAX = Rates(
     operation=1000,
     multiplication=0.018,
     product=250,
+    reduced_product=3000,
     read=0.0,
     gathered=0.9,
     strided=0.9,
@@ -115,20 +121,24 @@ JAX = Rates(
     transformed=1.6,
     spilled=3.2,
     filter=2.2,
-    butterfly=1.0,
-    spectral=1.0,
+    butterfly=0.45,
+    spectral=0.5,
     own_multiplication=0.018,
     own_pair=1.3,
     own_reduced_pair=1.3,
     own_grouped_pair=5.0,
+    own_narrow=0.2,
     own_spread=2.0,
     own_output=2.0,
     own_reduction=4.0,
+    own_narrow_reduction=1.3,
+    reduction=1.25,
 )
 TORCH = Rates(
     operation=5000,
     multiplication=0.016,
     product=250,
+    reduced_product=250,
     read=0.0,
     gathered=1.3,
     strided=1.3,
@@ -151,6 +161,7 @@ TORCH = Rates(
     own_narrow=0.2,
     own_output=0.2,
     own_reduction=1.3,
+    own_narrow_reduction=1.3,
 )
 TORCH_AVX512 = TORCH._replace(
     multiplication=0.0075,
@@ -169,6 +180,7 @@ TORCH_AVX512 = TORCH._replace(
     own_narrow=0.13,
     own_lanes=16,
     own_reduction=1.1,
+    own_narrow_reduction=1.1,
 )
 
 
@@ -215,4 +227,6 @@ def native_cost(rates: Rates, work: Work) -> float:
     if work.transposed and max(work.windows.stride) > 1 and work.windows.ndim > 2:
         multiplication = max(multiplication, rates.own_spread)
     cost = work.multiplications * multiplication + work.outputs * rates.own_output
-    return rates.operation + cost * (rates.own_reduction if work.reduces else 1)
+    if work.reduces:
+        cost *= rates.own_reduction if work.channels >= NARROW else rates.own_narrow_reduction
+    return rates.operation + cost

@@ -62,7 +62,7 @@ class Toeplitz(NamedTuple):
             copied += 3 * work.outputs
         return (
             OPERATIONS * rates.operation
-            + products * rates.product
+            + products * (rates.reduced_product if work.reduces else rates.product)
             + elements * (laid_out + m * pairs * rates.multiplication)
             + copied * rates.copied
             + (work.inputs + work.outputs) * rates.moved
