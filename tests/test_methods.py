@@ -246,6 +246,13 @@ def test_auto_takes_what_suits_the_sizes(numpy_backend, input_shape, weight_shap
     assert chosen == method
 
 
+def test_a_gradient_is_judged_by_the_blocks_that_it_would_run(numpy_backend):
+    """The gradient by the input has more outputs here than the convolution, and one transform takes them all."""
+    shapes = {"input_shape": (1, 1, 512, 512), "weight_shape": (1, 1, 31, 31)}
+    for function in ("conv", "conv_input_grad", "conv_weight_grad"):
+        assert xconv.choose_method(**shapes, xp=np, dtype=np.dtype("float32"), function=function) == "fft"
+
+
 def test_auto_takes_the_librarys_own_where_it_is_fast(torch_backend):
     import torch
 

@@ -151,7 +151,7 @@ def choose(
     factor = rates.reduction if work.reduces else 1
     costs = [(native_cost(rates, work), "native")] if own else []
     for name in METHODS:
-        maps = _planned(name, windows, xp, dtype)
+        maps = _planned(name, work.windows, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
             costs.append((factor * maps.cost(rates, work), name))
     return min(costs)[1]
