@@ -158,6 +158,41 @@ def test_gradients_by_samples_fit_the_workspace():
     assert peak(lambda: [xconv.conv_weight_grad(dy, x, 3, **keywords)]) < 8 * MIB + 2**19
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((1, 16, 256, 256), (16, 1, 11, 3), {"stride": (1, 2), "groups": 16}),
+        Case((1, 16, 256, 256), (16, 1, 7, 7), {"stride": 2, "groups": 16}),
+        Case((1, 4, 32, 32, 64), (4, 1, 7, 7, 3), {"stride": (1, 1, 2), "groups": 4}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["im2col", "toeplitz"])
+def test_strided_gradients_take_no_more_than_their_workspace(method, case):
+    x, w = normal(case.input_shape, dtype="float32"), normal(case.weight_shape, 1, "float32")
+    keywords = case.keywords | {"method": method, "max_workspace": 4 * MIB}
+    y = xconv.conv(x, w, **keywords)
+    assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, **keywords)]) < 4 * MIB + 2**19
+    assert peak(lambda: [xconv.conv_weight_grad(y, x, case.kernel_size, **keywords)]) < 4 * MIB + 2**19
+
+
+@pytest.mark.parametrize("workspace", [3 * MIB, 6 * MIB])
+def test_small_gradients_take_no_more_than_their_workspace(workspace):
+    """Of which several sums may be under way."""
+    x, dy = normal((8, 128, 12, 12), dtype="float32"), normal((8, 220, 10, 10), 1, "float32")
+    keywords = {"method": "im2col", "max_workspace": workspace}
+    xconv.conv_weight_grad(dy, x, 3, **keywords)
+    assert peak(lambda: [xconv.conv_weight_grad(dy, x, 3, **keywords)]) < workspace + 2**19
+
+
+def test_large_gradients_are_cut_until_they_fit():
+    """A quarter of this one, with its sum, would not fit the default workspace."""
+    x, dy = np.ones((1, 1700, 6, 6), dtype="float32"), np.ones((1, 1700, 4, 4), dtype="float32")
+    dw = xconv.conv_weight_grad(dy, x, 3, method="im2col")
+    assert dw.shape == (1700, 1700, 3, 3)
+    assert np.all(dw == 16)
+
+
 @pytest.fixture
 def threads(monkeypatch):
     """Sets the number of threads."""

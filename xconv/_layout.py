@@ -91,12 +91,12 @@ def per_channel(b: Array, axes: int) -> Array:
 
 def channels_first(xp: Namespace, data: Array, channels_last: bool) -> Array:
     """(N, *d, C) -> (N, C, *d) if that is how the user's channels lie."""
-    return xp.moveaxis(data, -1, 1) if channels_last else data
+    return xp.permute_dims(data, (0, data.ndim - 1, *range(1, data.ndim - 1))) if channels_last else data
 
 
 def channels_back(xp: Namespace, data: Array, channels_last: bool) -> Array:
     """The adjoint, and the inverse, of `channels_first`."""
-    return xp.moveaxis(data, 1, -1) if channels_last else data
+    return xp.permute_dims(data, (0, *range(2, data.ndim), 1)) if channels_last else data
 
 
 def batch_inwards(xp: Namespace, data: Array) -> Array:

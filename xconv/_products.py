@@ -47,6 +47,7 @@ CACHED = 12 * 2**20  # bytes of a block that stays in a core's cache while its m
 PARTS = 4  # at least, that threads share, whatever their number
 SUMS = 4  # that threads share of a reduction
 WORTHWHILE = 200_000  # nanoseconds, below which a part is not worth a thread
+SHARES = 16  # times a small gradient that must fit the workspace if several sums are to make it up
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every part may have a copy
 
 
@@ -221,9 +222,8 @@ class Products:
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
-        if not (self.maps.output_is_view and runs_on_threads(self.xp)):
-            return None
-        if len(range(self.batch)[block.batch]) > 1 and not self.maps.stacks_samples:
+        samples = block.batch.stop - block.batch.start
+        if not (runs_on_threads(self.xp) and self.maps.writes_in_place(samples, self.filters)):
             return None
         place = self.maps.output_adjoint(self.xp, block.of_output(y), block.windows)
         return place if is_view_of(place, y) else None
@@ -256,15 +256,18 @@ class _Run(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _schedule(products: Products, channels: int, fixed: int, reduced: int = 0) -> tuple[tuple[Block, ...], int]:
+def _schedule(
+    products: Products, channels: int, fixed: int, held: int = 0, reduced: int = 0
+) -> tuple[tuple[Block, ...], int]:
     """Blocks of a convolution of so many channels that fit the workspace, and how many may be under way at once.
 
-    ``fixed`` are bytes held all the while, ``reduced`` the numbers that each sample of a block holds besides its maps'.
+    ``fixed`` are bytes held all the while, ``held`` those beside each block under way, and ``reduced`` the numbers that
+    each sample of a block holds besides its maps'.
     """
     windows, maps = products.windows, products.maps
     element = bytes_per_element(products.xp, products.dtype)
     room = products.max_workspace - fixed
-    least = (maps.workspace(unit_geometry(windows, maps.unit), channels, products.filters) + reduced) * element
+    least = held + (maps.workspace(unit_geometry(windows, maps.unit), channels, products.filters) + reduced) * element
     if room < least:
         raise ValueError(
             f"max_workspace must be at least {fixed + least} bytes for this convolution by method "
@@ -273,13 +276,13 @@ def _schedule(products: Products, channels: int, fixed: int, reduced: int = 0) -
     counts = [-(-o // m) for o, m in zip(windows.output_size, maps.unit, strict=True)]
     each = math.prod(counts)
     unit_bytes = -(-(maps.workspace(windows, channels, products.filters) + reduced) * element // each)
-    units = room // unit_bytes
+    units = (room - held) // unit_bytes
     if runs_on_threads(products.xp):
         parts = min(PARTS, products.worth)
         units = min(units, CACHED // unit_bytes, -(-each * max(products.batch, 1) * products.groups // parts))
     while True:
         blocks = cut(products.batch, products.groups, windows, maps.unit, max(units, 1))
-        largest = element * max([_numbers(maps, block, channels, products.filters, reduced) for block in blocks])
+        largest = held + element * max([_numbers(maps, block, channels, products.filters, reduced) for block in blocks])
         if largest <= room or units <= 1:  # what neighbouring blocks read twice weighs more in small ones
             return blocks, min(cpu_count(), max(room // largest, 1)) if runs_on_threads(products.xp) else 1
         units = units * 3 // 4
@@ -302,14 +305,16 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     if runs_on_threads(products.xp) and not small:  # each part maps dy anew, which costs little if it is a view
         parts = min(2 if products.weight_bytes else SUMS, products.channels)
     width = -(-products.channels // parts)
+    while width > 1 and _least(products, width) > products.max_workspace:
+        width = -(-width // 2)
     ranges = [slice(start, min(start + width, products.channels)) for start in range(0, products.channels, width)]
-    weight = products.maps.weight_workspace(products.windows, width, products.filters) or (
-        products.windows.taps * width * products.filters
-    )
+    weight = _weight(products, width)
     reduced = weight if products.maps.stacks_samples else 0
-    blocks, threads = _schedule(products, width, 2 * weight * element, reduced)
+    sums = SUMS if runs_on_threads(products.xp) and small and SHARES * weight * element <= products.max_workspace else 1
+    fixed = sums * weight * element if sums > 1 else 0
+    blocks, threads = _schedule(products, width, fixed, 2 * weight * element, reduced)
     groups = {block.groups.start: block.groups for block in blocks}
-    count = max(SUMS // len(groups), 1) if runs_on_threads(products.xp) and small else 1
+    count = max(sums // len(groups), 1)
     runs = tuple(
         _Run(run, channels)
         for start in groups
@@ -317,6 +322,20 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
         for channels in ranges
     )
     return runs, threads
+
+
+def _least(products: Products, width: int) -> int:
+    """Bytes that a sum over so many channels takes at least, with what is added to it and the maps of one block."""
+    maps, windows = products.maps, products.windows
+    sums = (3 if maps.stacks_samples else 2) * _weight(products, width)
+    block = maps.workspace(unit_geometry(windows, maps.unit), width, products.filters)
+    return (sums + block) * bytes_per_element(products.xp, products.dtype)
+
+
+def _weight(products: Products, width: int) -> int:
+    """How many numbers a sum over so many channels is."""
+    transformed = products.maps.weight_workspace(products.windows, width, products.filters)
+    return transformed or products.windows.taps * width * products.filters
 
 
 def _of_groups(rows: Array, block: Block) -> Array:

@@ -262,22 +262,30 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
 
 
 def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
-    """The adjoint of `frames`, (..., *o, *k) -> (..., *d), along one axis after the other, the last one first."""
-    first, n = pieces.ndim - 2 * geometry.ndim, geometry.ndim
-    for axis in reversed(range(n)):
-        window, tap = first + axis, first + 2 * axis + 1  # axes of pieces, behind which are those of x added so far
-        d, o, k = (sizes[axis] for sizes in (geometry.input_size, geometry.output_size, geometry.kernel_size))
-        s, r, a = (sizes[axis] for sizes in (geometry.stride, geometry.reach, geometry.dilation))
-        shape = (*pieces.shape[:window], *pieces.shape[window + 1 : tap], d, *pieces.shape[tap + 1 :])
-        x = zeros(xp, pieces, shape)
+    """The adjoint of `frames`, (..., *o, *k) -> (..., *d), along one axis after the other."""
+    window = pieces.ndim - 2 * geometry.ndim  # the axis of o that is next, n axes before that of k
+    tap = window + geometry.ndim
+    for d, o, k, s, r, a in zip(
+        geometry.input_size,
+        geometry.output_size,
+        geometry.kernel_size,
+        geometry.stride,
+        geometry.reach,
+        geometry.dilation,
+        strict=True,
+    ):
+        others = pieces.shape[window + 1 : tap]
+        x = zeros(xp, pieces, (*pieces.shape[:window], *others, d, *pieces.shape[tap + 1 :]))
         if o < k:
             for m in range(o):
                 x = add_at(x, _along(tap - 1, slice(m * s, m * s + r, a)), pieces[_along(window, m)])
         else:
-            pieces = xp.moveaxis(pieces, window, tap - 1)
+            order = (*range(window), *range(window + 1, tap), window, *range(tap, pieces.ndim))
+            pieces = xp.permute_dims(pieces, order)
             for j in range(k):
                 x = add_at(x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
         pieces = x
+        # one axis of o fewer, one of d more
     return pieces
 
 

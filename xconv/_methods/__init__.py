@@ -48,12 +48,11 @@ class Maps(Protocol):
         """How many outputs along each axis the maps work on at once: blocks hold whole units."""
 
     @property
-    def output_is_view(self) -> bool:
-        """Whether the output map and its adjoint only rename axes."""
-
-    @property
     def stacks_samples(self) -> bool:
         """Whether In(x) and Out*(y) are stacked by samples first of all, (N, ...), and Wt(w) multiplies each."""
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        """Whether the output map of a block only renames axes: NumPy can write the product where y belongs."""
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         """How many numbers the maps and the product of a block hold at most, for one sample and group."""

@@ -35,7 +35,6 @@ class Fft(NamedTuple):
     size: Ints
     real: bool
     name: str = "fft"
-    output_is_view: bool = False
     stacks_samples: bool = False
 
     @classmethod
@@ -48,6 +47,9 @@ class Fft(NamedTuple):
             sizes.append(size)
             units.append(min((size - r) // s + 1, o))
         return cls(tuple(units), tuple(sizes), is_kind(xp, dtype, "real floating"))
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        return False
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod([-(-o // u) for o, u in zip(geometry.output_size, self.unit, strict=True)])

@@ -29,11 +29,13 @@ class Im2col(NamedTuple):
     unit: Ints
     stacks_samples: bool
     name: str = "im2col"
-    output_is_view: bool = True
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
         return cls((1,) * geometry.ndim, is_plain_memory(xp) and geometry.positions >= LARGE)
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        return self.stacks_samples or samples == 1
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         taps = itertools.accumulate((step.taps for step in geometry.steps), operator.mul)

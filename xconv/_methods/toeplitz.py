@@ -16,7 +16,7 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, add_at, put_at, zeros
+from .._arrays import Array, DType, Namespace, add_at, put_at, runs_on_threads, zeros
 from .._geometry import Geometry, Ints
 from .._windows import frames, overlap_add, pad, unpad
 from .costs import Rates, Work, spread
@@ -29,7 +29,7 @@ class Toeplitz(NamedTuple):
     """The maps for blocks of ``unit`` outputs: m along the last axis, 1 along the others. Samples stay apart."""
 
     unit: Ints
-    output_is_view: bool
+    tiles_rows: bool
     name: str = "toeplitz"
     stacks_samples: bool = True
 
@@ -37,14 +37,18 @@ class Toeplitz(NamedTuple):
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Toeplitz:
         *others, last = geometry.output_size
         m = _length(last)
-        return cls((*(1 for _ in others), m), last % m == 0)
+        return cls((*(1 for _ in others), m), last % m == 0 and runs_on_threads(xp))
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = _blocks(geometry, self.unit[-1])
-        pieces = channels * blocks.taps * blocks.positions * min(channels, 2)  # of one channel a view is enough,
-        in_place = filters == 1 and self.output_is_view  # and so it is of one filter
-        outputs = filters * self.unit[-1] * blocks.positions * (1 if in_place else 3)
-        return channels * math.prod(blocks.padded_size) + pieces + outputs
+        pieces = blocks.taps * blocks.positions
+        first = pieces // (blocks.kernel_size[0] * blocks.output_size[0]) * blocks.padded_size[0]  # one axis added up
+        outputs = filters * self.unit[-1] * blocks.positions * (1 if self.writes_in_place(1, filters) else 3)
+        copies = min(channels, 2)  # of one channel a view is enough
+        return channels * (copies * pieces + math.prod(blocks.padded_size)) + max(outputs, channels * first)
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        return self.tiles_rows and filters == 1
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 2 * _blocks(geometry, self.unit[-1]).taps * self.unit[-1] * channels * filters
@@ -89,7 +93,7 @@ class Toeplitz(NamedTuple):
         """(G, K, C, *k) -> (G, K*m, C*prod(e)), transposed in memory, which products of so few rows are faster with."""
         blocks, m = _blocks(geometry, self.unit[-1]), self.unit[-1]
         groups, filters, channels = w.shape[:3]
-        w = xp.moveaxis(w, 1, -1)
+        w = xp.permute_dims(w, (0, *range(2, w.ndim), 1))
         bands = zeros(xp, w, (groups, channels, *blocks.kernel_size, filters, m))
         for b, band in enumerate(_bands(geometry, m)):
             bands = put_at(bands, (..., band, slice(None), b), w)

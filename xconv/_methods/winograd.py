@@ -33,7 +33,6 @@ class Winograd(NamedTuple):
 
     unit: Ints
     name: str = "winograd"
-    output_is_view: bool = False
     stacks_samples: bool = False
 
     @classmethod
@@ -47,6 +46,9 @@ class Winograd(NamedTuple):
             )
         points = 6 if geometry.ndim <= 2 or max(kernel) > 3 else 4  # on more axes 6 would cost too much precision
         return cls(tuple(1 if k == 1 else points + 1 - k for k in kernel))
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        return False
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         tiles = _input_tiles(geometry, self.unit)
