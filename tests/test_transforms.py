@@ -11,6 +11,7 @@ from backends import assert_array, assert_values
 from geometries import normal
 
 import xconv
+from xconv._methods import METHODS
 
 KEYWORDS = {"stride": 2, "padding": [(1, 2), (0, 1)], "groups": 2, "padding_mode": "circular"}
 X, W = (4, 5, 6), (6, 2, 3, 2)  # one image; the filters
@@ -75,6 +76,30 @@ def test_torch_vmap_over_inputs_and_over_weights(torch_backend, name):
     if "conv" in name:
         weights = torch.func.vmap(function, in_dims=(None, 0))(xs[0], ws)
         assert_array(torch_backend, weights, loop(function, images(3)[[0, 0, 0]], filters(3)), terms=1000)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch loops over the conjugates of spectra
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize("method", METHODS)
+def test_torch_vmap_through_every_method(torch_backend, method, channel_axis):
+    """Over the filters, and over dy of a gradient that adds overlaps."""
+    import torch
+
+    x, ws = normal((2, 4, 12, 12)), normal((3, 4, 2, 3, 3), 1)
+    keywords = {"groups": 2, "stride": 1 if method == "winograd" else 2, "method": method, "channel_axis": channel_axis}
+    if channel_axis == -1:
+        x = np.moveaxis(x, 1, -1)
+
+    def forward(w):
+        return xconv.conv(torch_backend.array(x), w, **keywords)
+
+    def gradient(dy):
+        return xconv.conv_input_grad(dy, torch_backend.array(ws[0]), x.shape, **keywords)
+
+    for function, operands in ((forward, ws), (gradient, np.stack([forward(torch_backend.array(w)) for w in ws]))):
+        batch = torch_backend.array(operands)
+        alone = torch.stack([function(operand) for operand in batch])
+        assert_array(torch_backend, torch.func.vmap(function)(batch), alone.numpy(), terms=1000)
 
 
 def test_jax_jvp_is_linear_in_each_operand(jax_backend):

@@ -285,7 +285,6 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
             for j in range(k):
                 x = add_at(x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
         pieces = x
-        # one axis of o fewer, one of d more
     return pieces
 
 
