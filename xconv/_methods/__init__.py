@@ -99,8 +99,9 @@ def choose_method(
 ) -> str:
     """Name the method that ``method="auto"`` would run.
 
-    The choice depends on the library, the dtype and the sizes alone: costs are estimated from rates measured on a CPU
-    of two cores, and where an accelerator is present, JAX and PyTorch use their own convolution.
+    The choice depends on the library, the dtype and the sizes, with PyTorch also on whether the processor has AVX-512
+    (while it compiles, AVX2 is taken): costs are estimated from rates measured on CPUs of two cores, and where an
+    accelerator is present, JAX and PyTorch use their own convolution.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Im2col(NamedTuple):
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o))."""
         x = self._arranged(xp, x)
-        axis = x.ndim - geometry.ndim - (0 if self.stacks_samples else 1)
+        axis = 3 if self.stacks_samples else 2
         columns = gather(xp, x, geometry, axis)
         rows, positions = columns.shape[axis - 1] * geometry.taps, math.prod(columns.shape[axis + 1 :])
         return xp.reshape(columns, (*columns.shape[: axis - 1], rows, positions))
@@ -95,7 +95,7 @@ class Im2col(NamedTuple):
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (G, K, N*prod(o)), or (N, G, K, prod(o))."""
         y = self._arranged(xp, y)
-        axis = y.ndim - geometry.ndim - (0 if self.stacks_samples else 1)
+        axis = 3 if self.stacks_samples else 2
         return xp.reshape(y, (*y.shape[:axis], math.prod(y.shape[axis:])))
 
     def _arranged(self, xp: Namespace, data: Array) -> Array:
