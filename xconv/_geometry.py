@@ -135,10 +135,9 @@ class Geometry:
 
     @remembered
     def is_tiling(self) -> bool:
-        """Whether windows lie side by side on one axis, without overlap or gap, and are one element on the others."""
+        """Whether windows lie side by side, without overlap or gap."""
         covered = all(k * o == p for k, o, p in zip(self.kernel_size, self.output_size, self.padded_size, strict=True))
-        wide = sum(k > 1 for k in self.kernel_size)
-        return self.kernel_size == self.stride and set(self.dilation) == {1} and covered and wide == 1
+        return self.kernel_size == self.stride and set(self.dilation) == {1} and covered
 
     @remembered
     def stages(self) -> list[Geometry]:
@@ -165,6 +164,8 @@ class Geometry:
         The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
         rows, k times, and the others long runs, but what is laid out for the next stage is written and read once more.
         """
+        if self.is_tiling:
+            return [self]
         stages = [stage for stage in self.stages if not stage.is_identity]
         taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
         laid_out = [count * stage.positions for count, stage in zip(taps, stages, strict=True)]

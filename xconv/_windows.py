@@ -203,8 +203,7 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
     steps = _steps(xp, geometry)[::-1]
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
-        shares = [x[(*(slice(None),) * axis, tap, ...)] for tap in range(step.taps)]
-        x = _interleave(xp, shares, step) if step.is_tiling else _overlap_taps(xp, shares, step)
+        x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
 
 
@@ -233,18 +232,20 @@ def _strides(x: Array, windows: Geometry) -> tuple[Iterable[int], Iterable[int]]
     return map(operator.mul, spatial, windows.dilation), map(operator.mul, spatial, windows.stride)
 
 
-def _overlap_taps(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
-    x = zeros(xp, shares[0], (*shares[0].shape[: -windows.ndim], *windows.input_size))
+def _overlap_taps(xp: Namespace, columns: Array, windows: Geometry, axis: int) -> Array:
+    shares = [columns[_along(axis, tap)] for tap in range(windows.taps)]
+    x = zeros(xp, columns, (*shares[0].shape[: -windows.ndim], *windows.input_size))
     return add_taps(x, shares, windows)
 
 
-def _interleave(xp: Namespace, shares: list[Array], windows: Geometry) -> Array:
-    """What `_overlap_taps` gives of windows side by side along one axis: nothing is added."""
-    wide = next(axis for axis, k in enumerate(windows.kernel_size) if k > 1)
-    at = shares[0].ndim - windows.ndim + wide
-    x = xp.stack(shares, axis=at + 1)
-    x = xp.reshape(x, (*x.shape[:at], x.shape[at] * windows.taps, *x.shape[at + 2 :]))
-    inside = (slice(lo, lo + d) for d, (lo, _) in zip(windows.input_size, windows.padding, strict=True))
+def _side_by_side(xp: Namespace, columns: Array, tiles: Geometry, axis: int) -> Array:
+    """What `_overlap_taps` gives of windows side by side: nothing is added."""
+    n, first = tiles.ndim, columns.ndim - 1
+    x = xp.reshape(columns, (*columns.shape[:axis], *tiles.kernel_size, *columns.shape[axis + 1 :]))
+    pairs = (place for i in range(n) for place in (first + i, axis + i))
+    x = xp.permute_dims(x, (*range(axis), *range(axis + n, first), *pairs))
+    x = xp.reshape(x, (*x.shape[: first - n], *tiles.padded_size))
+    inside = (slice(lo, lo + d) for d, (lo, _) in zip(tiles.input_size, tiles.padding, strict=True))
     return x[(..., *inside)]
 
 

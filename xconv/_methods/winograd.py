@@ -1,7 +1,8 @@
 """Winograd's (Cook and Toom's) F(m, k): m outputs of a k-tap filter along an axis from m + k - 1 products, not m*k.
 
-Along one axis ``y = A ((G w) * (B x))`` for a tile x of m + k - 1 inputs, with exact rational A, G and B; over n axes
-each acts on its own. Summed over channels the products are one matrix product for each of the (m + k - 1)**n points.
+Along one axis ``y = A ((G w) * (B x))`` for a tile x of m + k - 1 inputs, with exact rational A, G and B. Over n axes
+each acts on its own, which is one matrix too, their Kronecker product: more to multiply than axis by axis, but a tile
+is laid out once. Summed over channels the products are one matrix product for each of the (m + k - 1)**n points.
 
     S. Winograd, "Arithmetic Complexity of Computations", SIAM, 1980.
     A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308.
@@ -21,8 +22,8 @@ from array_api_compat import device
 
 from .._arrays import Array, DType, Namespace, check_floating
 from .._geometry import Geometry, Ints
-from .._layout import batch_inwards, batch_outwards
-from .._windows import gather, pad, scatter
+from .._layout import batch_inwards
+from .._windows import gather, scatter
 from .costs import CACHED, Rates, Work
 
 OPERATIONS = 12  # of the library, for a block and axis
@@ -52,7 +53,7 @@ class Winograd(NamedTuple):
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         tiles = _input_tiles(geometry, self.unit)
-        return tiles.taps * tiles.positions * (3 * channels + 3 * filters)
+        return tiles.taps * tiles.positions * (3 * channels + 2 * filters)
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return _input_tiles(geometry, self.unit).taps * channels * filters
@@ -70,50 +71,38 @@ class Winograd(NamedTuple):
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (points, G, C, N*tiles)."""
-        tiles = _input_tiles(geometry, self.unit)
-        x = _split(xp, batch_inwards(xp, x), tiles, self._matrices(xp, x, geometry, "B"))
-        return xp.reshape(x, (tiles.taps, *x.shape[tiles.ndim :][:2], x.shape[tiles.ndim + 2] * tiles.positions))
+        return _transformed(xp, x, _input_tiles(geometry, self.unit), self._matrix(xp, x, geometry, "B"))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(points, G, C, N*tiles) -> (N, G, C, *d)."""
-        tiles = _input_tiles(geometry, self.unit)
-        return batch_outwards(xp, _join(xp, columns, tiles, self._matrices(xp, columns, geometry, "B")))
+        matrix = xp.matrix_transpose(self._matrix(xp, columns, geometry, "B"))
+        return _restored(xp, columns, _input_tiles(geometry, self.unit), matrix)
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (points, G, K, C)."""
         taps = xp.reshape(w, (math.prod(w.shape[:3]), geometry.taps))
-        rows = xp.matmul(self._weight_matrix(xp, w, geometry), xp.matrix_transpose(taps))
+        rows = xp.matmul(self._matrix(xp, w, geometry, "G"), xp.matrix_transpose(taps))
         return xp.reshape(rows, (rows.shape[0], *w.shape[:3]))
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(points, G, K, C) -> (G, K, C, *k)."""
         points, *channels = rows.shape
-        matrix = xp.matrix_transpose(self._weight_matrix(xp, rows, geometry))
+        matrix = xp.matrix_transpose(self._matrix(xp, rows, geometry, "G"))
         taps = xp.matmul(matrix, xp.reshape(rows, (points, math.prod(channels))))
         return xp.reshape(xp.matrix_transpose(taps), (*channels, *geometry.kernel_size))
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
         """(points, G, K, N*tiles) -> (N, G, K, *o)."""
-        tiles = _output_tiles(geometry, self.unit)
-        return batch_outwards(xp, _join(xp, products, tiles, self._matrices(xp, products, geometry, "A")))
+        matrix = xp.matrix_transpose(self._matrix(xp, products, geometry, "A"))
+        return _restored(xp, products, _output_tiles(geometry, self.unit), matrix)
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (points, G, K, N*tiles)."""
-        tiles = _output_tiles(geometry, self.unit)
-        y = _split(xp, batch_inwards(xp, y), tiles, self._matrices(xp, y, geometry, "A"))
-        shape = y.shape[tiles.ndim :]
-        return xp.reshape(y, (math.prod(y.shape[: tiles.ndim]), *shape[:2], shape[2] * tiles.positions))
+        return _transformed(xp, y, _output_tiles(geometry, self.unit), self._matrix(xp, y, geometry, "A"))
 
-    def _matrices(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> list[Array]:
-        """A's transpose or B for each axis, the last first."""
-        return [
-            _array(xp, like, _floats(name, (m,), (k,)))
-            for m, k in zip(reversed(self.unit), reversed(geometry.kernel_size), strict=True)
-        ]
-
-    def _weight_matrix(self, xp: Namespace, like: Array, geometry: Geometry) -> Array:
-        """G for all axes at once: few elements pass through it, and it needs no rearranging of them."""
-        return _array(xp, like, _floats("G", self.unit, geometry.kernel_size))
+    def _matrix(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> Array:
+        """A's transpose, B or G for all axes at once."""
+        return xp.asarray(_floats(name, self.unit, geometry.kernel_size), dtype=like.dtype, device=device(like))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -137,32 +126,18 @@ def _missing(geometry: Geometry, unit: Ints) -> Ints:
     return tuple(-o % m for o, m in zip(geometry.output_size, unit, strict=True))
 
 
-def _split(xp: Namespace, x: Array, tiles: Geometry, matrices: list[Array]) -> Array:
-    """Cut tiles and transform each along every axis: (..., *d) -> (*points, ..., *tiles)."""
-    x = pad(xp, x, tiles.padding)
-    for stage, matrix in zip(tiles.padded.stages, matrices, strict=True):
-        x = _apply(xp, matrix, gather(xp, x, stage, axis=0))
-    return x
+def _transformed(xp: Namespace, data: Array, tiles: Geometry, matrix: Array) -> Array:
+    """Cut tiles, and multiply each by a matrix: (N, G, C, *d) -> (points, G, C, N*tiles)."""
+    columns = gather(xp, batch_inwards(xp, data), tiles, axis=0)
+    points = xp.matmul(matrix, xp.reshape(columns, (tiles.taps, math.prod(columns.shape[1:]))))
+    return xp.reshape(points, (matrix.shape[0], *columns.shape[1:3], columns.shape[3] * tiles.positions))
 
 
-def _join(xp: Namespace, columns: Array, tiles: Geometry, matrices: list[Array]) -> Array:
-    """The adjoint of `_split`, from (points, G, C, N*tiles) to (G, C, N, *d)."""
-    points = tuple(matrix.shape[0] for matrix in reversed(matrices))
-    shape = (*columns.shape[1:3], columns.shape[3] // tiles.positions, *tiles.output_size)
-    x = xp.reshape(columns, (*points, *shape))
-    for stage, matrix in reversed([*zip(tiles.stages, matrices, strict=True)]):
-        x = scatter(xp, _apply(xp, xp.matrix_transpose(matrix), x), stage, axis=0)
-    return x
-
-
-def _apply(xp: Namespace, matrix: Array, x: Array) -> Array:
-    """The matrix times the first axis of x."""
-    product = xp.matmul(matrix, xp.reshape(x, (x.shape[0], math.prod(x.shape[1:]))))
-    return xp.reshape(product, (matrix.shape[0], *x.shape[1:]))
-
-
-def _array(xp: Namespace, like: Array, matrix: tuple[tuple[float, ...], ...]) -> Array:
-    return xp.asarray(matrix, dtype=like.dtype, device=device(like))
+def _restored(xp: Namespace, points: Array, tiles: Geometry, matrix: Array) -> Array:
+    """The adjoint of `_transformed`, with the transposed matrix."""
+    columns = xp.matmul(matrix, xp.reshape(points, (points.shape[0], math.prod(points.shape[1:]))))
+    shape = (tiles.taps, *points.shape[1:3], points.shape[3] // tiles.positions, *tiles.output_size)
+    return scatter(xp, xp.permute_dims(xp.reshape(columns, shape), (0, 3, 1, 2, *range(4, len(shape)))), tiles, axis=0)
 
 
 @functools.cache
