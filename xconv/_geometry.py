@@ -7,6 +7,7 @@ No array is touched here, so everything below is decided before one is.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
@@ -415,6 +416,22 @@ def window_geometry(
                 f"{r} = dilation*(k-1)+1 elements, got an input of size {d} with padding {(lo, hi)}"
             )
     return Geometry(input_size, kernel, strides, dilations, pads)
+
+
+@functools.lru_cache(maxsize=1024)
+def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
+    """The same windows over many samples, which are one more axis, at this place, with windows of one element."""
+
+    def inserted(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+        return (*values[:place], value, *values[place:])
+
+    return Geometry(
+        inserted(windows.input_size, samples),
+        inserted(windows.kernel_size, 1),
+        inserted(windows.stride, 1),
+        inserted(windows.dilation, 1),
+        inserted(windows.padding, (0, 0)),
+    )
 
 
 def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints, bool]:

@@ -99,11 +99,15 @@ def channels_back(xp: Namespace, data: Array, channels_last: bool) -> Array:
     return xp.permute_dims(data, (0, *range(2, data.ndim), 1)) if channels_last else data
 
 
-def batch_inwards(xp: Namespace, data: Array) -> Array:
-    """(N, G, C, ...) -> (G, C, N, ...): samples lie beside positions, so that one product takes many of either."""
-    return xp.permute_dims(data, (1, 2, 0, *range(3, data.ndim)))
+def batch_inwards(xp: Namespace, data: Array, place: int = 0) -> Array:
+    """(N, G, C, *d) -> (G, C, *d) with N before the axis ``place`` of d: samples lie beside positions.
+
+    One product then takes many of either.
+    """
+    spatial = [*range(3, data.ndim)]
+    return xp.permute_dims(data, (1, 2, *spatial[:place], 0, *spatial[place:]))
 
 
-def batch_outwards(xp: Namespace, data: Array) -> Array:
+def batch_outwards(xp: Namespace, data: Array, place: int = 0) -> Array:
     """The adjoint, and the inverse, of `batch_inwards`."""
-    return xp.permute_dims(data, (2, 0, 1, *range(3, data.ndim)))
+    return xp.permute_dims(data, (2 + place, *(axis for axis in range(data.ndim) if axis != 2 + place)))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from array_api_compat import device
 
 from .._arrays import Array, DType, Namespace, check_floating
-from .._geometry import Geometry, Ints
+from .._geometry import Geometry, Ints, of_samples
 from .._layout import batch_inwards
 from .._windows import gather, scatter
 from .costs import CACHED, Rates, Work
@@ -70,11 +70,11 @@ class Winograd(NamedTuple):
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
-        """(N, G, C, *d) -> (points, G, C, N*tiles)."""
+        """(N, G, C, *d) -> (points, G, C, tiles of all samples)."""
         return _transformed(xp, x, _input_tiles(geometry, self.unit), self._matrix(xp, x, geometry, "B"))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-        """(points, G, C, N*tiles) -> (N, G, C, *d)."""
+        """(points, G, C, tiles of all samples) -> (N, G, C, *d)."""
         matrix = xp.matrix_transpose(self._matrix(xp, columns, geometry, "B"))
         return _restored(xp, columns, _input_tiles(geometry, self.unit), matrix)
 
@@ -92,12 +92,12 @@ class Winograd(NamedTuple):
         return xp.reshape(xp.matrix_transpose(taps), (*channels, *geometry.kernel_size))
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
-        """(points, G, K, N*tiles) -> (N, G, K, *o)."""
+        """(points, G, K, tiles of all samples) -> (N, G, K, *o)."""
         matrix = xp.matrix_transpose(self._matrix(xp, products, geometry, "A"))
         return _restored(xp, products, _output_tiles(geometry, self.unit), matrix)
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
-        """(N, G, K, *o) -> (points, G, K, N*tiles)."""
+        """(N, G, K, *o) -> (points, G, K, tiles of all samples)."""
         return _transformed(xp, y, _output_tiles(geometry, self.unit), self._matrix(xp, y, geometry, "A"))
 
     def _matrix(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> Array:
@@ -127,17 +127,26 @@ def _missing(geometry: Geometry, unit: Ints) -> Ints:
 
 
 def _transformed(xp: Namespace, data: Array, tiles: Geometry, matrix: Array) -> Array:
-    """Cut tiles, and multiply each by a matrix: (N, G, C, *d) -> (points, G, C, N*tiles)."""
-    columns = gather(xp, batch_inwards(xp, data), tiles, axis=0)
+    """Cut tiles, and multiply each by a matrix: (N, G, C, *d) -> (points, G, C, tiles of all samples)."""
+    tiles, place = _beside(tiles, data.shape[0])
+    columns = gather(xp, batch_inwards(xp, data, place), tiles, axis=0)
     points = xp.matmul(matrix, xp.reshape(columns, (tiles.taps, math.prod(columns.shape[1:]))))
-    return xp.reshape(points, (matrix.shape[0], *columns.shape[1:3], columns.shape[3] * tiles.positions))
+    return xp.reshape(points, (matrix.shape[0], *columns.shape[1:3], tiles.positions))
 
 
 def _restored(xp: Namespace, points: Array, tiles: Geometry, matrix: Array) -> Array:
     """The adjoint of `_transformed`, with the transposed matrix."""
+    beside, place = _beside(tiles, points.shape[3] // tiles.positions)
     columns = xp.matmul(matrix, xp.reshape(points, (points.shape[0], math.prod(points.shape[1:]))))
-    shape = (tiles.taps, *points.shape[1:3], points.shape[3] // tiles.positions, *tiles.output_size)
-    return scatter(xp, xp.permute_dims(xp.reshape(columns, shape), (0, 3, 1, 2, *range(4, len(shape)))), tiles, axis=0)
+    columns = xp.reshape(columns, (tiles.taps, *points.shape[1:3], *beside.output_size))
+    others = (axis for axis in range(3, columns.ndim) if axis != 3 + place)
+    return scatter(xp, xp.permute_dims(columns, (0, 3 + place, 1, 2, *others)), tiles, axis=0)
+
+
+def _beside(tiles: Geometry, samples: int) -> tuple[Geometry, int]:
+    """The tiles of many samples, which are one more axis, and where: what is copied at once is the last of them."""
+    place = tiles.ndim if samples >= tiles.output_size[-1] else 0
+    return of_samples(tiles, samples, place), place
 
 
 @functools.cache
