@@ -26,6 +26,7 @@ from .im2col import Im2col
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
+SURE = 0.85  # what the library's own convolution must cost at most of another, whose user loses if an estimate is wrong
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 
 
@@ -149,7 +150,7 @@ def choose(
         return "native"
     work, rates = _work(windows, sizes, product), rates_of(xp)
     factor = rates.reduction if work.reduces else 1
-    costs = [(native_cost(rates, work), "native")] if own else []
+    costs = [(SURE * native_cost(rates, work), "native")] if own else []
     for name in METHODS:
         maps = _planned(name, work.windows, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):

@@ -6,6 +6,7 @@ known, so there the library's own convolution is taken if it has one.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from .._geometry import Geometry
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs
 NARROW = 16  # channels of a group, fewer than which are few
+SLIM = 128  # filters of a group, fewer than which are few
 TURNED = 13  # windows that can be laid out, not added up, in the time of turning one round
 
 
@@ -45,6 +47,11 @@ class Work(NamedTuple):
         return self.positions * self.filters
 
     @property
+    def rows(self) -> int:
+        """How many numbers an element that is laid out is multiplied by, or that are to be added back."""
+        return self.filters * (self.windows.taps if self.scatters else 1)
+
+    @property
     def multiplications(self) -> int:
         return self.positions * self.windows.taps * self.channels * self.filters
 
@@ -56,7 +63,7 @@ class Rates(NamedTuple):
     multiplication: float  # in a matrix product
     product: float  # one of a stack of matrix products, however small it is
     reduced_product: float  # the same in the gradient by the filters
-    read: float  # an element that a matrix product reads, however little it is multiplied by
+    read: float  # an element that a matrix product reads, in addition
     gathered: float  # an element that im2col lays out
     strided: float  # the same with a stride along the last axis
     row: float  # a row of such elements, however short
@@ -65,12 +72,13 @@ class Rates(NamedTuple):
     uncached: float  # how many times longer these and transforms take if the cache does not hold them
     scattered: float  # an element that im2col adds back to an input
     moved: float  # an element of an operand or the result that im2col copies from one layout to another
-    transformed: float  # a number on its way through Winograd's maps, both ways counted once
+    transformed: float  # a number that Winograd's maps lay out, both ways counted once
     spilled: float  # the same if there are more than the cache holds
     filter: float  # a transformed number of Winograd's filters
     butterfly: float  # an element of a Fourier transform, by the logarithm of its length
     spectral: float  # a product at a frequency
     own_multiplication: float = math.inf  # in the library's own convolution
+    own_slim: float = 0.0  # the same with few filters
     own_pair: float = math.inf  # the same with few channels, by pairs of channel and filter
     own_reduced_pair: float = math.inf  # the same in its gradient by the filters
     own_grouped_pair: float = math.inf  # the same with groups
@@ -89,7 +97,7 @@ NUMPY = Rates(
     multiplication=0.016,
     product=80,
     reduced_product=80,
-    read=0.08,
+    read=0.07,
     gathered=0.13,
     strided=0.33,
     row=4.0,
@@ -98,12 +106,13 @@ NUMPY = Rates(
     uncached=1.0,  # blocks stay in the cache
     scattered=0.13,
     moved=0.0,
-    transformed=2.0,
-    spilled=2.0,
+    transformed=1.2,
+    spilled=1.2,
     filter=4.5,
     butterfly=0.25,
     spectral=2.0,
 )
+NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.25, transformed=0.6, spilled=0.6, filter=2.0)
 JAX = Rates(
     operation=1000,
     multiplication=0.018,
@@ -118,8 +127,8 @@ JAX = Rates(
     uncached=3.0,
     scattered=0.9,
     moved=0.0,
-    transformed=1.6,
-    spilled=3.2,
+    transformed=1.1,
+    spilled=2.6,
     filter=2.2,
     butterfly=0.45,
     spectral=0.5,
@@ -133,6 +142,14 @@ JAX = Rates(
     own_reduction=4.0,
     own_narrow_reduction=1.3,
     reduction=1.25,
+)
+JAX_AVX512 = JAX._replace(
+    multiplication=0.0075,
+    transformed=1.0,
+    spilled=1.8,
+    filter=0.4,
+    own_multiplication=0.006,
+    own_slim=0.0115,
 )
 TORCH = Rates(
     operation=5000,
@@ -148,8 +165,8 @@ TORCH = Rates(
     uncached=1.0,
     scattered=1.9,
     moved=0.24,
-    transformed=2.2,
-    spilled=2.2,
+    transformed=1.8,
+    spilled=1.8,
     filter=2.8,
     butterfly=0.35,
     spectral=1.0,
@@ -169,8 +186,8 @@ TORCH_AVX512 = TORCH._replace(
     strided=0.4,
     scattered=0.5,
     uncached=2.5,
-    transformed=1.35,
-    spilled=1.35,
+    transformed=1.0,
+    spilled=1.0,
     filter=0.5,
     butterfly=0.15,
     spectral=0.5,
@@ -186,15 +203,24 @@ TORCH_AVX512 = TORCH._replace(
 
 def rates_of(xp: Namespace) -> Rates:
     """The rates of the library, NumPy's if it is not known: they are those of plain loops."""
-    if array_api_compat.is_jax_namespace(xp):
-        return JAX
     if array_api_compat.is_torch_namespace(xp):
         return _torch_rates()
-    return NUMPY
+    if array_api_compat.is_jax_namespace(xp):
+        return JAX_AVX512 if _has_avx512() else JAX
+    return NUMPY_AVX512 if _has_avx512() else NUMPY
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    """Whether the processor has registers twice as wide as AVX2's, by NumPy, which JAX is built on."""
+    import numpy
+
+    found = numpy.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    return not {"AVX512F", "X86_V4"}.isdisjoint(found)  # as it is called before NumPy 2.4, and since
 
 
 def _torch_rates() -> Rates:
-    """PyTorch has more fast paths for wider registers; while it compiles, nothing can ask for the processor."""
+    """PyTorch does without NumPy, and while it compiles, nothing can ask for the processor."""
     import torch
 
     wide = not torch.compiler.is_compiling() and torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -221,6 +247,8 @@ def native_cost(rates: Rates, work: Work) -> float:
     ungrouped = rates.own_reduced_pair if work.reduces else rates.own_pair
     few = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
     multiplication = max(rates.own_multiplication, min(few, rates.own_slowest))
+    if work.filters < SLIM:
+        multiplication = max(multiplication, rates.own_slim)
     if work.transposed and work.groups == 1:
         lanes = -(-work.channels // rates.own_lanes) * rates.own_lanes
         multiplication = max(multiplication, rates.own_narrow * lanes / (work.channels * work.filters))

@@ -49,7 +49,7 @@ class Im2col(NamedTuple):
     def cost(self, rates: Rates, work: Work) -> float:
         return (
             OPERATIONS * rates.operation
-            + work.multiplications * max(rates.multiplication, rates.read / work.filters)
+            + work.multiplications * (rates.multiplication + rates.read / work.rows)
             + (0 if work.windows.taps == 1 else self._laying_out(rates, work))
             + (work.inputs + work.outputs) * rates.moved
         )

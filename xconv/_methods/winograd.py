@@ -64,7 +64,7 @@ class Winograd(NamedTuple):
         pairs, numbers = work.channels * work.filters, columns * (work.channels + work.filters)
         return (
             OPERATIONS * work.windows.ndim * rates.operation
-            + columns * pairs * rates.multiplication
+            + columns * (pairs + tiles.taps * work.channels + math.prod(self.unit) * work.filters) * rates.multiplication
             + numbers * (rates.transformed if numbers <= CACHED else rates.spilled)
             + tiles.taps * pairs * work.groups * rates.filter * (2 if work.reduces else 1)
         )
