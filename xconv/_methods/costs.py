@@ -65,7 +65,7 @@ class Rates(NamedTuple):
     reduced_product: float  # the same in the gradient by the filters
     read: float  # an element that a matrix product reads, in addition
     gathered: float  # an element that im2col lays out
-    strided: float  # the same with a stride along the last axis
+    strided: float  # the same with a stride along the last axis, or one added back then
     row: float  # a row of such elements, however short
     framed: float  # an element of a window of Toeplitz
     copied: float  # an element of whatever is padded or put into another order there
@@ -112,7 +112,7 @@ NUMPY = Rates(
     butterfly=0.25,
     spectral=2.0,
 )
-NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.25, transformed=0.6, spilled=0.6, filter=2.0)
+NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.2, transformed=0.6, spilled=0.6, filter=2.0)
 JAX = Rates(
     operation=1000,
     multiplication=0.018,

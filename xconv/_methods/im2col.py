@@ -57,9 +57,9 @@ class Im2col(NamedTuple):
     def _laying_out(self, rates: Rates, work: Work) -> float:
         """Nanoseconds to lay windows out, or to add them back."""
         windows = work.windows
-        channels, element = work.channels, rates.gathered if windows.stride[-1] == 1 else rates.strided
-        if work.scatters:
-            channels, element = work.filters, rates.scattered
+        channels, element = (work.filters, rates.scattered) if work.scatters else (work.channels, rates.gathered)
+        if windows.stride[-1] > 1:
+            element = max(element, rates.strided)
         elements = work.positions * windows.taps * channels
         rows = elements / windows.output_size[-1] * windows.kernel_size[-1] / windows.taps
         return elements * element * spread(rates, elements) + rows * rates.row
