@@ -100,9 +100,9 @@ def choose_method(
 ) -> str:
     """Name the method that ``method="auto"`` would run.
 
-    The choice depends on the library, the dtype and the sizes, with PyTorch also on whether the processor has AVX-512
-    (while it compiles, AVX2 is taken): costs are estimated from rates measured on CPUs of two cores, and where an
-    accelerator is present, JAX and PyTorch use their own convolution.
+    The choice depends on the library, the dtype, the sizes and on whether the processor has AVX-512 (while PyTorch
+    compiles, AVX2 is taken): costs are estimated from rates measured on CPUs of two cores. Where an accelerator is
+    present, JAX and PyTorch use their own convolution.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def choose_method(
     >>> from xconv import choose_method
     >>> x, w = np.ones((8, 64, 56, 56), dtype=np.float32), np.ones((64, 64, 3, 3), dtype=np.float32)
     >>> choose_method(x.shape, w.shape, xp=np, dtype=x.dtype, padding=1)
-    'im2col'
+    'winograd'
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
     geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))

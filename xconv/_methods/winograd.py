@@ -62,9 +62,10 @@ class Winograd(NamedTuple):
         tiles = _input_tiles(work.windows, self.unit)
         columns = tiles.taps * tiles.positions * work.batch * work.groups
         pairs, numbers = work.channels * work.filters, columns * (work.channels + work.filters)
+        transforms = tiles.taps * work.channels + math.prod(self.unit) * work.filters
         return (
             OPERATIONS * work.windows.ndim * rates.operation
-            + columns * (pairs + tiles.taps * work.channels + math.prod(self.unit) * work.filters) * rates.multiplication
+            + columns * (pairs + transforms) * rates.multiplication
             + numbers * (rates.transformed if numbers <= CACHED else rates.spilled)
             + tiles.taps * pairs * work.groups * rates.filter * (2 if work.reduces else 1)
         )
