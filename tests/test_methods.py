@@ -12,7 +12,7 @@ from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
 from xconv._geometry import window_geometry
-from xconv._methods import METHODS
+from xconv._methods import METHODS, costs
 
 CASES = [
     *FULL_CASES[::3],
@@ -225,6 +225,7 @@ def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
         assert_values(xconv.conv(x, w), exact, 1e-5)
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["AVX2", "AVX-512"])
 @pytest.mark.parametrize(
     ("input_shape", "weight_shape", "keywords", "method"),
     [
@@ -240,10 +241,37 @@ def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
         ((2, 256, 56, 56), (256, 256, 5, 5), {"padding": 2, "max_workspace": 2**30}, "im2col"),
     ],
 )
-def test_auto_takes_what_suits_the_sizes(numpy_backend, input_shape, weight_shape, keywords, method):
+def test_auto_takes_what_suits_the_sizes(numpy_backend, monkeypatch, input_shape, weight_shape, keywords, method, wide):
     """NumPy has no convolution of its own, Winograd's error grows with the kernel, and its filters take room."""
+    monkeypatch.setattr(costs, "_has_avx512", lambda: wide)
     chosen = xconv.choose_method(input_shape, weight_shape, xp=np, dtype=np.dtype("float32"), **keywords)
     assert chosen == method
+
+
+@pytest.mark.parametrize(("wide", "method"), [(False, "im2col"), (True, "winograd")])
+def test_narrow_products_are_slower_with_wide_registers(numpy_backend, monkeypatch, wide, method):
+    """Few filters leave most of them empty, which Winograd's transforms do not."""
+    monkeypatch.setattr(costs, "_has_avx512", lambda: wide)
+    shapes = {"input_shape": (100, 32, 32, 32), "weight_shape": (32, 32, 3, 3), "padding": 1}
+    assert xconv.choose_method(**shapes, xp=np, dtype=np.dtype("float32")) == method
+
+
+def test_the_processor_is_asked_by_the_names_of_every_numpy(numpy_backend, monkeypatch):
+    """NumPy 2.4 has names for levels of the architecture where earlier ones have those of extensions."""
+    names = [(["X86_V3", "X86_V4"], True), (["AVX2", "AVX512F"], True), (["X86_V3"], False), ([], False)]
+    for found, wide in names:
+        monkeypatch.setattr(np, "show_config", lambda mode, found=found: {"SIMD Extensions": {"found": found}})
+        assert costs._has_avx512.__wrapped__() is wide
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "filters", "method"), [((8, 128, 28, 28), 128, "native"), ((2, 256, 56, 56), 256, "winograd")]
+)
+def test_the_librarys_own_is_left_only_for_a_sure_gain(jax_backend, monkeypatch, input_shape, filters, method):
+    """By the estimates Winograd would gain little in the first of these; it loses there, as measured."""
+    monkeypatch.setattr(costs, "_has_avx512", lambda: True)
+    shapes = {"input_shape": input_shape, "weight_shape": (filters, input_shape[1], 3, 3), "padding": 1}
+    assert xconv.choose_method(**shapes, xp=jax_backend.xp, dtype=np.dtype("float32")) == method
 
 
 def test_a_gradient_is_judged_by_the_blocks_that_it_would_run(numpy_backend):

@@ -108,6 +108,6 @@ def batch_inwards(xp: Namespace, data: Array, place: int = 0) -> Array:
     return xp.permute_dims(data, (1, 2, *spatial[:place], 0, *spatial[place:]))
 
 
-def batch_outwards(xp: Namespace, data: Array, place: int = 0) -> Array:
-    """The adjoint, and the inverse, of `batch_inwards`."""
-    return xp.permute_dims(data, (2 + place, *(axis for axis in range(data.ndim) if axis != 2 + place)))
+def batch_outwards(xp: Namespace, data: Array) -> Array:
+    """The adjoint, and the inverse, of `batch_inwards` with the place 0."""
+    return xp.permute_dims(data, (2, 0, 1, *range(3, data.ndim)))

@@ -209,9 +209,7 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
 
 def _steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
     """Windows as what is laid out at once: compilers and PyTorch do best with all taps."""
-    if is_plain_memory(xp) or geometry.is_identity:
-        return geometry.steps
-    return [geometry]
+    return geometry.steps if is_plain_memory(xp) else [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:

@@ -26,7 +26,7 @@ from .im2col import Im2col
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
-SURE = 0.85  # what the library's own convolution must cost at most of another, whose user loses if an estimate is wrong
+SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 
 
