@@ -274,9 +274,18 @@ def test_the_librarys_own_is_left_only_for_a_sure_gain(jax_backend, monkeypatch,
     assert xconv.choose_method(**shapes, xp=jax_backend.xp, dtype=np.dtype("float32")) == method
 
 
-def test_a_gradient_is_judged_by_the_blocks_that_it_would_run(numpy_backend):
-    """The gradient by the input has more outputs here than the convolution, and one transform takes them all."""
-    shapes = {"input_shape": (1, 1, 512, 512), "weight_shape": (1, 1, 31, 31)}
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"input_shape": (1, 1, 512, 512), "weight_shape": (1, 1, 31, 31)},
+        {"input_shape": (1, 64, 56, 56), "weight_shape": (64, 1, 31, 31), "padding": 15, "groups": 64},
+    ],
+    ids=["alone", "depthwise"],
+)
+@pytest.mark.parametrize("wide", [False, True], ids=["AVX2", "AVX-512"])
+def test_large_kernels_go_to_fft_with_their_gradients(numpy_backend, monkeypatch, shapes, wide):
+    """The gradient by the input of the first has more outputs than the convolution: one transform takes them all."""
+    monkeypatch.setattr(costs, "_has_avx512", lambda: wide)
     for function in ("conv", "conv_input_grad", "conv_weight_grad"):
         assert xconv.choose_method(**shapes, xp=np, dtype=np.dtype("float32"), function=function) == "fft"
 

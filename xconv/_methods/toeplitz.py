@@ -67,7 +67,7 @@ class Toeplitz(NamedTuple):
         return (
             OPERATIONS * rates.operation
             + products * (rates.reduced_product if work.reduces else rates.product)
-            + elements * (laid_out + m * pairs * rates.multiplication)
+            + elements * (laid_out + pairs * max(m * rates.multiplication, rates.read / work.filters))
             + copied * rates.copied
             + (work.inputs + work.outputs) * rates.moved
         )
