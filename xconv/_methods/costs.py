@@ -144,8 +144,8 @@ JAX = Rates(
     reduction=1.25,
 )
 JAX_AVX512 = JAX._replace(
-    multiplication=0.0075,
-    transformed=1.0,
+    multiplication=0.0058,
+    transformed=1.15,
     spilled=1.8,
     filter=0.4,
     own_multiplication=0.006,
