@@ -15,6 +15,7 @@ from .timing import Timing
 
 XCONV = "xconv"
 METHOD_PREFIX = "xconv:"
+FLOOR = "floor"
 FORWARD_ONLY = (FORWARD,)
 
 
@@ -52,7 +53,9 @@ class LayerResult:
         return [name for name in self.operations[FORWARD] if name != XCONV]
 
     def seconds(self, peer: str, operations: Sequence[str] = OPERATIONS) -> float | None:
-        """The sum of the operations' medians; None if one is missing."""
+        """The sum of the operations' medians, or of their floors; None if one is missing."""
+        if peer == FLOOR:
+            return self.floor_seconds * len(operations)
         found = [self.operations[operation].get(peer) for operation in operations]
         times = [measurement.timing.median for measurement in found if isinstance(measurement, Measurement)]
         return sum(times) if len(times) == len(operations) else None

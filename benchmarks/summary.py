@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .peers.peer import OPERATIONS
-from .results import FORWARD_ONLY, METHOD_PREFIX, XCONV, LayerResult, Report, geometric_mean
+from .results import FLOOR, FORWARD_ONLY, METHOD_PREFIX, XCONV, LayerResult, Report, geometric_mean
 
 JOINED = ("resnet50", "vgg16")  # also summed up together
 SCIPY_PREFIX = "scipy-"
@@ -24,7 +24,7 @@ class Ratios:
 
 @dataclass(frozen=True)
 class PeerRow:
-    """A peer over a suite; None where it has no gradients."""
+    """A peer, or the floor, over a suite; None where it has no gradients."""
 
     suite: str
     peer: str
@@ -67,7 +67,7 @@ def overheads(report: Report) -> str:
 
 
 def peer_rows(results: Sequence[LayerResult]) -> list[PeerRow]:
-    """One row for each group of layers and each peer that does at least one of them."""
+    """One row for each group of layers and each peer that does at least one of them, and one for the floor."""
     rows = []
     for suite, group in _groups(results):
         for name, members in _peers(group).items():
@@ -130,11 +130,11 @@ def _suites(results: Sequence[LayerResult]) -> list[tuple[str, list[LayerResult]
 
 
 def _peers(results: Sequence[LayerResult]) -> dict[str, tuple[str, ...]]:
-    """The names that rows have, each with the peers of which the fastest counts."""
+    """The names that rows have, the floor's last, each with the peers of which the fastest counts."""
     names = [name for name in results[0].peers if not name.startswith(METHOD_PREFIX)]
     scipy = tuple(name for name in names if name.startswith(SCIPY_PREFIX))
     best = {SCIPY_BEST: scipy} if scipy else {}
-    return {name: (name,) for name in names} | best
+    return {name: (name,) for name in names} | best | {FLOOR: (FLOOR,)}
 
 
 def _method_peers(results: Sequence[LayerResult]) -> list[str]:

@@ -21,7 +21,7 @@ from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.peers.peer import OPERATIONS
 from benchmarks.results import LayerResult, Measurement, geometric_mean
 from benchmarks.suites import SUITES, Layer, quick
-from benchmarks.summary import loss_rows
+from benchmarks.summary import loss_rows, peer_rows
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [layer for layers in SUITES.values() for layer in layers]
@@ -228,26 +228,35 @@ class TestTiming:
         assert geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
 
 
-class TestLosses:
-    def result(self, methods, **seconds):
-        """A layer whose operations took each peer so many seconds."""
-        operations = {
-            operation: {
-                peer: Measurement(timing.Timing(times[at], times[at], times[at], 7, 1), 0.0)
-                for peer, times in seconds.items()
-            }
-            for at, operation in enumerate(OPERATIONS)
+def layer_result(methods, **seconds):
+    """A layer whose operations took each peer so many seconds, and take one at least."""
+    operations = {
+        operation: {
+            peer: Measurement(timing.Timing(times[at], times[at], times[at], 7, 1), 0.0)
+            for peer, times in seconds.items()
         }
-        return LayerResult(LAYERS[0], dict(zip(OPERATIONS, methods, strict=True)), 1.0, operations)
+        for at, operation in enumerate(OPERATIONS)
+    }
+    return LayerResult(LAYERS[0], dict(zip(OPERATIONS, methods, strict=True)), 1.0, operations)
+
+
+class TestSummary:
+    def test_the_floor_is_a_row_like_a_peer(self):
+        result = layer_result(["im2col"] * 3, xconv=(2, 3, 5), torch=(4, 3, 3))
+        rows = {row.peer: row for row in peer_rows([result])}
+        assert list(rows) == ["torch", "floor"]
+        assert rows["floor"].forward.mean == rows["floor"].forward.least == pytest.approx(1 / 2)
+        assert rows["floor"].with_gradients.mean == pytest.approx(3 / 10)
+        assert rows["torch"].with_gradients.mean == pytest.approx(1)
 
     def test_what_auto_loses(self):
-        result = self.result(["im2col"] * 3, **{"xconv": (3, 3, 3), "xconv:im2col": (9, 9, 9), "xconv:fft": (2, 4, 4)})
+        result = layer_result(["im2col"] * 3, **{"xconv": (3, 3, 3), "xconv:im2col": (9, 9, 9), "xconv:fft": (2, 4, 4)})
         assert result.loss("fft", ["forward"]) == pytest.approx(0.5)
         assert result.loss("fft") == pytest.approx(-0.1)
 
     def test_the_same_method_twice_is_no_loss(self):
         times = {"xconv": (3, 3, 3), "xconv:im2col": (1, 1, 1), "xconv:fft": (9, 9, 2)}
-        result = self.result(["im2col", "im2col", "fft"], **times)
+        result = layer_result(["im2col", "im2col", "fft"], **times)
         assert result.loss("im2col", ["forward"]) == 0
         assert result.loss("im2col") == pytest.approx(9 / (1 + 6) - 1)
         assert [(row.best, row.operations) for row in loss_rows([result])] == [
