@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat
@@ -12,38 +13,50 @@ Namespace: TypeAlias = Any
 DType: TypeAlias = Any
 
 
+_NAMESPACES: dict[
+    type, Namespace
+] = {}  # of the types of arrays seen so far: finding one takes longer than all the rest
+
+
 class Operand(NamedTuple):
     """What a named array is besides its elements."""
 
     name: str
+    xp: Namespace
     shape: tuple[int, ...]
     dtype: DType
     device: Any
 
 
-def namespace_and_dtype(**operands: Array) -> tuple[Namespace, DType]:
-    """The one namespace of the named arrays, and the dtype that they promote to."""
-    xp, described = namespace_and_operands(**operands)
-    return xp, common_dtype(xp, described)
+Description: TypeAlias = tuple[str, Namespace, tuple[int, ...], DType, Any]  # of an operand, which takes longer to make
 
 
-def namespace_and_operands(*, b: Array | None = None, **arrays: Array) -> tuple[Namespace, tuple[Operand, ...]]:
-    """The one namespace of the named arrays, and what each is. Only the bias b may be absent."""
+def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, ...]:
+    """What each of the named arrays is, as far as it decides what is to be done. Only the bias b may be absent."""
     if b is not None:
         arrays["b"] = b
-    xp = _common_namespace(arrays)
-    # Dask's arrays name no device
-    return xp, tuple([Operand(name, a.shape, a.dtype, getattr(a, "device", None)) for name, a in arrays.items()])
+    try:
+        return tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
+    except (KeyError, AttributeError):  # Dask's arrays name no device
+        return tuple(
+            [(name, _namespace(name, a), a.shape, a.dtype, getattr(a, "device", None)) for name, a in arrays.items()]
+        )
 
 
-def common_dtype(xp: Namespace, operands: tuple[Operand, ...]) -> DType:
-    """The dtype that operands on one device promote to."""
+def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
+    """The one namespace of the named arrays, and the dtype that they promote to."""
+    return common_namespace_and_dtype([Operand(*description) for description in described(**arrays)])
+
+
+def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
+    """The one namespace of operands on one device, and the dtype that they promote to."""
+    xp = _common_namespace(operands)
     for operand in operands:
         if not is_kind(xp, operand.dtype, "numeric"):
             raise TypeError(f"{operand.name} must have an integer, real or complex dtype, got {operand.dtype}")
     _check_device(xp, operands)
     try:
-        return xp.result_type(*(operand.dtype for operand in operands))
+        return xp, xp.result_type(*(operand.dtype for operand in operands))
     except Exception as error:
         dtypes = ", ".join(f"{operand.name} of {operand.dtype}" for operand in operands)
         raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
@@ -51,7 +64,7 @@ def common_dtype(xp: Namespace, operands: tuple[Operand, ...]) -> DType:
 
 def namespace_of_library(xp: Namespace) -> Namespace:
     """The namespace that arrays of a library have here: PyTorch's own module lacks a part of the standard."""
-    return _common_namespace({"xp": xp.empty(0)})
+    return _namespace("xp", xp.empty(0))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -185,17 +198,21 @@ def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     return xp.broadcast_to(xp.sum(xp.zeros_like(piece, dtype=xp.float32)), shape)
 
 
-def _common_namespace(arrays: dict[str, Array]) -> Namespace:
-    distinct = {type(array): array for array in arrays.values()}
-    for array in distinct.values():
-        if not array_api_compat.is_array_api_obj(array):
-            name = next(name for name in arrays if type(arrays[name]) is type(array))
-            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-    try:
-        return _without_wrappers(array_api_compat.array_namespace(*distinct.values()))
-    except TypeError as error:
-        libraries = ", ".join(f"{name} from {type(array).__module__.split('.')[0]}" for name, array in arrays.items())
-        raise TypeError(f"all arrays must come from one library, got {libraries}") from error
+def _namespace(name: str, array: Array) -> Namespace:
+    """The namespace of a named array, which is that of all of its type."""
+    if not array_api_compat.is_array_api_obj(array):
+        raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    xp = _without_wrappers(array_api_compat.array_namespace(array))
+    _NAMESPACES[type(array)] = xp
+    return xp
+
+
+def _common_namespace(operands: Sequence[Operand]) -> Namespace:
+    xp = operands[0].xp
+    if any(operand.xp is not xp for operand in operands):
+        libraries = ", ".join(f"{name} from {xp.__name__.split('.')[-1]}" for name, xp, *_ in operands)
+        raise TypeError(f"all arrays must come from one library, got {libraries}")
+    return xp
 
 
 @functools.cache
@@ -208,7 +225,7 @@ def _without_wrappers(xp: Namespace) -> Namespace:
     return numpy
 
 
-def _check_device(xp: Namespace, operands: tuple[Operand, ...]) -> None:
+def _check_device(xp: Namespace, operands: Sequence[Operand]) -> None:
     if array_api_compat.is_jax_namespace(xp):  # JAX places arrays itself, and traced ones have no device
         return
     if len({operand.device for operand in operands}) > 1:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._arrays import Array, Namespace, Operand, common_dtype, namespace_and_operands, working_dtype
+from ._arrays import Array, Description, Operand, common_namespace_and_dtype, described, working_dtype
 from ._blocks import MAX_WORKSPACE
 from ._geometry import (
     ConvGeometry,
@@ -33,7 +33,7 @@ from ._layout import Layout
 from ._methods import METHODS, choose
 from ._native import Native, native
 from ._products import Products
-from ._remembered import remembering
+from ._remembered import remembered, remembering
 
 
 def conv(
@@ -118,9 +118,9 @@ def conv(
     >>> float(y[0, 0, 0, 0])  # a window wholly inside: 3 channels times 3*3 elements
     27.0
     """
-    xp, operands = namespace_and_operands(x=x, w=w, b=b)
+    operands = described(x=x, w=w, b=b)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    return _call(_conv, xp, operands, flag("flip", flip), method, max_workspace, *keywords).forward(x, w, b)
+    return _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords).forward(x, w, b)
 
 
 def conv_transpose(
@@ -184,9 +184,9 @@ def conv_transpose(
     >>> y[0, 0]
     array([  1.,   2.,  13.,  20., 130., 200., 300.])
     """
-    xp, operands = namespace_and_operands(x=x, w=w, b=b)
+    operands = described(x=x, w=w, b=b)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_transposed, xp, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
+    call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
     return call.input_adjoint(x, w, b)
 
 
@@ -239,9 +239,9 @@ def conv_input_grad(
     >>> conv_input_grad(dy, w, (2, 3, 6, 6), stride=2, padding=1).shape
     (2, 3, 6, 6)
     """
-    xp, operands = namespace_and_operands(dy=dy, w=w)
+    operands = described(dy=dy, w=w)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_input_grad, xp, operands, flag("flip", flip), method, max_workspace, *keywords, input_shape)
+    call = _call(_input_grad, operands, flag("flip", flip), method, max_workspace, *keywords, input_shape)
     return call.input_adjoint(dy, w)
 
 
@@ -294,9 +294,9 @@ def conv_weight_grad(
     >>> conv_weight_grad(dy, x, 3, stride=2, padding=1).shape
     (4, 3, 3, 3)
     """
-    xp, operands = namespace_and_operands(dy=dy, x=x)
+    operands = described(dy=dy, x=x)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_weight_grad, xp, operands, flag("flip", flip), method, max_workspace, *keywords, kernel_size)
+    call = _call(_weight_grad, operands, flag("flip", flip), method, max_workspace, *keywords, kernel_size)
     return call.weight_adjoint(dy, x)
 
 
@@ -351,9 +351,9 @@ def conv_backward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 6, 6), (4, 3, 3, 3), (4,))
     """
-    xp, operands = namespace_and_operands(dy=dy, x=x, w=w)
+    operands = described(dy=dy, x=x, w=w)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_conv, xp, operands, flag("flip", flip), method, max_workspace, *keywords)
+    call = _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords)
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
 
 
@@ -366,33 +366,44 @@ class _Call:
     max_workspace: int
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        layout, products = self.layout, _products(self, "forward")
+        layout, products = self.layout, self.for_forward
         if layout.is_trivial:
             return products.forward(x, w, b)
         bias = None if b is None else layout.enter(b)
         return layout.leave_data(products.forward(layout.enter_input(x), layout.enter_weight(w), bias))
 
     def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        layout, products = self.layout, _products(self, "input_adjoint")
+        layout, products = self.layout, self.for_input_adjoint
         if layout.is_trivial and b is None:
             return products.input_adjoint(dy, w)
         return layout.leave_input(products.input_adjoint(layout.enter_data(dy), layout.enter_weight(w)), b)
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        layout, products = self.layout, _products(self, "weight_adjoint")
+        layout, products = self.layout, self.for_weight_adjoint
         if layout.is_trivial:
             return products.weight_adjoint(dy, x)
         return layout.leave_weight(products.weight_adjoint(layout.enter_data(dy), layout.enter_input(x)))
+
+    @remembered
+    def for_forward(self) -> Products | Native:
+        return _products(self, "forward")
+
+    @remembered
+    def for_input_adjoint(self) -> Products | Native:
+        return _products(self, "input_adjoint")
+
+    @remembered
+    def for_weight_adjoint(self) -> Products | Native:
+        return _products(self, "weight_adjoint")
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
 
 
-@remembering(trusted=4)
+@remembering(trusted=3)
 def _call(
     check: Callable[..., ConvGeometry],
-    xp: Namespace,
-    operands: tuple[Operand, ...],
+    descriptions: tuple[Description, ...],
     flip: bool,
     method: Any,
     max_workspace: Any,
@@ -405,7 +416,8 @@ def _call(
     *sizes: Any,
 ) -> _Call:
     """All that is settled before an array is touched."""
-    dtype = common_dtype(xp, operands)
+    operands = tuple(Operand(*description) for description in descriptions)
+    xp, dtype = common_namespace_and_dtype(operands)
     shapes = {operand.name: tuple(operand.shape) for operand in operands}
     geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
     one_of("method", method, ("auto", *METHODS, "native"))

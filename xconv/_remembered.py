@@ -49,6 +49,10 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
 
 def _are_plain(values: tuple[Any, ...]) -> bool:
     """Whether all are ints and words of exactly these types, or tuples of them."""
-    if EXACT.issuperset(map(type, values)):
-        return True
-    return all(type(value) in EXACT or (isinstance(value, tuple) and _are_plain(value)) for value in values)
+    for value in values:
+        if type(value) is tuple:
+            if not _are_plain(value):
+                return False
+        elif type(value) not in EXACT:
+            return False
+    return True
