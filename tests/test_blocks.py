@@ -187,6 +187,56 @@ def test_small_gradients_take_no_more_than_their_workspace(workspace):
     assert peak(lambda: [xconv.conv_weight_grad(dy, x, 3, **keywords)]) < workspace + 2**19
 
 
+@pytest.fixture
+def apart(monkeypatch):
+    """Counts how often data was transformed once for parts of the filters, which no convolution is too small for."""
+    calls = []
+    shared = _products.Products._shared_input
+    monkeypatch.setattr(_products, "WORTHWHILE", 1)
+    monkeypatch.setattr(_products.Products, "_shared_input", lambda *arguments: calls.append(1) or shared(*arguments))
+    return calls
+
+
+@pytest.mark.parametrize("method", ["winograd", "fft"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filters_in_parts_give_the_loops_result(apart, method, dtype, groups):
+    """Of 13 or 26 filters the last part is shorter; the gradient by the input has the parts of channels."""
+    case = Case((2, 18 * groups, 6, 7), (13 * groups, 18, 3, 3), {"padding": (1, 0), "groups": groups})
+    x, w, b, dy = operands(case, dtype)
+    keywords = case.keywords | {"method": method, "max_workspace": 2**26 - 1}  # which no other call was planned with
+    y, (dx, dw, _) = xconv.conv(x, w, b, **keywords), xconv.conv_backward(dy, x, w, **keywords)
+    assert len(apart) == 3
+    plain = case.keywords
+    for result, expected in (
+        (y, reference.conv(x, w, b, **plain)),
+        (dx, reference.conv_input_grad(dy, w, x.shape, **plain)),
+        (dw, reference.conv_weight_grad(dy, x, (3, 3), **plain)),
+    ):
+        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+        assert np.max(np.abs(result - expected)) < 1e-12 * np.max(np.abs(expected))
+
+
+@pytest.mark.parametrize(("method", "workspace"), [("winograd", 6), ("winograd", 16), ("fft", 12), ("fft", 32)])
+def test_filters_in_parts_take_no_more_than_their_workspace(apart, method, workspace):
+    """MiB; all transformed filters would be 18 of them, or 50."""
+    x, w = normal((1, 256, 20, 20), dtype="float32"), normal((512, 256, 3, 3), 1, "float32")
+    workspace *= MIB
+    keywords = {"padding": 1, "method": method, "max_workspace": workspace}
+    y = xconv.conv(x, w, **keywords)
+    for function, arrays, static in (
+        (xconv.conv, (x, w), {}),
+        (xconv.conv_input_grad, (y, w), {"input_shape": x.shape}),
+        (xconv.conv_weight_grad, (y, x), {"kernel_size": 3}),
+    ):
+        apart.clear()
+        assert (
+            peak(lambda call=function, given=arrays, more=static: [call(*given, **more, **keywords)])
+            < workspace + 2**19
+        )
+        assert apart
+
+
 def test_large_gradients_are_cut_until_they_fit():
     """A quarter of this one, with its sum, would not fit the default workspace."""
     x, dy = np.ones((1, 2000, 6, 6), dtype="float32"), np.ones((1, 2000, 4, 4), dtype="float32")
@@ -201,12 +251,14 @@ def threads(monkeypatch):
 
     def set_count(count):
         monkeypatch.setattr(_products, "cpu_count", lambda: count)
-        _products._schedule.cache_clear()
-        _products._reduction.cache_clear()
+        forget()
+
+    def forget():
+        for plan in (_products._schedule, _products._reduction, _products._filter_parts):
+            plan.cache_clear()
 
     yield set_count
-    _products._schedule.cache_clear()
-    _products._reduction.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("method", METHODS)

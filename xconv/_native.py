@@ -123,10 +123,8 @@ class _Torch(Native):
         return unpad(self.xp, dx, self.more_padding, "zeros")
 
     def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        import torch
-
         windows = self.windows
-        return torch.ops.aten.convolution_backward(
+        return self.backward(
             dy,
             self._pad(x),
             dy.new_empty(self.weight_shape),  # of which only the shape is read
@@ -152,6 +150,12 @@ class _Torch(Native):
 
         transposed = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
         return transposed[self.windows.ndim - 1]
+
+    @remembered
+    def backward(self) -> Any:
+        import torch
+
+        return torch.ops.aten.convolution_backward
 
     @remembered
     def common_padding(self) -> Ints:

@@ -35,7 +35,7 @@ from ._blocks import Block, by_colour, chains, cut, unit_geometry
 from ._geometry import Geometry, Ints
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
-from ._methods import Maps
+from ._methods import Maps, filter_workspace, takes_filters_apart
 from ._methods.costs import Work, adjoint_windows, rates_of
 from ._remembered import remembered
 from ._threads import cpu_count, for_each, one_blas_thread
@@ -96,7 +96,11 @@ class Products:
 
     def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o)."""
-        xp, (blocks, threads) = self.xp, _schedule(self, self.channels, self.weight_bytes)
+        parts, threads = _filter_parts(self)
+        if parts:
+            return self._forward_by_filters(x, w, b, parts, threads)
+        xp = self.xp
+        blocks, threads = _schedule(self, self.channels, self.weight_bytes)
         rows = self.maps.weight_map(xp, w, self.windows)
 
         def output(block: Block, place: Array | None = None) -> Array:
@@ -107,7 +111,7 @@ class Products:
 
         if len(blocks) == 1:
             return output(blocks[0])
-        y = empty(xp, x, (self.batch, self.groups, self.filters, *self.windows.output_size))
+        y = empty(xp, x, self.output_shape)
 
         def fill(block: Block) -> None:
             nonlocal y
@@ -119,6 +123,18 @@ class Products:
 
         self._run(fill, [blocks], threads)
         return y
+
+    def _forward_by_filters(self, x: Array, w: Array, b: Array | None, parts: tuple[slice, ...], threads: int) -> Array:
+        xp, columns = self.xp, self._shared_input(x, threads)
+
+        def output(part: slice) -> Array:
+            products = matmul(xp, self.maps.weight_map(xp, w[:, part], self.windows), columns)
+            y = self.maps.output_map(xp, products, self.windows)
+            return y if b is None else add_at(y, (...,), per_channel(b[:, part], self.windows.ndim))
+
+        return self._filled(
+            x, self.output_shape, [((slice(None), slice(None), part), part) for part in parts], output, threads
+        )
 
     def _input_adjoint(self, dy: Array, w: Array) -> Array:
         """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
@@ -147,6 +163,9 @@ class Products:
 
     def _weight_adjoint(self, dy: Array, x: Array) -> Array:
         """(N, G, K, *o), (N, G, C, *d) -> (G, K, C, *k)."""
+        parts, threads = _filter_parts(self)
+        if parts:
+            return self._weight_adjoint_by_filters(dy, x, parts, threads)
         xp = self.xp
         runs, threads = _reduction(self)
 
@@ -165,27 +184,52 @@ class Products:
 
         if len(runs) == 1:
             return share(runs[0])
-        shape = (self.groups, self.filters, self.channels, *self.windows.kernel_size)
         if len({run.target for run in runs}) == len(runs):
-            return self._filled(dy, shape, runs, share, threads)
-        dw = zeros(xp, dy, shape)
+            return self._filled(dy, self.weight_shape, [(run.part, run) for run in runs], share, threads)
+        dw = zeros(xp, dy, self.weight_shape)
         shares: dict[int, Array] = {}
         self._run(lambda at: shares.update({at: share(runs[at])}), [range(len(runs))], threads)
         for at, run in enumerate(runs):
             dw = add_at(dw, run.part, shares.pop(at))
         return dw
 
+    def _weight_adjoint_by_filters(self, dy: Array, x: Array, parts: tuple[slice, ...], threads: int) -> Array:
+        xp, columns = self.xp, conjugate_transpose(self.xp, self._shared_input(x, threads))
+
+        def share(part: slice) -> Array:
+            rows = matmul(xp, self.maps.output_adjoint(xp, dy[:, :, part], self.windows), columns)
+            return self.maps.weight_adjoint(xp, rows, self.windows)
+
+        return self._filled(dy, self.weight_shape, [((slice(None), part), part) for part in parts], share, threads)
+
+    def _shared_input(self, x: Array, threads: int) -> Array:
+        """In(x) of all samples, whose channels threads share."""
+        parts = _slices(self.channels, -(-self.channels // PARTS))
+        columns: dict[int, Array] = {}
+
+        def fill(at: int) -> None:
+            columns[at] = self.maps.input_map(self.xp, x[:, :, parts[at]], self.windows)
+
+        self._run(fill, [range(len(parts))], threads)
+        return self.xp.concat([columns[at] for at in range(len(parts))], axis=-2)
+
     def _filled(
-        self, like: Array, shape: Ints, runs: tuple[_Run, ...], share: Callable[[_Run], Array], threads: int
+        self,
+        like: Array,
+        shape: Ints,
+        parts: Sequence[tuple[tuple[Any, ...], Item]],
+        share: Callable[[Item], Array],
+        threads: int,
     ) -> Array:
-        """An array of which every run gives a part of its own."""
+        """An array of which every part is one share."""
         whole = empty(self.xp, like, shape)
 
-        def fill(run: _Run) -> None:
+        def fill(part: tuple[tuple[Any, ...], Item]) -> None:
             nonlocal whole
-            whole = put_at(whole, run.part, share(run))
+            index, item = part
+            whole = put_at(whole, index, share(item))
 
-        self._run(fill, [runs], threads)
+        self._run(fill, [parts], threads)
         return whole
 
     def _grouped(self, array: Array, axis: int) -> Array:
@@ -199,9 +243,21 @@ class Products:
         return self.xp.reshape(array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
 
     @remembered
+    def output_shape(self) -> Ints:
+        return (self.batch, self.groups, self.filters, *self.windows.output_size)
+
+    @remembered
+    def weight_shape(self) -> Ints:
+        return (self.groups, self.filters, self.channels, *self.windows.kernel_size)
+
+    @remembered
+    def work(self) -> Work:
+        return Work(self.windows, self.batch, self.groups, self.channels, self.filters)
+
+    @remembered
     def _flipped(self) -> Products | None:
         """The convolution that the adjoint is run as, if it is."""
-        adjoint = adjoint_windows(self.windows, self.batch, self.channels, self.filters)
+        adjoint = adjoint_windows(self.maps.name, self.windows, self.batch, self.channels, self.filters)
         if adjoint is None:
             return None
         maps = self.maps.plan(adjoint, self.xp, self.dtype)
@@ -216,8 +272,7 @@ class Products:
     @remembered
     def worth(self) -> int:
         """How many parts are worth a thread each: a power of two, which threads share evenly."""
-        work = Work(self.windows, self.batch, self.groups, self.channels, self.filters)
-        parts = int(self.maps.cost(rates_of(self.xp), work) / WORTHWHILE)
+        parts = int(self.maps.cost(rates_of(self.xp), self.work) / WORTHWHILE)
         return 1 << max(parts.bit_length() - 1, 0)
 
     def _place(self, y: Array, block: Block) -> Array | None:
@@ -294,6 +349,23 @@ def _numbers(maps: Maps, block: Block, channels: int, filters: int, reduced: int
 
 
 @functools.lru_cache(maxsize=1024)
+def _filter_parts(products: Products) -> tuple[tuple[slice, ...], int]:
+    """Parts of the filters, and how many may be under way at once, if transformed filters outweigh transformed data.
+
+    Data is transformed once then, and held, and each part of the filters just before its product, by one thread.
+    """
+    if not takes_filters_apart(products.maps, products.work, products.xp) or products.worth < 2:
+        return (), 1
+    held, each = (
+        numbers * bytes_per_element(products.xp, products.dtype)
+        for numbers in filter_workspace(products.maps, products.work)
+    )
+    room, parts = products.max_workspace - held, min(PARTS, products.worth)
+    width = min(room // (2 * each), CACHED // each, -(-products.filters // parts))
+    return (_slices(products.filters, width), min(cpu_count(), room // (width * each))) if width > 0 else ((), 1)
+
+
+@functools.lru_cache(maxsize=1024)
 def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     """The sums that make up the gradient by the filters, and how many may be under way at once.
 
@@ -307,7 +379,7 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     width = -(-products.channels // parts)
     while width > 1 and _least(products, width) > products.max_workspace:
         width = -(-width // 2)
-    ranges = [slice(start, min(start + width, products.channels)) for start in range(0, products.channels, width)]
+    ranges = _slices(products.channels, width)
     weight = _weight(products, width)
     reduced = weight if products.maps.stacks_samples else 0
     sums = SUMS if runs_on_threads(products.xp) and small and SHARES * weight * element <= products.max_workspace else 1
@@ -336,6 +408,10 @@ def _weight(products: Products, width: int) -> int:
     """How many numbers a sum over so many channels is."""
     transformed = products.maps.weight_workspace(products.windows, width, products.filters)
     return transformed or products.windows.taps * width * products.filters
+
+
+def _slices(count: int, width: int) -> tuple[slice, ...]:
+    return tuple(slice(start, min(start + width, count)) for start in range(0, count, width))
 
 
 def _of_groups(rows: Array, block: Block) -> Array:

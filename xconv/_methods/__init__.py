@@ -11,22 +11,24 @@ A new method is one module with these six functions and one entry in ``METHODS``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from .._arrays import Array, DType, Namespace, namespace_of_library, working_dtype
+from .._arrays import Array, DType, Namespace, namespace_of_library, runs_on_threads, working_dtype
 from .._blocks import MAX_WORKSPACE, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
-from .costs import Rates, Work, adjoint_windows, native_cost, rates_of
+from .costs import TRANSFORMS, Rates, Work, adjoint_windows, native_cost, rates_of
 from .fft import Fft
 from .im2col import Im2col
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
 SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
+FEW = 32  # filters that a product is not slow for
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 
 
@@ -148,21 +150,22 @@ def choose(
     own = has_native(xp, dtype, windows.ndim)
     if own and not computes_on_cpu(xp):
         return "native"
-    work, rates = _work(windows, sizes, product), rates_of(xp)
-    factor = rates.reduction if work.reduces else 1
-    costs = [(SURE * native_cost(rates, work), "native")] if own else []
+    rates = rates_of(xp)
+    costs = [(SURE * native_cost(rates, _work("native", windows, sizes, product)), "native")] if own else []
     for name in METHODS:
+        work = _work(name, windows, sizes, product)
+        factor = rates.reduction if work.reduces else 1
         maps = _planned(name, work.windows, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
             costs.append((factor * maps.cost(rates, work), name))
     return min(costs)[1]
 
 
-def _work(windows: Geometry, sizes: Sizes, product: str) -> Work:
+def _work(method: str, windows: Geometry, sizes: Sizes, product: str) -> Work:
     """The gradient by the input costs what the convolution costs that has the roles of channels and filters swapped."""
     if product == "input_adjoint":
         batch, groups, channels, filters = sizes
-        flipped = adjoint_windows(windows, batch, channels, filters)
+        flipped = adjoint_windows(method, windows, batch, channels, filters)
         return Work(flipped or windows, batch, groups, filters, channels, transposed=True, scatters=flipped is None)
     return Work(windows, *sizes, reduces=product == "weight_adjoint")
 
@@ -178,7 +181,25 @@ def _planned(name: str, windows: Geometry, xp: Namespace, dtype: DType) -> Maps 
 
 def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: int) -> bool:
     """Whether transformed filters leave room; the gradient by them holds a product and a sum."""
-    copies = 2 if work.reduces else 1
-    filters = copies * maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
-    block = maps.workspace(unit_geometry(work.windows, maps.unit), work.channels, work.filters)
-    return (filters + block) * bytes_per_element(xp, dtype) <= max_workspace / 2
+    if takes_filters_apart(maps, work, xp):
+        data, one = filter_workspace(maps, work)
+        needed = data + min(FEW, work.filters) * one
+    else:
+        copies = 2 if work.reduces else 1
+        filters = copies * maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
+        needed = filters + maps.workspace(unit_geometry(work.windows, maps.unit), work.channels, work.filters)
+    return needed * bytes_per_element(xp, dtype) <= max_workspace / 2
+
+
+def takes_filters_apart(maps: Maps, work: Work, xp: Namespace) -> bool:
+    """Whether transformed filters outweigh transformed data, so that threads share filters and not positions."""
+    counts = [-(-o // m) for o, m in zip(work.windows.output_size, maps.unit, strict=True)]
+    return runs_on_threads(xp) and maps.name in TRANSFORMS and work.batch * math.prod(counts) <= work.filters
+
+
+def filter_workspace(maps: Maps, work: Work) -> tuple[int, int]:
+    """How many numbers transformed data is then, with what that takes, and how many each filter, with its product."""
+    windows, channels, groups = work.windows, work.channels, work.groups
+    samples = work.batch * groups
+    transformed = 3 * groups * maps.weight_workspace(windows, channels, 1)  # with steps on the way
+    return samples * maps.workspace(windows, channels, 0), samples * maps.workspace(windows, 0, 1) + transformed

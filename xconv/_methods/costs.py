@@ -19,6 +19,7 @@ CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs
 NARROW = 16  # channels of a group, fewer than which are few
 SLIM = 128  # filters of a group, fewer than which are few
+TRANSFORMS = frozenset({"winograd", "fft"})  # methods that lay out no windows and transform filters
 TURNED = 13  # windows that can be laid out, not added up, in the time of turning one round
 
 
@@ -108,11 +109,11 @@ NUMPY = Rates(
     moved=0.0,
     transformed=1.2,
     spilled=1.2,
-    filter=4.5,
+    filter=1.7,
     butterfly=0.25,
     spectral=2.0,
 )
-NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.2, transformed=0.6, spilled=0.6, filter=2.0)
+NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.2, transformed=0.6, spilled=0.6, filter=0.75)
 JAX = Rates(
     operation=1000,
     multiplication=0.018,
@@ -232,14 +233,14 @@ def spread(rates: Rates, elements: float) -> float:
     return 1.0 if elements <= LAID_OUT else rates.uncached
 
 
-def adjoint_windows(windows: Geometry, batch: int, channels: int, filters: int) -> Geometry | None:
-    """The windows of the convolution by flipped filters that is run as the gradient by the input.
+def adjoint_windows(method: str, windows: Geometry, batch: int, channels: int, filters: int) -> Geometry | None:
+    """The windows of the convolution by flipped filters that a method runs as the gradient by the input.
 
     With strides there is none. With many more filters than channels it would lay out more than is added up, and with
-    more of them than fit the positions it would take longer to turn the filters round.
+    more of them than fit the positions it would take longer to turn the filters round, unless they are transformed.
     """
     many = filters > 2 * channels or (windows.taps > 1 and filters * TURNED > batch * windows.positions)
-    return None if many else windows.adjoint
+    return None if many and method not in TRANSFORMS else windows.adjoint
 
 
 def native_cost(rates: Rates, work: Work) -> float:

@@ -67,7 +67,7 @@ class Winograd(NamedTuple):
             OPERATIONS * work.windows.ndim * rates.operation
             + columns * (pairs + transforms) * rates.multiplication
             + numbers * (rates.transformed if numbers <= CACHED else rates.spilled)
-            + tiles.taps * pairs * work.groups * rates.filter * (2 if work.reduces else 1)
+            + tiles.taps * pairs * work.groups * rates.filter
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
