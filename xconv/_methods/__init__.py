@@ -28,6 +28,7 @@ from .toeplitz import Toeplitz
 from .winograd import Winograd
 
 SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
+ROOM = 0.75  # of the workspace, that what is held all the while may take: blocks need the rest
 FEW = 32  # filters that a product is not slow for
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 
@@ -188,7 +189,7 @@ def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: in
         copies = 2 if work.reduces else 1
         filters = copies * maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
         needed = filters + maps.workspace(unit_geometry(work.windows, maps.unit), work.channels, work.filters)
-    return needed * bytes_per_element(xp, dtype) <= max_workspace / 2
+    return needed * bytes_per_element(xp, dtype) <= ROOM * max_workspace
 
 
 def takes_filters_apart(maps: Maps, work: Work, xp: Namespace) -> bool:

@@ -87,6 +87,7 @@ class Rates(NamedTuple):
     own_narrow: float = 0.0  # a channel of dy, for each position and tap, in its gradient by an input of few channels
     own_lanes: int = 1  # of which there are whole vectors of so many
     own_spread: float = 0.0  # a multiplication in its gradient by the input with strides over more than two axes
+    own_skipping: float = 0.0  # the same over any axes with kernels of one element
     own_output: float = 0.0  # an output of it
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
     own_narrow_reduction: float = 1.0  # the same with few channels
@@ -109,11 +110,11 @@ NUMPY = Rates(
     moved=0.0,
     transformed=1.2,
     spilled=1.2,
-    filter=1.7,
+    filter=0.8,
     butterfly=0.25,
     spectral=2.0,
 )
-NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.2, transformed=0.6, spilled=0.6, filter=0.75)
+NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.2, transformed=0.6, spilled=0.6, filter=0.35)
 JAX = Rates(
     operation=1000,
     multiplication=0.018,
@@ -187,8 +188,8 @@ TORCH_AVX512 = TORCH._replace(
     strided=0.4,
     scattered=0.5,
     uncached=2.5,
-    transformed=1.0,
-    spilled=1.0,
+    transformed=0.9,
+    spilled=0.9,
     filter=0.5,
     butterfly=0.15,
     spectral=0.5,
@@ -197,6 +198,7 @@ TORCH_AVX512 = TORCH._replace(
     own_reduced_pair=0.3,
     own_narrow=0.13,
     own_lanes=16,
+    own_skipping=0.0145,
     own_reduction=1.1,
     own_narrow_reduction=1.1,
 )
@@ -253,8 +255,10 @@ def native_cost(rates: Rates, work: Work) -> float:
     if work.transposed and work.groups == 1:
         lanes = -(-work.channels // rates.own_lanes) * rates.own_lanes
         multiplication = max(multiplication, rates.own_narrow * lanes / (work.channels * work.filters))
-    if work.transposed and max(work.windows.stride) > 1 and work.windows.ndim > 2:
-        multiplication = max(multiplication, rates.own_spread)
+    if work.transposed and max(work.windows.stride) > 1:
+        spread_out = rates.own_spread if work.windows.ndim > 2 else 0
+        skipping = rates.own_skipping if work.windows.taps == 1 else 0
+        multiplication = max(multiplication, spread_out, skipping)
     cost = work.multiplications * multiplication + work.outputs * rates.own_output
     if work.reduces:
         cost *= rates.own_reduction if work.channels >= NARROW else rates.own_narrow_reduction
