@@ -119,6 +119,12 @@ def runs_on_threads(xp: Namespace) -> bool:
     return bool(array_api_compat.is_numpy_namespace(xp))
 
 
+@functools.cache
+def keeps_arrays(xp: Namespace) -> bool:
+    """Whether an array made once serves every later call: there is one device, and no trace that it belongs to."""
+    return bool(array_api_compat.is_numpy_namespace(xp))
+
+
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
     """A new array of one value, with the dtype and the device of ``like``.
 

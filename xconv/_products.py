@@ -7,6 +7,7 @@
 Without strides In* and its overlaps are not needed: the adjoint of a convolution is one itself, of flipped filters.
 Outputs of different blocks are different elements of y; their shares of dx overlap, so blocks of one colour run
 together and colours one after the other; their shares of dw all add, so a thread has channels or a sum of its own.
+Where filters outweigh data, as in deep layers, threads share filters instead, and data is mapped once for all of them.
 Which block adds to what, and when, does not depend on the threads, and so neither does any rounding.
 """
 

@@ -152,6 +152,7 @@ JAX_AVX512 = JAX._replace(
     filter=0.4,
     own_multiplication=0.006,
     own_slim=0.0115,
+    own_reduction=1.8,
 )
 TORCH = Rates(
     operation=5000,

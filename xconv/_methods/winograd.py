@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from array_api_compat import device
 
-from .._arrays import Array, DType, Namespace, check_floating
+from .._arrays import Array, DType, Namespace, check_floating, keeps_arrays
 from .._geometry import Geometry, Ints, of_samples
 from .._layout import batch_inwards
 from .._windows import gather, scatter
@@ -103,6 +103,8 @@ class Winograd(NamedTuple):
 
     def _matrix(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> Array:
         """A's transpose, B or G for all axes at once."""
+        if keeps_arrays(xp):
+            return _array(xp, name, self.unit, geometry.kernel_size, like.dtype)
         return xp.asarray(_floats(name, self.unit, geometry.kernel_size), dtype=like.dtype, device=device(like))
 
 
@@ -148,6 +150,12 @@ def _beside(tiles: Geometry, samples: int) -> tuple[Geometry, int]:
     """The tiles of many samples, which are one more axis, and where: what is copied at once is the last of them."""
     place = tiles.ndim if samples >= tiles.output_size[-1] else 0
     return of_samples(tiles, samples, place), place
+
+
+@functools.cache
+def _array(xp: Namespace, name: str, unit: Ints, kernel_size: Ints, dtype: DType) -> Array:
+    """A's transpose, B or G as an array, which takes as long to make as a small product with it."""
+    return xp.asarray(_floats(name, unit, kernel_size), dtype=dtype)
 
 
 @functools.cache
