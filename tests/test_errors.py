@@ -269,9 +269,10 @@ def test_the_table_is_long_enough():
 def test_arrays_of_two_libraries(backend):
     strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
     other = np if backend.name.startswith("strict") else strict
-    with pytest.raises(TypeError, match=r"all arrays must come from one library, got x from \w+, w from \w+") as error:
+    with pytest.raises(TypeError, match="all arrays must come from one library, got ") as error:
         xconv.conv(backend.array(normal((1, 1, 4))), other.ones((1, 1, 2)))
-    assert error.type is TypeError
+    package = backend.name.split("-")[0].replace("strict", "array_api_strict")
+    assert str(error.value).endswith(f"got x from {package}, w from {other.__name__}")
 
 
 def test_arrays_on_two_devices():

@@ -13,9 +13,7 @@ Namespace: TypeAlias = Any
 DType: TypeAlias = Any
 
 
-_NAMESPACES: dict[
-    type, Namespace
-] = {}  # of the types of arrays seen so far: finding one takes longer than all the rest
+_NAMESPACES: dict[type, Namespace] = {}  # of array types seen so far: finding one takes longer than all other checks
 
 
 class Operand(NamedTuple):
@@ -28,7 +26,7 @@ class Operand(NamedTuple):
     device: Any
 
 
-Description: TypeAlias = tuple[str, Namespace, tuple[int, ...], DType, Any]  # of an operand, which takes longer to make
+Description: TypeAlias = tuple[str, Namespace, tuple[int, ...], DType, Any]  # an Operand's fields: it is slow to make
 
 
 def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, ...]:
@@ -216,9 +214,14 @@ def _namespace(name: str, array: Array) -> Namespace:
 def _common_namespace(operands: Sequence[Operand]) -> Namespace:
     xp = operands[0].xp
     if any(operand.xp is not xp for operand in operands):
-        libraries = ", ".join(f"{name} from {xp.__name__.split('.')[-1]}" for name, xp, *_ in operands)
+        libraries = ", ".join(f"{name} from {_library(xp)}" for name, xp, *_ in operands)
         raise TypeError(f"all arrays must come from one library, got {libraries}")
     return xp
+
+
+def _library(xp: Namespace) -> str:
+    """The package that a namespace is of."""
+    return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]
 
 
 @functools.cache

@@ -50,7 +50,7 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
 def _are_plain(values: tuple[Any, ...]) -> bool:
     """Whether all are ints and words of exactly these types, or tuples of them."""
     for value in values:
-        if type(value) is tuple:
+        if isinstance(value, tuple):
             if not _are_plain(value):
                 return False
         elif type(value) not in EXACT:
