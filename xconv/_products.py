@@ -126,6 +126,7 @@ class Products:
         return y
 
     def _forward_by_filters(self, x: Array, w: Array, b: Array | None, parts: tuple[slice, ...], threads: int) -> Array:
+        """As `_forward`, by parts of the filters."""
         xp, columns = self.xp, self._shared_input(x, threads)
 
         def output(part: slice) -> Array:
@@ -195,6 +196,7 @@ class Products:
         return dw
 
     def _weight_adjoint_by_filters(self, dy: Array, x: Array, parts: tuple[slice, ...], threads: int) -> Array:
+        """As `_weight_adjoint`, by parts of the filters."""
         xp, columns = self.xp, conjugate_transpose(self.xp, self._shared_input(x, threads))
 
         def share(part: slice) -> Array:

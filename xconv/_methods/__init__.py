@@ -28,7 +28,7 @@ from .toeplitz import Toeplitz
 from .winograd import Winograd
 
 SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
-ROOM = 0.75  # of the workspace, that what is held all the while may take: blocks need the rest
+ROOM = 0.5  # of the workspace, that what is held all the while may take: blocks need the rest
 FEW = 32  # filters that a product is not slow for
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 

@@ -189,6 +189,7 @@ TORCH_AVX512 = TORCH._replace(
     strided=0.4,
     scattered=0.5,
     uncached=2.5,
+    moved=0.5,
     transformed=0.9,
     spilled=0.9,
     filter=0.5,
@@ -199,7 +200,7 @@ TORCH_AVX512 = TORCH._replace(
     own_reduced_pair=0.3,
     own_narrow=0.13,
     own_lanes=16,
-    own_skipping=0.0145,
+    own_skipping=0.0175,
     own_reduction=1.1,
     own_narrow_reduction=1.1,
 )
