@@ -29,7 +29,7 @@ from .winograd import Winograd
 
 SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
 ROOM = 0.5  # of the workspace, that what is held all the while may take: blocks need the rest
-FEW = 32  # filters that a product is not slow for
+FEW = 32  # filters under way at once, if there are so many, that products are not slow with
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
 
 
@@ -184,7 +184,7 @@ def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: in
     """Whether transformed filters leave room; the gradient by them holds a product and a sum."""
     if takes_filters_apart(maps, work, xp):
         data, one = filter_workspace(maps, work)
-        needed = data + min(FEW, work.filters) * one
+        needed = data + min(FEW, -(-work.filters // 2)) * one
     else:
         copies = 2 if work.reduces else 1
         filters = copies * maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
