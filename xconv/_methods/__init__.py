@@ -30,7 +30,8 @@ from .winograd import Winograd
 SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
 ROOM = 0.5  # of the workspace, that what is held all the while may take: blocks need the rest
 FEW = 32  # filters under way at once, if there are so many, that products are not slow with
-EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output
+EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output,
+EXACT_CHANNELS = 512  # and the most that it may sum over: with 1024 the error is 1e-5, with 64 3e-6
 
 
 class Maps(Protocol):
@@ -156,7 +157,7 @@ def choose(
     for name in METHODS:
         work = _work(name, windows, sizes, product)
         factor = rates.reduction if work.reduces else 1
-        maps = _planned(name, work.windows, xp, dtype)
+        maps = _planned(name, work, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
             costs.append((factor * maps.cost(rates, work), name))
     return min(costs)[1]
@@ -171,11 +172,13 @@ def _work(method: str, windows: Geometry, sizes: Sizes, product: str) -> Work:
     return Work(windows, *sizes, reduces=product == "weight_adjoint")
 
 
-def _planned(name: str, windows: Geometry, xp: Namespace, dtype: DType) -> Maps | None:
-    if name == "winograd" and max(windows.kernel_size) > EXACT_KERNEL:
+def _planned(name: str, work: Work, xp: Namespace, dtype: DType) -> Maps | None:
+    """The maps of a method, if it can do this, and exactly enough."""
+    summed = 1 if work.reduces else work.channels
+    if name == "winograd" and (max(work.windows.kernel_size) > EXACT_KERNEL or summed > EXACT_CHANNELS):
         return None
     try:
-        return METHODS[name](windows, xp, dtype)
+        return METHODS[name](work.windows, xp, dtype)
     except ValueError:
         return None
 
