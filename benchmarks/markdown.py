@@ -36,7 +36,7 @@ def _peers(report: Report) -> list[str]:
     intro = (
         "Peer's time / xconv's time, geometric mean over the layers and the least of them: above 1, xconv is faster. "
         "The floor is the longer of the direct algorithm's operations at the matrix product's rate and its bytes at "
-        "the copy's: a peer's number by the floor's is the most that a direct convolution could have there."
+        "the copy's: a peer's number by the floor's is the most that a direct convolution could have at these rates."
     )
     return [intro, "", *_table(header, rows, words=2)]
 

@@ -49,6 +49,11 @@ def unit_geometry(windows: Geometry, unit: Ints) -> Geometry:
     return Geometry(read, windows.kernel_size, windows.stride, windows.dilation, ((0, 0),) * windows.ndim)
 
 
+def unit_counts(windows: Geometry, unit: Ints) -> list[int]:
+    """How many units of outputs each axis has, the last of which may be a part of one."""
+    return [-(-o // m) for o, m in zip(windows.output_size, unit, strict=True)]
+
+
 @functools.lru_cache(maxsize=1024)
 def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int) -> tuple[Block, ...]:
     """Cut a convolution into blocks of about ``units`` units of outputs, counted over samples and groups as well.
@@ -56,7 +61,7 @@ def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int) -> t
     Long runs of the last axis are worth most, then whole samples, then several of them. A block is a box of whole
     units.
     """
-    counts = [-(-o // m) for o, m in zip(windows.output_size, unit, strict=True)]
+    counts = unit_counts(windows, unit)
     lengths = _lengths([*counts[::-1], batch, groups], units)
     box = tuple(length * m for length, m in zip(lengths[: windows.ndim][::-1], unit, strict=True))
     periods = _periods(windows, box)

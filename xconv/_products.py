@@ -32,7 +32,7 @@ from ._arrays import (
     runs_on_threads,
     zeros,
 )
-from ._blocks import Block, by_colour, chains, cut, unit_geometry
+from ._blocks import Block, by_colour, chains, cut, unit_counts, unit_geometry
 from ._geometry import Geometry, Ints
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
@@ -331,8 +331,7 @@ def _schedule(
             f"max_workspace must be at least {fixed + least} bytes for this convolution by method "
             f"{maps.name!r}, got {products.max_workspace}"
         )
-    counts = [-(-o // m) for o, m in zip(windows.output_size, maps.unit, strict=True)]
-    each = math.prod(counts)
+    each = math.prod(unit_counts(windows, maps.unit))
     unit_bytes = -(-(maps.workspace(windows, channels, products.filters) + reduced) * element // each)
     units = (room - held) // unit_bytes
     if runs_on_threads(products.xp):

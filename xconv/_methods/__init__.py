@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from .._arrays import Array, DType, Namespace, namespace_of_library, runs_on_threads, working_dtype
-from .._blocks import MAX_WORKSPACE, unit_geometry
+from .._blocks import MAX_WORKSPACE, unit_counts, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
@@ -197,8 +197,8 @@ def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: in
 
 def takes_filters_apart(maps: Maps, work: Work, xp: Namespace) -> bool:
     """Whether transformed filters outweigh transformed data, so that threads share filters and not positions."""
-    counts = [-(-o // m) for o, m in zip(work.windows.output_size, maps.unit, strict=True)]
-    return runs_on_threads(xp) and maps.name in TRANSFORMS and work.batch * math.prod(counts) <= work.filters
+    columns = work.batch * math.prod(unit_counts(work.windows, maps.unit))
+    return runs_on_threads(xp) and maps.name in TRANSFORMS and columns <= work.filters
 
 
 def filter_workspace(maps: Maps, work: Work) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import math
 from typing import NamedTuple
 
 from .._arrays import Array, DType, Namespace, check_floating, conjugate, is_kind
+from .._blocks import unit_counts
 from .._geometry import Geometry, Ints, Slices
 from .._layout import batch_inwards, batch_outwards
 from .._windows import frames, overlap_add, pad, scatter
@@ -52,7 +53,7 @@ class Fft(NamedTuple):
         return False
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        blocks = math.prod([-(-o // u) for o, u in zip(geometry.output_size, self.unit, strict=True)])
+        blocks = math.prod(unit_counts(geometry, self.unit))
         return blocks * self._spectrum * 4 * (channels + filters)
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
@@ -60,8 +61,7 @@ class Fft(NamedTuple):
 
     def cost(self, rates: Rates, work: Work) -> float:
         size = math.prod(self.size)
-        blocks = math.prod([-(-o // u) for o, u in zip(work.windows.output_size, self.unit, strict=True)])
-        blocks *= work.batch * work.groups
+        blocks = math.prod(unit_counts(work.windows, self.unit)) * work.batch * work.groups
         pairs = work.channels * work.filters
         transforms = blocks * (work.channels + work.filters) + work.groups * pairs
         products = blocks * size / 2 * pairs * (2 if work.reduces else 1)
@@ -119,7 +119,7 @@ class Fft(NamedTuple):
     def _blocks(self, geometry: Geometry) -> Geometry:
         """The blocks as windows over the padded input that they read."""
         step = tuple(u * s for u, s in zip(self.unit, geometry.stride, strict=True))
-        counts = (-(-o // u) for o, u in zip(geometry.output_size, self.unit, strict=True))
+        counts = unit_counts(geometry, self.unit)
         read = tuple((b - 1) * t + size for b, t, size in zip(counts, step, self.size, strict=True))
         n = geometry.ndim
         return Geometry(read, self.size, step, (1,) * n, ((0, 0),) * n)
