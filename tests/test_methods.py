@@ -337,3 +337,19 @@ def test_auto_leaves_strided_gradients_over_three_axes_to_im2col(jax_backend):
         xconv.choose_method, **shapes, xp=jax_backend.xp, dtype=np.dtype("float32"), function="conv_input_grad"
     )
     assert choose(stride=2) == "im2col"
+
+
+def test_auto_leaves_few_channels_over_three_axes_to_im2col(jax_backend):
+    """XLA has no fast path for them: its gradient by the input took 37 times as long."""
+    shapes = {"input_shape": (1, 1, 64, 64, 64), "weight_shape": (16, 1, 3, 3, 3), "padding": 1}
+    chosen = xconv.choose_method(**shapes, xp=jax_backend.xp, dtype=np.dtype("float32"), function="conv_input_grad")
+    assert chosen == "im2col"
+
+
+@pytest.mark.parametrize("input_shape", [(2, 3, 224, 224), (100, 3, 32, 32)])
+def test_auto_leaves_the_gradient_by_filters_of_few_channels_to_xla(jax_backend, monkeypatch, input_shape):
+    """It would turn what im2col lays out round, element by element."""
+    monkeypatch.setattr(costs, "_has_avx512", lambda: True)
+    shapes = {"input_shape": input_shape, "weight_shape": (64, 3, 3, 3), "padding": 1}
+    chosen = xconv.choose_method(**shapes, xp=jax_backend.xp, dtype=np.dtype("float32"), function="conv_weight_grad")
+    assert chosen == "native"

@@ -14,7 +14,8 @@ from xconv.demo.backends import LoadedBackend
 from ..suites import Layer
 from .peer import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Call, Peer, Problem
 
-COMPILED_TAPS = 256  # with more of them, jax.jit compiles im2col for a third of a minute per operation
+COMPILED_TAPS = 256  # with more of them, jax.jit compiles what lays windows out for a third of a minute per operation,
+COMPILED_PAIRS = 1024  # and with more of these Toeplitz, which is far slower than others there, for up to two minutes
 
 
 class Own:
@@ -30,8 +31,7 @@ class Own:
 
     def operations(self, problem: Problem) -> dict[str, Call | str]:
         layer, x, w, dy = problem.layer, problem.x, problem.w, problem.dy
-        if self._method == "im2col" and self._backend.name == "jax" and math.prod(layer.kernel_size) > COMPILED_TAPS:
-            reason = f"more than {COMPILED_TAPS} taps compile too long"
+        if self._backend.name == "jax" and (reason := _compiles_too_long(self._method, layer)):
             return {FORWARD: reason, INPUT_GRAD: reason, WEIGHT_GRAD: reason}
         forward, input_grad, weight_grad = _functions(self._backend, self._method, layer.nameless)
         return {
@@ -45,6 +45,15 @@ def load_methods(backend: LoadedBackend) -> list[Peer]:
     """One peer for each method, "native" only where the backend has a convolution of its own."""
     names = dict.fromkeys((*METHODS, "native"))
     return [Own(backend, name) for name in names if name != "native" or backend.name in ("jax", "torch")]
+
+
+def _compiles_too_long(method: str, layer: Layer) -> str:
+    """Why ``jax.jit`` is not to be waited for, or nothing."""
+    if method in ("im2col", "toeplitz") and math.prod(layer.kernel_size) > COMPILED_TAPS:
+        return f"more than {COMPILED_TAPS} taps compile too long"
+    if method == "toeplitz" and math.prod(layer.weight_shape[:2]) // layer.groups > COMPILED_PAIRS:
+        return f"more than {COMPILED_PAIRS} pairs of channel and filter compile too long"
+    return ""
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from .._blocks import MAX_WORKSPACE, unit_counts, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
-from .costs import TRANSFORMS, Rates, Work, adjoint_windows, native_cost, rates_of
+from .costs import TRANSFORMS, Rates, Work, adjoint_windows, method_cost, native_cost, rates_of
 from .fft import Fft
 from .im2col import Im2col
 from .toeplitz import Toeplitz
@@ -156,10 +156,9 @@ def choose(
     costs = [(SURE * native_cost(rates, _work("native", windows, sizes, product)), "native")] if own else []
     for name in METHODS:
         work = _work(name, windows, sizes, product)
-        factor = rates.reduction if work.reduces else 1
         maps = _planned(name, work, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
-            costs.append((factor * maps.cost(rates, work), name))
+            costs.append((method_cost(rates, work, maps.cost(rates, work)), name))
     return min(costs)[1]
 
 

@@ -48,6 +48,11 @@ class Work(NamedTuple):
         return self.positions * self.filters
 
     @property
+    def narrow(self) -> bool:
+        """Whether channels are few, and no groups of many."""
+        return self.groups == 1 and self.channels < NARROW
+
+    @property
     def rows(self) -> int:
         """How many numbers an element that is laid out is multiplied by, or that are to be added back."""
         return self.filters * (self.windows.taps if self.scatters else 1)
@@ -88,10 +93,12 @@ class Rates(NamedTuple):
     own_lanes: int = 1  # of which there are whole vectors of so many
     own_spread: float = 0.0  # a multiplication in its gradient by the input with strides over more than two axes
     own_skipping: float = 0.0  # the same over any axes with kernels of one element
+    own_volume: float = 1.0  # how many times longer it takes over more than two axes
     own_output: float = 0.0  # an output of it
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
     own_narrow_reduction: float = 1.0  # the same with few channels
     reduction: float = 1.0  # how much longer that takes by the methods
+    narrow_reduction: float = 1.0  # the same with few channels
 
 
 NUMPY = Rates(
@@ -122,9 +129,9 @@ JAX = Rates(
     reduced_product=3000,
     read=0.0,
     gathered=0.9,
-    strided=0.9,
+    strided=1.15,
     row=0.0,
-    framed=0.9,
+    framed=1.8,
     copied=0.3,
     uncached=3.0,
     scattered=0.9,
@@ -136,14 +143,16 @@ JAX = Rates(
     spectral=0.5,
     own_multiplication=0.018,
     own_pair=1.3,
-    own_reduced_pair=1.3,
+    own_reduced_pair=5.0,
     own_grouped_pair=5.0,
     own_narrow=0.2,
     own_spread=2.0,
+    own_volume=3.0,
     own_output=2.0,
     own_reduction=4.0,
-    own_narrow_reduction=1.3,
+    own_narrow_reduction=0.6,
     reduction=1.25,
+    narrow_reduction=3.0,
 )
 JAX_AVX512 = JAX._replace(
     multiplication=0.0058,
@@ -152,6 +161,7 @@ JAX_AVX512 = JAX._replace(
     filter=0.4,
     own_multiplication=0.006,
     own_slim=0.0115,
+    own_volume=5.0,
     own_reduction=1.8,
 )
 TORCH = Rates(
@@ -198,9 +208,9 @@ TORCH_AVX512 = TORCH._replace(
     own_multiplication=0.0065,
     own_pair=0.25,
     own_reduced_pair=0.3,
-    own_narrow=0.13,
+    own_narrow=0.15,
     own_lanes=16,
-    own_skipping=0.0175,
+    own_skipping=0.02,
     own_reduction=1.1,
     own_narrow_reduction=1.1,
 )
@@ -247,6 +257,13 @@ def adjoint_windows(method: str, windows: Geometry, batch: int, channels: int, f
     return None if many and method not in TRANSFORMS else windows.adjoint
 
 
+def method_cost(rates: Rates, work: Work, forward: float) -> float:
+    """What a product costs by a method that takes so long for one that is no gradient by the filters."""
+    if not work.reduces:
+        return forward
+    return forward * (rates.narrow_reduction if work.narrow else rates.reduction)
+
+
 def native_cost(rates: Rates, work: Work) -> float:
     """What the library's own convolution costs: a library is slow where it has no fast path, as with few channels."""
     ungrouped = rates.own_reduced_pair if work.reduces else rates.own_pair
@@ -262,6 +279,8 @@ def native_cost(rates: Rates, work: Work) -> float:
         skipping = rates.own_skipping if work.windows.taps == 1 else 0
         multiplication = max(multiplication, spread_out, skipping)
     cost = work.multiplications * multiplication + work.outputs * rates.own_output
+    if work.windows.ndim > 2:
+        cost *= rates.own_volume
     if work.reduces:
-        cost *= rates.own_reduction if work.channels >= NARROW else rates.own_narrow_reduction
+        cost *= rates.own_narrow_reduction if work.narrow else rates.own_reduction
     return rates.operation + cost
