@@ -11,7 +11,7 @@ from pathlib import Path
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable, writing_to
 
-from .devices import Rates, compile_quickly, measure_rates
+from .devices import Rates, compile_quickly, forget_programs, measure_rates
 from .figure import draw_ratios
 from .loading import import_seconds
 from .machine import describe_machine
@@ -55,6 +55,7 @@ def run_benchmarks(
         measured = [_announced(layer, library, rivals, limits, rates) for layer in layers]
         print_suite(console, measured)
         results += measured
+        forget_programs(library)
     report = Report(machine, backend, small, loading, rates, missing, results)
     print_summary(console, report)
     _write(report, out)

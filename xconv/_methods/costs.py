@@ -160,7 +160,7 @@ JAX_AVX512 = JAX._replace(
     spilled=1.8,
     filter=0.4,
     own_multiplication=0.006,
-    own_slim=0.0115,
+    own_slim=0.013,
     own_volume=5.0,
     own_reduction=1.8,
 )
