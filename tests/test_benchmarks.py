@@ -15,13 +15,15 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import loading, run, textbook, timing
+from benchmarks import devices, loading, run, textbook, timing
 from benchmarks.__main__ import main
 from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
+from benchmarks.peers import own
 from benchmarks.peers.peer import OPERATIONS
 from benchmarks.results import LayerResult, Measurement, geometric_mean
 from benchmarks.suites import SUITES, Layer, quick
 from benchmarks.summary import loss_rows, peer_rows
+from xconv.demo.backends import load_backend
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [layer for layers in SUITES.values() for layer in layers]
@@ -226,6 +228,33 @@ class TestTiming:
     def test_geometric_mean(self):
         assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
         assert geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "left_out"),
+    [
+        ("im2col", "7x7/2 3-64 @224", False),
+        ("im2col", "image 31x31 8-8 @128", True),
+        ("toeplitz", "image 31x31 8-8 @128", True),
+        ("toeplitz", "CIFAR-10 3x3 32-32 @32", False),
+        ("toeplitz", "CIFAR-10 3x3 32-64 @16", True),
+        ("toeplitz", "MobileNet v1 3x3 512 dw @14", False),
+        ("winograd", "3x3 512-512 @14", False),
+    ],
+)
+def test_what_jax_compiles_too_long_is_left_out(method, name, left_out):
+    reason = own._compiles_too_long(method, LAYERS[[layer.name for layer in LAYERS].index(name)])
+    assert ("compile too long" in reason) is left_out
+
+
+def test_compiled_programs_are_given_back(jax_backend):
+    import jax
+
+    double = jax.jit(lambda x: 2 * x)
+    double(1.0)
+    assert double._cache_size() == 1
+    devices.forget_programs(load_backend("jax"))
+    assert double._cache_size() == 0
 
 
 def layer_result(methods, **seconds):

@@ -21,7 +21,7 @@ from .._blocks import MAX_WORKSPACE, unit_counts, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
-from .costs import TRANSFORMS, Rates, Work, adjoint_windows, method_cost, native_cost, rates_of
+from .costs import TRANSFORMS, Rates, Work, adjoint_windows, native_cost, rates_of, reduction
 from .fft import Fft
 from .im2col import Im2col
 from .toeplitz import Toeplitz
@@ -158,7 +158,7 @@ def choose(
         work = _work(name, windows, sizes, product)
         maps = _planned(name, work, xp, dtype)
         if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
-            costs.append((method_cost(rates, work, maps.cost(rates, work)), name))
+            costs.append((reduction(rates, work, name) * maps.cost(rates, work), name))
     return min(costs)[1]
 
 

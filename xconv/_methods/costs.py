@@ -49,8 +49,8 @@ class Work(NamedTuple):
 
     @property
     def narrow(self) -> bool:
-        """Whether channels are few, and no groups of many."""
-        return self.groups == 1 and self.channels < NARROW
+        """Whether channels are few, over one or two axes, and no groups of many."""
+        return self.groups == 1 and self.channels < NARROW and self.windows.ndim <= 2
 
     @property
     def rows(self) -> int:
@@ -98,7 +98,7 @@ class Rates(NamedTuple):
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
     own_narrow_reduction: float = 1.0  # the same with few channels
     reduction: float = 1.0  # how much longer that takes by the methods
-    narrow_reduction: float = 1.0  # the same with few channels
+    narrow_reduction: float = 1.0  # the same with few channels by those that lay windows out: JAX turns these round
 
 
 NUMPY = Rates(
@@ -132,7 +132,7 @@ JAX = Rates(
     strided=1.15,
     row=0.0,
     framed=1.8,
-    copied=0.3,
+    copied=1.0,
     uncached=3.0,
     scattered=0.9,
     moved=0.0,
@@ -159,7 +159,7 @@ JAX_AVX512 = JAX._replace(
     transformed=1.15,
     spilled=1.8,
     filter=0.4,
-    own_multiplication=0.006,
+    own_multiplication=0.0068,
     own_slim=0.013,
     own_volume=5.0,
     own_reduction=1.8,
@@ -257,11 +257,11 @@ def adjoint_windows(method: str, windows: Geometry, batch: int, channels: int, f
     return None if many and method not in TRANSFORMS else windows.adjoint
 
 
-def method_cost(rates: Rates, work: Work, forward: float) -> float:
-    """What a product costs by a method that takes so long for one that is no gradient by the filters."""
+def reduction(rates: Rates, work: Work, method: str) -> float:
+    """How much longer a method takes for a product if that is the gradient by the filters."""
     if not work.reduces:
-        return forward
-    return forward * (rates.narrow_reduction if work.narrow else rates.reduction)
+        return 1.0
+    return rates.narrow_reduction if work.narrow and method not in TRANSFORMS else rates.reduction
 
 
 def native_cost(rates: Rates, work: Work) -> float:
