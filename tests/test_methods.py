@@ -349,7 +349,7 @@ def test_auto_leaves_few_channels_over_three_axes_to_im2col(jax_backend):
 @pytest.mark.parametrize(
     ("shapes", "method"),
     [
-        ({"input_shape": (4, 8, 128, 128), "weight_shape": (8, 8, 31, 31), "padding": 15}, "fft"),
+        ({"input_shape": (1, 8, 128, 128), "weight_shape": (8, 8, 31, 31)}, "fft"),
         ({"input_shape": (1, 3, 16, 112, 112), "weight_shape": (64, 3, 3, 7, 7), "stride": (1, 2, 2)}, "im2col"),
     ],
 )
