@@ -247,6 +247,19 @@ def test_what_jax_compiles_too_long_is_left_out(method, name, left_out):
     assert ("compile too long" in reason) is left_out
 
 
+def test_pairs_are_counted_within_a_group():
+    depthwise = dataclasses.replace(LAYERS[0], weight_shape=(2048, 1, 3, 3), groups=2048)
+    assert own._compiles_too_long("toeplitz", depthwise) == ""
+
+
+def test_programs_are_given_back_after_each_suite(tmp_path, monkeypatch):
+    given_back = []
+    monkeypatch.setattr(run, "forget_programs", given_back.append)
+    options = ["--quick", "--suite", "latency", "depthwise", "--peers", "textbook", "--out", tmp_path]
+    assert exit_status(*options) == 0
+    assert [backend.name for backend in given_back] == ["numpy", "numpy"]
+
+
 def test_compiled_programs_are_given_back(jax_backend):
     import jax
 

@@ -279,7 +279,13 @@ def test_the_processor_is_asked_by_the_names_of_every_numpy(numpy_backend, monke
 
 
 @pytest.mark.parametrize(
-    ("input_shape", "filters", "method"), [((2, 64, 112, 112), 128, "native"), ((2, 256, 56, 56), 256, "winograd")]
+    ("input_shape", "filters", "method"),
+    [
+        ((2, 64, 112, 112), 128, "native"),
+        ((2, 256, 56, 56), 256, "winograd"),
+        ((8, 256, 14, 14), 256, "winograd"),
+        ((100, 32, 16, 16), 64, "winograd"),
+    ],
 )
 def test_the_librarys_own_is_left_only_for_a_sure_gain(jax_backend, monkeypatch, input_shape, filters, method):
     """By the estimates Winograd would gain little in the first of these; it loses there, as measured."""
