@@ -49,7 +49,7 @@ class Work(NamedTuple):
 
     @property
     def narrow(self) -> bool:
-        """Whether channels are few, over one or two axes, and no groups of many."""
+        """Whether channels are few, not in groups, over one or two axes."""
         return self.groups == 1 and self.channels < NARROW and self.windows.ndim <= 2
 
     @property
@@ -129,10 +129,10 @@ JAX = Rates(
     reduced_product=3000,
     read=0.0,
     gathered=0.9,
-    strided=1.15,
+    strided=0.9,
     row=0.0,
-    framed=1.8,
-    copied=1.0,
+    framed=0.9,
+    copied=0.3,
     uncached=3.0,
     scattered=0.9,
     moved=0.0,
@@ -143,26 +143,32 @@ JAX = Rates(
     spectral=0.5,
     own_multiplication=0.018,
     own_pair=1.3,
-    own_reduced_pair=5.0,
+    own_reduced_pair=1.3,
     own_grouped_pair=5.0,
     own_narrow=0.2,
     own_spread=2.0,
     own_volume=3.0,
     own_output=2.0,
     own_reduction=4.0,
-    own_narrow_reduction=0.6,
+    own_narrow_reduction=1.3,
     reduction=1.25,
-    narrow_reduction=3.0,
+    narrow_reduction=1.25,
 )
 JAX_AVX512 = JAX._replace(
     multiplication=0.0058,
+    strided=1.15,
+    framed=1.8,
+    copied=1.0,
     transformed=1.15,
     spilled=1.8,
     filter=0.4,
     own_multiplication=0.0068,
     own_slim=0.013,
+    own_reduced_pair=5.0,
     own_volume=5.0,
     own_reduction=1.8,
+    own_narrow_reduction=0.6,
+    narrow_reduction=3.0,
 )
 TORCH = Rates(
     operation=5000,
