@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat
@@ -178,12 +178,38 @@ def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     return array
 
 
+def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Array:
+    """`add_at` for many overlapping indices, of slices only.
+
+    XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
+    there are steps.
+    """
+    spreads = array_api_compat.is_jax_array(array)
+    for index, values in parts:
+        array = array + _spread(values, index, array.shape) if spreads else add_at(array, index, values)
+    return array
+
+
 def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] = values`` on an array of our own, as `add_at`."""
     if array_api_compat.is_jax_array(array):
         return array.at[index].set(values)
     array[index] = values
     return array
+
+
+def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    """An array of JAX that is zero but for ``values`` at an index of slices."""
+    from jax import lax
+
+    at = index.index(...)
+    others = (slice(None),) * (len(shape) - len(index) + 1)
+    padding = []
+    for size, part, count in zip(shape, (*index[:at], *others, *index[at + 1 :]), values.shape, strict=True):
+        start, _, step = part.indices(size)
+        covered = (count - 1) * step + 1 if count else 0
+        padding.append((start, size - start - covered, step - 1))
+    return lax.pad(values, values.dtype.type(0), padding)
 
 
 def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 from ._arrays import (
     Array,
     Namespace,
+    add_all,
     add_at,
     copied_view,
     full,
@@ -289,9 +290,8 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
 
 def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
     """Add to an array of our own (..., *d), for each kernel offset, what every window has for it there (..., *o)."""
-    for share, (windows, elements) in zip(shares, geometry.tap_slices, strict=True):
-        x = add_at(x, (..., *elements), share[(..., *windows)])
-    return x
+    places = zip(shares, geometry.tap_slices, strict=True)
+    return add_all(x, (((..., *elements), share[(..., *windows)]) for share, (windows, elements) in places))
 
 
 def tap_views(x: Array, geometry: Geometry) -> list[Array]:

@@ -28,7 +28,7 @@ from .toeplitz import Toeplitz
 from .winograd import Winograd
 
 SURE = 0.85  # of the library's own convolution, which is what users would run: another must cost less by the estimates
-ROOM = 0.5  # of the workspace, that what is held all the while may take: blocks need the rest
+ROOM = 0.6  # of the workspace, that what is held all the while may take: blocks need the rest
 FEW = 32  # filters under way at once, if there are so many, that products are not slow with
 EXACT_KERNEL = 3  # the largest for which Winograd's error in float32 stays below 1e-5 of the largest output,
 EXACT_CHANNELS = 512  # and the most that it may sum over: with 1024 the error is 1e-5, with 64 3e-6
@@ -183,13 +183,12 @@ def _planned(name: str, work: Work, xp: Namespace, dtype: DType) -> Maps | None:
 
 
 def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: int) -> bool:
-    """Whether transformed filters leave room; the gradient by them holds a product and a sum."""
+    """Whether transformed filters leave room; the gradient by them holds a product and a sum, of some channels."""
     if takes_filters_apart(maps, work, xp):
         data, one = filter_workspace(maps, work)
         needed = data + min(FEW, -(-work.filters // 2)) * one
     else:
-        copies = 2 if work.reduces else 1
-        filters = copies * maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
+        filters = maps.weight_workspace(work.windows, work.channels, work.filters) * work.groups
         needed = filters + maps.workspace(unit_geometry(work.windows, maps.unit), work.channels, work.filters)
     return needed * bytes_per_element(xp, dtype) <= ROOM * max_workspace
 

@@ -68,7 +68,7 @@ class Rates(NamedTuple):
     operation: float  # any, however little it does
     multiplication: float  # in a matrix product
     product: float  # one of a stack of matrix products, however small it is
-    reduced_product: float  # the same in the gradient by the filters
+    share: float  # an element of what each sample gives to the gradient by the filters, if these are then added up
     read: float  # an element that a matrix product reads, in addition
     gathered: float  # an element that im2col lays out
     strided: float  # the same with a stride along the last axis, or one added back then
@@ -95,6 +95,7 @@ class Rates(NamedTuple):
     own_skipping: float = 0.0  # the same over any axes with kernels of one element
     own_volume: float = 1.0  # how many times longer it takes over more than two axes
     own_output: float = 0.0  # an output of it
+    own_filter: float = 0.0  # an element of its filters, which it puts into another order, if it reads them
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
     own_narrow_reduction: float = 1.0  # the same with few channels
     reduction: float = 1.0  # how much longer that takes by the methods
@@ -104,77 +105,100 @@ class Rates(NamedTuple):
 NUMPY = Rates(
     operation=4000,
     multiplication=0.016,
-    product=80,
-    reduced_product=80,
+    product=150,
+    share=0.0,
     read=0.07,
     gathered=0.13,
     strided=0.33,
-    row=4.0,
-    framed=0.15,
+    row=6.0,
+    framed=0.35,
     copied=0.3,
     uncached=1.0,  # blocks stay in the cache
     scattered=0.13,
     moved=0.0,
-    transformed=1.2,
-    spilled=1.2,
-    filter=0.8,
+    transformed=0.45,
+    spilled=1.0,
+    filter=0.65,
     butterfly=0.25,
     spectral=2.0,
 )
-NUMPY_AVX512 = NUMPY._replace(multiplication=0.0065, read=0.2, transformed=0.6, spilled=0.6, filter=0.35)
+NUMPY_AVX512 = NUMPY._replace(
+    multiplication=0.0065,
+    product=80,
+    read=0.2,
+    row=4.0,
+    framed=0.15,
+    transformed=0.6,
+    spilled=0.6,
+    filter=0.35,
+)
 JAX = Rates(
     operation=1000,
     multiplication=0.018,
     product=250,
-    reduced_product=3000,
+    share=2.5,
     read=0.0,
-    gathered=0.9,
-    strided=0.9,
+    gathered=1.0,
+    strided=1.3,
     row=0.0,
-    framed=0.9,
+    framed=1.8,
     copied=0.3,
-    uncached=3.0,
-    scattered=0.9,
+    uncached=2.6,
+    scattered=0.65,
     moved=0.0,
-    transformed=1.1,
-    spilled=2.6,
-    filter=2.2,
-    butterfly=0.45,
-    spectral=0.5,
+    transformed=1.4,
+    spilled=2.8,
+    filter=2.5,
+    butterfly=0.42,
+    spectral=0.35,
     own_multiplication=0.018,
-    own_pair=1.3,
-    own_reduced_pair=1.3,
-    own_grouped_pair=5.0,
-    own_narrow=0.2,
-    own_spread=2.0,
-    own_volume=3.0,
-    own_output=2.0,
-    own_reduction=4.0,
-    own_narrow_reduction=1.3,
-    reduction=1.25,
-    narrow_reduction=1.25,
+    own_slim=0.026,
+    own_pair=0.65,
+    own_reduced_pair=12.0,
+    own_grouped_pair=4.3,
+    own_narrow=0.45,
+    own_spread=0.5,
+    own_volume=4.0,
+    own_output=3.0,
+    own_filter=2.8,
+    own_reduction=2.5,
+    own_narrow_reduction=2.2,
+    reduction=1.3,
+    narrow_reduction=1.8,
 )
 JAX_AVX512 = JAX._replace(
     multiplication=0.0058,
+    gathered=0.9,
     strided=1.15,
     framed=1.8,
     copied=1.0,
+    uncached=3.0,
+    scattered=0.9,
     transformed=1.15,
     spilled=1.8,
     filter=0.4,
+    butterfly=0.45,
+    spectral=0.5,
     own_multiplication=0.0068,
     own_slim=0.013,
+    own_pair=1.3,
     own_reduced_pair=5.0,
+    own_grouped_pair=5.0,
+    own_narrow=0.2,
+    own_spread=2.0,
     own_volume=5.0,
+    own_output=2.0,
+    own_filter=0.0,
     own_reduction=1.8,
     own_narrow_reduction=0.6,
+    reduction=1.25,
     narrow_reduction=3.0,
 )
 TORCH = Rates(
     operation=5000,
     multiplication=0.016,
     product=250,
-    reduced_product=250,
+    share=0.0,
     read=0.0,
     gathered=1.3,
     strided=1.3,
@@ -285,6 +309,8 @@ def native_cost(rates: Rates, work: Work) -> float:
         skipping = rates.own_skipping if work.windows.taps == 1 else 0
         multiplication = max(multiplication, spread_out, skipping)
     cost = work.multiplications * multiplication + work.outputs * rates.own_output
+    if not work.reduces:
+        cost += work.groups * work.channels * work.filters * work.windows.taps * rates.own_filter
     if work.windows.ndim > 2:
         cost *= rates.own_volume
     if work.reduces:

@@ -59,14 +59,17 @@ class Toeplitz(NamedTuple):
         elements = products * blocks.positions * blocks.taps
         laid_out = work.filters * (rates.framed + rates.scattered) if work.scatters else work.channels * rates.framed
         laid_out *= spread(rates, elements * (work.filters if work.scatters else work.channels))
-        copied = work.inputs + 3 * work.groups * pairs * m * blocks.taps
+        bands = work.groups * pairs * m * blocks.taps
+        shares = work.batch * bands if work.reduces else 0
+        copied = work.inputs + 3 * bands
         if work.channels > 1:
             copied += elements * work.channels
         if work.filters > 1:
             copied += 3 * work.outputs
         return (
             OPERATIONS * rates.operation
-            + products * (rates.reduced_product if work.reduces else rates.product)
+            + products * rates.product
+            + shares * rates.share * spread(rates, shares)
             + elements * (laid_out + pairs * max(m * rates.multiplication, rates.read / work.filters))
             + copied * rates.copied
             + (work.inputs + work.outputs) * rates.moved
