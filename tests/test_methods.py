@@ -289,12 +289,15 @@ def test_banded_products_pay_with_wide_registers(numpy_backend, monkeypatch, cha
         ("conv_input_grad", (8, 256, 56, 56), (512, 256, 1, 1), {"stride": 2}, "im2col"),
         ("conv_weight_grad", (8, 3, 224, 224), (64, 3, 7, 7), {"padding": 3, "stride": 2}, "im2col"),
         ("conv_weight_grad", (2, 256, 28, 28), (512, 256, 3, 3), {"padding": 1}, "winograd"),
+        ("conv_weight_grad", (100, 1, 28, 28), (6, 1, 5, 5), {}, "toeplitz"),
+        ("conv", (8, 1024, 14, 14), (512, 1024, 1, 1), {}, "im2col"),
+        ("conv_input_grad", (2, 64, 112, 112), (128, 64, 3, 3), {"padding": 1}, "native"),
     ],
 )
 def test_auto_takes_what_was_fastest_under_xla_with_avx2(
     jax_backend, monkeypatch, function, input_shape, weight_shape, keywords, method
 ):
-    """All but the fifth went elsewhere by rates of another machine, and lost by that where all methods were timed."""
+    """Most went elsewhere by rates of another machine, and lost by that where all methods were timed."""
     monkeypatch.setattr(costs, "_has_avx512", lambda: False)
     chosen = xconv.choose_method(
         input_shape, weight_shape, **keywords, xp=jax_backend.xp, dtype=np.dtype("float32"), function=function
@@ -400,6 +403,57 @@ def test_auto_takes_the_librarys_own_where_it_is_fast(torch_backend):
         weight_shape = (shape[1], shape[1], 3, 3)
         assert xconv.choose_method(shape, weight_shape, xp=torch_backend.xp, dtype=torch.float32) == "native"
     assert xconv.choose_method((1, 1, 8, 8), (1, 1, 3, 3), xp=torch_backend.xp, dtype=torch.int32) == "im2col"
+
+
+@pytest.mark.parametrize(
+    ("function", "input_shape", "weight_shape", "keywords", "method"),
+    [
+        ("conv", (8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}, "native"),
+        ("conv", (2, 512, 28, 28), (512, 512, 3, 3), {"padding": 1}, "winograd"),
+        ("conv", (1, 8, 128, 128), (8, 8, 31, 31), {}, "fft"),
+        ("conv_input_grad", (8, 256, 56, 56), (512, 256, 1, 1), {"stride": 2}, "im2col"),
+        ("conv_weight_grad", (8, 512, 7, 7), (2048, 512, 1, 1), {}, "native"),
+        ("conv_weight_grad", (100, 1, 28, 28), (6, 1, 5, 5), {}, "im2col"),
+    ],
+)
+def test_auto_takes_what_was_fastest_under_pytorch_with_avx2(
+    torch_backend, monkeypatch, function, input_shape, weight_shape, keywords, method
+):
+    """The first and the fifth are PyTorch's own ground, the others were measured to be faster otherwise."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    chosen = xconv.choose_method(
+        input_shape, weight_shape, **keywords, xp=torch, dtype=torch.float32, function=function
+    )
+    assert chosen == method
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "method"),
+    [
+        ((1, 64, 16, 16, 16), (64, 64, 3, 3, 3), "im2col"),
+        ((2, 64, 16, 16, 16), (64, 64, 3, 3, 3), "native"),
+        ((1, 64, 16, 24, 16), (64, 64, 3, 3, 3), "native"),
+        ((1, 64, 16, 16, 16), (64, 64, 3, 4, 4), "native"),
+    ],
+)
+def test_pytorch_lays_out_a_small_sample_by_itself(torch_backend, monkeypatch, input_shape, weight_shape, method):
+    """Two samples, one that is larger, or a kernel that is, it leaves to oneDNN, which is faster than im2col."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert xconv.choose_method(input_shape, weight_shape, padding=1, xp=torch, dtype=torch.float32) == method
+
+
+@pytest.mark.parametrize(("filters", "kernel", "method"), [(2048, 1, "native"), (512, 3, "im2col")])
+def test_pytorch_turns_round_what_filters_it_reads(torch_backend, monkeypatch, filters, kernel, method):
+    """Over few positions that takes as long as the products do, but not with filters of one element."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    shapes = {"input_shape": (8, 512, 7, 7), "weight_shape": (filters, 512, kernel, kernel), "padding": kernel // 2}
+    assert xconv.choose_method(**shapes, xp=torch, dtype=torch.float32) == method
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from .._geometry import Geometry
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs
 NARROW = 16  # channels of a group, fewer than which are few
-SLIM = 128  # filters of a group, fewer than which are few
+SLIM = 128  # channels and filters of a group, fewer than which are few
+SMALL_SAMPLE = 20480  # numbers along its first three axes, up to which PyTorch has no fast way for one by itself
+SMALL_KERNEL = 3  # along the last two axes, up to which that is so
 TRANSFORMS = frozenset({"winograd", "fft"})  # methods that lay out no windows and transform filters
 TURNED = 13  # windows that can be laid out, not added up, in the time of turning one round
 
@@ -53,6 +55,13 @@ class Work(NamedTuple):
         return self.groups == 1 and self.channels < NARROW and self.windows.ndim <= 2
 
     @property
+    def unfolded(self) -> bool:
+        """Whether PyTorch lays out the windows of its own convolution: of one small sample, with small kernels."""
+        numbers = self.channels * math.prod(self.windows.input_size[:2])
+        kernel = min((1, *self.windows.kernel_size)[-2:])  # one axis is the second of two
+        return self.batch == self.groups == 1 and numbers <= SMALL_SAMPLE and kernel <= SMALL_KERNEL
+
+    @property
     def rows(self) -> int:
         """How many numbers an element that is laid out is multiplied by, or that are to be added back."""
         return self.filters * (self.windows.taps if self.scatters else 1)
@@ -84,7 +93,7 @@ class Rates(NamedTuple):
     butterfly: float  # an element of a Fourier transform, by the logarithm of its length
     spectral: float  # a product at a frequency
     own_multiplication: float = math.inf  # in the library's own convolution
-    own_slim: float = 0.0  # the same with few filters
+    own_slim: float = 0.0  # the same with few channels and filters
     own_pair: float = math.inf  # the same with few channels, by pairs of channel and filter
     own_reduced_pair: float = math.inf  # the same in its gradient by the filters
     own_grouped_pair: float = math.inf  # the same with groups
@@ -93,13 +102,14 @@ class Rates(NamedTuple):
     own_lanes: int = 1  # of which there are whole vectors of so many
     own_spread: float = 0.0  # a multiplication in its gradient by the input with strides over more than two axes
     own_skipping: float = 0.0  # the same over any axes with kernels of one element
+    own_unfolded: float = 0.0  # an element of the windows of one small sample, which PyTorch lays out first
     own_volume: float = 1.0  # how many times longer it takes over more than two axes
-    own_output: float = 0.0  # an output of it
-    own_filter: float = 0.0  # an element of its filters, which it puts into another order, if it reads them
+    own_moved: float = 0.0  # an element of its input or its output
+    own_filter: float = 0.0  # an element of filters that it reads and puts into another order; those of 1x1 it need not
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
     own_narrow_reduction: float = 1.0  # the same with few channels
     reduction: float = 1.0  # how much longer that takes by the methods
-    narrow_reduction: float = 1.0  # the same with few channels by those that lay windows out: JAX turns these round
+    narrow_reduction: float = 1.0  # the same by im2col with few channels: JAX turns windows round
 
 
 NUMPY = Rates(
@@ -135,39 +145,41 @@ NUMPY_AVX512 = NUMPY._replace(
 JAX = Rates(
     operation=1000,
     multiplication=0.018,
-    product=250,
-    share=2.5,
+    product=300,
+    share=0.6,
     read=0.0,
-    gathered=1.0,
-    strided=1.3,
+    gathered=1.02,
+    strided=1.33,
     row=0.0,
     framed=1.8,
     copied=0.3,
     uncached=2.6,
-    scattered=0.65,
+    scattered=0.84,
     moved=0.0,
-    transformed=1.4,
-    spilled=2.8,
+    transformed=1.5,
+    spilled=2.5,
     filter=2.5,
-    butterfly=0.42,
-    spectral=0.35,
+    butterfly=0.41,
+    spectral=0.24,
     own_multiplication=0.018,
-    own_slim=0.026,
-    own_pair=0.65,
-    own_reduced_pair=12.0,
-    own_grouped_pair=4.3,
-    own_narrow=0.45,
+    own_slim=0.025,
+    own_pair=0.8,
+    own_reduced_pair=15.6,
+    own_grouped_pair=3.2,
+    own_narrow=0.31,
     own_spread=0.5,
-    own_volume=4.0,
-    own_output=3.0,
-    own_filter=2.8,
-    own_reduction=2.5,
-    own_narrow_reduction=2.2,
-    reduction=1.3,
-    narrow_reduction=1.8,
+    own_volume=3.6,
+    own_moved=2.1,
+    own_filter=3.0,
+    own_reduction=1.9,
+    own_narrow_reduction=1.9,
+    reduction=1.24,
+    narrow_reduction=2.05,
 )
 JAX_AVX512 = JAX._replace(
     multiplication=0.0058,
+    product=250,
+    share=2.5,
     gathered=0.9,
     strided=1.15,
     framed=1.8,
@@ -179,18 +191,18 @@ JAX_AVX512 = JAX._replace(
     filter=0.4,
     butterfly=0.45,
     spectral=0.5,
-    own_multiplication=0.0068,
-    own_slim=0.013,
-    own_pair=1.3,
+    own_multiplication=0.0067,
+    own_slim=0.016,
+    own_pair=1.29,
     own_reduced_pair=5.0,
     own_grouped_pair=5.0,
-    own_narrow=0.2,
+    own_narrow=0.146,
     own_spread=2.0,
     own_volume=5.0,
-    own_output=2.0,
+    own_moved=0.77,
     own_filter=0.0,
     own_reduction=1.8,
-    own_narrow_reduction=0.6,
+    own_narrow_reduction=0.66,
     reduction=1.25,
     narrow_reduction=3.0,
 )
@@ -200,49 +212,61 @@ TORCH = Rates(
     product=250,
     share=0.0,
     read=0.0,
-    gathered=1.3,
-    strided=1.3,
+    gathered=0.82,
+    strided=0.88,
     row=0.0,
-    framed=5.0,
+    framed=1.3,
     copied=0.3,
     uncached=1.0,
-    scattered=1.9,
-    moved=0.24,
-    transformed=1.8,
-    spilled=1.8,
-    filter=2.8,
-    butterfly=0.35,
-    spectral=1.0,
-    own_multiplication=0.0135,
-    own_pair=0.7,
-    own_reduced_pair=2.3,
-    own_grouped_pair=0.1,
-    own_slowest=0.17,
-    own_narrow=0.2,
-    own_output=0.2,
-    own_reduction=1.3,
-    own_narrow_reduction=1.3,
+    scattered=1.3,
+    moved=0.5,
+    transformed=2.0,
+    spilled=2.1,
+    filter=2.4,
+    butterfly=0.27,
+    spectral=0.53,
+    own_multiplication=0.0139,
+    own_pair=0.54,
+    own_reduced_pair=1.1,
+    own_grouped_pair=0.06,
+    own_slowest=0.11,
+    own_narrow=0.167,
+    own_skipping=0.035,
+    own_unfolded=1.4,
+    own_moved=0.22,
+    own_filter=3.4,
+    own_reduction=1.45,
+    own_narrow_reduction=1.95,
+    reduction=1.1,
+    narrow_reduction=1.1,
 )
 TORCH_AVX512 = TORCH._replace(
     multiplication=0.0075,
     gathered=0.4,
     strided=0.4,
+    framed=5.0,
     scattered=0.5,
     uncached=2.5,
-    moved=0.5,
     transformed=0.9,
     spilled=0.9,
     filter=0.5,
     butterfly=0.15,
     spectral=0.5,
-    own_multiplication=0.0065,
+    own_multiplication=0.0064,
     own_pair=0.25,
     own_reduced_pair=0.3,
-    own_narrow=0.15,
+    own_grouped_pair=0.1,
+    own_slowest=0.17,
+    own_narrow=0.139,
     own_lanes=16,
     own_skipping=0.02,
+    own_unfolded=0.0,
+    own_moved=0.12,
+    own_filter=0.0,
     own_reduction=1.1,
     own_narrow_reduction=1.1,
+    reduction=1.0,
+    narrow_reduction=1.0,
 )
 
 
@@ -291,7 +315,7 @@ def reduction(rates: Rates, work: Work, method: str) -> float:
     """How much longer a method takes for a product if that is the gradient by the filters."""
     if not work.reduces:
         return 1.0
-    return rates.narrow_reduction if work.narrow and method not in TRANSFORMS else rates.reduction
+    return rates.narrow_reduction if work.narrow and method == "im2col" else rates.reduction
 
 
 def native_cost(rates: Rates, work: Work) -> float:
@@ -299,7 +323,7 @@ def native_cost(rates: Rates, work: Work) -> float:
     ungrouped = rates.own_reduced_pair if work.reduces else rates.own_pair
     few = (ungrouped if work.groups == 1 else rates.own_grouped_pair) / (work.channels * work.filters)
     multiplication = max(rates.own_multiplication, min(few, rates.own_slowest))
-    if work.filters < SLIM:
+    if max(work.channels, work.filters) < SLIM:
         multiplication = max(multiplication, rates.own_slim)
     if work.transposed and work.groups == 1:
         lanes = -(-work.channels // rates.own_lanes) * rates.own_lanes
@@ -308,8 +332,10 @@ def native_cost(rates: Rates, work: Work) -> float:
         spread_out = rates.own_spread if work.windows.ndim > 2 else 0
         skipping = rates.own_skipping if work.windows.taps == 1 else 0
         multiplication = max(multiplication, spread_out, skipping)
-    cost = work.multiplications * multiplication + work.outputs * rates.own_output
-    if not work.reduces:
+    cost = work.multiplications * multiplication + (work.inputs + work.outputs) * rates.own_moved
+    if work.unfolded:
+        cost += work.positions * work.windows.taps * work.channels * rates.own_unfolded
+    if not work.reduces and work.windows.taps > 1:
         cost += work.groups * work.channels * work.filters * work.windows.taps * rates.own_filter
     if work.windows.ndim > 2:
         cost *= rates.own_volume
