@@ -9,6 +9,7 @@ from backends import assert_array
 from geometries import CASES, check_drawn, normal, windows
 
 import xconv
+from xconv import _windows
 from xconv.testing import check_adjoint
 
 DTYPES = ["float32", "float64", "complex64", "complex128", "int8", "int32", "int64", "uint8"]
@@ -28,6 +29,20 @@ def check_windows(backend, shape, kernel, keywords, dtype="float64", pad_value=0
 @pytest.mark.over("case", CASES)
 def test_windows_equal_the_loops_s2(backend, case):
     check_windows(backend, case.input_shape, case.kernel_size, case.keywords)
+
+
+@pytest.mark.on("numpy")
+@pytest.mark.over("case", CASES)
+def test_windows_in_steps_equal_the_loops(backend, monkeypatch, case):
+    """Long arrays are laid out along one axis after the other; those of these tests are too short for that."""
+    monkeypatch.setattr(_windows, "SHORT", 0)
+    check_windows(backend, case.input_shape, case.kernel_size, case.keywords)
+
+
+@pytest.mark.on("numpy")
+def test_drawn_windows_in_steps_equal_the_loops(backend, monkeypatch):
+    monkeypatch.setattr(_windows, "SHORT", 0)
+    check_drawn(backend, windows(), lambda drawn: check_windows(backend, (2, 2, *drawn[0]), *drawn[1:], pad_value=7))
 
 
 @pytest.mark.over("dtype", DTYPES)

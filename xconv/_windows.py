@@ -6,6 +6,7 @@ adjoint pairs, <pad(x), y> = <x, unpad(y)>. ``im2col`` and ``col2im`` are the pa
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -25,6 +26,8 @@ from ._arrays import (
     zeros,
 )
 from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, window_geometry
+
+SHORT = 2**11  # numbers whose windows are laid out at once before a second step would have begun
 
 
 def im2col(
@@ -193,10 +196,10 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    axes = x.ndim
-    for step in _steps(xp, geometry):
+    axes, steps = x.ndim, [geometry] if math.prod(x.shape) <= SHORT else _steps(xp, geometry)
+    for step in steps:
         x = _laid_out(xp, x, step, axis)
-    return xp.reshape(x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
+    return x if len(steps) == 1 else xp.reshape(x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
 
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
