@@ -292,6 +292,8 @@ def test_banded_products_pay_with_wide_registers(numpy_backend, monkeypatch, cha
         ("conv_weight_grad", (100, 1, 28, 28), (6, 1, 5, 5), {}, "toeplitz"),
         ("conv", (8, 1024, 14, 14), (512, 1024, 1, 1), {}, "im2col"),
         ("conv_input_grad", (2, 64, 112, 112), (128, 64, 3, 3), {"padding": 1}, "native"),
+        ("conv", (2, 128, 112, 112), (128, 128, 3, 3), {"padding": 1}, "native"),
+        ("conv", (2, 256, 56, 56), (256, 256, 3, 3), {"padding": 1}, "winograd"),
     ],
 )
 def test_auto_takes_what_was_fastest_under_xla_with_avx2(
