@@ -12,7 +12,7 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
-from xconv._geometry import window_geometry
+from xconv._geometry import Geometry, window_geometry
 from xconv._methods import METHODS, costs
 
 CASES = [
@@ -446,6 +446,13 @@ def test_pytorch_lays_out_a_small_sample_by_itself(torch_backend, monkeypatch, i
 
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert xconv.choose_method(input_shape, weight_shape, padding=1, xp=torch, dtype=torch.float32) == method
+
+
+@pytest.mark.parametrize(("size", "kernel", "unfolded"), [((300,), (31,), True), ((16, 16), (5, 5), False)])
+def test_pytorch_takes_one_axis_for_the_second_of_two(numpy_backend, size, kernel, unfolded):
+    """Its first one then has a kernel of one element, which is small, however long the other is."""
+    windows = Geometry(size, kernel, (1,) * len(size), (1,) * len(size), ((0, 0),) * len(size))
+    assert costs.Work(windows, batch=1, groups=1, channels=64, filters=64).unfolded is unfolded
 
 
 @pytest.mark.parametrize(("filters", "kernel", "method"), [(2048, 1, "native"), (512, 3, "im2col")])
