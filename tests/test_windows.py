@@ -10,8 +10,10 @@ from geometries import CASES, check_drawn, normal, windows
 
 import xconv
 from xconv import _windows
+from xconv._geometry import window_geometry
 from xconv.testing import check_adjoint
 
+UNPADDED = {"stride": 1, "padding": 0, "dilation": 1}
 DTYPES = ["float32", "float64", "complex64", "complex128", "int8", "int32", "int64", "uint8"]
 
 
@@ -43,6 +45,19 @@ def test_windows_in_steps_equal_the_loops(backend, monkeypatch, case):
 def test_drawn_windows_in_steps_equal_the_loops(backend, monkeypatch):
     monkeypatch.setattr(_windows, "SHORT", 0)
     check_drawn(backend, windows(), lambda drawn: check_windows(backend, (2, 2, *drawn[0]), *drawn[1:], pad_value=7))
+
+
+@pytest.mark.on("numpy")
+@pytest.mark.over("case", CASES)
+def test_windows_of_what_is_not_padded_yet_equal_the_loops(backend, monkeypatch, case):
+    """Convolutions leave the padding to `gather`, which does without a padded copy where taps lie along one axis."""
+    monkeypatch.setattr(_windows, "SHORT", 0)
+    x = normal(case.input_shape)
+    geometry = window_geometry(x.shape[2:], case.kernel_size, **(UNPADDED | case.keywords))
+    columns = np.moveaxis(_windows.gather(np, x, geometry, axis=2), (1, 2), (-2, -1))
+    expected = reference.im2col(x, case.kernel_size, **case.keywords)
+    assert columns.dtype == expected.dtype
+    assert np.array_equal(columns.reshape(expected.shape), expected)
 
 
 @pytest.mark.over("dtype", DTYPES)

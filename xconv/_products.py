@@ -44,7 +44,7 @@ from ._threads import cpu_count, for_each, one_blas_thread
 Item = TypeVar("Item")
 Product = TypeVar("Product", bound=Callable[..., Array])
 
-CACHED = 12 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
+CACHED = 8 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
 PARTS = 4  # at least, that threads share, whatever their number
 SUMS = 4  # that threads share of a reduction
 WORTHWHILE = 200_000  # nanoseconds, below which a part is not worth a thread

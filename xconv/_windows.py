@@ -220,12 +220,23 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     """`gather` in one step."""
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
+    if any(map(any, windows.padding)) and windows.taps == max(windows.kernel_size):
+        return _laid_out_by_taps(xp, x, windows, axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
     x = pad(xp, x, windows.padding)
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
     taps, positions = _strides(x, windows)
     columns = copied_view(xp, x, shape, (*x.strides[:axis], *taps, *x.strides[axis:first], *positions))
     return xp.reshape(columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
+
+
+def _laid_out_by_taps(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
+    """The same of windows along one axis, sooner than by a padded copy, each of whose rows is begun by itself."""
+    shape = (*x.shape[:axis], windows.taps, *x.shape[axis : x.ndim - windows.ndim], *windows.output_size)
+    columns = zeros(xp, x, shape)
+    for tap, (inside, elements) in enumerate(windows.tap_slices):
+        put_at(columns, (*_along(axis, tap), *inside), x[(..., *elements)])
+    return columns
 
 
 def _strides(x: Array, windows: Geometry) -> tuple[Iterable[int], Iterable[int]]:
