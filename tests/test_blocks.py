@@ -19,7 +19,7 @@ from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, outp
 from hypothesis import strategies as st
 
 import xconv
-from xconv import _products
+from xconv import _matmul, _products
 from xconv._blocks import by_colour, cut
 from xconv._geometry import window_geometry
 from xconv._methods import METHODS
@@ -283,6 +283,25 @@ def test_results_do_not_depend_on_the_number_of_threads(threads, method, case):
     for others in results[1:]:
         for first, other in zip(results[0], others, strict=True):
             assert np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_few_long_sums_are_exact_in_pieces(monkeypatch, groups):
+    """NumPy lets threads run beside a product of so many results only; integers below 2**24 are exact in float32."""
+    pieces = []
+    whole = _matmul._sum_of_pieces
+    monkeypatch.setattr(_matmul, "_sum_of_pieces", lambda *args: pieces.append(args[-1]) or whole(*args))
+    windows = 2**15
+    x, dy = (normal((1, 4, size), seed, "int64") for seed, size in enumerate((windows + 2, windows)))
+    floats = (array.astype("float32") for array in (dy, x))
+    dw = xconv.conv_weight_grad(*floats, 3, groups=groups, method="im2col")
+    per_group = 4 // groups
+    pairs = [[(k, k // per_group * per_group + c) for c in range(per_group)] for k in range(4)]
+    expected = [[[dy[0, k] @ x[0, c, j : j + windows] for j in range(3)] for k, c in row] for row in pairs]
+    assert pieces
+    assert all(count > 1 and windows % count == 0 for count in pieces)
+    assert dw.dtype == np.float32
+    assert np.array_equal(dw, np.array(expected))
 
 
 def test_several_user_threads_at_once():

@@ -12,10 +12,12 @@ import operator
 
 from array_api_compat import device
 
-from ._arrays import Array, DType, Namespace, is_kind, is_plain_memory
+from ._arrays import Array, DType, Namespace, is_kind, is_plain_memory, runs_on_threads
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
+ALONE = 500  # results of a product up to which NumPy lets no other thread run until it is done
+PIECE = 2**9  # terms of a sum that are worth a product of their own
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -31,7 +33,10 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
             return place
         return xp.matmul(left, right, out=place)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
-        return _outer_products(left, right) if _are_tiny(left, right) else xp.matmul(left, right)
+        if _are_tiny(left, right):
+            return _outer_products(left, right)
+        pieces = _pieces(left, right) if runs_on_threads(xp) else 1
+        return xp.matmul(left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
     bits = xp.iinfo(left.dtype).bits
     width = _limb_bits(max(left.shape[-1], 1))
     products = [
@@ -69,6 +74,22 @@ def _outer_products(left: Array, right: Array) -> Array:
     """The product as a sum of columns times rows, for stacks of many tiny matrices: few operations on long arrays."""
     products = (left[..., i : i + 1] * right[..., i : i + 1, :] for i in range(left.shape[-1]))
     return functools.reduce(operator.add, products)
+
+
+def _pieces(left: Array, right: Array) -> int:
+    """Into how many equal pieces long sums are best cut for threads: such that a product has results enough."""
+    terms, results = left.shape[-1], math.prod(right.shape[:-2]) * left.shape[-2] * right.shape[-1]
+    least = ALONE // max(results, 1) + 1
+    return next((pieces for pieces in range(least, min(2 * least, terms // PIECE) + 1) if terms % pieces == 0), 1)
+
+
+def _sum_of_pieces(xp: Namespace, left: Array, right: Array, pieces: int) -> Array:
+    """The product as a sum of products, of views."""
+    terms = left.shape[-1] // pieces
+    left = xp.reshape(left, (*left.shape[:-1], pieces, terms))
+    right = xp.reshape(right, (*right.shape[:-2], pieces, terms, right.shape[-1]))
+    products = xp.matmul(left.swapaxes(-3, -2), right)
+    return xp.sum(products, axis=-3, dtype=products.dtype)
 
 
 def _limb_bits(length: int) -> int:
