@@ -269,6 +269,12 @@ def test_narrow_products_are_slower_with_wide_registers(numpy_backend, monkeypat
     assert xconv.choose_method(**shapes, xp=np, dtype=np.dtype("float32")) == method
 
 
+def test_short_rows_are_laid_out_sooner_than_few_channels_are_transformed(numpy_backend, monkeypatch):
+    monkeypatch.setattr(costs, "_has_avx512", lambda: False)
+    shapes = {"input_shape": (100, 16, 28, 28), "weight_shape": (16, 16, 3, 3), "padding": 1}
+    assert xconv.choose_method(**shapes, xp=np, dtype=np.dtype("float32")) == "im2col"
+
+
 @pytest.mark.parametrize(("wide", "method"), [(False, "im2col"), (True, "toeplitz")])
 @pytest.mark.parametrize(("channels", "size"), [(128, 56), (960, 7)])
 def test_banded_products_pay_with_wide_registers(numpy_backend, monkeypatch, channels, size, wide, method):

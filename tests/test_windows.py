@@ -50,7 +50,7 @@ def test_drawn_windows_in_steps_equal_the_loops(backend, monkeypatch):
 @pytest.mark.on("numpy")
 @pytest.mark.over("case", CASES)
 def test_windows_of_what_is_not_padded_yet_equal_the_loops(backend, monkeypatch, case):
-    """Convolutions leave the padding to `gather`, which does without a padded copy where taps lie along one axis."""
+    """Convolutions leave the padding to `gather`, which does without a padded copy where taps lie along rows."""
     monkeypatch.setattr(_windows, "SHORT", 0)
     x = normal(case.input_shape)
     geometry = window_geometry(x.shape[2:], case.kernel_size, **(UNPADDED | case.keywords))

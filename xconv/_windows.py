@@ -220,7 +220,7 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     """`gather` in one step."""
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
-    if any(map(any, windows.padding)) and windows.taps == max(windows.kernel_size):
+    if any(map(any, windows.padding)) and windows.ndim > 1 and windows.taps == windows.kernel_size[-1]:
         return _laid_out_by_taps(xp, x, windows, axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
     x = pad(xp, x, windows.padding)
@@ -231,7 +231,7 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
 
 
 def _laid_out_by_taps(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
-    """The same of windows along one axis, sooner than by a padded copy, each of whose rows is begun by itself."""
+    """The same of windows along rows, sooner than by a padded copy: many short ones are copied as if they were one."""
     shape = (*x.shape[:axis], windows.taps, *x.shape[axis : x.ndim - windows.ndim], *windows.output_size)
     columns = zeros(xp, x, shape)
     for tap, (inside, elements) in enumerate(windows.tap_slices):
