@@ -165,11 +165,6 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
     return xp.asarray(view, copy=True, order="C")
 
 
-def is_view_of(view: Array, array: Array) -> bool:
-    """Whether writing to the one changes the other, for NumPy's arrays: what reshape returns may be a copy."""
-    return bool(array_api_compat.array_namespace(array).may_share_memory(view, array))
-
-
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
     if array_api_compat.is_jax_array(array):

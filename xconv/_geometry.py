@@ -119,15 +119,17 @@ class Geometry:
         return tuple(slices), replace(self, input_size=tuple(sizes), padding=tuple(paddings))
 
     @remembered
-    def adjoint(self) -> Geometry | None:
-        """The convolution by the flipped filters that maps outputs back to inputs, if there are no strides.
+    def phases(self) -> tuple[Phase, ...]:
+        """The adjoint as convolutions without strides, of outputs by filters turned round.
 
-        It pads by what a window reaches beyond the old padding, so no window may lie in padding alone.
+        Elements of the input with equal remainders by the strides read the same taps, and those of a phase no others.
+        Phases without taps, whose elements no window reads, are left out.
         """
-        padding = tuple((r - 1 - lo, r - 1 - hi) for r, (lo, hi) in zip(self.reach, self.padding, strict=True))
-        if max(self.stride) > 1 or min(map(min, padding)) < 0:
-            return None
-        return replace(self, input_size=self.output_size, padding=padding)
+        axes = [
+            _axis_phases(*axis)
+            for axis in zip(self.input_size, self.kernel_size, self.stride, self.dilation, self.padding, strict=True)
+        ]
+        return tuple(_phase(self.output_size, parts) for parts in itertools.product(*axes))
 
     @remembered
     def is_identity(self) -> bool:
@@ -189,6 +191,15 @@ class Geometry:
                 strict=True,
             )
         ]
+
+
+class Phase(NamedTuple):
+    """A part of the adjoint: windows over some of the outputs, with some of the taps, give some of the inputs."""
+
+    inputs: Slices
+    taps: Slices
+    outputs: Slices
+    windows: Geometry
 
 
 class ConvGeometry(NamedTuple):
@@ -536,6 +547,43 @@ def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
         (tuple(inside for inside, _ in taps), tuple(elements for _, elements in taps))
         for taps in itertools.product(*axes)
     )
+
+
+class _AxisPhase(NamedTuple):
+    """A phase along one axis; its windows begin at output ``first``, be it outside."""
+
+    inputs: range
+    taps: range
+    dilation: int
+    first: int
+
+
+def _axis_phases(d: int, k: int, s: int, a: int, padding: tuple[int, int]) -> list[_AxisPhase]:
+    """Input i = s*q + p reads tap j of output m = (i + lo - a*j)/s, for the j that leave no remainder.
+
+    These j are gcd(s, a)-th parts of s apart, and their outputs m that part of a.
+    """
+    lo, _ = padding
+    common = math.gcd(s, a)
+    phases = []
+    for p in range(min(s, d)):
+        dividing = [j for j in range(min(k, s // common)) if (p + lo - a * j) % s == 0]
+        for j in dividing:  # one at most
+            taps = range(j, k, s // common)
+            phases.append(_AxisPhase(range(p, d, s), taps, a // common, (p + lo - a * taps[-1]) // s))
+    return phases
+
+
+def _phase(output_size: Ints, axes: tuple[_AxisPhase, ...]) -> Phase:
+    kernel, dilation, padding = zip(*((len(axis.taps), axis.dilation, (-axis.first, 0)) for axis in axes), strict=True)
+    windows = Geometry(output_size, kernel, (1,) * len(axes), dilation, padding)
+    outputs, windows = windows.restrict([(0, len(axis.inputs)) for axis in axes])
+    inputs, taps = zip(*((_as_slice(axis.inputs), _as_slice(axis.taps)) for axis in axes), strict=True)
+    return Phase(inputs, taps, outputs, windows)
+
+
+def _as_slice(numbers: range) -> slice:
+    return slice(numbers.start, numbers.stop, numbers.step)
 
 
 def _tap(offset: int, d: int, s: int, lo: int, o: int) -> tuple[slice, slice]:

@@ -27,17 +27,16 @@ from ._arrays import (
     conjugate,
     conjugate_transpose,
     empty,
-    is_view_of,
     put_at,
     runs_on_threads,
     zeros,
 )
 from ._blocks import Block, by_colour, chains, cut, unit_counts, unit_geometry
-from ._geometry import Geometry, Ints
+from ._geometry import Geometry, Ints, Phase
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
 from ._methods import Maps, filter_workspace, takes_filters_apart
-from ._methods.costs import Work, adjoint_windows, rates_of
+from ._methods.costs import Work, adjoint_phases, rates_of
 from ._remembered import remembered
 from ._threads import cpu_count, for_each, one_blas_thread
 
@@ -95,8 +94,8 @@ class Products:
         """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
         return self._joined(self._weight_adjoint(self._grouped(dy, 1), self._grouped(x, 1)), 0)
 
-    def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o)."""
+    def _forward(self, x: Array, w: Array, b: Array | None, y: Array | None = None) -> Array:
+        """(N, G, C, *d), (G, K, C, *k), (G, K) -> (N, G, K, *o), written to y if that is given: plain memory."""
         parts, threads = _filter_parts(self)
         if parts:
             return self._forward_by_filters(x, w, b, parts, threads)
@@ -104,23 +103,29 @@ class Products:
         blocks, threads = _schedule(self, self.channels, self.weight_bytes)
         rows = self.maps.weight_map(xp, w, self.windows)
 
-        def output(block: Block, place: Array | None = None) -> Array:
+        def product(block: Block, place: Array | None = None) -> Array:
             columns = self.maps.input_map(xp, block.of_input(x), block.windows)
-            products = matmul(xp, _of_groups(rows, block), columns, place)
-            y = self.maps.output_map(xp, products, block.windows)
+            return matmul(xp, _of_groups(rows, block), columns, place)
+
+        def output(block: Block) -> Array:
+            return biased(self.maps.output_map(xp, product(block), block.windows), block)
+
+        def biased(y: Array, block: Block) -> Array:
             return y if b is None else add_at(y, (...,), per_channel(b[block.groups, :], self.windows.ndim))
 
-        if len(blocks) == 1:
+        if y is None and len(blocks) == 1:
             return output(blocks[0])
-        y = empty(xp, x, self.output_shape)
+        is_own = y is None
+        y = empty(xp, x, self.output_shape) if y is None else y
 
         def fill(block: Block) -> None:
             nonlocal y
-            place = self._place(y, block)
+            place = self._place(y, block) if is_own else None
             if place is None:
                 y = put_at(y, block.output_index, output(block))
             else:
-                output(block, place)
+                product(block, place)
+                biased(block.of_output(y), block)
 
         self._run(fill, [blocks], threads)
         return y
@@ -140,11 +145,9 @@ class Products:
 
     def _input_adjoint(self, dy: Array, w: Array) -> Array:
         """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
-        xp, flipped = self.xp, self._flipped
-        if flipped is not None:
-            axes = (0, 2, 1, *range(3, w.ndim))
-            swapped = turned(xp, conjugate(xp, xp.permute_dims(w, axes)), self.windows.ndim)
-            return flipped._forward(dy, swapped, None)
+        if self._phases:
+            return self._input_adjoint_by_phases(dy, w)
+        xp = self.xp
         blocks, threads = _schedule(self, self.channels, self.weight_bytes)
         rows = conjugate_transpose(xp, self.maps.weight_map(xp, w, self.windows))
 
@@ -154,13 +157,30 @@ class Products:
 
         if len(blocks) == 1:
             return share(blocks[0])
-        dx = zeros(xp, dy, (self.batch, self.groups, self.channels, *self.windows.input_size))
+        dx = zeros(xp, dy, self._input_shape)
 
         def add(block: Block) -> None:
             nonlocal dx
             dx = add_at(dx, block.input_index, share(block))
 
         self._run(add, by_colour(blocks), threads)
+        return dx
+
+    def _input_adjoint_by_phases(self, dy: Array, w: Array) -> Array:
+        """As `_input_adjoint`, by convolutions of dy, each of which gives a part of dx."""
+        xp, n = self.xp, self.windows.ndim
+        swapped = conjugate(xp, xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim))))
+
+        def run(phase: Phase, products: Products, dx: Array | None = None) -> Array:
+            filters = turned(xp, swapped[(..., *phase.taps)], n)
+            return products._forward(dy[(..., *phase.outputs)], filters, None, dx)
+
+        if max(self.windows.stride) == 1:
+            return run(*self._phases[0])
+        is_whole = len(self._phases) == math.prod(map(min, self.windows.stride, self.windows.input_size))
+        dx = (empty if is_whole else zeros)(xp, dy, self._input_shape)
+        for phase, products in self._phases:
+            run(phase, products, dx[(..., *phase.inputs)])
         return dx
 
     def _weight_adjoint(self, dy: Array, x: Array) -> Array:
@@ -250,6 +270,10 @@ class Products:
         return (self.batch, self.groups, self.filters, *self.windows.output_size)
 
     @remembered
+    def _input_shape(self) -> Ints:
+        return (self.batch, self.groups, self.channels, *self.windows.input_size)
+
+    @remembered
     def weight_shape(self) -> Ints:
         return (self.groups, self.filters, self.channels, *self.windows.kernel_size)
 
@@ -258,13 +282,16 @@ class Products:
         return Work(self.windows, self.batch, self.groups, self.channels, self.filters)
 
     @remembered
-    def _flipped(self) -> Products | None:
-        """The convolution that the adjoint is run as, if it is."""
-        adjoint = adjoint_windows(self.maps.name, self.windows, self.batch, self.channels, self.filters)
-        if adjoint is None:
-            return None
-        maps = self.maps.plan(adjoint, self.xp, self.dtype)
-        return replace(self, maps=maps, windows=adjoint, channels=self.filters, filters=self.channels)
+    def _phases(self) -> list[tuple[Phase, Products]]:
+        """The convolutions that the adjoint is run as, if it is; first that which needs most room, if it is short."""
+        phases = adjoint_phases(self.maps.name, self.xp, self.windows, self.batch, self.channels, self.filters)
+        pairs = [(phase, self._swapped(phase.windows)) for phase in phases]
+        return sorted(pairs, key=lambda pair: -_unit_bytes(pair[1], pair[1].channels) - pair[1].weight_bytes)
+
+    def _swapped(self, windows: Geometry) -> Products:
+        """A convolution by the same method with the roles of channels and filters swapped."""
+        maps = self.maps.plan(windows, self.xp, self.dtype)
+        return replace(self, maps=maps, windows=windows, channels=self.filters, filters=self.channels)
 
     @remembered
     def weight_bytes(self) -> int:
@@ -284,7 +311,7 @@ class Products:
         if not (runs_on_threads(self.xp) and self.maps.writes_in_place(samples, self.filters)):
             return None
         place = self.maps.output_adjoint(self.xp, block.of_output(y), block.windows)
-        return place if is_view_of(place, y) else None
+        return place if self.xp.may_share_memory(place, y) else None  # what reshape returns may be a copy
 
     def _run(self, function: Callable[[Item], None], phases: Sequence[Sequence[Item]], threads: int) -> None:
         if not runs_on_threads(self.xp):
@@ -325,7 +352,7 @@ def _schedule(
     windows, maps = products.windows, products.maps
     element = bytes_per_element(products.xp, products.dtype)
     room = products.max_workspace - fixed
-    least = held + (maps.workspace(unit_geometry(windows, maps.unit), channels, products.filters) + reduced) * element
+    least = held + _unit_bytes(products, channels) + reduced * element
     if room < least:
         raise ValueError(
             f"max_workspace must be at least {fixed + least} bytes for this convolution by method "
@@ -400,10 +427,14 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
 
 def _least(products: Products, width: int) -> int:
     """Bytes that a sum over so many channels takes at least, with what is added to it and the maps of one block."""
-    maps, windows = products.maps, products.windows
-    sums = (3 if maps.stacks_samples else 2) * _weight(products, width)
-    block = maps.workspace(unit_geometry(windows, maps.unit), width, products.filters)
-    return (sums + block) * bytes_per_element(products.xp, products.dtype)
+    sums = (3 if products.maps.stacks_samples else 2) * _weight(products, width)
+    return sums * bytes_per_element(products.xp, products.dtype) + _unit_bytes(products, width)
+
+
+def _unit_bytes(products: Products, channels: int) -> int:
+    """Bytes that the maps and the product of so many channels of the smallest block take."""
+    maps, unit = products.maps, unit_geometry(products.windows, products.maps.unit)
+    return maps.workspace(unit, channels, products.filters) * bytes_per_element(products.xp, products.dtype)
 
 
 def _weight(products: Products, width: int) -> int:

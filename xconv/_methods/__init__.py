@@ -21,7 +21,7 @@ from .._blocks import MAX_WORKSPACE, unit_counts, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
 from .._native import computes_on_cpu, has_native
-from .costs import TRANSFORMS, Rates, Work, adjoint_windows, native_cost, rates_of, reduction
+from .costs import TRANSFORMS, Rates, Work, adjoint_phases, native_cost, rates_of, reduction
 from .fft import Fft
 from .im2col import Im2col
 from .toeplitz import Toeplitz
@@ -152,23 +152,35 @@ def choose(
     own = has_native(xp, dtype, windows.ndim)
     if own and not computes_on_cpu(xp):
         return "native"
-    rates = rates_of(xp)
-    costs = [(SURE * native_cost(rates, _work("native", windows, sizes, product)), "native")] if own else []
-    for name in METHODS:
-        work = _work(name, windows, sizes, product)
-        maps = _planned(name, work, xp, dtype)
-        if maps is not None and (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
-            costs.append((reduction(rates, work, name) * maps.cost(rates, work), name))
+    costs = [
+        (_cost(name, _works(name, xp, windows, sizes, product), xp, dtype, max_workspace), name) for name in METHODS
+    ]
+    if own:
+        costs += [
+            (SURE * native_cost(rates_of(xp), work), "native") for work in _works("native", xp, windows, sizes, product)
+        ]
     return min(costs)[1]
 
 
-def _work(method: str, windows: Geometry, sizes: Sizes, product: str) -> Work:
-    """The gradient by the input costs what the convolution costs that has the roles of channels and filters swapped."""
-    if product == "input_adjoint":
-        batch, groups, channels, filters = sizes
-        flipped = adjoint_windows(method, windows, batch, channels, filters)
-        return Work(flipped or windows, batch, groups, filters, channels, transposed=True, scatters=flipped is None)
-    return Work(windows, *sizes, reduces=product == "weight_adjoint")
+def _cost(name: str, works: list[Work], xp: Namespace, dtype: DType, max_workspace: int) -> float:
+    """The sum over what is to be done, infinite if the method cannot do it."""
+    rates, total = rates_of(xp), 0.0
+    for work in works:
+        maps = _planned(name, work, xp, dtype)
+        if maps is None or not (name == "im2col" or _fits(maps, work, xp, dtype, max_workspace)):
+            return math.inf
+        total += reduction(rates, work, name) * maps.cost(rates, work)
+    return total
+
+
+def _works(method: str, xp: Namespace, windows: Geometry, sizes: Sizes, product: str) -> list[Work]:
+    """What is to be done: of the gradient by the input, convolutions that swap the roles of channels and filters."""
+    if product != "input_adjoint":
+        return [Work(windows, *sizes, reduces=product == "weight_adjoint")]
+    batch, groups, channels, filters = sizes
+    phases = adjoint_phases(method, xp, windows, batch, channels, filters)
+    parts = [phase.windows for phase in phases] or [windows]
+    return [Work(part, batch, groups, filters, channels, transposed=True, scatters=not phases) for part in parts]
 
 
 def _planned(name: str, work: Work, xp: Namespace, dtype: DType) -> Maps | None:

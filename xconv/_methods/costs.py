@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import array_api_compat
 
-from .._arrays import Namespace
-from .._geometry import Geometry
+from .._arrays import Namespace, is_plain_memory
+from .._geometry import Geometry, Phase
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs
@@ -300,14 +300,21 @@ def spread(rates: Rates, elements: float) -> float:
     return 1.0 if elements <= LAID_OUT else rates.uncached
 
 
-def adjoint_windows(method: str, windows: Geometry, batch: int, channels: int, filters: int) -> Geometry | None:
-    """The windows of the convolution by flipped filters that a method runs as the gradient by the input.
+def adjoint_phases(
+    method: str, xp: Namespace, windows: Geometry, batch: int, channels: int, filters: int
+) -> tuple[Phase, ...]:
+    """The convolutions by filters turned round that a method runs as the gradient by the input; none if it adds up.
 
-    With strides there is none. With many more filters than channels it would lay out more than is added up, and with
-    more of them than fit the positions it would take longer to turn the filters round, unless they are transformed.
+    With many more filters than channels they would lay out more than is added up, and with more of them than fit the
+    positions it would take longer to turn the filters round, unless they are transformed. With strides they are
+    parts of the gradient, which only plain memory has room for, and transforms of each part would be too many.
     """
+    transforms = method in TRANSFORMS
     many = filters > 2 * channels or (windows.taps > 1 and filters * TURNED > batch * windows.positions)
-    return None if many and method not in TRANSFORMS else windows.adjoint
+    apart = max(windows.stride) > 1
+    if (many and not transforms) or (apart and (transforms or not is_plain_memory(xp))):
+        return ()
+    return windows.phases
 
 
 def reduction(rates: Rates, work: Work, method: str) -> float:
