@@ -75,6 +75,24 @@ def test_a_block_of_a_convolution_is_a_convolution_of_a_slice(drawn, data):
     assert np.allclose(restricted, whole[(..., *(slice(*edges) for edges in block))], rtol=0, atol=1e-12)
 
 
+@given(windows())
+def test_the_phases_of_the_strides_make_up_the_adjoint(drawn):
+    """Each is a convolution without strides of some outputs by filters turned round, and gives inputs of its own."""
+    size, kernel, keywords = drawn
+    geometry = geometry_of(drawn)
+    dy, w = normal((1, 2, *geometry.output_size)), normal((2, 3, *kernel), 1)
+    dx = np.zeros((1, 3, *size))
+    for inputs, taps, outputs, part in geometry.phases:
+        filters = np.flip(w[(..., *taps)].swapaxes(0, 1), axis=tuple(range(2, w.ndim)))
+        assert part.input_size == dy[(..., *outputs)].shape[2:]
+        assert set(part.stride) == {1}
+        assert np.count_nonzero(dx[(..., *inputs)]) == 0
+        share = reference.conv(dy[(..., *outputs)], filters, dilation=part.dilation, padding=list(part.padding))
+        dx[(..., *inputs)] = share
+    expected = reference.conv_input_grad(dy, w, (1, 3, *size), **keywords)
+    assert np.allclose(dx, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("word", PADDING_WORDS)
 def test_padding_words_mean_what_the_contract_says(word):
     x, w = np.zeros((1, 1, 10)), np.zeros((1, 1, 4))
