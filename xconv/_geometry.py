@@ -506,6 +506,13 @@ def positive(name: str, value: Any) -> int:
     return number
 
 
+@functools.lru_cache(maxsize=1024)
+def frame(size: Ints, padding: Pairs) -> tuple[Ints, Slices]:
+    """The size with its padding, and where in that the elements lie."""
+    pairs = [*zip(size, padding, strict=True)]
+    return tuple(lo + d + hi for d, (lo, hi) in pairs), tuple(slice(lo, lo + d) for d, (lo, _) in pairs)
+
+
 def border_sources(mode: str, d: int, lo: int, hi: int) -> tuple[slice, slice]:
     """Which elements of an axis of size d its two borders repeat; reflect mirrors them, replicate stretches one."""
     return {

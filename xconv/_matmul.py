@@ -35,7 +35,7 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
         if _are_tiny(left, right):
             return _outer_products(left, right)
-        pieces = _pieces(left, right) if runs_on_threads(xp) else 1
+        pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and runs_on_threads(xp) else 1
         return xp.matmul(left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
     bits = xp.iinfo(left.dtype).bits
     width = _limb_bits(max(left.shape[-1], 1))

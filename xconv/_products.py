@@ -28,6 +28,7 @@ from ._arrays import (
     conjugate_transpose,
     empty,
     put_at,
+    reshaped,
     runs_on_threads,
     zeros,
 )
@@ -258,12 +259,12 @@ class Products:
     def _grouped(self, array: Array, axis: int) -> Array:
         """(..., G*channels, ...) -> (..., G, channels, ...)."""
         shape = array.shape
-        return self.xp.reshape(array, (*shape[:axis], self.groups, shape[axis] // self.groups, *shape[axis + 1 :]))
+        return reshaped(self.xp, array, (*shape[:axis], self.groups, shape[axis] // self.groups, *shape[axis + 1 :]))
 
     def _joined(self, array: Array, axis: int) -> Array:
         """The inverse of `_grouped`."""
         shape = array.shape
-        return self.xp.reshape(array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+        return reshaped(self.xp, array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
 
     @remembered
     def output_shape(self) -> Ints:

@@ -22,10 +22,11 @@ from ._arrays import (
     is_plain_memory,
     namespace_and_dtype,
     put_at,
+    reshaped,
     working_dtype,
     zeros,
 )
-from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, window_geometry
+from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, frame, window_geometry
 
 SHORT = 2**11  # numbers whose windows are laid out at once before a second step would have begun
 
@@ -199,7 +200,7 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     axes, steps = x.ndim, [geometry] if math.prod(x.shape) <= SHORT else _steps(xp, geometry)
     for step in steps:
         x = _laid_out(xp, x, step, axis)
-    return x if len(steps) == 1 else xp.reshape(x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
+    return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
 
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
@@ -227,7 +228,7 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
     taps, positions = _strides(x, windows)
     columns = copied_view(xp, x, shape, (*x.strides[:axis], *taps, *x.strides[axis:first], *positions))
-    return xp.reshape(columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
+    return reshaped(xp, columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
 
 
 def _laid_out_by_taps(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
@@ -316,11 +317,10 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
 def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex) -> Array:
     if not any(map(any, padding)):
         return x
-    sizes = x.shape[x.ndim - len(padding) :]
-    shape = (lo + d + hi for d, (lo, hi) in zip(sizes, padding, strict=True))
-    inside = (slice(lo, lo + d) for d, (lo, _) in zip(sizes, padding, strict=True))
-    frame = (*x.shape[: x.ndim - len(padding)], *shape)
-    return put_at(full(xp, x, frame, value) if value else zeros(xp, x, frame), (..., *inside), x)
+    first = x.ndim - len(padding)
+    size, inside = frame(x.shape[first:], padding)
+    shape = (*x.shape[:first], *size)
+    return put_at(full(xp, x, shape, value) if value else zeros(xp, x, shape), (..., *inside), x)
 
 
 def _borders(xp: Namespace, x: Array, axis: int, lo: int, hi: int, mode: str) -> tuple[Array, Array, Array]:

@@ -10,7 +10,7 @@ import math
 import operator
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, is_plain_memory
+from .._arrays import Array, DType, Namespace, is_plain_memory, reshaped
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
@@ -70,33 +70,33 @@ class Im2col(NamedTuple):
         axis = 3 if self.stacks_samples else 2
         columns = gather(xp, x, geometry, axis)
         rows, positions = columns.shape[axis - 1] * geometry.taps, math.prod(columns.shape[axis + 1 :])
-        return xp.reshape(columns, (*columns.shape[: axis - 1], rows, positions))
+        return reshaped(xp, columns, (*columns.shape[: axis - 1], rows, positions))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o)) -> (N, G, C, *d)."""
         *lead, rows, positions = columns.shape
         shape = (*lead, rows // geometry.taps, geometry.taps, *self._apart(positions, geometry))
-        return self._restored(xp, scatter(xp, xp.reshape(columns, shape), geometry, axis=len(lead) + 1))
+        return self._restored(xp, scatter(xp, reshaped(xp, columns, shape), geometry, axis=len(lead) + 1))
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (G, K, C*prod(k))."""
-        return xp.reshape(w, (*w.shape[:2], math.prod(w.shape[2:])))
+        return reshaped(xp, w, (*w.shape[:2], math.prod(w.shape[2:])))
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(G, K, C*prod(k)) -> (G, K, C, *k)."""
         groups, filters, columns = rows.shape
-        return xp.reshape(rows, (groups, filters, columns // geometry.taps, *geometry.kernel_size))
+        return reshaped(xp, rows, (groups, filters, columns // geometry.taps, *geometry.kernel_size))
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
         """(G, K, N*prod(o)), or (N, G, K, prod(o)) -> (N, G, K, *o)."""
         shape = (*products.shape[:-1], *self._apart(products.shape[-1], geometry))
-        return self._restored(xp, xp.reshape(products, shape))
+        return self._restored(xp, reshaped(xp, products, shape))
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (G, K, N*prod(o)), or (N, G, K, prod(o))."""
         y = self._arranged(xp, y)
         axis = 3 if self.stacks_samples else 2
-        return xp.reshape(y, (*y.shape[:axis], math.prod(y.shape[axis:])))
+        return reshaped(xp, y, (*y.shape[:axis], math.prod(y.shape[axis:])))
 
     def _arranged(self, xp: Namespace, data: Array) -> Array:
         return data if self.stacks_samples else batch_inwards(xp, data)
