@@ -143,6 +143,15 @@ class Geometry:
         return self.kernel_size == self.stride and set(self.dilation) == {1} and covered
 
     @remembered
+    def wraps(self) -> bool:
+        """Whether a window's taps lie equally far from where its output does, counted row after row.
+
+        All windows then read a tap in one run, if those that lie beyond the ends of their rows are cleared.
+        """
+        same = self.output_size[-1] == self.input_size[-1]
+        return same and self.ndim > 1 and set(self.stride) == {1} and self.kernel_size[-1] > 1
+
+    @remembered
     def stages(self) -> list[Geometry]:
         """The same windows one axis after the other, the last axis first, for what may be done so: sums and maxima.
 

@@ -26,7 +26,7 @@ from ._arrays import (
     working_dtype,
     zeros,
 )
-from ._geometry import Geometry, Pairs, border_sources, check_shape, data_shape, frame, window_geometry
+from ._geometry import Geometry, Ints, Pairs, border_sources, check_shape, data_shape, frame, window_geometry
 
 SHORT = 2**11  # numbers whose windows are laid out at once before a second step would have begun
 
@@ -197,7 +197,8 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    axes, steps = x.ndim, [geometry] if math.prod(x.shape) <= SHORT else _steps(xp, geometry)
+    at_once = geometry.wraps or math.prod(x.shape) <= SHORT
+    axes, steps = x.ndim, [geometry] if at_once else _steps(xp, geometry)
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
@@ -221,28 +222,47 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     """`gather` in one step."""
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
-    if any(map(any, windows.padding)) and windows.ndim > 1 and windows.taps == windows.kernel_size[-1]:
-        return _laid_out_by_taps(xp, x, windows, axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    x = pad(xp, x, windows.padding)
+    if windows.wraps:
+        memory, strides = _row_after_row(xp, x, windows)
+    else:
+        memory = pad(xp, x, windows.padding)
+        strides = memory.strides
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
-    taps, positions = _strides(x, windows)
-    columns = copied_view(xp, x, shape, (*x.strides[:axis], *taps, *x.strides[axis:first], *positions))
+    taps, positions = _strides(strides, windows)
+    columns = copied_view(xp, memory, shape, (*strides[:axis], *taps, *strides[axis:first], *positions))
+    if windows.wraps:
+        _clear_beyond_rows(columns, axis + windows.ndim - 1, windows)
     return reshaped(xp, columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
 
 
-def _laid_out_by_taps(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
-    """The same of windows along rows, sooner than by a padded copy: many short ones are copied as if they were one."""
-    shape = (*x.shape[:axis], windows.taps, *x.shape[axis : x.ndim - windows.ndim], *windows.output_size)
-    columns = zeros(xp, x, shape)
-    for tap, (inside, elements) in enumerate(windows.tap_slices):
-        put_at(columns, (*_along(axis, tap), *inside), x[(..., *elements)])
-    return columns
+def _row_after_row(xp: Namespace, x: Array, windows: Geometry) -> tuple[Array, Ints]:
+    """Memory in which x is padded along all axes but the last, with room before its first row and behind its last one.
+
+    The tap of a window that lies beyond its row is then an element of the next row or the one before. The strides are
+    bytes between neighbours along the axes of x.
+    """
+    lo, hi = windows.padding[-1]
+    size, inside = frame(windows.input_size, (*windows.padding[:-1], (0, 0)))
+    lead, end = x.shape[: x.ndim - windows.ndim], lo + math.prod(size)
+    memory = zeros(xp, x, (*lead, end + hi))
+    put_at(reshaped(xp, memory[..., lo:end], (*lead, *size)), (..., *inside), x)
+    *outer, element = memory.strides
+    return memory, (*outer, *(element * math.prod(size[axis:]) for axis in range(1, windows.ndim + 1)))
 
 
-def _strides(x: Array, windows: Geometry) -> tuple[Iterable[int], Iterable[int]]:
+def _clear_beyond_rows(columns: Array, axis: int, windows: Geometry) -> None:
+    """Zeros where windows of `_row_after_row` have read of another row; the axis is that of taps along rows."""
+    d, (lo, _) = windows.input_size[-1], windows.padding[-1]
+    for tap, shift in enumerate(range(-lo, windows.reach[-1] - lo, windows.dilation[-1])):
+        beyond = slice(0, -shift) if shift < 0 else slice(max(d - shift, 0), d)
+        if shift:
+            put_at(columns, (*_along(axis, tap), beyond), 0)
+
+
+def _strides(strides: Ints, windows: Geometry) -> tuple[Iterable[int], Iterable[int]]:
     """Bytes of plain memory between the elements of a window, and between windows."""
-    spatial = x.strides[x.ndim - windows.ndim :]
+    spatial = strides[len(strides) - windows.ndim :]
     return map(operator.mul, spatial, windows.dilation), map(operator.mul, spatial, windows.stride)
 
 
@@ -268,7 +288,7 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     first = x.ndim - geometry.ndim
     shape = (*x.shape[:first], *geometry.output_size, *geometry.kernel_size)
     if is_plain_memory(xp):
-        taps, positions = _strides(x, geometry)
+        taps, positions = _strides(x.strides, geometry)
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
     if geometry.taps < geometry.positions:
         return xp.reshape(xp.stack(tap_views(x, geometry), axis=-1), shape)
