@@ -4,7 +4,8 @@
     dx = In*( Wt(w)^H @ Out*(dy) )
     dw = Wt*( Out*(dy) @ In(x)^H )
 
-Without strides In* and its overlaps are not needed: the adjoint of a convolution is one itself, of flipped filters.
+In* and its overlaps are seldom needed: the adjoint of a convolution is one itself, of filters turned round, and with
+strides one for each phase of them.
 Outputs of different blocks are different elements of y; their shares of dx overlap, so blocks of one colour run
 together and colours one after the other; their shares of dw all add, so a thread has channels or a sum of its own.
 Where filters outweigh data, as in deep layers, threads share filters instead, and data is mapped once for all of them.
