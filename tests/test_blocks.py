@@ -149,6 +149,16 @@ def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
     assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, **keywords)]) < workspace + small
 
 
+@pytest.mark.parametrize("method", ["im2col", "toeplitz"])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "int16"])
+def test_the_gradient_by_phases_of_strides_fits_the_workspace(method, dtype):
+    filters, groups = (16, 16) if method == "toeplitz" else (24, 1)
+    w, dy = normal((filters, 16 // groups, 3, 3), dtype=dtype), normal((2, filters, 96, 96), 1, dtype)
+    keywords = {"stride": 2, "padding": 1, "groups": groups, "method": method, "max_workspace": 2 * MIB}
+    x = xconv.conv_input_grad(dy, w, (2, 16, 192, 192), **keywords)  # loads the pool of threads as well
+    assert peak(lambda: [xconv.conv_input_grad(dy, w, x.shape, **keywords)]) < 2 * MIB + 2**19
+
+
 def test_gradients_by_samples_fit_the_workspace():
     """One product for each of 16 samples of 100 positions would be 38 MB."""
     x, dy = normal((16, 128, 12, 12), dtype="float32"), normal((16, 512, 10, 10), 1, "float32")
