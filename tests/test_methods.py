@@ -163,13 +163,15 @@ def test_winograd_coefficients_are_exact(k, n):
     assert np.max(np.abs(y - expected)) <= 1e-11 * np.max(np.abs(expected))
 
 
+@pytest.mark.parametrize("column", [0, 6, 11])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_im2col_keeps_nan_and_inf_in_their_windows(bad):
+def test_im2col_keeps_nan_and_inf_in_their_windows(bad, column):
+    """Also at the end of a row, where the next one begins in memory."""
     x, w = normal((1, 2, 12, 12)), normal((3, 2, 3, 3), 1)
-    x[0, 1, 5, 6] = bad
+    x[0, 1, 5, column] = bad
     y = xconv.conv(x, w, padding=1, method="im2col")
     expected = np.zeros(y.shape, dtype=bool)
-    expected[..., 4:7, 5:8] = True
+    expected[..., 4:7, max(column - 1, 0) : column + 2] = True
     assert np.array_equal(~np.isfinite(y), expected)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 from backends import assert_array
-from geometries import CASES, check_drawn, normal, windows
+from geometries import CASES, Case, check_drawn, normal, windows
 
 import xconv
 from xconv import _windows
@@ -14,6 +14,12 @@ from xconv._geometry import window_geometry
 from xconv.testing import check_adjoint
 
 UNPADDED = {"stride": 1, "padding": 0, "dilation": 1}
+WRAPPED = [
+    Case((2, 3, 5, 4), (2, 3, 3, 3), {"padding": 1}),
+    Case((2, 2, 4, 1), (2, 2, 3, 5), {"padding": "same"}),
+    Case((1, 2, 3, 7), (2, 2, 2, 3), {"padding": [(0, 3), (4, 0)], "dilation": (1, 2)}),
+    Case((2, 1, 3, 4, 3), (1, 1, 2, 1, 4), {"padding": [(1, 0), (0, 2), (1, 2)]}),
+]
 DTYPES = ["float32", "float64", "complex64", "complex128", "int8", "int32", "int64", "uint8"]
 
 
@@ -48,12 +54,13 @@ def test_drawn_windows_in_steps_equal_the_loops(backend, monkeypatch):
 
 
 @pytest.mark.on("numpy")
-@pytest.mark.over("case", CASES)
+@pytest.mark.over("case", [*CASES, *WRAPPED])
 def test_windows_of_what_is_not_padded_yet_equal_the_loops(backend, monkeypatch, case):
-    """Convolutions leave the padding to `gather`, which does without a padded copy where taps lie along rows."""
+    """Convolutions leave the padding to `gather`, which reads row after row if windows give rows of the same length."""
     monkeypatch.setattr(_windows, "SHORT", 0)
     x = normal(case.input_shape)
     geometry = window_geometry(x.shape[2:], case.kernel_size, **(UNPADDED | case.keywords))
+    assert geometry.wraps or case not in WRAPPED
     columns = np.moveaxis(_windows.gather(np, x, geometry, axis=2), (1, 2), (-2, -1))
     expected = reference.im2col(x, case.kernel_size, **case.keywords)
     assert columns.dtype == expected.dtype
