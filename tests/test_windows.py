@@ -16,7 +16,7 @@ from xconv.testing import check_adjoint
 UNPADDED = {"stride": 1, "padding": 0, "dilation": 1}
 WRAPPED = [
     Case((2, 3, 5, 4), (2, 3, 3, 3), {"padding": 1}),
-    Case((2, 2, 4, 1), (2, 2, 3, 5), {"padding": "same"}),
+    Case((2, 2, 4, 2), (2, 2, 3, 7), {"padding": "same"}),
     Case((1, 2, 3, 7), (2, 2, 2, 3), {"padding": [(0, 3), (4, 0)], "dilation": (1, 2)}),
     Case((2, 1, 3, 4, 3), (1, 1, 2, 1, 4), {"padding": [(1, 0), (0, 2), (1, 2)]}),
 ]
