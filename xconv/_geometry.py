@@ -22,6 +22,7 @@ Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Slices: TypeAlias = tuple[slice, ...]
 Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a group, filters of a group
 
+NEAR = 7  # taps along a row, up to which few of them lie beyond it
 ROW = 50  # elements that can be copied in the time it takes to begin a row of them
 
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
@@ -146,10 +147,11 @@ class Geometry:
     def wraps(self) -> bool:
         """Whether a window's taps lie equally far from where its output does, counted row after row.
 
-        All windows then read a tap in one run, if those that lie beyond the ends of their rows are cleared.
+        All windows then read a tap in one run, if those that lie beyond the ends of their rows are cleared: it pays if
+        these are few.
         """
         same = self.output_size[-1] == self.input_size[-1]
-        return same and self.ndim > 1 and set(self.stride) == {1} and self.kernel_size[-1] > 1
+        return same and self.ndim > 1 and set(self.stride) == {1} and 1 < self.kernel_size[-1] <= NEAR
 
     @remembered
     def stages(self) -> list[Geometry]:
@@ -566,7 +568,7 @@ def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
 
 
 class _AxisPhase(NamedTuple):
-    """A phase along one axis; its windows begin at output ``first``, be it outside."""
+    """A phase along one axis; its first window begins at output ``first``, which may lie outside."""
 
     inputs: range
     taps: range
@@ -577,7 +579,7 @@ class _AxisPhase(NamedTuple):
 def _axis_phases(d: int, k: int, s: int, a: int, padding: tuple[int, int]) -> list[_AxisPhase]:
     """Input i = s*q + p reads tap j of output m = (i + lo - a*j)/s, for the j that leave no remainder.
 
-    These j are gcd(s, a)-th parts of s apart, and their outputs m that part of a.
+    These j are s/g apart, and their outputs a/g, where g is the greatest common divisor of s and a.
     """
     lo, _ = padding
     common = math.gcd(s, a)
