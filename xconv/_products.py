@@ -285,7 +285,7 @@ class Products:
 
     @remembered
     def _phases(self) -> list[tuple[Phase, Products]]:
-        """The convolutions that the adjoint is run as, if it is; first that which needs most room, if it is short."""
+        """The convolutions that the adjoint is run as, if it is, the largest first: if that has no room, it says so."""
         phases = adjoint_phases(self.maps.name, self.xp, self.windows, self.batch, self.channels, self.filters)
         pairs = [(phase, self._swapped(phase.windows)) for phase in phases]
         return sorted(pairs, key=lambda pair: -_unit_bytes(pair[1], pair[1].channels) - pair[1].weight_bytes)

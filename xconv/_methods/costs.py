@@ -306,8 +306,8 @@ def adjoint_phases(
     """The convolutions by filters turned round that a method runs as the gradient by the input; none if it adds up.
 
     With many more filters than channels they would lay out more than is added up, and with more of them than fit the
-    positions it would take longer to turn the filters round, unless they are transformed. With strides they are
-    parts of the gradient, which only plain memory has room for, and transforms of each part would be too many.
+    positions it would take longer to turn the filters round, unless they are transformed. With strides each
+    writes every s-th element of the gradient, which only plain memory lets it do in place, and would transform dy anew.
     """
     transforms = method in TRANSFORMS
     many = filters > 2 * channels or (windows.taps > 1 and filters * TURNED > batch * windows.positions)
