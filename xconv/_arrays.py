@@ -6,8 +6,6 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import array_api_compat
-
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 DType: TypeAlias = Any
@@ -36,9 +34,7 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
     try:
         return tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
     except (KeyError, AttributeError):  # Dask's arrays name no device
-        return tuple(
-            [(name, _namespace(name, a), a.shape, a.dtype, getattr(a, "device", None)) for name, a in arrays.items()]
-        )
+        return tuple([(name, _namespace(name, a), a.shape, a.dtype, device(a)) for name, a in arrays.items()])
 
 
 def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
@@ -63,6 +59,16 @@ def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, 
 def namespace_of_library(xp: Namespace) -> Namespace:
     """The namespace that arrays of a library have here: PyTorch's own module lacks a part of the standard."""
     return _namespace("xp", xp.empty(0))
+
+
+def library(xp: Namespace) -> str:
+    """The package that a namespace is of."""
+    return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]
+
+
+def device(array: Array) -> Any:
+    """Where an array is, for what is made beside it; None if that is not known: Dask's arrays, and traced ones."""
+    return getattr(array, "device", None)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -114,13 +120,13 @@ def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
 @functools.cache
 def runs_on_threads(xp: Namespace) -> bool:
     """Whether threads of our own make the library faster: NumPy computes on one, the others have theirs."""
-    return bool(array_api_compat.is_numpy_namespace(xp))
+    return library(xp) == "numpy"
 
 
 @functools.cache
 def keeps_arrays(xp: Namespace) -> bool:
     """Whether an array made once serves every later call: there is one device, and no trace that it belongs to."""
-    return bool(array_api_compat.is_numpy_namespace(xp))
+    return library(xp) == "numpy"
 
 
 def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
@@ -133,23 +139,23 @@ def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> 
 
     Inside torch.func.vmap it has the hidden axis of ``like``, too, so that it may be written to.
     """
-    if array_api_compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return xp.full_like(_number_of(xp, like, shape), value, dtype=like.dtype)
-    return xp.full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
+    return xp.full(shape, value, dtype=like.dtype, device=device(like))
 
 
 def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     """A new array of zeros, as `full`; memory from the system may be zero already."""
-    if array_api_compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return xp.zeros_like(_number_of(xp, like, shape), dtype=like.dtype)
-    return xp.zeros(shape, dtype=like.dtype, device=array_api_compat.device(like))
+    return xp.zeros(shape, dtype=like.dtype, device=device(like))
 
 
 def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
     """A new array to fill wholly, as `full`."""
-    if array_api_compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return xp.empty_like(_number_of(xp, like, shape), dtype=like.dtype)
-    return xp.empty(shape, dtype=like.dtype, device=array_api_compat.device(like))
+    return xp.empty(shape, dtype=like.dtype, device=device(like))
 
 
 @functools.cache
@@ -158,12 +164,12 @@ def is_plain_memory(xp: Namespace) -> bool:
 
     PyTorch would have to differentiate every such step.
     """
-    return bool(array_api_compat.is_numpy_namespace(xp) or array_api_compat.is_cupy_namespace(xp))
+    return library(xp) in ("numpy", "cupy")
 
 
 def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """What a view of plain memory reads that may read an element many times, copied in one operation."""
-    if array_api_compat.is_numpy_namespace(xp) and array.flags.c_contiguous:
+    if library(xp) == "numpy" and array.flags.c_contiguous:
         view = xp.ndarray(shape, array.dtype, array, strides=strides)  # as_strided takes ten times as long
     else:
         view = xp.lib.stride_tricks.as_strided(array, shape, strides)
@@ -172,7 +178,7 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
 
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
-    if array_api_compat.is_jax_array(array):
+    if _is_immutable(array):
         return array.at[index].add(values)
     array[index] += values
     return array
@@ -184,7 +190,7 @@ def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Arr
     XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
     there are steps.
     """
-    spreads = array_api_compat.is_jax_array(array)
+    spreads = _is_immutable(array)
     for index, values in parts:
         array = array + _spread(values, index, array.shape) if spreads else add_at(array, index, values)
     return array
@@ -192,10 +198,15 @@ def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Arr
 
 def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] = values`` on an array of our own, as `add_at`."""
-    if array_api_compat.is_jax_array(array):
+    if _is_immutable(array):
         return array.at[index].set(values)
     array[index] = values
     return array
+
+
+def _is_immutable(array: Array) -> bool:
+    """Whether it is JAX's, which offers changed copies instead."""
+    return hasattr(array, "at")
 
 
 def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
@@ -230,9 +241,11 @@ def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
 
 def _namespace(name: str, array: Array) -> Namespace:
     """The namespace of a named array, which is that of all of its type."""
-    if not array_api_compat.is_array_api_obj(array):
+    from array_api_compat import array_namespace, is_array_api_obj  # a fifth of what importing xconv would take
+
+    if not is_array_api_obj(array):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-    xp = _without_wrappers(array_api_compat.array_namespace(array))
+    xp = _without_wrappers(array_namespace(array))
     _NAMESPACES[type(array)] = xp
     return xp
 
@@ -240,20 +253,15 @@ def _namespace(name: str, array: Array) -> Namespace:
 def _common_namespace(operands: Sequence[Operand]) -> Namespace:
     xp = operands[0].xp
     if any(operand.xp is not xp for operand in operands):
-        libraries = ", ".join(f"{name} from {_library(xp)}" for name, xp, *_ in operands)
+        libraries = ", ".join(f"{name} from {library(xp)}" for name, xp, *_ in operands)
         raise TypeError(f"all arrays must come from one library, got {libraries}")
     return xp
-
-
-def _library(xp: Namespace) -> str:
-    """The package that a namespace is of."""
-    return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]
 
 
 @functools.cache
 def _without_wrappers(xp: Namespace) -> Namespace:
     """NumPy 2 follows the standard by itself, and a wrapper takes longer than what a small array needs done."""
-    if not array_api_compat.is_numpy_namespace(xp):
+    if library(xp) != "numpy":
         return xp
     import numpy
 
@@ -261,7 +269,7 @@ def _without_wrappers(xp: Namespace) -> Namespace:
 
 
 def _check_device(xp: Namespace, operands: Sequence[Operand]) -> None:
-    if array_api_compat.is_jax_namespace(xp):  # JAX places arrays itself, and traced ones have no device
+    if library(xp) == "jax":  # JAX places arrays itself, and traced ones have no device
         return
     if len({operand.device for operand in operands}) > 1:
         places = ", ".join(f"{operand.name} on {operand.device}" for operand in operands)

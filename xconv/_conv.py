@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ._arrays import Array, Description, Operand, common_namespace_and_dtype, described, working_dtype
@@ -357,13 +356,13 @@ def conv_backward(
     return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
 
 
-@dataclass(frozen=True, eq=False)
 class _Call:
     """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
-    layout: Layout
-    method: str
-    max_workspace: int
+    def __init__(self, layout: Layout, method: str, max_workspace: int) -> None:
+        self.layout = layout
+        self.method = method
+        self.max_workspace = max_workspace
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         layout, products = self.layout, self.for_forward

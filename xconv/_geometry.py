@@ -12,7 +12,6 @@ import itertools
 import math
 import operator
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from ._remembered import remembered
@@ -29,23 +28,26 @@ PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-@dataclass(frozen=True)
 class Geometry:
     """Windows over n spatial axes: one tuple entry per axis."""
 
-    input_size: Ints
-    kernel_size: Ints
-    stride: Ints
-    dilation: Ints
-    padding: Pairs
+    def __init__(self, input_size: Ints, kernel_size: Ints, stride: Ints, dilation: Ints, padding: Pairs) -> None:
+        self.input_size = input_size
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.padding = padding
+        self._values = (input_size, kernel_size, stride, dilation, padding)
+        self._hash = hash(self._values)  # once: sizes are looked up again and again
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Geometry) and self._values == other._values
 
     def __hash__(self) -> int:
         return self._hash
 
-    @remembered
-    def _hash(self) -> int:
-        """Computed once: sizes are looked up again and again."""
-        return hash((self.input_size, self.kernel_size, self.stride, self.dilation, self.padding))
+    def __repr__(self) -> str:
+        return f"Geometry{self._values}"
 
     @remembered
     def reach(self) -> Ints:
@@ -73,10 +75,14 @@ class Geometry:
         """How many windows there are: prod(o)."""
         return math.prod(self.output_size)
 
+    def over(self, input_size: Ints, padding: Pairs) -> Geometry:
+        """The same windows over another input."""
+        return Geometry(input_size, self.kernel_size, self.stride, self.dilation, padding)
+
     @remembered
     def padded(self) -> Geometry:
         """The same windows over an input that already carries its padding."""
-        return replace(self, input_size=self.padded_size, padding=((0, 0),) * self.ndim)
+        return self.over(self.padded_size, ((0, 0),) * self.ndim)
 
     @remembered
     def tap_slices(self) -> tuple[tuple[Slices, Slices], ...]:
@@ -117,7 +123,7 @@ class Geometry:
             slices.append(slice(inner_first, inner_end))
             sizes.append(inner_end - inner_first)
             paddings.append((inner_lo, end - first - sizes[-1] - inner_lo))
-        return tuple(slices), replace(self, input_size=tuple(sizes), padding=tuple(paddings))
+        return tuple(slices), self.over(tuple(sizes), tuple(paddings))
 
     @remembered
     def phases(self) -> tuple[Phase, ...]:
@@ -409,7 +415,7 @@ def pool_geometry(
     )
     declared = windows.padding
     if flag("ceil_mode", ceil_mode):
-        windows = replace(windows, padding=_ceil_padding(windows))
+        windows = windows.over(windows.input_size, _ceil_padding(windows))
     return PoolGeometry(batch, channels, channels_last, windows, declared)
 
 

@@ -7,23 +7,23 @@ precision each stand here once, beside their adjoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ._arrays import Array, DType, Namespace, Operand, add_at, working_dtype
 from ._geometry import ConvGeometry, Geometry
 from ._remembered import remembered
 from ._windows import pad, unpad
 
 
-@dataclass(frozen=True, eq=False)
 class Layout:
     """One call's way in and out; ``dtype`` is that of the arrays that leave."""
 
-    xp: Namespace
-    operands: tuple[Operand, ...]
-    dtype: DType
-    geometry: ConvGeometry
-    flip: bool
+    def __init__(
+        self, xp: Namespace, operands: tuple[Operand, ...], dtype: DType, geometry: ConvGeometry, flip: bool
+    ) -> None:
+        self.xp = xp
+        self.operands = operands
+        self.dtype = dtype
+        self.geometry = geometry
+        self.flip = flip
 
     @property
     def windows(self) -> Geometry:

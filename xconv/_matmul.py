@@ -10,9 +10,7 @@ import functools
 import math
 import operator
 
-from array_api_compat import device
-
-from ._arrays import Array, DType, Namespace, is_kind, is_plain_memory, runs_on_threads
+from ._arrays import Array, DType, Namespace, device, is_kind, is_plain_memory, runs_on_threads
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20

@@ -7,12 +7,9 @@ only. How much memory they use is the library's own affair.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat
-
-from ._arrays import Array, DType, Namespace, is_kind
+from ._arrays import Array, DType, Namespace, is_kind, library
 from ._geometry import Geometry, Ints, Pairs
 from ._remembered import remembered
 from ._windows import pad, unpad
@@ -20,16 +17,13 @@ from ._windows import pad, unpad
 TORCH_AXES = 3  # PyTorch has conv1d, conv2d and conv3d
 
 
-@dataclass(frozen=True, eq=False)
 class Native(ABC):
     """One convolution by the library: canonical arrays in and out, as `Products`."""
 
-    xp: Namespace
-    windows: Geometry
-    batch: int
-    groups: int
-    channels: int
-    filters: int
+    def __init__(self, xp: Namespace, windows: Geometry, batch: int, groups: int, channels: int, filters: int) -> None:
+        self.xp = xp
+        self.windows = windows
+        self.batch, self.groups, self.channels, self.filters = batch, groups, channels, filters
 
     @abstractmethod
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
@@ -56,14 +50,12 @@ def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     """Whether the library convolves such arrays by itself."""
     if not is_kind(xp, dtype, "real floating"):
         return False
-    return bool(
-        array_api_compat.is_jax_namespace(xp) or (array_api_compat.is_torch_namespace(xp) and axes <= TORCH_AXES)
-    )
+    return library(xp) == "jax" or (library(xp) == "torch" and axes <= TORCH_AXES)
 
 
 def computes_on_cpu(xp: Namespace) -> bool:
     """Whether new arrays of JAX or PyTorch are where rates have been measured: no accelerator is there."""
-    if array_api_compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         import jax
 
         return bool(jax.default_backend() == "cpu")
@@ -81,8 +73,8 @@ def native(
             f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {TORCH_AXES} "
             f"spatial axes, got {xp.__name__}, {dtype} and {windows.ndim}"
         )
-    library = _Lax if array_api_compat.is_jax_namespace(xp) else _Torch
-    return library(xp, windows, batch, groups, channels, filters)
+    convolution = _Lax if library(xp) == "jax" else _Torch
+    return convolution(xp, windows, batch, groups, channels, filters)
 
 
 class _Lax(Native):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from array_api_compat import device
-
 from ._arrays import (
     Array,
     DType,
     Namespace,
+    device,
     from_ordered,
     full,
     is_kind,

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
 from ._arrays import (
@@ -66,19 +65,27 @@ def _on_threads_of_ours(product: Product) -> Product:
     return cast(Product, run)
 
 
-@dataclass(frozen=True, eq=False)
 class Products:
     """One convolution by one method: canonical arrays in and out, channels and filters counted within a group."""
 
-    xp: Namespace
-    dtype: DType
-    maps: Maps
-    windows: Geometry
-    batch: int
-    groups: int
-    channels: int
-    filters: int
-    max_workspace: int
+    def __init__(
+        self,
+        xp: Namespace,
+        dtype: DType,
+        maps: Maps,
+        windows: Geometry,
+        batch: int,
+        groups: int,
+        channels: int,
+        filters: int,
+        max_workspace: int,
+    ) -> None:
+        self.xp = xp
+        self.dtype = dtype
+        self.maps = maps
+        self.windows = windows
+        self.batch, self.groups, self.channels, self.filters = batch, groups, channels, filters
+        self.max_workspace = max_workspace
 
     @_on_threads_of_ours
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
@@ -293,7 +300,8 @@ class Products:
     def _swapped(self, windows: Geometry) -> Products:
         """A convolution by the same method with the roles of channels and filters swapped."""
         maps = self.maps.plan(windows, self.xp, self.dtype)
-        return replace(self, maps=maps, windows=windows, channels=self.filters, filters=self.channels)
+        sizes = self.batch, self.groups, self.filters, self.channels
+        return Products(self.xp, self.dtype, maps, windows, *sizes, self.max_workspace)
 
     @remembered
     def weight_bytes(self) -> int:

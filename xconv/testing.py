@@ -6,13 +6,10 @@ Failures are AssertionErrors that name the numbers, so that the checks serve ins
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from typing import Any
 
-from array_api_compat import device
-
-from ._arrays import Array, Namespace, conjugate, is_kind, namespace_and_dtype
+from ._arrays import Array, Namespace, conjugate, device, is_kind, namespace_and_dtype
 
 __all__ = ["check_adjoint", "check_gradient", "numerical_gradient"]
 
@@ -208,7 +205,9 @@ def _largest(xp: Namespace, array: Array) -> float:
 
 def _random_like(xp: Namespace, array: Array, seed: int) -> Array:
     """Standard normal numbers, the same ones in every library."""
-    draw = random.Random(seed)
+    from random import Random  # what is seldom needed would be a part of every start
+
+    draw = Random(seed)
     count = math.prod(array.shape)
     values: list[Any] = [draw.gauss() for _ in range(count)]
     if is_kind(xp, array.dtype, "complex floating"):

@@ -10,9 +10,7 @@ import functools
 import math
 from typing import NamedTuple
 
-import array_api_compat
-
-from .._arrays import Namespace, is_plain_memory
+from .._arrays import Namespace, is_plain_memory, library
 from .._geometry import Geometry, Phase
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
@@ -271,9 +269,9 @@ TORCH_AVX512 = TORCH._replace(
 
 def rates_of(xp: Namespace) -> Rates:
     """The rates of the library, NumPy's if it is not known: they are those of plain loops."""
-    if array_api_compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return _torch_rates()
-    if array_api_compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         return JAX_AVX512 if _has_avx512() else JAX
     return NUMPY_AVX512 if _has_avx512() else NUMPY
 

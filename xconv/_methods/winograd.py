@@ -19,9 +19,7 @@ import functools
 import math
 from typing import NamedTuple
 
-from array_api_compat import device
-
-from .._arrays import Array, DType, Namespace, check_floating, keeps_arrays
+from .._arrays import Array, DType, Namespace, check_floating, device, keeps_arrays
 from .._geometry import Geometry, Ints, of_samples
 from .._layout import batch_inwards
 from .._windows import gather, scatter
