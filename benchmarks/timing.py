@@ -18,6 +18,7 @@ LONG = 1.0  # seconds of a call that one warm-up is enough for, and that may be 
 SHORT = 0.02  # seconds: a shorter call is repeated, untimed, before each sample
 WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them says nothing
 HOPELESS = 20  # times as slow as the first call
+DECIDED = 1.5  # times as slow as the first call, at its fastest: more rounds would not change which is faster
 
 QUIET_SLICE = 0.003
 QUIET_USE = 0.0005  # seconds of processor time in a slice that count as none
@@ -66,7 +67,7 @@ class Limits:
 
 
 THOROUGH = Limits(
-    7, 200, sample_seconds=1e-3, wake_seconds=0.01, call_seconds=0.3, total_seconds=3, settle=wait_until_quiet
+    7, 200, sample_seconds=1e-3, wake_seconds=0.01, call_seconds=1, total_seconds=4, settle=wait_until_quiet
 )
 QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, call_seconds=0, total_seconds=0, settle=go_on)
 
@@ -91,13 +92,14 @@ def interleave(
 ) -> dict[str, Timing]:
     """Time all calls in rounds, each in another order.
 
-    An expendable call that is hopeless beside the first one keeps the one timing of its warm-up.
+    An expendable call that is hopeless beside the first one keeps the one timing of its warm-up. One that is clearly
+    slower than that keeps the least rounds, and what time is left goes to those whose order is in doubt.
     """
     pace = {name: _warm_up(call, clock) for name, call in calls.items()}
     slowest = max(LONG, HOPELESS * next(iter(pace.values())))
     hopeless = [name for name in calls if name in expendable and pace[name] > slowest]
     loops = {name: _count(limits.sample_seconds, pace[name]) for name in calls if name not in hopeless}
-    samples = _sample_in_rounds(calls, loops, pace, limits, clock)
+    samples = _sample_in_rounds(calls, loops, pace, limits, expendable, clock)
     timings = {name: _timing(seconds, loops[name]) for name, seconds in samples.items()}
     return timings | {name: _timing([pace[name]], 1) for name in hopeless}
 
@@ -107,18 +109,26 @@ def _sample_in_rounds(
     loops: Mapping[str, int],
     pace: Mapping[str, float],
     limits: Limits,
+    expendable: Collection[str],
     clock: Clock,
 ) -> dict[str, list[float]]:
     names = list(loops)
+    first = names[0]
     samples: dict[str, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
+
+    def decided(name: str) -> bool:
+        return name in expendable and min(samples[name]) > DECIDED * float(np.median(samples[first]))
+
     start = clock()
     order = np.random.default_rng(0)
     with _without_collector():
         for number in range(limits.most_rounds):
-            enough = min(spent.values()) >= limits.call_seconds or clock() - start >= limits.total_seconds
-            if number >= limits.least_rounds and enough:
-                break
+            if number >= limits.least_rounds:
+                names = [name for name in names if not decided(name)]
+                enough = min(spent[name] for name in names) >= limits.call_seconds
+                if enough or clock() - start >= limits.total_seconds:
+                    break
             for at in order.permutation(len(names)):  # no call always comes behind the same one, which may slow it
                 name = names[at]
                 limits.settle()

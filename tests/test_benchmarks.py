@@ -225,6 +225,11 @@ class TestTiming:
         assert [timings[name].rounds for name in "abc"] == [2, 1, 2]
         assert timings["b"].median == pytest.approx(3)
 
+    def test_a_call_that_is_clearly_slower_has_the_least_rounds(self):
+        calls = Calls(a=0.1, b=0.16, c=0.16, d=0.12)
+        timings = calls.interleave(expendable=["b", "d"], least_rounds=3, most_rounds=5, call_seconds=9, total_seconds=99)
+        assert [timings[name].rounds for name in "abcd"] == [5, 3, 5, 5]
+
     def test_geometric_mean(self):
         assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
         assert geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
