@@ -227,7 +227,9 @@ class TestTiming:
 
     def test_a_call_that_is_clearly_slower_has_the_least_rounds(self):
         calls = Calls(a=0.1, b=0.16, c=0.16, d=0.12)
-        timings = calls.interleave(expendable=["b", "d"], least_rounds=3, most_rounds=5, call_seconds=9, total_seconds=99)
+        timings = calls.interleave(
+            expendable=["b", "d"], least_rounds=3, most_rounds=5, call_seconds=9, total_seconds=99
+        )
         assert [timings[name].rounds for name in "abcd"] == [5, 3, 5, 5]
 
     def test_geometric_mean(self):

@@ -4,8 +4,7 @@ Rates are nanoseconds, of two cores of an x86 CPU and float32; only their ratios
 known, so there the library's own convolution is taken if it has one.
 """
 
-from __future__ import annotations
-
+# No annotations from the future: each field of a NamedTuple would be compiled from a string, at every start.
 import functools
 import math
 from typing import NamedTuple
