@@ -105,6 +105,7 @@ class Rates(NamedTuple):
     own_filter: float = 0.0  # an element of filters that it reads and puts into another order; those of 1x1 it need not
     own_reduction: float = 1.0  # how much longer its gradient by the filters takes
     own_narrow_reduction: float = 1.0  # the same with few channels
+    own_strided_reduction: float = 1.0  # how much longer still with strides
     reduction: float = 1.0  # how much longer that takes by the methods
     narrow_reduction: float = 1.0  # the same by im2col with few channels: JAX turns windows round
 
@@ -233,6 +234,7 @@ TORCH = Rates(
     own_filter=3.4,
     own_reduction=1.45,
     own_narrow_reduction=1.95,
+    own_strided_reduction=1.25,
     reduction=1.1,
     narrow_reduction=1.1,
 )
@@ -261,6 +263,7 @@ TORCH_AVX512 = TORCH._replace(
     own_filter=0.0,
     own_reduction=1.1,
     own_narrow_reduction=1.1,
+    own_strided_reduction=1.0,
     reduction=1.0,
     narrow_reduction=1.0,
 )
@@ -338,10 +341,11 @@ def native_cost(rates: Rates, work: Work) -> float:
     cost = work.multiplications * multiplication + (work.inputs + work.outputs) * rates.own_moved
     if work.unfolded:
         cost += work.positions * work.windows.taps * work.channels * rates.own_unfolded
-    if not work.reduces and work.windows.taps > 1:
+    if work.windows.taps > 1:
         cost += work.groups * work.channels * work.filters * work.windows.taps * rates.own_filter
     if work.windows.ndim > 2:
         cost *= rates.own_volume
     if work.reduces:
         cost *= rates.own_narrow_reduction if work.narrow else rates.own_reduction
+        cost *= rates.own_strided_reduction if max(work.windows.stride) > 1 else 1
     return rates.operation + cost
