@@ -93,7 +93,7 @@ def interleave(
     """Time all calls in rounds, each in another order.
 
     An expendable call that is hopeless beside the first one keeps the one timing of its warm-up. One that is clearly
-    slower than that keeps the least rounds, and what time is left goes to those whose order is in doubt.
+    slower than the first keeps the least rounds, and what time is left goes to those whose order is in doubt.
     """
     pace = {name: _warm_up(call, clock) for name, call in calls.items()}
     slowest = max(LONG, HOPELESS * next(iter(pace.values())))

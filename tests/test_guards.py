@@ -119,6 +119,13 @@ def test_importing_xconv_loads_no_array_library():
     assert loaded == "[]"
 
 
+def test_importing_xconv_loads_nothing_that_takes_as_long_as_itself():
+    """Dataclasses and array_api_compat both load inspect; what stands for arrays comes with the first of them."""
+    slow = ["array_api_compat", "dataclasses", "inspect", "random"]
+    loaded = run_python(f"import sys, xconv; print([name for name in {slow} if name in sys.modules])")
+    assert loaded == "[]"
+
+
 def test_imports_go_downwards_only():
     """A module may import what stands below it, its own package, and nothing else of xconv."""
     for path in PACKAGE.rglob("*.py"):
