@@ -29,6 +29,7 @@ class Machine:
     versions: dict[str, str]
     blas: tuple[str, ...]
     torch_threads: int | None
+    keeps_memory: bool
     date: str
     command: str
 
@@ -49,7 +50,7 @@ class Machine:
         return f"{self.hardware}, {self.software}, {self.date}"
 
 
-def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command: str) -> Machine:
+def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command: str, keeps_memory: bool) -> Machine:
     """The machine, with the versions of the backend and of the peers' packages."""
     torch = sys.modules.get("torch")
     return Machine(
@@ -60,6 +61,7 @@ def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command:
         versions=_versions(backend, packages),
         blas=_blas(),
         torch_threads=None if torch is None else torch.get_num_threads(),
+        keeps_memory=keeps_memory,
         date=datetime.date.today().isoformat(),
         command=command,
     )

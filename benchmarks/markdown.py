@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from .results import Report
 from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
 
+KEPT = (
+    "Memory that was used once stays with the process: otherwise chance decides whose results are made of new pages, "
+    "which may take longer than the convolution."
+)
+
 
 def as_markdown(report: Report) -> str:
     """Where and how it was measured, the peers, the methods with their errors, and what auto loses."""
@@ -16,6 +21,7 @@ def as_markdown(report: Report) -> str:
             f"Medians in float32; matrix product {report.rates.matmul_flops / 1e9:.0f} GFLOP/s, "
             f"copy {report.rates.copy_bytes / 1e9:.1f} GB/s.",
             overheads(report),
+            *([KEPT] if report.machine.keeps_memory else []),
             *(["Tiny layers: the times mean nothing."] if report.quick else []),
             *(f"Left out: {reason}." for reason in report.missing_peers.values()),
             "",

@@ -17,6 +17,7 @@ from .loading import import_seconds
 from .machine import describe_machine
 from .markdown import as_markdown
 from .measure import measure_layer
+from .memory import keep_memory
 from .peers import load_peers
 from .peers.peer import Peer
 from .results import LayerResult, Report, as_json
@@ -43,9 +44,10 @@ def run_benchmarks(
         print(f"left out: {reason}", file=sys.stderr)
     if small:
         compile_quickly(library)
+    keeps_memory = not small and keep_memory()
     limits = _limits(small, repeats)
     packages = tuple(package for rival in rivals for package in rival.packages)
-    machine = describe_machine(library, packages, command)
+    machine = describe_machine(library, packages, command, keeps_memory)
     loading = import_seconds(limits)
     rates = measure_rates(library, limits, small=small)
     console = make_console()

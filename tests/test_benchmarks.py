@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -102,6 +103,34 @@ def test_import_is_timed_with_bytecode(monkeypatch):
     for executable, option, _, check, environment in started:
         assert (executable, option, check) == (sys.executable, "-c", True)
         assert "PYTHONDONTWRITEBYTECODE" not in environment
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to keep memory")
+def test_memory_that_was_used_once_is_not_asked_for_again():
+    code = """
+import resource
+import numpy as np
+from benchmarks.memory import keep_memory
+
+def new_pages(megabytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        [np.ones(1 << 18, dtype=np.float32) for _ in range(megabytes)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+new_pages(100)
+without = new_pages(100)
+kept = keep_memory()
+new_pages(100)
+print(kept, without, new_pages(100))
+"""
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0, process.stderr
+    kept, without, after = process.stdout.split()
+    assert kept == "True"
+    assert int(without) > 10_000
+    assert int(after) < 100
 
 
 class TestMistakes:
