@@ -8,8 +8,8 @@ from .results import Report
 from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
 
 KEPT = (
-    "Memory that was used once stays with the process: otherwise chance decides whose results are made of new pages, "
-    "which may take longer than the convolution."
+    "Results of up to 32 MiB are made of memory that was used before: otherwise chance decides which are made of new "
+    "pages, and these may take longer than the convolution."
 )
 
 
