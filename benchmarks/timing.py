@@ -20,9 +20,9 @@ WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them sa
 HOPELESS = 20  # times as slow as the first call
 DECIDED = 1.5  # times as slow as the first call, at its fastest: more rounds would not change which is faster
 
-QUIET_SLICE = 0.003
+QUIET_SLICE = 0.012  # seconds: longer than a tick of the clock by which the kernel counts what other processors do
 QUIET_USE = 0.0005  # seconds of processor time in a slice that count as none
-QUIET_SLICES = 100
+QUIET_SLICES = 25
 
 
 def wait_until_quiet() -> None:

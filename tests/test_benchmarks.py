@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -239,6 +241,22 @@ class TestTiming:
         calls = Calls(a=0.25e-3)
         assert calls.interleave(wake_seconds=2e-3)["a"].calls_per_sample == 1
         assert calls.rounds() == [["a"] * (8 + 1)] * 2
+
+    @pytest.mark.parametrize("tick", [0.001, 0.004, 0.01])
+    def test_threads_that_spin_on_other_processors_are_waited_for(self, monkeypatch, tick):
+        now, spinning = 0.0, 0.1
+
+        def sleep(seconds):
+            nonlocal now
+            now += seconds
+
+        def process_time():
+            """What the kernel has counted: of other processors, whole ticks."""
+            return math.floor(min(now, spinning) / tick) * tick
+
+        monkeypatch.setattr(timing, "time", types.SimpleNamespace(sleep=sleep, process_time=process_time))
+        timing.wait_until_quiet()
+        assert spinning < now < 2 * spinning
 
     def test_rounds_go_on_until_there_are_enough_samples(self):
         limits = {"least_rounds": 2, "call_seconds": 0.375, "total_seconds": 100}
