@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .memory import LARGEST_KEPT
 from .results import Report
 from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
 
 KEPT = (
-    "Results of up to 32 MiB are made of memory that was used before: otherwise chance decides which are made of new "
-    "pages, and these may take longer than the convolution."
+    f"Results of up to {LARGEST_KEPT >> 20} MiB are made of memory that was used before: otherwise chance decides which "
+    "are made of new pages, and these may take longer than the convolution."
 )
 
 

@@ -26,7 +26,7 @@ QUIET_SLICES = 25
 
 
 def wait_until_quiet() -> None:
-    """Wait until the threads of the call before sleep: BLAS and OpenMP keep theirs spinning for up to 0.1 s."""
+    """Wait until the threads of the call before sleep: BLAS and OpenMP keep theirs spinning for 0.1 s and more."""
     for _ in range(QUIET_SLICES):
         used = time.process_time()
         time.sleep(QUIET_SLICE)

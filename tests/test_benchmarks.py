@@ -70,6 +70,7 @@ def test_quick_run(backend, tmp_path):
     report = json.loads((tmp_path / f"{backend.name}.json").read_text())
     names = [(layer["suite"], layer["name"]) for layer in report["layers"]]
     assert names == [(layer.suite, layer.name) for suite in suites for layer in SUITES[suite]]
+    assert report["machine"]["keeps_memory"] is False  # what malloc does for the whole process is for times alone
     for layer in report["layers"]:
         assert list(layer["operations"]) == list(OPERATIONS)
         assert_sane(layer["operations"])
@@ -133,6 +134,15 @@ print(kept, without, new_pages(100))
     assert kept == "True"
     assert int(without) > 10_000
     assert int(after) < 100
+
+
+@pytest.mark.on("jax")
+def test_jax_copies_into_memory_that_is_there(backend):
+    source, library = np.arange(8, dtype=np.float32), load_backend(backend.name)
+    copy = devices._copy(library, library.from_numpy(source))
+    first, second = copy(), copy()
+    assert first.is_deleted()
+    assert np.array_equal(second, source)
 
 
 class TestMistakes:
