@@ -9,8 +9,8 @@ from .results import Report
 from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
 
 KEPT = (
-    f"Results of up to {LARGEST_KEPT >> 20} MiB are made of memory that was used before: otherwise chance decides which "
-    "are made of new pages, and these may take longer than the convolution."
+    f"Results of up to {LARGEST_KEPT >> 20} MiB are made of memory that was used before: otherwise chance decides "
+    "which are made of new pages, and these may take longer than the convolution."
 )
 
 
