@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -225,7 +226,17 @@ def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Ar
 
 def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:
     """The adjoint of each matrix in a stack: transposed, and conjugated if complex."""
-    return xp.matrix_transpose(conjugate(xp, matrices))
+    return transposed(xp, conjugate(xp, matrices))
+
+
+def transposed(xp: Namespace, matrices: Array) -> Array:
+    """Each matrix of a stack transposed; where that is no view (JAX), a stack of one comes back as the matrix alone.
+
+    Factors broadcast, and XLA reads one matrix transposed in the product itself, but copies a stack first.
+    """
+    if _is_immutable(matrices) and math.prod(matrices.shape[:-2]) == 1:
+        matrices = xp.reshape(matrices, matrices.shape[-2:])
+    return xp.matrix_transpose(matrices)
 
 
 def conjugate(xp: Namespace, array: Array) -> Array:

@@ -30,6 +30,7 @@ from ._arrays import (
     put_at,
     reshaped,
     runs_on_threads,
+    transposed,
     zeros,
 )
 from ._blocks import Block, by_colour, chains, cut, unit_counts, unit_geometry
@@ -158,11 +159,12 @@ class Products:
             return self._input_adjoint_by_phases(dy, w)
         xp = self.xp
         blocks, threads = _schedule(self, self.channels, self.weight_bytes)
-        rows = conjugate_transpose(xp, self.maps.weight_map(xp, w, self.windows))
+        rows = conjugate(xp, self.maps.weight_map(xp, w, self.windows))
 
         def share(block: Block) -> Array:
             columns = self.maps.output_adjoint(xp, block.of_output(dy), block.windows)
-            return self.maps.input_adjoint(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
+            products = matmul(xp, transposed(xp, _of_groups(rows, block)), columns)
+            return self.maps.input_adjoint(xp, products, block.windows)
 
         if len(blocks) == 1:
             return share(blocks[0])
