@@ -24,6 +24,8 @@ QUIET_SLICE = 0.012  # seconds: longer than a tick of the clock by which the ker
 QUIET_USE = 0.0005  # seconds of processor time in a slice that count as none
 QUIET_SLICES = 25
 
+ORDERS = np.random.default_rng(0)  # of all layers: the same few orders for each would favour the same calls in all
+
 
 def wait_until_quiet() -> None:
     """Wait until the threads of the call before sleep: BLAS and OpenMP keep theirs spinning for 0.1 s and more."""
@@ -121,7 +123,6 @@ def _sample_in_rounds(
         return name in expendable and min(samples[name]) > DECIDED * float(np.median(samples[first]))
 
     start = clock()
-    order = np.random.default_rng(0)
     with _without_collector():
         for number in range(limits.most_rounds):
             if number >= limits.least_rounds:
@@ -129,7 +130,7 @@ def _sample_in_rounds(
                 enough = min(spent[name] for name in names) >= limits.call_seconds
                 if enough or clock() - start >= limits.total_seconds:
                     break
-            for at in order.permutation(len(names)):  # no call always comes behind the same one, which may slow it
+            for at in ORDERS.permutation(len(names)):  # no call always comes behind the same one, which may slow it
                 name = names[at]
                 limits.settle()
                 if pace[name] < SHORT:

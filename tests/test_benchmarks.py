@@ -21,6 +21,7 @@ import xconv
 from benchmarks import devices, loading, run, textbook, timing
 from benchmarks.__main__ import main
 from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
+from benchmarks.markdown import KEPT
 from benchmarks.peers import own
 from benchmarks.peers.peer import OPERATIONS
 from benchmarks.results import LayerResult, Measurement, geometric_mean
@@ -80,6 +81,20 @@ def test_quick_run(backend, tmp_path):
     for name in (*suites, np.__version__, xconv.__version__, f"adds {1e3 * report['import_seconds']:.0f} ms"):
         assert name in summary
         assert name in process.stdout
+
+
+def test_only_a_thorough_run_keeps_memory(monkeypatch, tmp_path):
+    """A stub says that it does: it would for the whole process."""
+    monkeypatch.setattr(run, "keep_memory", lambda: True)
+    monkeypatch.setattr(run, "THOROUGH", timing.QUICK)
+    kept = {}
+    for small in (False, True):
+        run.run_benchmarks(
+            backend="numpy", suites=["latency"], peers=[], out=tmp_path, small=small, repeats=None, command="none"
+        )
+        report = json.loads((tmp_path / "numpy.json").read_text())
+        kept[report["quick"]] = report["machine"]["keeps_memory"], KEPT in (tmp_path / "numpy.md").read_text()
+    assert kept == {False: (True, True), True: (False, False)}
 
 
 def assert_sane(operations):
@@ -230,17 +245,27 @@ class Calls:
         parts = [list(part) for settled, part in itertools.groupby(self.log, "|".__eq__) if not settled]
         return parts[1:]  # the warm-up comes first
 
+    def orders(self):
+        """The names called in each round."""
+        names = "".join(name for (name,) in self.rounds())
+        return [names[start : start + len(self.calls)] for start in range(0, len(names), len(self.calls))]
+
 
 class TestTiming:
     def test_every_round_has_all_calls_in_an_order_of_its_own(self):
         calls = Calls(a=0.1, b=0.2, c=0.3)
         timings = calls.interleave(least_rounds=4, most_rounds=4)
-        order = "".join(name for (name,) in calls.rounds())
-        rounds = {order[start : start + 3] for start in range(0, 12, 3)}
+        rounds = calls.orders()
         assert {"".join(sorted(names)) for names in rounds} == {"abc"}
-        assert len(rounds) > 1
+        assert len(set(rounds)) > 1
         assert {name: found.median for name, found in timings.items()} == pytest.approx({"a": 0.1, "b": 0.2, "c": 0.3})
         assert all(found.rounds == 4 and found.calls_per_sample == 1 for found in timings.values())
+
+    def test_every_layer_has_orders_of_its_own(self):
+        layers = [Calls(a=0.1, b=0.2, c=0.3, d=0.4) for _ in range(2)]
+        for calls in layers:
+            calls.interleave(least_rounds=7, most_rounds=7)
+        assert layers[0].orders() != layers[1].orders()
 
     def test_short_calls_are_looped(self):
         calls = Calls(a=0.25e-3)

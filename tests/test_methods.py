@@ -352,6 +352,22 @@ def _program(text):
     return "\n".join(line for line in lines if line.startswith(("%", "  ", "ENTRY")))
 
 
+@pytest.mark.parametrize("function", ["input_grad", "weight_grad"])
+def test_xla_transposes_a_factor_within_the_product(jax_backend, function):
+    """In a stack, even of one, it is copied first: all windows, of the gradient by the filters."""
+    import jax
+
+    x, w, dy = (jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 3, 9, 9), (8, 3, 3, 3), (2, 8, 5, 5)))
+    keywords = {"stride": 2, "padding": 1, "method": "im2col"}
+    call, operands, copied = {
+        "input_grad": (lambda dy, w: xconv.conv_input_grad(dy, w, x.shape, **keywords), (dy, w), "f32[27,8]"),
+        "weight_grad": (lambda dy, x: xconv.conv_weight_grad(dy, x, (3, 3), **keywords), (dy, x), "f32[50,27]"),
+    }[function]
+    program = _program(jax.jit(call).lower(*operands).compile().as_text())
+    assert "dot(" in program
+    assert copied not in program
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_windows_are_added_up_in_one_loop_under_xla(jax_backend, stride):
     """A scatter for each element of the window goes over dx again each time, by single elements with strides."""

@@ -107,7 +107,7 @@ class Rates(NamedTuple):
     own_narrow_reduction: float = 1.0  # the same with few channels
     own_strided_reduction: float = 1.0  # how much longer still with strides
     reduction: float = 1.0  # how much longer that takes by the methods
-    narrow_reduction: float = 1.0  # the same by im2col with few channels: JAX turns windows round
+    narrow_reduction: float = 1.0  # the same by im2col with few channels
 
 
 NUMPY = Rates(
