@@ -24,7 +24,7 @@ QUIET_SLICE = 0.012  # seconds: longer than a tick of the clock by which the ker
 QUIET_USE = 0.0005  # seconds of processor time in a slice that count as none
 QUIET_SLICES = 25
 
-ORDERS = np.random.default_rng(0)  # of all layers: the same few orders for each would favour the same calls in all
+ORDERS = np.random.default_rng(0)  # of all layers: the same few orders for each might favour the same calls in all
 
 
 def wait_until_quiet() -> None:
