@@ -91,6 +91,12 @@ def _parser() -> _Parser:
         "--quick", dest="small", action="store_true", help="tiny layers and two rounds: whether it runs and is right"
     )
     parser.add_argument("--repeats", type=_count, metavar="N", help="rounds at least; default: 7, or 2 with --quick")
+    parser.add_argument(
+        "--seconds",
+        type=_count,
+        metavar="S",
+        help="for all calls of an operation together, unless the least rounds take longer; default: 4",
+    )
     return parser
 
 

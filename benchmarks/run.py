@@ -34,6 +34,7 @@ def run_benchmarks(
     out: Path,
     small: bool,
     repeats: int | None,
+    seconds: int | None,
     command: str,
 ) -> None:
     """Time the suites on the backend beside the peers, all that apply if None, and write three files."""
@@ -45,7 +46,7 @@ def run_benchmarks(
     if small:
         compile_quickly(library)
     keeps_memory = not small and keep_memory()
-    limits = _limits(small, repeats)
+    limits = _limits(small, repeats, seconds)
     packages = tuple(package for rival in rivals for package in rival.packages)
     machine = describe_machine(library, packages, command, keeps_memory)
     loading = import_seconds(limits)
@@ -71,11 +72,11 @@ def _announced(
     return measure_layer(layer, backend, peers, limits, rates)
 
 
-def _limits(small: bool, repeats: int | None) -> Limits:
+def _limits(small: bool, repeats: int | None, seconds: int | None) -> Limits:
     limits = QUICK if small else THOROUGH
-    if repeats is None:
-        return limits
-    return dataclasses.replace(limits, least_rounds=repeats, most_rounds=max(repeats, limits.most_rounds))
+    if repeats is not None:
+        limits = dataclasses.replace(limits, least_rounds=repeats, most_rounds=max(repeats, limits.most_rounds))
+    return limits if seconds is None else dataclasses.replace(limits, total_seconds=seconds)
 
 
 def _write(report: Report, out: Path) -> None:

@@ -99,6 +99,7 @@ class Jax(Backend):
             raise UnavailableError("jax is not installed") from error
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_disable_most_optimizations", True)  # each shape compiles once and runs once
+        jax.config.update("jax_default_matmul_precision", "highest")  # GPUs would keep 11 bits of each factor
         return jax.numpy
 
     def array(self, values, dtype=None):
@@ -132,6 +133,7 @@ class Torch(Backend):
         except ImportError as error:
             raise UnavailableError("torch is not installed") from error
         self.where = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.backends.cudnn.allow_tf32 = False  # which would keep 11 bits of each factor
         return xp
 
     def array(self, values, dtype=None):

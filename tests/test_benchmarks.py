@@ -57,7 +57,8 @@ def latency(tmp_path):
 @pytest.mark.on("numpy", "jax", "torch", "cupy")
 def test_quick_run(backend, tmp_path):
     suites = QUICK_SUITES.get(backend.name, ("latency",))
-    options = ["--quick", "--backend", backend.name, "--suite", *suites, "--repeats", "1", "--out", str(tmp_path)]
+    limits = ("--repeats", "1", "--seconds", "1")
+    options = ["--quick", "--backend", backend.name, "--suite", *suites, *limits, "--out", str(tmp_path)]
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", *options],
         cwd=ROOT,
@@ -89,9 +90,8 @@ def test_only_a_thorough_run_keeps_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "THOROUGH", timing.QUICK)
     kept = {}
     for small in (False, True):
-        run.run_benchmarks(
-            backend="numpy", suites=["latency"], peers=[], out=tmp_path, small=small, repeats=None, command="none"
-        )
+        options = {"backend": "numpy", "suites": ["latency"], "peers": [], "repeats": None, "seconds": None}
+        run.run_benchmarks(**options, out=tmp_path, small=small, command="none")
         report = json.loads((tmp_path / "numpy.json").read_text())
         kept[report["quick"]] = report["machine"]["keeps_memory"], KEPT in (tmp_path / "numpy.md").read_text()
     assert kept == {False: (True, True), True: (False, False)}
@@ -168,6 +168,7 @@ class TestMistakes:
             (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
             (["--peers", "keras"], ["--peers", "'keras'", "textbook"]),
             (["--repeats", "0"], ["--repeats", "at least 1", "'0'"]),
+            (["--seconds", "0.5"], ["--seconds", "whole number", "'0.5'"]),
             (["--peers", "lax"], ["'lax'", "numpy", "textbook"]),
         ],
     )

@@ -285,6 +285,38 @@ def test_arrays_on_two_devices():
     assert error.type is ValueError
 
 
+class Placed(np.ndarray):
+    """An array whose device has no hash, as CuPy's."""
+
+    class Device:
+        __hash__ = None
+
+        def __init__(self, number):
+            self.number = number
+
+        def __eq__(self, other):
+            return self.number == other.number
+
+        def __repr__(self):
+            return f"<device {self.number}>"
+
+    number = 0
+
+    @property
+    def device(self):
+        return self.Device(self.number)
+
+
+def test_devices_without_a_hash():
+    x, w = np.arange(8.0).reshape(1, 1, 8), np.ones((1, 1, 2))
+    placed, beside, elsewhere = x.view(Placed), w.view(Placed), w.view(Placed)
+    elsewhere.number = 1
+    for _ in range(2):  # also once its type is known
+        assert np.array_equal(xconv.conv(placed, beside), xconv.conv(x, w))
+        with pytest.raises(ValueError, match="all arrays must be on one device, got x on <device 0>, w on <device 1>"):
+            xconv.conv(placed, elsewhere)
+
+
 def test_dtypes_that_do_not_promote():
     xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
     x, w = xp.ones((1, 1, 4)), xp.ones((1, 1, 2), dtype=xp.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
+from xconv import _arrays, _methods
 from xconv._geometry import Geometry, window_geometry
 from xconv._methods import METHODS, costs
 
@@ -28,6 +30,12 @@ CASES = [
 
 # Largest error by the largest output, in epsilons times the length of the sum: what the docstrings say, with room.
 ROUNDING = {"im2col": 1, "toeplitz": 1, "winograd": 8, "fft": 4, "native": 1}
+
+
+@pytest.fixture(autouse=True)
+def chosen_for_cpus(monkeypatch):
+    """Choices are tested by the rates of CPUs: with an accelerator they would all be the library's own."""
+    monkeypatch.setattr(_methods, "computes_on_cpu", lambda xp: True)
 
 
 def refusal(backend, method, case):
@@ -49,6 +57,27 @@ def operands(case, dtype="float64"):
 @pytest.mark.over("case", CASES)
 @pytest.mark.parametrize("method", ROUNDING)
 def test_every_method_equals_the_loops(backend, method, case):
+    equals_the_loops(backend, method, case)
+
+
+@pytest.fixture
+def named_cupy(monkeypatch):
+    """NumPy under CuPy's name, with its traits: plain memory, but kernels instead of threads."""
+    namespace = types.ModuleType("cupy")
+    namespace.__getattr__ = lambda name: getattr(np, name)
+    monkeypatch.setitem(_arrays._NAMESPACES, np.ndarray, namespace)
+    assert _arrays.is_plain_memory(namespace)
+    assert not _arrays.runs_on_threads(namespace)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_equals_the_loops_with_the_traits_of_cupy(numpy_backend, named_cupy, method, case):
+    """What CuPy does otherwise than NumPy is tested without a GPU, too."""
+    equals_the_loops(numpy_backend, method, case)
+
+
+def equals_the_loops(backend, method, case):
     reason = refusal(backend, method, case)
     if reason is not None:
         assert f"method '{method}' must have" in reason

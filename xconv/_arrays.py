@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any
@@ -12,7 +12,8 @@ Namespace: TypeAlias = Any
 DType: TypeAlias = Any
 
 
-_NAMESPACES: dict[type, Namespace] = {}  # of array types seen so far: finding one takes longer than all other checks
+# Of array types seen so far whose devices have a hash: finding a namespace takes longer than all other checks.
+_NAMESPACES: dict[type, Namespace] = {}
 
 
 class Operand(NamedTuple):
@@ -34,8 +35,8 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
         arrays["b"] = b
     try:
         return tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
-    except (KeyError, AttributeError):  # Dask's arrays name no device
-        return tuple([(name, _namespace(name, a), a.shape, a.dtype, device(a)) for name, a in arrays.items()])
+    except (KeyError, AttributeError):  # Dask's arrays name no device, and CuPy's devices have no hash
+        return tuple([(name, _namespace(name, a), a.shape, a.dtype, _place(a)) for name, a in arrays.items()])
 
 
 def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
@@ -257,8 +258,15 @@ def _namespace(name: str, array: Array) -> Namespace:
     if not is_array_api_obj(array):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     xp = _without_wrappers(array_namespace(array))
-    _NAMESPACES[type(array)] = xp
+    if isinstance(device(array), Hashable):
+        _NAMESPACES[type(array)] = xp
     return xp
+
+
+def _place(array: Array) -> Any:
+    """Where an array is, as part of what calls are remembered by; in words, where a device has no hash."""
+    place = device(array)
+    return place if isinstance(place, Hashable) else str(place)
 
 
 def _common_namespace(operands: Sequence[Operand]) -> Namespace:

@@ -34,7 +34,7 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
         if _are_tiny(left, right):
             return _outer_products(left, right)
         pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and runs_on_threads(xp) else 1
-        return xp.matmul(left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
+        return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
     bits = xp.iinfo(left.dtype).bits
     width = _limb_bits(max(left.shape[-1], 1))
     products = [
@@ -59,6 +59,16 @@ def _forwards(xp: Namespace, matrices: Array) -> Array:
     if is_plain_memory(xp) and min(matrices.strides) < 0:
         return xp.asarray(matrices, copy=True, order="C")
     return matrices
+
+
+def _product(xp: Namespace, left: Array, right: Array) -> Array:
+    """``xp.matmul``; two stacks of one matrix as matrices, which CuPy reads transposed, but copies a stack of them."""
+    copies = is_plain_memory(xp) and not runs_on_threads(xp)
+    if not copies or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
+        return xp.matmul(left, right)
+    stack = max(left.shape[:-2], right.shape[:-2], key=len)
+    left, right = xp.reshape(left, left.shape[-2:]), xp.reshape(right, right.shape[-2:])
+    return xp.reshape(xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
 
 
 def _are_tiny(left: Array, right: Array) -> bool:

@@ -23,6 +23,7 @@ from ._arrays import (
     namespace_and_dtype,
     put_at,
     reshaped,
+    runs_on_threads,
     working_dtype,
     zeros,
 )
@@ -197,8 +198,8 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    at_once = geometry.wraps or math.prod(x.shape) <= SHORT
-    axes, steps = x.ndim, [geometry] if at_once else _steps(xp, geometry)
+    at_once = not runs_on_threads(xp) or geometry.wraps or math.prod(x.shape) <= SHORT
+    axes, steps = x.ndim, [geometry] if at_once else geometry.steps
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
@@ -206,16 +207,11 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
-    steps = _steps(xp, geometry)[::-1]
+    steps = geometry.steps[::-1] if is_plain_memory(xp) else [geometry]  # compilers and PyTorch do best with all taps
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
         x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
-
-
-def _steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is laid out at once: compilers and PyTorch do best with all taps."""
-    return geometry.steps if is_plain_memory(xp) else [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
@@ -223,7 +219,8 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    if windows.wraps:
+    wraps = windows.wraps and runs_on_threads(xp)
+    if wraps:
         memory, strides = _row_after_row(xp, x, windows)
     else:
         memory = pad(xp, x, windows.padding)
@@ -231,7 +228,7 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
     taps, positions = _strides(strides, windows)
     columns = copied_view(xp, memory, shape, (*strides[:axis], *taps, *strides[axis:first], *positions))
-    if windows.wraps:
+    if wraps:
         _clear_beyond_rows(columns, axis + windows.ndim - 1, windows)
     return reshaped(xp, columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
 

@@ -267,10 +267,32 @@ TORCH_AVX512 = TORCH._replace(
     reduction=1.0,
     narrow_reduction=1.0,
 )
+CUPY = Rates(
+    operation=15000,  # which starts a kernel: the most of what small convolutions take
+    multiplication=0.000045,
+    product=20,
+    share=0.0,
+    read=0.0,
+    gathered=0.006,
+    strided=0.008,
+    row=0.0,
+    framed=0.006,
+    copied=0.005,
+    uncached=1.0,
+    scattered=0.02,
+    moved=0.004,
+    transformed=0.02,
+    spilled=0.02,
+    filter=0.02,
+    butterfly=0.002,
+    spectral=0.0002,
+)
 
 
 def rates_of(xp: Namespace) -> Rates:
     """The rates of the library, NumPy's if it is not known: they are those of plain loops."""
+    if library(xp) == "cupy":
+        return CUPY
     if library(xp) == "torch":
         return _torch_rates()
     if library(xp) == "jax":

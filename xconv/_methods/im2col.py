@@ -10,7 +10,7 @@ import math
 import operator
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, is_plain_memory, reshaped
+from .._arrays import Array, DType, Namespace, reshaped, runs_on_threads
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
@@ -32,7 +32,7 @@ class Im2col(NamedTuple):
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
-        return cls((1,) * geometry.ndim, is_plain_memory(xp) and geometry.positions >= LARGE)
+        return cls((1,) * geometry.ndim, runs_on_threads(xp) and geometry.positions >= LARGE)
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacks_samples or samples == 1
