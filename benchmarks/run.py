@@ -50,15 +50,16 @@ def run_benchmarks(
     packages = tuple(package for rival in rivals for package in rival.packages)
     machine = describe_machine(library, packages, command, keeps_memory)
     loading = import_seconds(limits)
-    rates = measure_rates(library, limits, small=small)
     console = make_console()
     results = []
-    for suite in suites:
-        layers = [quick(layer) if small else layer for layer in SUITES[suite]]
-        measured = [_announced(layer, library, rivals, limits, rates) for layer in layers]
-        print_suite(console, measured)
-        results += measured
-        forget_programs(library)
+    with library.full_precision():
+        rates = measure_rates(library, limits, small=small)
+        for suite in suites:
+            layers = [quick(layer) if small else layer for layer in SUITES[suite]]
+            measured = [_announced(layer, library, rivals, limits, rates) for layer in layers]
+            print_suite(console, measured)
+            results += measured
+            forget_programs(library)
     report = Report(machine, backend, small, loading, rates, missing, results)
     print_summary(console, report)
     _write(report, out)

@@ -36,7 +36,7 @@ def test_conv_equals_torch(torch_backend, case):
     x, w, keywords = torch_backend.array(normal(case[0])), torch_backend.array(normal(case[1], 1)), case[2]
     b = torch_backend.array(normal(case[1][:1], 2))
     theirs = getattr(functional, f"conv{x.ndim - 2}d")(x, w, b, **keywords)
-    assert_array(torch_backend, xconv.conv(x, w, b, **keywords), theirs.numpy(), terms=TERMS)
+    assert_array(torch_backend, xconv.conv(x, w, b, **keywords), torch_backend.to_numpy(theirs), terms=TERMS)
 
 
 @pytest.mark.parametrize("case", TRANSPOSED, ids=str)
@@ -44,7 +44,7 @@ def test_conv_transpose_equals_torch(torch_backend, case):
     functional = torch_functional(torch_backend)
     x, w, keywords = torch_backend.array(normal(case[0])), torch_backend.array(normal(case[1], 1)), case[2]
     theirs = getattr(functional, f"conv_transpose{x.ndim - 2}d")(x, w, **keywords)
-    assert_array(torch_backend, xconv.conv_transpose(x, w, **keywords), theirs.numpy(), terms=TERMS)
+    assert_array(torch_backend, xconv.conv_transpose(x, w, **keywords), torch_backend.to_numpy(theirs), terms=TERMS)
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
@@ -57,9 +57,9 @@ def test_gradients_equal_torch(torch_backend, case):
     n = x.ndim - 2
     dx, dw, _ = xconv.conv_backward(dy, x, w, **keywords)
     theirs = getattr(grad, f"conv{n}d_input")(x.shape, w, dy, **keywords)
-    assert_array(torch_backend, dx, theirs.numpy(), terms=TERMS)
+    assert_array(torch_backend, dx, torch_backend.to_numpy(theirs), terms=TERMS)
     theirs = getattr(grad, f"conv{n}d_weight")(x, w.shape, dy, **keywords)
-    assert_array(torch_backend, dw, theirs.numpy(), terms=TERMS)
+    assert_array(torch_backend, dw, torch_backend.to_numpy(theirs), terms=TERMS)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
@@ -69,7 +69,7 @@ def test_padding_modes_equal_torch(torch_backend, mode):
     padded = functional.pad(x, (2, 3, 4, 1), mode=mode)
     theirs = functional.conv2d(padded, w, stride=2)
     ours = xconv.conv(x, w, stride=2, padding=[(4, 1), (2, 3)], padding_mode=mode)
-    assert_array(torch_backend, ours, theirs.numpy(), terms=TERMS)
+    assert_array(torch_backend, ours, torch_backend.to_numpy(theirs), terms=TERMS)
 
 
 @pytest.mark.parametrize("word", ["valid", "same"])
@@ -83,7 +83,7 @@ def test_padding_words_equal_torch(torch_backend, word, kernel):
         theirs = functional.conv2d(
             functional.pad(x, (0, 1)) if word == "same" else x, w, padding=(1, 0) if word == "same" else 0
         )
-    assert_array(torch_backend, xconv.conv(x, w, padding=word), theirs.numpy(), terms=TERMS)
+    assert_array(torch_backend, xconv.conv(x, w, padding=word), torch_backend.to_numpy(theirs), terms=TERMS)
 
 
 @pytest.mark.parametrize("keywords", [{}, {"stride": 2, "padding": 1}, {"stride": (1, 3), "dilation": 2}], ids=str)
@@ -93,9 +93,9 @@ def test_im2col_and_col2im_equal_torchs_unfold_and_fold(torch_backend, keywords)
     theirs = functional.unfold(x, (3, 2), **keywords)
     ours = xconv.im2col(x, (3, 2), **keywords)
     as_rows = theirs.movedim(1, 2).reshape(ours.shape)
-    assert_array(torch_backend, ours, as_rows.numpy(), terms=0)
+    assert_array(torch_backend, ours, torch_backend.to_numpy(as_rows), terms=0)
     back = functional.fold(theirs, (7, 8), (3, 2), **keywords)
-    assert_array(torch_backend, xconv.col2im(ours, x.shape, (3, 2), **keywords), back.numpy(), terms=6)
+    assert_array(torch_backend, xconv.col2im(ours, x.shape, (3, 2), **keywords), torch_backend.to_numpy(back), terms=6)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_pools_equal_torch(torch_backend, n, keywords):
     x = torch_backend.array(np.round(2 * normal((2, 3, *(8, 7, 6)[:n])))).requires_grad_()
     theirs = getattr(functional, f"max_pool{n}d")(x, 3, **keywords)
     ours = xconv.max_pool(x, 3, **keywords)
-    assert_array(torch_backend, ours.detach(), theirs.detach().numpy(), terms=0)
+    assert_array(torch_backend, ours.detach(), torch_backend.to_numpy(theirs), terms=0)
     dy = torch_backend.array(normal(tuple(ours.shape), 1))
     theirs.backward(dy)
     dx = xconv.max_pool_grad(dy, x.detach(), 3, **keywords)
-    assert_array(torch_backend, dx, x.grad.numpy(), terms=27)
+    assert_array(torch_backend, dx, torch_backend.to_numpy(x.grad), terms=27)
     for include in (True, False):
         theirs = getattr(functional, f"avg_pool{n}d")(x.detach(), 3, count_include_pad=include, **keywords)
         ours = xconv.avg_pool(x.detach(), 3, count_include_pad=include, **keywords)
-        assert_array(torch_backend, ours, theirs.numpy(), terms=27)
+        assert_array(torch_backend, ours, torch_backend.to_numpy(theirs), terms=27)
 
 
 def test_nan_in_max_pool_equals_torch(torch_backend):
@@ -133,11 +133,13 @@ def test_nan_in_max_pool_equals_torch(torch_backend):
     values[0, 0, 2:4, 2] = values[0, 1, 5, 4] = np.nan
     x = torch_backend.array(values).requires_grad_()
     theirs = functional.max_pool2d(x, 3, stride=1, padding=1)
-    assert_array(torch_backend, xconv.max_pool(x.detach(), 3, stride=1, padding=1), theirs.detach().numpy(), terms=0)
+    assert_array(
+        torch_backend, xconv.max_pool(x.detach(), 3, stride=1, padding=1), torch_backend.to_numpy(theirs), terms=0
+    )
     dy = torch_backend.array(normal(tuple(theirs.shape), 1))
     theirs.backward(dy)
     dx = xconv.max_pool_grad(dy, x.detach(), 3, stride=1, padding=1)
-    assert_array(torch_backend, dx, x.grad.numpy(), terms=9)
+    assert_array(torch_backend, dx, torch_backend.to_numpy(x.grad), terms=9)
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)

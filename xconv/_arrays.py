@@ -179,10 +179,15 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
 
 
 def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
-    """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX)."""
+    """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX).
+
+    The index is of slices and of numbers with an ellipsis, and so gives a view: ``+=`` on the index itself would then
+    write the view to where it is, which takes CuPy and PyTorch as long as the sum.
+    """
     if _is_immutable(array):
         return array.at[index].add(values)
-    array[index] += values
+    part = array[index]
+    part += values
     return array
 
 

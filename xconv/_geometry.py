@@ -739,8 +739,13 @@ def _integers(value: Any) -> Ints | None:
     entries = _entries(value)
     if entries is None:
         return None
-    values = tuple(integer for entry in entries if (integer := _integer(entry)) is not None)
-    return values if len(values) == len(entries) else None
+    values = []
+    for entry in entries:
+        integer = _integer(entry)
+        if integer is None:
+            return None
+        values.append(integer)
+    return tuple(values)
 
 
 def _entries(value: Any) -> tuple[Any, ...] | None:

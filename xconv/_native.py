@@ -14,7 +14,7 @@ from ._geometry import Geometry, Ints, Pairs
 from ._remembered import remembered
 from ._windows import pad, unpad
 
-TORCH_AXES = 3  # PyTorch has conv1d, conv2d and conv3d
+AXES = 3  # PyTorch has conv1d, conv2d and conv3d, and with more axes XLA ends the process on a GPU
 
 
 class Native(ABC):
@@ -50,7 +50,7 @@ def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     """Whether the library convolves such arrays by itself."""
     if not is_kind(xp, dtype, "real floating"):
         return False
-    return library(xp) == "jax" or (library(xp) == "torch" and axes <= TORCH_AXES)
+    return library(xp) in ("jax", "torch") and (axes <= AXES or (library(xp) == "jax" and computes_on_cpu(xp)))
 
 
 def computes_on_cpu(xp: Namespace) -> bool:
@@ -70,8 +70,8 @@ def native(
     """The library's own convolution, or a ValueError if it has none."""
     if not has_native(xp, dtype, windows.ndim):
         raise ValueError(
-            f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {TORCH_AXES} "
-            f"spatial axes, got {xp.__name__}, {dtype} and {windows.ndim}"
+            f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {AXES} spatial "
+            f"axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {windows.ndim}"
         )
     convolution = _Lax if library(xp) == "jax" else _Torch
     return convolution(xp, windows, batch, groups, channels, filters)

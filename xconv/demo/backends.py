@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -122,6 +122,20 @@ def _jax_full_precision(jax: ModuleType) -> contextlib.AbstractContextManager[An
     return context
 
 
+@contextlib.contextmanager
+def _torch_full_precision(torch: ModuleType) -> Iterator[None]:
+    """On GPUs, so does PyTorch in its own convolution."""
+    users = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [user.allow_tf32 for user in users]
+    try:
+        for user in users:
+            user.allow_tf32 = False
+        yield
+    finally:
+        for user, allowed in zip(users, before, strict=True):
+            user.allow_tf32 = allowed
+
+
 def _torch_devices(torch: ModuleType) -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return [*(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count)), "cpu"]
@@ -147,7 +161,14 @@ BACKENDS = (
         compile=lambda jax, function: jax.jit(function),
         full_precision=_jax_full_precision,
     ),
-    Backend("torch", ("torch",), _torch_devices, _torch_from_numpy, lambda array: array.cpu().numpy()),
+    Backend(
+        "torch",
+        ("torch",),
+        _torch_devices,
+        _torch_from_numpy,
+        lambda array: array.cpu().numpy(),
+        full_precision=_torch_full_precision,
+    ),
     Backend(
         "cupy",
         ("cuda12", "cuda13"),
