@@ -126,6 +126,12 @@ def runs_on_threads(xp: Namespace) -> bool:
 
 
 @functools.cache
+def starts_kernels(xp: Namespace) -> bool:
+    """Whether every operation is a kernel that a GPU is given by itself (CuPy): few of them are best, however long."""
+    return library(xp) == "cupy"
+
+
+@functools.cache
 def keeps_arrays(xp: Namespace) -> bool:
     """Whether an array made once serves every later call: there is one device, and no trace that it belongs to."""
     return library(xp) == "numpy"

@@ -10,7 +10,7 @@ import functools
 import math
 import operator
 
-from ._arrays import Array, DType, Namespace, device, is_kind, is_plain_memory, runs_on_threads
+from ._arrays import Array, DType, Namespace, device, is_kind, is_plain_memory, runs_on_threads, starts_kernels
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -31,7 +31,7 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
             return place
         return xp.matmul(left, right, out=place)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
-        if _are_tiny(left, right):
+        if _are_tiny(xp, left, right):
             return _outer_products(left, right)
         pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and runs_on_threads(xp) else 1
         return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
@@ -63,19 +63,18 @@ def _forwards(xp: Namespace, matrices: Array) -> Array:
 
 def _product(xp: Namespace, left: Array, right: Array) -> Array:
     """``xp.matmul``; two stacks of one matrix as matrices, which CuPy reads transposed, but copies a stack of them."""
-    copies = is_plain_memory(xp) and not runs_on_threads(xp)
-    if not copies or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
+    if not starts_kernels(xp) or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
         return xp.matmul(left, right)
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
     left, right = xp.reshape(left, left.shape[-2:]), xp.reshape(right, right.shape[-2:])
     return xp.reshape(xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
 
 
-def _are_tiny(left: Array, right: Array) -> bool:
+def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:
     """Whether there are more matrices than multiplications for one, as at the frequencies of a transform."""
     matrices, inner = math.prod(left.shape[:-2]), left.shape[-1]
     multiplications = left.shape[-2] * inner * right.shape[-1]
-    return bool(inner == 1 or 0 < multiplications < min(matrices, TINY))
+    return bool(inner == 1 or (0 < multiplications < min(matrices, TINY) and not starts_kernels(xp)))
 
 
 def _outer_products(left: Array, right: Array) -> Array:

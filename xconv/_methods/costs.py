@@ -268,7 +268,7 @@ TORCH_AVX512 = TORCH._replace(
     narrow_reduction=1.0,
 )
 CUPY = Rates(
-    operation=15000,  # which starts a kernel: the most of what small convolutions take
+    operation=30000,  # of several kernels: the most of what small convolutions take
     multiplication=0.000045,
     product=20,
     share=0.0,
