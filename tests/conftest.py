@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import collections
 import os
+import types
 
+import numpy as np
 import pytest
 
 pytest.register_assert_rewrite("backends", "geometries")
 
 import backends  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+
+from xconv import _arrays  # noqa: E402
 
 settings.register_profile(
     "xconv",
@@ -106,6 +110,16 @@ def jax_backend(request):
 @pytest.fixture
 def torch_backend(request):
     return loaded_or_skip("torch", request)
+
+
+@pytest.fixture
+def named_cupy(monkeypatch):
+    """NumPy under CuPy's name, with its traits: plain memory, but kernels instead of threads."""
+    namespace = types.ModuleType("cupy")
+    namespace.__getattr__ = lambda name: getattr(np, name)
+    monkeypatch.setitem(_arrays._NAMESPACES, np.ndarray, namespace)
+    assert _arrays.is_plain_memory(namespace)
+    assert not _arrays.runs_on_threads(namespace)
 
 
 def pytest_runtest_logreport(report):

@@ -132,12 +132,25 @@ def test_a_large_image_needs_no_more_than_the_default_workspace(filters):
     assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, padding=1)]) < 64 * MIB
 
 
+LIMITS = pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
+
+
+@LIMITS
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int16"])
-@pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
 def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
     if dtype == "int16" and method in ("winograd", "fft"):
         pytest.skip("it is not exact")
+    assert_bounded(method, dtype, workspace)
+
+
+@LIMITS
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_takes_more_with_the_traits_of_cupy(named_cupy, method, workspace):
+    assert_bounded(method, "float32", workspace)
+
+
+def assert_bounded(method, dtype, workspace):
     # the filters of toeplitz take the more room the more pairs of channels there are in a group
     filters, groups = (32, 16) if method == "toeplitz" else (24, 1)
     x, w = normal((2, 16, 96, 96), dtype=dtype), normal((filters, 16 // groups, 3, 3), 1, dtype)
@@ -147,6 +160,35 @@ def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
     assert peak(lambda: [xconv.conv(x, w, **keywords)]) < workspace + small
     assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, **keywords)]) < workspace + small
     assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, **keywords)]) < workspace + small
+
+
+def gpu_peak(function):
+    """Bytes of CuPy's memory that a call holds at most beyond what it returns."""
+    import cupy
+
+    class Hook(cupy.cuda.MemoryHook):
+        name, held, most = "peak", 0, 0
+
+        def malloc_postprocess(self, **memory):
+            self.held += memory["mem_size"]
+            self.most = max(self.most, self.held)
+
+        def free_postprocess(self, **memory):
+            self.held -= memory["mem_size"]
+
+    with Hook() as hook:
+        result = function()
+    assert hook.held >= result.nbytes
+    return hook.most - result.nbytes
+
+
+@pytest.mark.on("cupy")
+def test_the_workspace_bounds_memory_on_a_gpu(backend):
+    x, w = backend.xp.ones((1, 64, 1024, 1024), dtype="float32"), backend.array(normal((2, 64, 3, 3), dtype="float32"))
+    y = xconv.conv(x, w, padding=1)
+    assert gpu_peak(lambda: xconv.conv(x, w, padding=1)) < 64 * MIB
+    assert gpu_peak(lambda: xconv.conv_input_grad(y, w, x.shape, padding=1)) < 64 * MIB
+    assert gpu_peak(lambda: xconv.conv_weight_grad(y, x, 3, padding=1)) < 64 * MIB
 
 
 @pytest.mark.parametrize("method", ["im2col", "toeplitz"])

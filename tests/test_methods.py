@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import types
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
-from xconv import _arrays, _methods
+from xconv import _methods
 from xconv._geometry import Geometry, window_geometry
 from xconv._methods import METHODS, costs
 
@@ -58,16 +57,6 @@ def operands(case, dtype="float64"):
 @pytest.mark.parametrize("method", ROUNDING)
 def test_every_method_equals_the_loops(backend, method, case):
     equals_the_loops(backend, method, case)
-
-
-@pytest.fixture
-def named_cupy(monkeypatch):
-    """NumPy under CuPy's name, with its traits: plain memory, but kernels instead of threads."""
-    namespace = types.ModuleType("cupy")
-    namespace.__getattr__ = lambda name: getattr(np, name)
-    monkeypatch.setitem(_arrays._NAMESPACES, np.ndarray, namespace)
-    assert _arrays.is_plain_memory(namespace)
-    assert not _arrays.runs_on_threads(namespace)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -139,7 +139,7 @@ def keeps_arrays(xp: Namespace) -> bool:
 
 def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     """``xp.reshape``; NumPy's takes four times as long as the method, which a short call does several times."""
-    return array.reshape(shape) if runs_on_threads(xp) else xp.reshape(array, shape)
+    return array.reshape(shape) if is_plain_memory(xp) else xp.reshape(array, shape)
 
 
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:

@@ -38,13 +38,17 @@ class Geometry:
         self.dilation = dilation
         self.padding = padding
         self._values = (input_size, kernel_size, stride, dilation, padding)
-        self._hash = hash(self._values)  # once: sizes are looked up again and again
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Geometry) and self._values == other._values
 
     def __hash__(self) -> int:
         return self._hash
+
+    @remembered
+    def _hash(self) -> int:
+        """Computed once, since sizes are looked up again and again, and not while PyTorch compiles, which cannot."""
+        return hash(self._values)
 
     def __repr__(self) -> str:
         return f"Geometry{self._values}"
@@ -178,15 +182,18 @@ class Geometry:
         return stages
 
     @remembered
+    def sweeps(self) -> list[Geometry]:
+        """The stages that do anything; tiles as one, which are only cut."""
+        return [self] if self.is_tiling else [stage for stage in self.stages if not stage.is_identity]
+
+    @remembered
     def steps(self) -> list[Geometry]:
         """The stages, or all of them as one, whichever lays out windows sooner.
 
         The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
         rows, k times, and the others long runs, but what is laid out for the next stage is written and read once more.
         """
-        if self.is_tiling:
-            return [self]
-        stages = [stage for stage in self.stages if not stage.is_identity]
+        stages = self.sweeps
         taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
         laid_out = [count * stage.positions for count, stage in zip(taps, stages, strict=True)]
         rows = ROW / self.output_size[-1]
@@ -758,7 +765,7 @@ def _entries(value: Any) -> tuple[Any, ...] | None:
 
 def _integer(value: Any) -> int | None:
     """An int of Python's or of an array library's own kind. True is no size."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | str | tuple | list):  # most of what is none, since PyTorch cannot compile the exception
         return None
     try:
         return operator.index(value)

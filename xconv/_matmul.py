@@ -10,7 +10,17 @@ import functools
 import math
 import operator
 
-from ._arrays import Array, DType, Namespace, device, is_kind, is_plain_memory, runs_on_threads, starts_kernels
+from ._arrays import (
+    Array,
+    DType,
+    Namespace,
+    device,
+    is_kind,
+    is_plain_memory,
+    reshaped,
+    runs_on_threads,
+    starts_kernels,
+)
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -66,8 +76,8 @@ def _product(xp: Namespace, left: Array, right: Array) -> Array:
     if not starts_kernels(xp) or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
         return xp.matmul(left, right)
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
-    left, right = xp.reshape(left, left.shape[-2:]), xp.reshape(right, right.shape[-2:])
-    return xp.reshape(xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
+    left, right = (reshaped(xp, factor, factor.shape[-2:]) for factor in (left, right))
+    return reshaped(xp, xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
 
 
 def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:

@@ -24,6 +24,7 @@ from ._arrays import (
     put_at,
     reshaped,
     runs_on_threads,
+    starts_kernels,
     working_dtype,
     zeros,
 )
@@ -207,11 +208,18 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
-    steps = geometry.steps[::-1] if is_plain_memory(xp) else [geometry]  # compilers and PyTorch do best with all taps
+    steps = _scattered_steps(xp, geometry)[::-1]
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
         x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
+
+
+def _scattered_steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
+    """Windows as what is added up at once: compilers and PyTorch do best with all taps, GPUs with few additions."""
+    if starts_kernels(xp):
+        return geometry.sweeps
+    return geometry.steps if is_plain_memory(xp) else [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:

@@ -9,7 +9,7 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays import Namespace, is_plain_memory, library
+from .._arrays import Namespace, library, runs_on_threads, starts_kernels
 from .._geometry import Geometry, Phase
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
@@ -328,13 +328,15 @@ def adjoint_phases(
     """The convolutions by filters turned round that a method runs as the gradient by the input; none if it adds up.
 
     With many more filters than channels they would lay out more than is added up, and with more of them than fit the
-    positions it would take longer to turn the filters round, unless they are transformed. With strides each
-    writes every s-th element of the gradient, which only plain memory lets it do in place, and would transform dy anew.
+    positions it would take longer to turn the filters round, unless they are transformed, or a GPU turns them. With
+    strides each writes every s-th element of the gradient, which only plain memory lets it do in place, and would
+    transform dy anew; on a GPU each would be kernels of its own.
     """
     transforms = method in TRANSFORMS
-    many = filters > 2 * channels or (windows.taps > 1 and filters * TURNED > batch * windows.positions)
+    turned = 0 if starts_kernels(xp) or windows.taps == 1 else TURNED
+    many = filters > 2 * channels or filters * turned > batch * windows.positions
     apart = max(windows.stride) > 1
-    if (many and not transforms) or (apart and (transforms or not is_plain_memory(xp))):
+    if (many and not transforms) or (apart and (transforms or not runs_on_threads(xp))):
         return ()
     return windows.phases
 

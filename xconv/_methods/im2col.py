@@ -10,7 +10,7 @@ import math
 import operator
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, reshaped, runs_on_threads
+from .._arrays import Array, DType, Namespace, reshaped, runs_on_threads, starts_kernels
 from .._geometry import Geometry, Ints
 from .._layout import batch_inwards, batch_outwards
 from .._windows import gather, scatter
@@ -28,18 +28,20 @@ class Im2col(NamedTuple):
 
     unit: Ints
     stacks_samples: bool
+    at_once: bool  # whether all taps are surely laid out in one step
     name: str = "im2col"
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
-        return cls((1,) * geometry.ndim, runs_on_threads(xp) and geometry.positions >= LARGE)
+        return cls((1,) * geometry.ndim, runs_on_threads(xp) and geometry.positions >= LARGE, starts_kernels(xp))
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacks_samples or samples == 1
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        taps = itertools.accumulate((step.taps for step in geometry.steps), operator.mul)
-        laid_out = [k * step.positions for k, step in zip(taps, geometry.steps, strict=True)]
+        steps = [geometry] if self.at_once else geometry.steps
+        taps = itertools.accumulate((step.taps for step in steps), operator.mul)
+        laid_out = [k * step.positions for k, step in zip(taps, steps, strict=True)]
         held = geometry.positions if geometry.taps == 1 else sum(laid_out) + 2 * math.prod(geometry.padded_size)
         return channels * held + 2 * filters * geometry.positions
 
