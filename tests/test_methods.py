@@ -12,8 +12,8 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
-from xconv import _methods
-from xconv._geometry import Geometry, window_geometry
+from xconv import _arrays, _methods, _native
+from xconv._geometry import Geometry, Keywords, conv_geometry, window_geometry
 from xconv._methods import METHODS, costs
 
 CASES = [
@@ -438,6 +438,43 @@ def test_large_kernels_go_to_fft_with_their_gradients(numpy_backend, monkeypatch
     monkeypatch.setattr(costs, "_has_avx512", lambda: wide)
     for function in ("conv", "conv_input_grad", "conv_weight_grad"):
         assert xconv.choose_method(**shapes, xp=np, dtype=np.dtype("float32"), function=function) == "fft"
+
+
+@pytest.mark.parametrize("function", ["conv", "conv_input_grad", "conv_weight_grad"])
+@pytest.mark.parametrize(
+    ("input_shape", "weight_shape", "method"),
+    [
+        ((8, 64, 56, 56), (64, 64, 3, 3), "im2col"),
+        ((2, 512, 28, 28), (512, 512, 3, 3), "im2col"),
+        ((1, 1, 1_000_000), (1, 1, 1024), "fft"),
+        ((1, 1, 1024, 1024), (1, 1, 31, 31), "fft"),
+    ],
+)
+def test_auto_takes_what_was_fastest_under_cupy(named_cupy, function, input_shape, weight_shape, method):
+    """Fewest kernels, until they move too much: Winograd's took twice as long at the least."""
+    cupy = _arrays._NAMESPACES[np.ndarray]
+    assert choose_of(cupy, input_shape, weight_shape, function) == method
+
+
+def choose_of(xp, input_shape, weight_shape, function):
+    geometry = conv_geometry(input_shape, weight_shape, Keywords(1, 0, 1, 1, "zeros", 1))
+    dtype = np.dtype("float32")
+    return _methods.choose(xp, dtype, geometry.zero_padded, geometry.sizes, 2**26, _methods.PRODUCTS[function])
+
+
+def test_jax_is_left_over_four_axes_with_an_accelerator(jax_backend, monkeypatch):
+    """XLA would end the process."""
+    shapes = {"input_shape": (1, 2, 3, 3, 2, 3), "weight_shape": (2, 2, 2, 2, 2, 2)}
+    keywords = {"xp": jax_backend.xp, "dtype": np.dtype("float32")}
+    monkeypatch.setattr(_methods, "computes_on_cpu", lambda xp: False)
+    monkeypatch.setattr(_native, "computes_on_cpu", lambda xp: False)
+    assert xconv.choose_method(**shapes, **keywords) != "native"
+    assert xconv.choose_method((1, 2, 3, 3, 2), (2, 2, 2, 2, 2), **keywords) == "native"
+    x, w = (jax_backend.array(np.ones(shape)) for shape in shapes.values())
+    with pytest.raises(
+        ValueError, match="method 'native' must have .* of PyTorch with at most 3 spatial axes, as JAX on"
+    ):
+        xconv.conv(x, w, method="native")
 
 
 def test_auto_takes_the_librarys_own_where_it_is_fast(torch_backend):

@@ -105,8 +105,8 @@ def choose_method(
     """Name the method that ``method="auto"`` would run.
 
     The choice depends on the library, the dtype, the sizes and on whether the processor has AVX-512 (while PyTorch
-    compiles, AVX2 is taken): costs are estimated from rates measured on CPUs of two cores. Where an accelerator is
-    present, JAX and PyTorch use their own convolution.
+    compiles, AVX2 is taken): costs are estimated from rates measured on CPUs of two cores, and of CuPy on one GPU.
+    Where an accelerator is present, JAX and PyTorch use their own convolution, over up to three spatial axes.
 
     Parameters
     ----------
