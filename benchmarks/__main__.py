@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         return _fail(str(error), UNUSABLE)
     except KeyboardInterrupt:
-        return _fail("interrupted: nothing was written", INTERRUPTED)
+        return _fail("interrupted: only finished suites were written", INTERRUPTED)
 
 
 def _run(command: str, options: dict[str, Any]) -> int:
@@ -93,7 +94,7 @@ def _parser() -> _Parser:
     parser.add_argument("--repeats", type=_count, metavar="N", help="rounds at least; default: 7, or 2 with --quick")
     parser.add_argument(
         "--seconds",
-        type=_count,
+        type=_duration,
         metavar="S",
         help="for all calls of an operation together, unless the least rounds take longer; default: 4",
     )
@@ -104,6 +105,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def run_benchmarks(
     out: Path,
     small: bool,
     repeats: int | None,
-    seconds: int | None,
+    seconds: float | None,
     command: str,
 ) -> None:
     """Time the suites on the backend beside the peers, all that apply if None, and write three files."""
@@ -51,18 +51,17 @@ def run_benchmarks(
     machine = describe_machine(library, packages, command, keeps_memory)
     loading = import_seconds(limits)
     console = make_console()
-    results = []
     with library.full_precision():
-        rates = measure_rates(library, limits, small=small)
+        report = Report(machine, backend, small, loading, measure_rates(library, limits, small=small), missing, [])
         for suite in suites:
             layers = [quick(layer) if small else layer for layer in SUITES[suite]]
-            measured = [_announced(layer, library, rivals, limits, rates) for layer in layers]
+            measured = [_announced(layer, library, rivals, limits, report.rates) for layer in layers]
             print_suite(console, measured)
-            results += measured
+            report.layers.extend(measured)
+            _write_numbers(report, out)
             forget_programs(library)
-    report = Report(machine, backend, small, loading, rates, missing, results)
     print_summary(console, report)
-    _write(report, out)
+    _write_figure(report, out)
 
 
 def _announced(
@@ -73,18 +72,23 @@ def _announced(
     return measure_layer(layer, backend, peers, limits, rates)
 
 
-def _limits(small: bool, repeats: int | None, seconds: int | None) -> Limits:
+def _limits(small: bool, repeats: int | None, seconds: float | None) -> Limits:
     limits = QUICK if small else THOROUGH
     if repeats is not None:
         limits = dataclasses.replace(limits, least_rounds=repeats, most_rounds=max(repeats, limits.most_rounds))
     return limits if seconds is None else dataclasses.replace(limits, total_seconds=seconds)
 
 
-def _write(report: Report, out: Path) -> None:
-    """The numbers, the summary and the figure."""
-    numbers, summary, figure = (out / f"{report.backend}.{suffix}" for suffix in ("json", "md", "png"))
+def _write_numbers(report: Report, out: Path) -> None:
+    """The numbers and the summary of the suites so far: a run takes long, and may be stopped."""
+    numbers, summary = (out / f"{report.backend}.{suffix}" for suffix in ("json", "md"))
     with writing_to(out):
         numbers.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
         summary.write_text(as_markdown(report) + "\n", encoding="utf-8")
+
+
+def _write_figure(report: Report, out: Path) -> None:
+    figure = out / f"{report.backend}.png"
+    with writing_to(out):
         draw_ratios(report).savefig(figure)
-    print(f"wrote {numbers}, {summary} and {figure}")
+    print(f"wrote {figure}, and the numbers and the summary beside it")

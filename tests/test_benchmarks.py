@@ -168,7 +168,8 @@ class TestMistakes:
             (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
             (["--peers", "keras"], ["--peers", "'keras'", "textbook"]),
             (["--repeats", "0"], ["--repeats", "at least 1", "'0'"]),
-            (["--seconds", "0.5"], ["--seconds", "whole number", "'0.5'"]),
+            (["--seconds", "0"], ["--seconds", "above 0", "'0'"]),
+            (["--seconds", "soon"], ["--seconds", "number of seconds", "'soon'"]),
             (["--peers", "lax"], ["'lax'", "numpy", "textbook"]),
         ],
     )
@@ -211,8 +212,23 @@ class TestMistakes:
 
         monkeypatch.setattr(run, "measure_layer", interrupt)
         assert exit_status(*latency) == 130
-        assert last_line(capsys.readouterr()) == "python -m benchmarks: interrupted: nothing was written"
+        assert last_line(capsys.readouterr()) == "python -m benchmarks: interrupted: only finished suites were written"
         assert not list(tmp_path.iterdir())
+
+    def test_ctrl_c_behind_a_suite(self, tmp_path, monkeypatch):
+        measure = run.measure_layer
+
+        def interrupt_behind_latency(layer, *arguments):
+            if layer.suite != "latency":
+                raise KeyboardInterrupt
+            return measure(layer, *arguments)
+
+        monkeypatch.setattr(run, "measure_layer", interrupt_behind_latency)
+        options = ["--quick", "--peers", "textbook", "--out", str(tmp_path)]
+        assert exit_status(*options, "--suite", "latency", "small") == 130
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["numpy.json", "numpy.md"]
+        numbers = json.loads((tmp_path / "numpy.json").read_text())
+        assert {layer["suite"] for layer in numbers["layers"]} == {"latency"}
 
     @pytest.mark.parametrize("result", [np.array([1.0, 2.01]), np.array([1.0, np.nan]), np.array([1.0])])
     def test_what_counts_as_wrong(self, result):

@@ -32,8 +32,9 @@ def loss_curve(library):
     digits, _ = load_digits()
     rng = np.random.default_rng(SEED)
     network = build_network(rng, library.from_numpy)
-    steps = training_steps(network, digits[: 20 * STEPS], library, rng, epochs=1, batch_size=20)
-    return np.array([step.loss for step in steps])
+    with library.full_precision():
+        steps = training_steps(network, digits[: 20 * STEPS], library, rng, epochs=1, batch_size=20)
+        return np.array([step.loss for step in steps])
 
 
 @pytest.fixture(scope="module", autouse=True)
