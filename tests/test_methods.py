@@ -12,7 +12,7 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
-from xconv import _arrays, _methods, _native
+from xconv import _arrays, _methods, _native, _windows
 from xconv._geometry import Geometry, Keywords, conv_geometry, window_geometry
 from xconv._methods import METHODS, costs
 
@@ -181,10 +181,12 @@ def test_winograd_coefficients_are_exact(k, n):
     assert np.max(np.abs(y - expected)) <= 1e-11 * np.max(np.abs(expected))
 
 
+@pytest.mark.parametrize("short", [0, _windows.SHORT])
 @pytest.mark.parametrize("column", [0, 6, 11])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_im2col_keeps_nan_and_inf_in_their_windows(bad, column):
-    """Also at the end of a row, where the next one begins in memory."""
+def test_im2col_keeps_nan_and_inf_in_their_windows(monkeypatch, bad, column, short):
+    """Also at the end of a row, where the next one begins in memory, as images are read that are not short."""
+    monkeypatch.setattr(_windows, "SHORT", short)
     x, w = normal((1, 2, 12, 12)), normal((3, 2, 3, 3), 1)
     x[0, 1, 5, column] = bad
     y = xconv.conv(x, w, padding=1, method="im2col")

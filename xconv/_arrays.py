@@ -63,6 +63,7 @@ def namespace_of_library(xp: Namespace) -> Namespace:
     return _namespace("xp", xp.empty(0))
 
 
+@functools.cache
 def library(xp: Namespace) -> str:
     """The package that a namespace is of."""
     return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]

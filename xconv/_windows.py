@@ -30,7 +30,7 @@ from ._arrays import (
 )
 from ._geometry import Geometry, Ints, Pairs, border_sources, check_shape, data_shape, frame, window_geometry
 
-SHORT = 2**11  # numbers whose windows are laid out at once before a second step would have begun
+SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
 
 
 def im2col(
@@ -199,7 +199,7 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    at_once = not runs_on_threads(xp) or geometry.wraps or math.prod(x.shape) <= SHORT
+    at_once = not runs_on_threads(xp) or geometry.wraps or _is_short(x)
     axes, steps = x.ndim, [geometry] if at_once else geometry.steps
     for step in steps:
         x = _laid_out(xp, x, step, axis)
@@ -215,6 +215,11 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
     return x
 
 
+def _is_short(x: Array) -> bool:
+    """Whether any second operation takes longer than all that the first one does."""
+    return bool(math.prod(x.shape) <= SHORT)
+
+
 def _scattered_steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
     """Windows as what is added up at once: compilers and PyTorch do best with all taps, GPUs with few additions."""
     if starts_kernels(xp):
@@ -227,7 +232,7 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     if not is_plain_memory(xp):
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    wraps = windows.wraps and runs_on_threads(xp)
+    wraps = windows.wraps and runs_on_threads(xp) and not _is_short(x)
     if wraps:
         memory, strides = _row_after_row(xp, x, windows)
     else:
