@@ -120,6 +120,7 @@ def named_cupy(monkeypatch):
     monkeypatch.setitem(_arrays._NAMESPACES, np.ndarray, namespace)
     assert _arrays.is_plain_memory(namespace)
     assert not _arrays.runs_on_threads(namespace)
+    return namespace
 
 
 def pytest_runtest_logreport(report):

@@ -84,6 +84,32 @@ def test_quick_run(backend, tmp_path):
         assert name in process.stdout
 
 
+def test_limits_of_the_command_line():
+    assert run._limits(False, None, None) is timing.THOROUGH
+    assert run._limits(True, None, None) is timing.QUICK
+    limits = run._limits(False, 300, 0.5)
+    assert (limits.least_rounds, limits.most_rounds, limits.total_seconds) == (300, 300, 0.5)
+
+
+@pytest.mark.parametrize("backend_name", ["torch", "numpy"])
+def test_pytorch_is_timed_in_full_precision(torch_backend, monkeypatch, tmp_path, backend_name):
+    """As the backend and as a peer of another."""
+    import torch
+
+    allowed, measure = [], run.measure_layer
+
+    def measure_layer(*arguments):
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return measure(*arguments)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(run, "measure_layer", measure_layer)
+    options = ["--quick", "--suite", "latency", "--peers", "torch", "--out", tmp_path]
+    assert exit_status("--backend", backend_name, *options) == 0
+    assert allowed == [False] * len(SUITES["latency"])
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_only_a_thorough_run_keeps_memory(monkeypatch, tmp_path):
     """A stub says that it does: it would for the whole process."""
     monkeypatch.setattr(run, "keep_memory", lambda: True)

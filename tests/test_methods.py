@@ -12,8 +12,9 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
-from xconv import _arrays, _methods, _native, _windows
+from xconv import _methods, _native, _windows
 from xconv._geometry import Geometry, Keywords, conv_geometry, window_geometry
+from xconv._matmul import matmul
 from xconv._methods import METHODS, costs
 
 CASES = [
@@ -454,14 +455,60 @@ def test_large_kernels_go_to_fft_with_their_gradients(numpy_backend, monkeypatch
 )
 def test_auto_takes_what_was_fastest_under_cupy(named_cupy, function, input_shape, weight_shape, method):
     """Fewest kernels, until they move too much: Winograd's took twice as long at the least."""
-    cupy = _arrays._NAMESPACES[np.ndarray]
-    assert choose_of(cupy, input_shape, weight_shape, function) == method
-
-
-def choose_of(xp, input_shape, weight_shape, function):
     geometry = conv_geometry(input_shape, weight_shape, Keywords(1, 0, 1, 1, "zeros", 1))
-    dtype = np.dtype("float32")
-    return _methods.choose(xp, dtype, geometry.zero_padded, geometry.sizes, 2**26, _methods.PRODUCTS[function])
+    dtype, product = np.dtype("float32"), _methods.PRODUCTS[function]
+    assert _methods.choose(named_cupy, dtype, geometry.zero_padded, geometry.sizes, 2**26, product) == method
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_few_kernels_under_cupy(named_cupy, stride):
+    """One product of matrices, of all samples, and windows laid out at once; on the way back one sum for each axis."""
+    calls = {name: [] for name in ("matmul", "asarray", "zeros")}
+
+    def counted(name):
+        def call(*arguments, **keywords):
+            calls[name].append(arguments)
+            return getattr(np, name)(*arguments, **keywords)
+
+        return call
+
+    for name in calls:
+        setattr(named_cupy, name, counted(name))
+
+    def count(function, *arguments):
+        for found in calls.values():
+            found.clear()
+        function(*arguments, stride=stride, padding=1, method="im2col")
+        return {name: len(found) for name, found in calls.items()}
+
+    x, w = normal((4, 3, 30, 30)), normal((16, 3, 3, 3), 1)
+    y = xconv.conv(x, w, stride=stride, padding=1)
+    assert count(xconv.conv, x, w) == {"matmul": 1, "asarray": 1, "zeros": 1}
+    assert all(factor.ndim == 2 for factor in calls["matmul"][0])
+    assert count(xconv.conv_input_grad, y, w, x.shape) == {"matmul": 1, "asarray": 0, "zeros": 2}
+    assert all(factor.ndim == 2 for factor in calls["matmul"][0])
+    assert count(xconv.conv_weight_grad, y, x, 3) == {"matmul": 1, "asarray": 1, "zeros": 1}
+    assert all(factor.ndim == 2 for factor in calls["matmul"][0])
+
+
+def test_windows_under_cupy_are_laid_out_at_once(named_cupy):
+    """Where NumPy lays them out one axis after the other."""
+    x, w = normal((4, 3, 30, 30)), normal((16, 3, 3, 3), 1)
+    assert len(window_geometry(x.shape[2:], 3, stride=1, padding=0, dilation=1).steps) == 2
+    copies = []
+    named_cupy.asarray = lambda *arguments, **keywords: copies.append(arguments) or np.asarray(*arguments, **keywords)
+    y = xconv.conv(x, w, method="im2col")
+    assert len(copies) == 1
+    assert np.allclose(y, xconv.conv(x, w, method="fft"))
+
+
+def test_many_tiny_products_under_cupy_are_one(named_cupy):
+    """A sum of outer products would be two kernels for each of its terms."""
+    products = []
+    named_cupy.matmul = lambda left, right: products.append(left.shape) or np.matmul(left, right)
+    left, right = normal((5000, 1, 100)), normal((5000, 100, 1), 1)
+    assert np.allclose(matmul(named_cupy, left, right), np.matmul(left, right))
+    assert products == [left.shape]
 
 
 def test_jax_is_left_over_four_axes_with_an_accelerator(jax_backend, monkeypatch):

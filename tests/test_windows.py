@@ -10,6 +10,7 @@ from geometries import CASES, Case, check_drawn, normal, windows
 
 import xconv
 from xconv import _windows
+from xconv._arrays import add_at
 from xconv._geometry import window_geometry
 from xconv.testing import check_adjoint
 
@@ -65,6 +66,25 @@ def test_windows_of_what_is_not_padded_yet_equal_the_loops(backend, monkeypatch,
     expected = reference.im2col(x, case.kernel_size, **case.keywords)
     assert columns.dtype == expected.dtype
     assert np.array_equal(columns.reshape(expected.shape), expected)
+
+
+def test_short_images_are_not_read_row_after_row(numpy_backend, monkeypatch):
+    """It takes more operations than it saves there."""
+    monkeypatch.setattr(_windows, "_row_after_row", lambda *arguments: pytest.fail("it was"))
+    x, w = normal((1, 1, 8, 8)), normal((1, 1, 3, 3), 1)
+    assert np.allclose(xconv.conv(x, w, padding=1, method="im2col"), reference.conv(x, w, padding=1))
+
+
+def test_sums_in_place_write_no_view_back(numpy_backend):
+    """NumPy sees that nothing would change; CuPy and PyTorch copy."""
+
+    class Array(np.ndarray):
+        def __setitem__(self, index, values):
+            pytest.fail("the view was written to where it is")
+
+    array = np.zeros((3, 4)).view(Array)
+    add_at(array, (slice(1, 3), ...), np.ones((2, 4)))
+    assert np.array_equal(np.sum(array, axis=1), [0, 4, 4])
 
 
 @pytest.mark.over("dtype", DTYPES)

@@ -199,8 +199,7 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    at_once = not runs_on_threads(xp) or geometry.wraps or _is_short(x)
-    axes, steps = x.ndim, [geometry] if at_once else geometry.steps
+    axes, steps = x.ndim, _gathered_steps(xp, x, geometry)
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
@@ -213,6 +212,12 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
     for step in steps:
         x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
+
+
+def _gathered_steps(xp: Namespace, x: Array, geometry: Geometry) -> list[Geometry]:
+    """Windows as what is laid out at once: all taps, unless a core copies long rows sooner one axis after the other."""
+    at_once = not runs_on_threads(xp) or geometry.wraps or _is_short(x)
+    return [geometry] if at_once else geometry.steps
 
 
 def _is_short(x: Array) -> bool:

@@ -52,12 +52,10 @@ class PyTorch:
 
 
 def load(backend: LoadedBackend) -> list[Peer]:
-    """PyTorch for the arrays of this backend, without TF32 on GPUs, whose products have 11 bits."""
+    """PyTorch for the arrays of this backend."""
     torch = load_backend("torch").module
     if backend.name == "cupy" and not torch.cuda.is_available():
         raise CommandError(f"torch {torch.__version__} is installed but finds no CUDA device")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     return [PyTorch(torch, *_conversions(torch, backend))]
 
 

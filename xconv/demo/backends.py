@@ -124,7 +124,7 @@ def _jax_full_precision(jax: ModuleType) -> contextlib.AbstractContextManager[An
 
 @contextlib.contextmanager
 def _torch_full_precision(torch: ModuleType) -> Iterator[None]:
-    """On GPUs, so does PyTorch in its own convolution."""
+    """On GPUs, PyTorch convolves float32 arrays in fewer bits unless told otherwise."""
     users = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [user.allow_tf32 for user in users]
     try:
