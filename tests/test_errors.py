@@ -317,6 +317,35 @@ def test_devices_without_a_hash():
             xconv.conv(placed, elsewhere)
 
 
+def test_masks_are_refused(numpy_backend):
+    """NumPy's functions drop them in silence, and what they hide would be summed."""
+    x = np.ma.masked_equal(np.ones((1, 1, 4, 4)), 1)
+    with pytest.raises(TypeError, match=r"^x must be an array without a mask, got MaskedArray$") as error:
+        xconv.conv(x, np.ones((1, 1, 3, 3)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "pattern"),
+    [
+        ({"xp": None, "dtype": np.float32}, "^xp must be the namespace of an array library, got None$"),
+        ({"xp": np, "dtype": "float32"}, "^dtype must be a dtype of numpy, got 'float32'$"),
+        ({"xp": np, "dtype": np.dtype("bool")}, "^dtype must have an integer, real or complex dtype, got bool$"),
+    ],
+)
+def test_methods_are_chosen_for_numbers_of_a_library(numpy_backend, keywords, pattern):
+    with pytest.raises(TypeError, match=pattern) as error:
+        xconv.choose_method((1, 1, 8, 8), (1, 1, 3, 3), **keywords)
+    assert len(error.value.args) == 1
+
+
+def test_of_two_operands_the_one_without_an_order_is_named(numpy_backend):
+    dy, x = np.ones((1, 1, 2), dtype="complex64"), np.ones((1, 1, 4), dtype="float32")
+    with pytest.raises(TypeError, match=r"^dy must have an integer or real dtype.*got complex64$") as error:
+        xconv.max_pool_grad(dy, x, 2)
+    assert len(error.value.args) == 1
+
+
 def test_dtypes_that_do_not_promote():
     xp = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
     x, w = xp.ones((1, 1, 4)), xp.ones((1, 1, 2), dtype=xp.int64)

@@ -121,7 +121,7 @@ def test_in_place_updates_of_the_weights_take_effect(numpy_backend):
     assert after.item() == 12
 
 
-@pytest.mark.parametrize("b", [0, 1.5, np.float64(2)], ids=["int", "float", "numpy.float64"])
+@pytest.mark.parametrize("b", [0, 1.5, np.float64(2), np.float32(2), np.int64(2)], ids=type)
 def test_scalar_bias_keeps_float32(backend, b):
     layer = xconv.Convolution(backend.array(np.ones((2, 1, 2, 2)), "float32"), b)
     out = layer.forward(backend.array(np.ones((1, 1, 2, 2)), "float32"))

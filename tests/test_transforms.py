@@ -103,6 +103,24 @@ def test_torch_vmap_through_every_method(torch_backend, method, channel_axis):
         assert_array(torch_backend, torch.func.vmap(function)(batch), torch_backend.to_numpy(alone), terms=1000)
 
 
+@pytest.mark.parametrize("name", ["forward", "input", "weight"])
+def test_torch_vmap_over_the_second_operand_in_blocks(torch_backend, name):
+    """What blocks write to is made before the first product, and must have the hidden axis of either operand."""
+    import torch
+
+    x, w, dy = normal((3, 2, 12, 12)), normal((4, 2, 3, 3), 1), normal((3, 4, 10, 10), 2)
+    keywords = {"method": "im2col", "max_workspace": 20_000}
+    function, first, second = {
+        "forward": (lambda w, x: xconv.conv(x, w, **keywords), x, w),
+        "input": (lambda w, dy: xconv.conv_input_grad(dy, w, x.shape, **keywords), dy, w),
+        "weight": (lambda x, dy: xconv.conv_weight_grad(dy, x, 3, **keywords), dy, x),
+    }[name]
+    one, batch = torch_backend.array(first), torch_backend.array(np.stack([second, 2 * second, -second]))
+    alone = torch.stack([function(operand, one) for operand in batch])
+    together = torch.func.vmap(function, in_dims=(0, None))(batch, one)
+    assert_array(torch_backend, together, torch_backend.to_numpy(alone), terms=1000)
+
+
 def test_jax_jvp_is_linear_in_each_operand(jax_backend):
     """conv is bilinear: its derivative along (dx, dw) is conv(dx, w) + conv(x, dw)."""
     import jax

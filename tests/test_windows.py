@@ -96,6 +96,34 @@ def test_drawn_windows_equal_the_loops(backend):
     check_drawn(backend, windows(), lambda drawn: check_windows(backend, (2, 2, *drawn[0]), *drawn[1:], pad_value=7))
 
 
+@pytest.mark.on("numpy", "strict", "torch")
+def test_what_nothing_is_computed_for_is_a_copy(backend):
+    """Otherwise who writes to the result would write to the operand."""
+    x = backend.array(normal((1, 1, 6)))
+    col, tiles = backend.xp.reshape(x, (6, 1)), backend.xp.reshape(x, (3, 2))
+    before = backend.to_numpy(x).copy()
+    for result in (
+        xconv.im2col(x, 1),
+        xconv.im2col(x, 1, stride=2),
+        xconv.col2im(col, (1, 1, 6), 1),
+        xconv.col2im(tiles, (1, 1, 6), 2, stride=2),
+        xconv.max_pool(x, 1),
+        xconv.max_pool(x, 1, stride=2),
+        xconv.avg_pool(x, 1),
+        xconv.conv(x, backend.xp.ones_like(x[..., :1])),
+    ):
+        result += 1
+        assert np.array_equal(backend.to_numpy(x), before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_numpys_own_scalars_are_numbers_to_pad_with(numpy_backend, dtype):
+    x = normal((1, 2, 5), dtype=dtype)
+    col = xconv.im2col(x, 2, padding=1, pad_value=x.min())
+    assert col.dtype == x.dtype
+    assert col[0, 0] == x.min()
+
+
 def test_worked_example_s3(backend):
     """S = 2, a 5x5 input and a 3x3 filter give 2x2 windows; rows are windows, columns kernel offsets."""
     col = backend.run(xconv.im2col, backend.array(np.arange(25).reshape(1, 1, 5, 5)), kernel_size=3, stride=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any
@@ -48,8 +49,7 @@ def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, 
     """The one namespace of operands on one device, and the dtype that they promote to."""
     xp = _common_namespace(operands)
     for operand in operands:
-        if not is_kind(xp, operand.dtype, "numeric"):
-            raise TypeError(f"{operand.name} must have an integer, real or complex dtype, got {operand.dtype}")
+        check_numeric(operand.name, xp, operand.dtype)
     _check_device(xp, operands)
     try:
         return xp, xp.result_type(*(operand.dtype for operand in operands))
@@ -58,8 +58,20 @@ def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, 
         raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
 
 
+def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
+    """What is not a number cannot be convolved."""
+    try:
+        numeric = is_kind(xp, dtype, "numeric")
+    except Exception as error:
+        raise TypeError(f"{name} must be a dtype of {library(xp)}, got {dtype!r}") from error
+    if not numeric:
+        raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
+
+
 def namespace_of_library(xp: Namespace) -> Namespace:
     """The namespace that arrays of a library have here: PyTorch's own module lacks a part of the standard."""
+    if not hasattr(xp, "empty"):
+        raise TypeError(f"xp must be the namespace of an array library, got {xp!r}")
     return _namespace("xp", xp.empty(0))
 
 
@@ -103,6 +115,11 @@ def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
 def lowest(xp: Namespace, dtype: DType) -> float | int:
     """What no element is below: -inf, or the smallest integer."""
     return xp.iinfo(dtype).min if is_kind(xp, dtype, "integral") else -float("inf")
+
+
+def plain_number(value: Any) -> Any:
+    """A scalar of NumPy's as the number of Python's own that it is; anything else as it is."""
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
 
 
 def ordered(xp: Namespace, array: Array) -> Array:
@@ -153,17 +170,20 @@ def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> 
     return xp.full(shape, value, dtype=like.dtype, device=device(like))
 
 
-def zeros(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
-    """A new array of zeros, as `full`; memory from the system may be zero already."""
+def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+    """A new array of zeros, as `full`; memory from the system may be zero already.
+
+    It has the hidden axes of the others, too: it may be written what is computed of all of them.
+    """
     if library(xp) == "torch":
-        return xp.zeros_like(_number_of(xp, like, shape), dtype=like.dtype)
+        return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
     return xp.zeros(shape, dtype=like.dtype, device=device(like))
 
 
-def empty(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
-    """A new array to fill wholly, as `full`."""
+def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+    """A new array to fill wholly, as `zeros`."""
     if library(xp) == "torch":
-        return xp.empty_like(_number_of(xp, like, shape), dtype=like.dtype)
+        return xp.empty_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
     return xp.empty(shape, dtype=like.dtype, device=device(like))
 
 
@@ -257,10 +277,11 @@ def conjugate(xp: Namespace, array: Array) -> Array:
     return xp.conj(array) if is_kind(xp, array.dtype, "complex floating") else array
 
 
-def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...]) -> Array:
-    """A number with the hidden axis of ``like``, broadcast; float32, since not every dtype can be summed."""
-    piece = like[tuple(slice(0, min(1, size)) for size in like.shape)]
-    return xp.broadcast_to(xp.sum(xp.zeros_like(piece, dtype=xp.float32)), shape)
+def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+    """A number with the hidden axes of arrays, broadcast; float32, since not every dtype can be summed."""
+    pieces = [array[tuple(slice(0, min(1, size)) for size in array.shape)] for array in (like, *others)]
+    numbers = [xp.sum(xp.zeros_like(piece, dtype=xp.float32)) for piece in pieces]
+    return xp.broadcast_to(sum(numbers[1:], numbers[0]), shape)
 
 
 def _namespace(name: str, array: Array) -> Namespace:
@@ -269,6 +290,8 @@ def _namespace(name: str, array: Array) -> Namespace:
 
     if not is_array_api_obj(array):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    if hasattr(array, "mask"):  # which the sums would not see
+        raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")
     xp = _without_wrappers(array_namespace(array))
     if isinstance(device(array), Hashable):
         _NAMESPACES[type(array)] = xp

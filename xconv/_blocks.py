@@ -54,10 +54,11 @@ def unit_counts(windows: Geometry, unit: Ints) -> list[int]:
     return [-(-o // m) for o, m in zip(windows.output_size, unit, strict=True)]
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=16)
 def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int) -> tuple[Block, ...]:
     """Cut a convolution into blocks of about ``units`` units of outputs, counted over samples and groups as well.
 
+    Few results are remembered, for the operations of one layer: they may be long, and schedules keep what they use.
     Long runs of the last axis are worth most, then whole samples, then several of them. A block is a box of whole
     units.
     """

@@ -10,7 +10,6 @@ For one axis, with x zero outside 0..d-1 and the letters of `_geometry`:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +86,8 @@ def conv(
         where its float32 error stays below 1e-5 of the largest output.
     max_workspace : int
         Bytes that may be held beyond operands and result. Larger convolutions run in blocks; with "native" the library
-        decides. Half precision and a ``padding_mode`` other than "zeros" need a copy of the operands besides.
+        decides. Half precision, operands of two dtypes and a ``padding_mode`` other than "zeros" need a copy of the
+        operands besides, and ``flip``, integers and complex numbers one of the filters.
 
     Returns
     -------
@@ -449,7 +449,6 @@ def _check_bias(shapes: dict[str, Ints], channels: int) -> None:
         check_shape("b", shapes["b"], (channels,), "one number per channel of the output")
 
 
-@functools.lru_cache(maxsize=1024)
 def _products(call: _Call, product: str) -> Products | Native:
     layout, method = call.layout, call.method
     xp, windows, sizes = layout.xp, layout.windows, layout.geometry.sizes

@@ -201,19 +201,23 @@ class Geometry:
         return stages if in_stages - sum(laid_out[-1:]) < at_once else [self]
 
     def taps_inside(self, margins: Pairs) -> list[list[int]]:
-        """Along each axis, how many taps of each window lie in the input widened by (lo, hi) margins."""
+        """Along each axis, how many taps of each window lie in the input widened by (lo, hi) margins.
+
+        One number stands for all windows of an axis that has no padding.
+        """
+        axes = zip(
+            self.input_size,
+            self.kernel_size,
+            self.stride,
+            self.dilation,
+            self.padding,
+            self.output_size,
+            margins,
+            strict=True,
+        )
         return [
-            [sum(-lo <= m * s - pad + j * a < d + hi for j in range(k)) for m in range(o)]
-            for d, k, s, a, (pad, _), o, (lo, hi) in zip(
-                self.input_size,
-                self.kernel_size,
-                self.stride,
-                self.dilation,
-                self.padding,
-                self.output_size,
-                margins,
-                strict=True,
-            )
+            [_taps_between(-lo, d + hi, m * s - pad[0], k, a) for m in range(o)] if any(pad) else [k]
+            for d, k, s, a, pad, o, (lo, hi) in axes
         ]
 
 
@@ -238,12 +242,8 @@ class ConvGeometry(NamedTuple):
     windows: Geometry
 
     @property
-    def input_shape(self) -> Ints:
-        return self._data_shape(self.channels, self.windows.input_size)
-
-    @property
     def output_shape(self) -> Ints:
-        return self._data_shape(self.filters, self.windows.output_size)
+        return _joined(self.batch, self.filters, self.windows.output_size, self.channels_last)
 
     @property
     def sizes(self) -> Sizes:
@@ -253,13 +253,6 @@ class ConvGeometry(NamedTuple):
     def zero_padded(self) -> Geometry:
         """The windows over an input of which a border that is not zeros is already part."""
         return self.windows if self.padding_mode == "zeros" else self.windows.padded
-
-    @property
-    def weight_shape(self) -> Ints:
-        return (self.filters, self.channels // self.groups, *self.windows.kernel_size)
-
-    def _data_shape(self, channels: int, size: Ints) -> Ints:
-        return _joined(self.batch, channels, size, self.channels_last)
 
 
 class PoolGeometry(NamedTuple):
@@ -276,7 +269,7 @@ class PoolGeometry(NamedTuple):
         return _joined(self.batch, self.channels, self.windows.output_size, self.channels_last)
 
     def counts(self, include_padding: Any) -> list[list[int]]:
-        """What each window of a mean counts: one list per axis, the count is their product."""
+        """What each window of a mean counts: the product of one number per axis, which has one for all or for each."""
         include = flag("count_include_pad", include_padding)
         margins = self.declared_padding if include else ((0, 0),) * self.windows.ndim
         counts = self.windows.taps_inside(margins)
@@ -544,6 +537,12 @@ def border_sources(mode: str, d: int, lo: int, hi: int) -> tuple[slice, slice]:
         "replicate": (slice(0, 1), slice(d - 1, d)),
         "circular": (slice(d - lo, d), slice(0, hi)),
     }[mode]
+
+
+def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:
+    """How many of the taps start + a*j for j < k are at least ``first`` and below ``end``."""
+    before, below = -((start - first) // a), -((start - end) // a)  # the least j that reach the one and the other
+    return max(min(below, k) - max(before, 0), 0)
 
 
 def _joined(batch: int, channels: int, size: Ints, channels_last: bool) -> Ints:

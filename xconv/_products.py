@@ -37,7 +37,7 @@ from ._blocks import Block, by_colour, chains, cut, unit_counts, unit_geometry
 from ._geometry import Geometry, Ints, Phase
 from ._layout import per_channel, turned
 from ._matmul import bytes_per_element, matmul
-from ._methods import Maps, filter_workspace, takes_filters_apart
+from ._methods import ROOM, Maps, filter_workspace, takes_filters_apart
 from ._methods.costs import Work, adjoint_phases, rates_of
 from ._remembered import remembered
 from ._threads import cpu_count, for_each, one_blas_thread
@@ -50,6 +50,7 @@ PARTS = 4  # at least, that threads share, whatever their number
 SUMS = 4  # that threads share of a reduction
 WORTHWHILE = 200_000  # nanoseconds, below which a part is not worth a thread
 SHARES = 16  # times a small gradient that must fit the workspace if several sums are to make it up
+SCHEDULES = 256  # kept, each of which may be thousands of blocks
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every part may have a copy
 
 
@@ -80,6 +81,7 @@ class Products:
         channels: int,
         filters: int,
         max_workspace: int,
+        turned: bool = False,
     ) -> None:
         self.xp = xp
         self.dtype = dtype
@@ -87,6 +89,7 @@ class Products:
         self.windows = windows
         self.batch, self.groups, self.channels, self.filters = batch, groups, channels, filters
         self.max_workspace = max_workspace
+        self.turned = turned  # whether filters are those of another convolution turned round, which no method can view
 
     @_on_threads_of_ours
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
@@ -126,7 +129,7 @@ class Products:
         if y is None and len(blocks) == 1:
             return output(blocks[0])
         is_own = y is None
-        y = empty(xp, x, self.output_shape) if y is None else y
+        y = empty(xp, x, self.output_shape, w) if y is None else y
 
         def fill(block: Block) -> None:
             nonlocal y
@@ -149,9 +152,8 @@ class Products:
             y = self.maps.output_map(xp, products, self.windows)
             return y if b is None else add_at(y, (...,), per_channel(b[:, part], self.windows.ndim))
 
-        return self._filled(
-            x, self.output_shape, [((slice(None), slice(None), part), part) for part in parts], output, threads
-        )
+        places = [((slice(None), slice(None), part), part) for part in parts]
+        return self._filled((x, w), self.output_shape, places, output, threads)
 
     def _input_adjoint(self, dy: Array, w: Array) -> Array:
         """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
@@ -168,7 +170,7 @@ class Products:
 
         if len(blocks) == 1:
             return share(blocks[0])
-        dx = zeros(xp, dy, self._input_shape)
+        dx = zeros(xp, dy, self._input_shape, w)
 
         def add(block: Block) -> None:
             nonlocal dx
@@ -189,7 +191,7 @@ class Products:
         if max(self.windows.stride) == 1:
             return run(*self._phases[0])
         is_whole = len(self._phases) == math.prod(map(min, self.windows.stride, self.windows.input_size))
-        dx = (empty if is_whole else zeros)(xp, dy, self._input_shape)
+        dx = (empty if is_whole else zeros)(xp, dy, self._input_shape, w)
         for phase, products in self._phases:
             run(phase, products, dx[(..., *phase.inputs)])
         return dx
@@ -218,8 +220,8 @@ class Products:
         if len(runs) == 1:
             return share(runs[0])
         if len({run.target for run in runs}) == len(runs):
-            return self._filled(dy, self.weight_shape, [(run.part, run) for run in runs], share, threads)
-        dw = zeros(xp, dy, self.weight_shape)
+            return self._filled((dy, x), self.weight_shape, [(run.part, run) for run in runs], share, threads)
+        dw = zeros(xp, dy, self.weight_shape, x)
         shares: dict[int, Array] = {}
         self._run(lambda at: shares.update({at: share(runs[at])}), [range(len(runs))], threads)
         for at, run in enumerate(runs):
@@ -234,7 +236,7 @@ class Products:
             rows = matmul(xp, self.maps.output_adjoint(xp, dy[:, :, part], self.windows), columns)
             return self.maps.weight_adjoint(xp, rows, self.windows)
 
-        return self._filled(dy, self.weight_shape, [((slice(None), part), part) for part in parts], share, threads)
+        return self._filled((dy, x), self.weight_shape, [((slice(None), part), part) for part in parts], share, threads)
 
     def _shared_input(self, x: Array, threads: int) -> Array:
         """In(x) of all samples, whose channels threads share."""
@@ -249,14 +251,15 @@ class Products:
 
     def _filled(
         self,
-        like: Array,
+        operands: tuple[Array, Array],
         shape: Ints,
         parts: Sequence[tuple[tuple[Any, ...], Item]],
         share: Callable[[Item], Array],
         threads: int,
     ) -> Array:
-        """An array of which every part is one share."""
-        whole = empty(self.xp, like, shape)
+        """An array of which every part is one share of what the operands give."""
+        like, other = operands
+        whole = empty(self.xp, like, shape, other)
 
         def fill(part: tuple[tuple[Any, ...], Item]) -> None:
             nonlocal whole
@@ -294,22 +297,35 @@ class Products:
 
     @remembered
     def _phases(self) -> list[tuple[Phase, Products]]:
-        """The convolutions that the adjoint is run as, if it is, the largest first: if that has no room, it says so."""
+        """The convolutions that the adjoint is run as, if it is, the largest first: if that has no room, it says so.
+
+        Where a copy of the filters, which it would do without, leaves none, it is not run so.
+        """
         phases = adjoint_phases(self.maps.name, self.xp, self.windows, self.batch, self.channels, self.filters)
         pairs = [(phase, self._swapped(phase.windows)) for phase in phases]
+        if not (self.weight_bytes or all(part.has_room_for_filters for _, part in pairs)):
+            return []
         return sorted(pairs, key=lambda pair: -_unit_bytes(pair[1], pair[1].channels) - pair[1].weight_bytes)
 
     def _swapped(self, windows: Geometry) -> Products:
         """A convolution by the same method with the roles of channels and filters swapped."""
         maps = self.maps.plan(windows, self.xp, self.dtype)
         sizes = self.batch, self.groups, self.filters, self.channels
-        return Products(self.xp, self.dtype, maps, windows, *sizes, self.max_workspace)
+        return Products(self.xp, self.dtype, maps, windows, *sizes, self.max_workspace, turned=True)
 
     @remembered
     def weight_bytes(self) -> int:
-        """Bytes of all transformed filters."""
-        elements = self.maps.weight_workspace(self.windows, self.channels, self.filters) * self.groups
-        return elements * bytes_per_element(self.xp, self.dtype)
+        """Bytes of all filters as they are multiplied, if these are not a view of the caller's."""
+        elements = self.maps.weight_workspace(self.windows, self.channels, self.filters)
+        if self.turned and not elements:
+            elements = self.windows.taps * self.channels * self.filters
+        return elements * self.groups * bytes_per_element(self.xp, self.dtype)
+
+    @remembered
+    def has_room_for_filters(self) -> bool:
+        """Whether their copy leaves room for blocks worth the name."""
+        least = self.weight_bytes + _unit_bytes(self, self.channels)
+        return self.weight_bytes <= ROOM * self.max_workspace and least <= self.max_workspace
 
     @remembered
     def worth(self) -> int:
@@ -352,7 +368,7 @@ class _Run(NamedTuple):
         return self.blocks[0].groups.start, self.channels.start
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=SCHEDULES)
 def _schedule(
     products: Products, channels: int, fixed: int, held: int = 0, reduced: int = 0
 ) -> tuple[tuple[Block, ...], int]:

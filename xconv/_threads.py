@@ -7,6 +7,7 @@ its own threads would compete with ours, and it does not spread small products a
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import os
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 
@@ -46,7 +47,7 @@ def for_each(function: Callable[[Item], None], items: Iterable[Item], threads: i
             waiting.clear()
             raise
 
-    helpers = [_pool().submit(work) for _ in range(min(threads, len(waiting)) - 1)]
+    helpers = _started(work, min(threads, len(waiting)) - 1)
     try:
         work()
     finally:
@@ -56,12 +57,25 @@ def for_each(function: Callable[[Item], None], items: Iterable[Item], threads: i
         raise failure
 
 
+def _started(work: Callable[[], None], count: int) -> list[Future[None]]:
+    """The function on so many threads of the pool, each in the caller's context, as NumPy keeps its error state there.
+
+    Fewer where no thread can be had, as while the interpreter shuts down: the caller goes on by itself.
+    """
+    helpers = []
+    with contextlib.suppress(RuntimeError):
+        for _ in range(count):
+            helpers.append(_pool().submit(contextvars.copy_context().run, work))
+    return helpers
+
+
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread until the last of all calls that want so is done."""
+    own: list[tuple[Any, int]] = []
     _BLAS.hold()
-    own = [(library, library.get_num_threads()) for library in _libraries() if _is_per_thread(library)]
     try:
+        own += [(library, library.get_num_threads()) for library in _libraries() if _is_per_thread(library)]
         _set_own_to_one()
         yield
     finally:

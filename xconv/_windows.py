@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from ._arrays import (
     Array,
@@ -21,6 +21,7 @@ from ._arrays import (
     is_kind,
     is_plain_memory,
     namespace_and_dtype,
+    plain_number,
     put_at,
     reshaped,
     runs_on_threads,
@@ -92,10 +93,11 @@ def im2col(
     xp, dtype = namespace_and_dtype(x=x)
     batch, channels, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    check_fill(xp, dtype, pad_value)
-    columns = gather(xp, pad(xp, x, geometry.padding, value=pad_value), geometry.padded, axis=2)
+    fill = _fill(xp, dtype, pad_value)
+    columns = gather(xp, pad(xp, x, geometry.padding, value=fill), geometry.padded, axis=2)
     rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
-    return xp.reshape(rows, (batch * geometry.positions, channels * geometry.taps))
+    col = xp.reshape(rows, (batch * geometry.positions, channels * geometry.taps))
+    return xp.astype(col, dtype, copy=geometry.taps == 1)  # which may be a view of x still
 
 
 def col2im(
@@ -152,20 +154,23 @@ def col2im(
     rows = xp.astype(col, working_dtype(xp, dtype), copy=False)
     rows = xp.reshape(rows, (batch, *geometry.output_size, channels, geometry.taps))
     columns = xp.permute_dims(rows, (0, geometry.ndim + 1, geometry.ndim + 2, *range(1, geometry.ndim + 1)))
-    return xp.astype(scatter(xp, columns, geometry, axis=2), dtype, copy=False)
+    x = scatter(xp, columns, geometry, axis=2)
+    return xp.astype(x, dtype, copy=geometry.is_tiling)  # which may be a view of col still
 
 
-def check_fill(xp: Namespace, dtype: Any, value: Any) -> None:
-    """A fill value is a plain number that the array's dtype can hold."""
+def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:
+    """A fill value as a number of Python's own that the array's dtype can hold."""
     allowed: tuple[type, ...] = (int, float)
     if is_kind(xp, dtype, "integral"):
         allowed = (int,)
     elif is_kind(xp, dtype, "complex floating"):
         allowed = (int, float, complex)
-    if isinstance(value, bool) or not isinstance(value, allowed):
+    number = plain_number(value)
+    if isinstance(number, bool) or not isinstance(number, allowed):
         raise TypeError(f"pad_value must be a number that {dtype} can hold, got {value!r}")
-    if is_kind(xp, dtype, "integral") and not xp.iinfo(dtype).min <= value <= xp.iinfo(dtype).max:
+    if is_kind(xp, dtype, "integral") and not xp.iinfo(dtype).min <= number <= xp.iinfo(dtype).max:
         raise ValueError(f"pad_value must lie in the range of {dtype}, got {value}")
+    return cast("complex", number)
 
 
 def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: complex = 0) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import Array
+from ._arrays import Array, plain_number
 from ._conv import conv, conv_backward
 from ._pool import max_pool, max_pool_grad
 
@@ -157,5 +157,5 @@ def _remembered(x: Array | None) -> Array:
 
 def _number(b: Any) -> complex | None:
     """A number as one of Python's own, which takes the output's dtype: ``numpy.float64(0)`` would widen float32."""
-    kinds: tuple[Any, ...] = (int, float, complex)
-    return next((kind(b) for kind in kinds if isinstance(b, kind) and not isinstance(b, bool)), None)
+    number = plain_number(b)
+    return number if isinstance(number, int | float | complex) and not isinstance(number, bool) else None

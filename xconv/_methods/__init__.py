@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from .._arrays import Array, DType, Namespace, namespace_of_library, runs_on_threads, working_dtype
+from .._arrays import Array, DType, Namespace, check_numeric, namespace_of_library, runs_on_threads, working_dtype
 from .._blocks import MAX_WORKSPACE, unit_counts, unit_geometry
 from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
 from .._matmul import bytes_per_element
@@ -128,6 +128,8 @@ def choose_method(
     ------
     ValueError
         If the shapes and the keywords are not those of a convolution, or there is no such function.
+    TypeError
+        If ``xp`` is no array library, or ``dtype`` none of its numeric ones.
 
     Examples
     --------
@@ -142,6 +144,7 @@ def choose_method(
     workspace = positive("max_workspace", max_workspace)
     product = PRODUCTS[one_of("function", function, tuple(PRODUCTS))]
     xp = namespace_of_library(xp)
+    check_numeric("dtype", xp, dtype)
     return choose(xp, working_dtype(xp, dtype), geometry.zero_padded, geometry.sizes, workspace, product)
 
 

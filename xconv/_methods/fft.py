@@ -42,7 +42,7 @@ class Fft(NamedTuple):
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Fft:
         check_floating("fft", xp, dtype)
         sizes, units = [], []
-        longest = int(BLOCK ** (1 / geometry.ndim))
+        longest = round(BLOCK ** (1 / geometry.ndim))
         for r, s, o in zip(geometry.reach, geometry.stride, geometry.output_size, strict=True):
             size = _block_size(r, (o - 1) * s + r, max(longest, 2 * r))
             sizes.append(size)

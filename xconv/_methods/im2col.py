@@ -42,7 +42,9 @@ class Im2col(NamedTuple):
         steps = [geometry] if self.at_once else geometry.steps
         taps = itertools.accumulate((step.taps for step in steps), operator.mul)
         laid_out = [k * step.positions for k, step in zip(taps, steps, strict=True)]
-        held = geometry.positions if geometry.taps == 1 else sum(laid_out) + 2 * math.prod(geometry.padded_size)
+        padded = math.prod(geometry.padded_size)
+        copied = padded if any(map(any, geometry.padding)) else 0
+        held = sum(laid_out) + 2 * padded if geometry.taps > 1 else geometry.positions + copied
         return channels * held + 2 * filters * geometry.positions
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:

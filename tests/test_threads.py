@@ -1,0 +1,62 @@
+"""The pool of threads: it computes as the caller would, and never keeps a call from its result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import xconv
+from xconv._threads import for_each
+
+
+@pytest.mark.parametrize("state", ["ignore", "raise"])
+def test_what_numpy_does_about_errors_holds_in_every_thread(state):
+    both, seen = threading.Barrier(2, timeout=30), {}
+
+    def work(item):
+        both.wait()  # one item for each thread
+        seen[threading.get_ident()] = np.geterr()["invalid"]
+
+    with np.errstate(invalid=state):
+        for_each(work, range(2), 2)
+    assert list(seen.values()) == [state, state]
+
+
+def test_a_convolution_of_inf_warns_nobody_who_ignores_it():
+    x, w = np.full((8, 32, 40, 40), np.inf, dtype="float32"), np.zeros((32, 32, 3, 3), dtype="float32")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("error")
+        y = xconv.conv(x, w, method="im2col")
+    assert np.all(np.isnan(y))
+
+
+def run_script(text):
+    command = [sys.executable, "-c", textwrap.dedent(text)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_calls_go_on_while_the_interpreter_shuts_down():
+    """No thread can be started then, neither in threads that outlive the main one nor at exit."""
+    process = run_script(
+        """
+        import atexit, threading, time, numpy as np, xconv
+        from xconv import _products
+        _products.cpu_count = lambda: 2
+        x, w = np.ones((8, 32, 40, 40), dtype="float32"), np.ones((32, 32, 3, 3), dtype="float32")
+        def convolve(name):
+            print(name, xconv.conv(x, w).shape, flush=True)
+        def late():
+            threading.main_thread().join()
+            convolve("thread")
+        threading.Thread(target=late).start()
+        atexit.register(convolve, "exit")
+        """
+    )
+    assert process.stderr == ""
+    assert process.stdout.split("\n") == ["thread (8, 32, 38, 38)", "exit (8, 32, 38, 38)", ""]
