@@ -88,9 +88,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--out", type=Path, default="runs/benchmarks", metavar="DIR", help=f"for numbers, summary and figure; {default}"
     )
-    parser.add_argument(
-        "--quick", dest="small", action="store_true", help="tiny layers and two rounds: whether it runs and is right"
-    )
+    parser.add_argument("--quick", action="store_true", help="tiny layers and two rounds: whether it runs and is right")
     parser.add_argument("--repeats", type=_count, metavar="N", help="rounds at least; default: 7, or 2 with --quick")
     parser.add_argument(
         "--seconds",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from xconv._threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
 from .suites import ITEM_BYTES, Layer
@@ -36,16 +38,16 @@ class Rates:
     copy_bytes: float
 
     def floor_seconds(self, layer: Layer) -> float:
-        """Nobody who multiplies directly is faster; FFT and Winograd multiply less."""
+        """About the least that who multiplies directly takes; FFT and Winograd multiply less."""
         return max(2 * layer.multiply_adds / self.matmul_flops, layer.bytes / self.copy_bytes)
 
 
-def measure_rates(backend: LoadedBackend, limits: Limits, *, small: bool) -> Rates:
-    """Multiply and copy on the backend's device."""
-    share = QUICK_SHARE if small else 1
+def measure_rates(backend: LoadedBackend, limits: Limits, *, quick: bool) -> Rates:
+    """Multiply and copy random numbers on the backend's device: ones, whose bits hardly change, take less power."""
+    share = QUICK_SHARE if quick else 1
     size, count = MATRIX_SIZE // share, COPY_BYTES // share // ITEM_BYTES
-    matrix = backend.from_numpy(np.ones((size, size), dtype=np.float32))
-    source = backend.from_numpy(np.ones(count, dtype=np.float32))
+    random = np.random.default_rng(0).standard_normal
+    matrix, source = (backend.from_numpy(random(shape, dtype=np.float32)) for shape in ((size, size), count))
     calls = {"matmul": lambda: matrix @ matrix, "copy": _copy(backend, source)}
     timings = interleave(waiting_calls(backend, calls), limits)
     return Rates(2 * size**3 / timings["matmul"].median, 2 * count * ITEM_BYTES / timings["copy"].median)
@@ -93,6 +95,8 @@ def _wait(backend: LoadedBackend) -> Callable[[Any], Any] | None:
 def _copy(backend: LoadedBackend, source: Any) -> Callable[[], Any]:
     """Copy into an array that is there already: new memory may take longer than the copy."""
     target = source + 0
+    if backend.name == "numpy":
+        return _copy_on_threads(target, source)
     if backend.name == "jax":
         overwritten = backend.module.jit(lambda target, source: target.at[:].set(source), donate_argnums=0)
 
@@ -107,3 +111,11 @@ def _copy(backend: LoadedBackend, source: Any) -> Callable[[], Any]:
             target[...] = source
 
     return copy
+
+
+def _copy_on_threads(target: Any, source: Any) -> Callable[[], Any]:
+    """NumPy's copy runs on one thread, but xconv on as many as it may use CPUs."""
+    threads = cpu_count()
+    pool = ThreadPoolExecutor(threads)
+    targets, sources = (np.array_split(array, threads) for array in (target, source))
+    return lambda: list(pool.map(np.copyto, targets, sources))

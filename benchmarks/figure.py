@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -78,13 +79,13 @@ def _draw_panel(
 
 
 def _colours(report: Report) -> dict[str, str]:
-    """One for each peer that was timed at all; methods are in the tables."""
+    """One for each peer that was timed at all, from the start again if there are too few; methods are in the tables."""
     timed = [
         peer
         for peer in report.layers[0].peers
         if not peer.startswith(METHOD_PREFIX) and any(result.ratio(peer, FORWARD_ONLY) for result in report.layers)
     ]
-    return dict(zip(timed, COLOURS, strict=False))
+    return dict(zip(timed, itertools.cycle(COLOURS)))
 
 
 def _limits(report: Report, peers: Sequence[str]) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import threadpoolctl
 
 import xconv
+from xconv._threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
 BACKEND_PACKAGES = {"numpy": ("numpy",), "jax": ("numpy", "jax", "jaxlib"), "torch": ("numpy", "torch")}
@@ -22,6 +22,7 @@ BACKEND_PACKAGES = {"numpy": ("numpy",), "jax": ("numpy", "jax", "jaxlib"), "tor
 class Machine:
     """What times depend on beside the code."""
 
+    backend: str
     processor: str
     cores: int
     device: str
@@ -41,8 +42,9 @@ class Machine:
 
     @property
     def software(self) -> str:
-        """In words: whose versions matter."""
-        return ", ".join([*(f"{name} {version}" for name, version in self.versions.items()), *self.blas[:1]])
+        """In words: whose versions matter. Backends other than NumPy multiply with libraries of their own."""
+        blas = self.blas[:1] if self.backend == "numpy" else ()
+        return ", ".join([*(f"{name} {version}" for name, version in self.versions.items()), *blas])
 
     @property
     def heading(self) -> str:
@@ -54,11 +56,12 @@ def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command:
     """The machine, with the versions of the backend and of the peers' packages."""
     torch = sys.modules.get("torch")
     return Machine(
+        backend=backend.name,
         processor=_processor(),
-        cores=_cores(),
+        cores=cpu_count(),
         device=backend.device,
         system=platform.platform(),
-        versions=_versions(backend, packages),
+        versions=_versions(backend, packages) | _cudnn(),
         blas=_blas(),
         torch_threads=None if torch is None else torch.get_num_threads(),
         keeps_memory=keeps_memory,
@@ -77,17 +80,20 @@ def _processor() -> str:
     return next(models, platform.processor() or platform.machine())
 
 
-def _cores() -> int:
-    """How many the process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _versions(backend: LoadedBackend, packages: tuple[str, ...]) -> dict[str, str]:
     """CuPy's distribution is named after the CUDA that it is for: a backend outside the table is asked itself."""
     versions = {"xconv": xconv.__version__, "Python": platform.python_version()}
     names = dict.fromkeys((*BACKEND_PACKAGES.get(backend.name, ("numpy",)), *packages))
     versions |= {name: importlib.metadata.version(name) for name in names}
     return versions if backend.name in BACKEND_PACKAGES else versions | {backend.name: backend.version}
+
+
+def _cudnn() -> dict[str, str]:
+    """The library that PyTorch convolves with on NVIDIA's GPUs, if it is there."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.backends.cudnn.is_available():
+        return {}
+    return {"cuDNN": str(torch.backends.cudnn.version())}
 
 
 def _blas() -> tuple[str, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from .memory import LARGEST_KEPT
 from .results import Report
-from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
+from .summary import Ratios, loss_rows, mean_and_least, method_rows, noise_lines, number, overheads, peer_rows
 
 KEPT = (
-    f"Results of up to {LARGEST_KEPT >> 20} MiB are made of memory that was used before: otherwise chance decides "
-    "which are made of new pages, and these may take longer than the convolution."
+    f"The benchmark has malloc keep freed memory up to {LARGEST_KEPT >> 20} MiB (glibc's `mallopt`), for all sides "
+    "alike: otherwise chance decides whose results are made of new pages, which may take longer than the convolution. "
+    "xconv does not do that for you."
 )
 
 
@@ -37,13 +38,14 @@ def as_markdown(report: Report) -> str:
 def _peers(report: Report) -> list[str]:
     header = ("suite", "peer", "layers", "forward", "least", "forward + both gradients", "least")
     rows = [
-        (row.suite, row.peer, str(row.layers), *_mean_and_least(row.forward, row.with_gradients))
+        (row.suite, row.peer, str(row.layers), *mean_and_least(row.forward, row.with_gradients))
         for row in peer_rows(report.layers)
     ]
     intro = (
         "Peer's time / xconv's time, geometric mean over the layers and the least of them: above 1, xconv is faster. "
         "The floor is the longer of the direct algorithm's operations at the matrix product's rate and its bytes at "
-        "the copy's: a peer's number by the floor's is the most that a direct convolution could have at these rates."
+        "the copy's: a peer's number divided by the floor's is about the most that a direct convolution could have "
+        "against that peer."
     )
     return [intro, "", *_table(header, rows, words=2)]
 
@@ -62,14 +64,15 @@ def _methods(report: Report) -> list[str]:
         for row in method_rows(report.layers)
     ]
     intro = "Method's time / auto's time, and its largest error against float64, relative to the largest element."
-    return [intro, "", *_table(header, rows, words=2)]
+    lines = [line for sentence in noise_lines(report.layers) for line in ("", sentence)]
+    return [intro, "", *_table(header, rows, words=2), *lines]
 
 
 def _losses(report: Report) -> list[str]:
     rows = [(row.suite, row.operations, f"{row.loss:.0%}", row.layer, row.best) for row in loss_rows(report.layers)]
     if not rows:
         return []
-    intro = "Where auto loses most against the best method by hand."
+    intro = "Where auto loses most against the best method by hand, one for all operations."
     return ["", intro, "", *_table(("suite", "operations", "loss", "layer", "best"), rows, words=5)]
 
 
@@ -79,13 +82,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> 
     return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
 
 
-def _mean_and_least(*ratios: Ratios | None) -> list[str]:
-    return [text for pair in ratios for text in (_mean(pair), _number(pair.least) if pair else "-")]
-
-
 def _mean(ratios: Ratios | None) -> str:
-    return _number(ratios.mean) if ratios else "-"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if value >= 10 else f"{value:.2f}"
+    return number(ratios.mean if ratios else None)

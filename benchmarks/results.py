@@ -37,7 +37,7 @@ class LayerResult:
     methods : dict of str
         What "auto" chose for each operation.
     floor_seconds : float
-        The least that the direct algorithm takes for one operation, by the rates of the same run.
+        About the least that the direct algorithm takes for one operation, by the rates of the same run.
     operations : dict
         For each operation and each peer a measurement, or the reason why there is none.
     """
@@ -86,12 +86,16 @@ class Report:
     """A whole run."""
 
     machine: Machine
-    backend: str
     quick: bool
     import_seconds: float
     rates: Rates
     missing_peers: dict[str, str]
     layers: list[LayerResult]
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend."""
+        return self.machine.backend
 
 
 def geometric_mean(values: Iterable[float]) -> float:

@@ -22,7 +22,7 @@ from .memory import keep_memory
 from .peers import load_peers
 from .peers.peer import Peer
 from .results import LayerResult, Report, as_json
-from .suites import SUITES, Layer, quick
+from .suites import SUITES, Layer, shrunk
 from .table import make_console, print_suite, print_summary
 from .timing import QUICK, THOROUGH, Limits
 
@@ -33,7 +33,7 @@ def run_benchmarks(
     suites: Sequence[str],
     peers: Sequence[str] | None,
     out: Path,
-    small: bool,
+    quick: bool,
     repeats: int | None,
     seconds: float | None,
     command: str,
@@ -44,18 +44,18 @@ def run_benchmarks(
     make_writable(out)
     for reason in missing.values():
         print(f"left out: {reason}", file=sys.stderr)
-    if small:
+    if quick:
         compile_quickly(library)
-    keeps_memory = not small and keep_memory()
-    limits = _limits(small, repeats, seconds)
+    keeps_memory = not quick and keep_memory()
+    limits = _limits(quick, repeats, seconds)
     packages = tuple(package for rival in rivals for package in rival.packages)
     machine = describe_machine(library, packages, command, keeps_memory)
     loading = import_seconds(limits)
     console = make_console()
     with _full_precision(backend, *packages):
-        report = Report(machine, backend, small, loading, measure_rates(library, limits, small=small), missing, [])
+        report = Report(machine, quick, loading, measure_rates(library, limits, quick=quick), missing, [])
         for suite in suites:
-            layers = [quick(layer) if small else layer for layer in SUITES[suite]]
+            layers = [shrunk(layer) if quick else layer for layer in SUITES[suite]]
             measured = [_announced(layer, library, rivals, limits, report.rates) for layer in layers]
             print_suite(console, measured)
             report.layers.extend(measured)
@@ -82,8 +82,8 @@ def _announced(
     return measure_layer(layer, backend, peers, limits, rates)
 
 
-def _limits(small: bool, repeats: int | None, seconds: float | None) -> Limits:
-    limits = QUICK if small else THOROUGH
+def _limits(quick: bool, repeats: int | None, seconds: float | None) -> Limits:
+    limits = QUICK if quick else THOROUGH
     if repeats is not None:
         limits = dataclasses.replace(limits, least_rounds=repeats, most_rounds=max(repeats, limits.most_rounds))
     return limits if seconds is None else dataclasses.replace(limits, total_seconds=seconds)

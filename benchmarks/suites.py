@@ -65,7 +65,7 @@ class Layer:
         return replace(self, suite="", name="")
 
 
-def quick(layer: Layer) -> Layer:
+def shrunk(layer: Layer) -> Layer:
     """The layer with the same kernel, stride and grouping, so small that it takes no time."""
     batch, _, *size = layer.input_shape
     filters, group_channels, *kernel = layer.weight_shape

@@ -15,11 +15,10 @@ SCIPY_BEST = "scipy, the faster"
 
 @dataclass(frozen=True)
 class Ratios:
-    """How a peer's times compare over some layers: the geometric mean, the least ratio and whose it is."""
+    """How a peer's times compare over some layers: the geometric mean and the least ratio."""
 
     mean: float
     least: float
-    least_layer: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,38 @@ def overheads(report: Report) -> str:
         f"`import xconv` adds {1e3 * report.import_seconds:.0f} ms to a bare interpreter; "
         f"the shortest call, {layer.suite}: {layer.name}, takes {1e6 * seconds:.0f} us."
     )
+
+
+def noise(results: Sequence[LayerResult]) -> tuple[float, float] | None:
+    """The least and the largest ratio of two times of one call: of a method by its name and of auto, which chose it."""
+    ratios = [
+        ratio
+        for result in results
+        for operation in OPERATIONS
+        if (ratio := result.ratio(METHOD_PREFIX + result.methods[operation], (operation,))) is not None
+    ]
+    return (min(ratios), max(ratios)) if ratios else None
+
+
+def noise_lines(results: Sequence[LayerResult]) -> list[str]:
+    """One line of it, or none where no call was timed twice."""
+    if (found := noise(results)) is None:
+        return []
+    least, largest = found
+    return [
+        'Identical calls, "auto" and the same method by its name, differed by factors '
+        f"from {number(least)} to {number(largest)} in single operations."
+    ]
+
+
+def number(value: float | None) -> str:
+    """A ratio in three digits, or two behind the point."""
+    return "-" if value is None else f"{value:.3g}" if value >= 10 else f"{value:.2f}"
+
+
+def mean_and_least(*ratios: Ratios | None) -> list[str]:
+    """Two cells for each."""
+    return [number(value) for pair in ratios for value in ((pair.mean, pair.least) if pair else (None, None))]
 
 
 def peer_rows(results: Sequence[LayerResult]) -> list[PeerRow]:
@@ -142,12 +173,8 @@ def _method_peers(results: Sequence[LayerResult]) -> list[str]:
 
 
 def _ratios(results: Sequence[LayerResult], peers: tuple[str, ...], operations: Sequence[str]) -> Ratios | None:
-    ratios = [
-        (ratio, result.layer.name)
-        for result in results
-        if (ratio := _least_ratio(result, peers, operations)) is not None
-    ]
-    return Ratios(geometric_mean(ratio for ratio, _ in ratios), *min(ratios)) if ratios else None
+    ratios = [ratio for result in results if (ratio := _least_ratio(result, peers, operations)) is not None]
+    return Ratios(geometric_mean(ratios), min(ratios)) if ratios else None
 
 
 def _least_ratio(result: LayerResult, peers: tuple[str, ...], operations: Sequence[str]) -> float | None:

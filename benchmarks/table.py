@@ -9,7 +9,7 @@ from rich.table import Table
 
 from .peers.peer import FORWARD
 from .results import FORWARD_ONLY, XCONV, LayerResult, Report
-from .summary import Ratios, loss_rows, method_rows, overheads, peer_rows
+from .summary import loss_rows, mean_and_least, method_rows, noise_lines, number, overheads, peer_rows
 
 PLAIN_WIDTH = 160  # of output that goes to no terminal
 
@@ -37,6 +37,8 @@ def print_summary(console: Console, report: Report) -> None:
     """The peers, the methods, and what auto loses."""
     console.print(_peer_table(report.layers))
     console.print(_method_table(report.layers))
+    for line in noise_lines(report.layers):
+        console.print(line, highlight=False)
     console.print(_loss_table(report.layers))
     console.print(overheads(report), highlight=False)
     console.print(
@@ -48,7 +50,7 @@ def print_summary(console: Console, report: Report) -> None:
 
 def _cells(result: LayerResult, peers: Sequence[str]) -> list[str]:
     times = (result.floor_seconds, result.seconds(XCONV, FORWARD_ONLY), result.seconds(XCONV))
-    ratios = (f"{_number(result.ratio(peer, FORWARD_ONLY))} / {_number(result.ratio(peer))}" for peer in peers)
+    ratios = (f"{number(result.ratio(peer, FORWARD_ONLY))} / {number(result.ratio(peer))}" for peer in peers)
     return [
         result.layer.name,
         result.methods[FORWARD],
@@ -61,7 +63,7 @@ def _peer_table(results: Sequence[LayerResult]) -> Table:
     table = Table(title="peer's time / xconv's time", title_justify="left")
     _add_columns(table, ("suite", "peer"), ("layers", "forward", "least", "+ gradients", "least"))
     for row in peer_rows(results):
-        table.add_row(row.suite, row.peer, str(row.layers), *_mean_and_least(row.forward, row.with_gradients))
+        table.add_row(row.suite, row.peer, str(row.layers), *mean_and_least(row.forward, row.with_gradients))
     return table
 
 
@@ -71,7 +73,7 @@ def _method_table(results: Sequence[LayerResult]) -> Table:
     _add_columns(table, ("suite", "method"), numbers)
     for row in method_rows(results):
         errors = ("-" if error is None else f"{error:.1e}" for error in row.errors)
-        ratios = _mean_and_least(row.forward, row.with_gradients)
+        ratios = mean_and_least(row.forward, row.with_gradients)
         table.add_row(row.suite, row.method, str(row.layers), *ratios, *errors)
     return table
 
@@ -92,13 +94,5 @@ def _add_columns(table: Table, words: Sequence[str], numbers: Sequence[str]) -> 
         table.add_column(name, justify="right")
 
 
-def _mean_and_least(*ratios: Ratios | None) -> list[str]:
-    return [_number(value) for pair in ratios for value in ((pair.mean, pair.least) if pair else (None, None))]
-
-
 def _milliseconds(seconds: float) -> str:
     return "<0.001" if seconds < 1e-6 else f"{1e3 * seconds:.3g}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value >= 10 else f"{value:.2f}"

@@ -1,6 +1,7 @@
 """The convolution of "Deep Learning from Scratch" on whole arrays, for any number of axes: the speed to start from.
 
-Windows become the rows of one matrix, by a loop over kernel offsets, and one matrix product does the rest.
+Windows become the rows of one matrix, by a loop over kernel offsets, and one matrix product does the rest. The book has
+no groups: here their columns of the same matrix are multiplied side by side.
 """
 
 from __future__ import annotations
@@ -17,25 +18,29 @@ Index = tuple[slice | int, ...]
 
 
 def matrix_bytes(layer: Layer) -> int:
-    """The size of the largest matrix of windows: one group's."""
+    """The size of the matrix of windows."""
     batch, _, *output = layer.output_shape
-    return ITEM_BYTES * batch * math.prod(output) * math.prod(layer.weight_shape[1:])
+    return ITEM_BYTES * batch * math.prod(output) * layer.input_shape[1] * math.prod(layer.kernel_size)
 
 
 def forward(x: Array, w: Array, layer: Layer) -> Array:
     """The output y, as the transposed view of the product that it is in the book."""
-    return _joined([_forward(x[:, c], w[k], layer) for c, k in _groups(layer)])
+    y = _multiply(im2col(x, layer), _group_filters(w, layer).swapaxes(1, 2))
+    return np.moveaxis(y.reshape(len(x), *_output_size(layer), len(w)), -1, 1)
 
 
 def input_grad(dy: Array, w: Array, layer: Layer) -> Array:
     """The gradient dx of the input."""
-    return _joined([_input_grad(dy[:, k], w[k], layer) for _, k in _groups(layer)])
+    return col2im(_multiply(_rows(dy), _group_filters(w, layer)), layer)
 
 
-def weight_grad(dy: Array, x: Array, layer: Layer) -> Array:
-    """The gradient dw of the filters."""
-    parts = [_weight_grad(dy[:, k], x[:, c], layer) for c, k in _groups(layer)]
-    return parts[0] if layer.groups == 1 else np.concatenate(parts)
+def weight_grad(dy: Array, col: Array, layer: Layer) -> Array:
+    """The gradient dw of the filters, from the matrix of windows that the book's layer keeps from forward."""
+    if layer.groups == 1:
+        dw = col.T @ _rows(dy)
+    else:
+        dw = _by_group(col, layer.groups).swapaxes(1, 2) @ _by_group(_rows(dy), layer.groups)
+    return dw.swapaxes(-1, -2).reshape(layer.weight_shape)
 
 
 def im2col(x: Array, layer: Layer) -> Array:
@@ -51,9 +56,9 @@ def im2col(x: Array, layer: Layer) -> Array:
     return col.transpose(order).reshape(batch * math.prod(output), -1)
 
 
-def col2im(col: Array, channels: int, layer: Layer) -> Array:
+def col2im(col: Array, layer: Layer) -> Array:
     """Add every row to the elements that its window was read from."""
-    output, kernel, n = _output_size(layer), layer.kernel_size, len(layer.kernel_size)
+    channels, output, kernel, n = layer.input_shape[1], _output_size(layer), layer.kernel_size, len(layer.kernel_size)
     order = (0, 1 + n, *range(2 + n, 2 + 2 * n), *range(1, 1 + n))
     windows = col.reshape(-1, *output, channels, *kernel).transpose(order)
     padded = (d + 2 * p for d, p in zip(layer.input_shape[2:], layer.padding, strict=True))
@@ -64,18 +69,21 @@ def col2im(col: Array, channels: int, layer: Layer) -> Array:
     return image[(slice(None), slice(None), *inside)]
 
 
-def _forward(x: Array, w: Array, layer: Layer) -> Array:
-    y = im2col(x, layer) @ w.reshape(len(w), -1).T
-    return np.moveaxis(y.reshape(len(x), *_output_size(layer), len(w)), -1, 1)
+def _multiply(rows: Array, matrices: Array) -> Array:
+    """Each group's columns of the rows times its matrix, out of (G, columns, results): a view as (rows, G, results)."""
+    if len(matrices) == 1:
+        return rows @ matrices[0]  # as it is in the book, without the axis of groups
+    return (_by_group(rows, len(matrices)) @ matrices).swapaxes(0, 1)
 
 
-def _input_grad(dy: Array, w: Array, layer: Layer) -> Array:
-    return col2im(_rows(dy) @ w.reshape(len(w), -1), w.shape[1], layer)
+def _by_group(rows: Array, groups: int) -> Array:
+    """A view of the rows as (G, rows, columns of a group)."""
+    return rows.reshape(len(rows), groups, -1).swapaxes(0, 1)
 
 
-def _weight_grad(dy: Array, x: Array, layer: Layer) -> Array:
-    dw = im2col(x, layer).T @ _rows(dy)
-    return dw.T.reshape(dy.shape[1], x.shape[1], *layer.kernel_size)
+def _group_filters(w: Array, layer: Layer) -> Array:
+    """The filters as rows: (G, K/G, C/G*prod(k))."""
+    return w.reshape(layer.groups, len(w) // layer.groups, -1)
 
 
 def _rows(dy: Array) -> Array:
@@ -97,13 +105,3 @@ def _elements(offset: Ints, output: Ints, layer: Layer) -> Index:
     starts = (j * a for j, a in zip(offset, layer.dilation, strict=True))
     spans = zip(starts, layer.stride, output, strict=True)
     return (slice(None), slice(None), *(slice(start, start + s * o, s) for start, s, o in spans))
-
-
-def _groups(layer: Layer) -> list[tuple[slice, slice]]:
-    """For each group its input channels and its filters."""
-    c, k = layer.weight_shape[1], layer.weight_shape[0] // layer.groups
-    return [(slice(g * c, g * c + c), slice(g * k, g * k + k)) for g in range(layer.groups)]
-
-
-def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

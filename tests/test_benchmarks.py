@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import threading
 import types
 
 import numpy as np
@@ -18,15 +20,15 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import devices, loading, run, textbook, timing
+from benchmarks import devices, figure, loading, machine, run, textbook, timing
 from benchmarks.__main__ import main
 from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.markdown import KEPT
-from benchmarks.peers import own
-from benchmarks.peers.peer import OPERATIONS
+from benchmarks.peers import book, own
+from benchmarks.peers.peer import FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, Problem
 from benchmarks.results import LayerResult, Measurement, geometric_mean
-from benchmarks.suites import SUITES, Layer, quick
-from benchmarks.summary import loss_rows, peer_rows
+from benchmarks.suites import SUITES, Layer, shrunk
+from benchmarks.summary import loss_rows, noise, noise_lines, peer_rows
 from xconv.demo.backends import load_backend
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -34,6 +36,11 @@ LAYERS = [layer for layers in SUITES.values() for layer in layers]
 IDS = [f"{layer.suite}: {layer.name}" for layer in LAYERS]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # tests run in several processes at once
 QUICK_SUITES = {"numpy": ("depthwise", "large_kernel", "latency", "volume")}  # others compile, or wait
+
+# Who is timed in each backend's latency suite: in all operations, and besides these in forward.
+OPTIONAL = {"torch"} if importlib.util.find_spec("torch") else set()
+TIMED_PEERS = {"numpy": {"textbook"} | OPTIONAL, "jax": {"lax"}, "torch": {"torch"}}
+TIMED_FORWARD = {"numpy": {"scipy-oaconvolve", "scipy-fftconvolve"}}
 
 
 def exit_status(*arguments):
@@ -76,10 +83,13 @@ def test_quick_run(backend, tmp_path):
     for layer in report["layers"]:
         assert list(layer["operations"]) == list(OPERATIONS)
         assert_sane(layer["operations"])
+        if layer["suite"] == "latency":
+            assert_timed(layer["operations"], backend.name)
     assert (tmp_path / f"{backend.name}.png").read_bytes().startswith(b"\x89PNG")
     summary = (tmp_path / f"{backend.name}.md").read_text()
     assert f"`python -m benchmarks {' '.join(options)}`" in summary
-    for name in (*suites, np.__version__, xconv.__version__, f"adds {1e3 * report['import_seconds']:.0f} ms"):
+    added = f"adds {1e3 * report['import_seconds']:.0f} ms"
+    for name in (*suites, np.__version__, xconv.__version__, added, "Identical calls"):
         assert name in summary
         assert name in process.stdout
 
@@ -115,9 +125,9 @@ def test_only_a_thorough_run_keeps_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "keep_memory", lambda: True)
     monkeypatch.setattr(run, "THOROUGH", timing.QUICK)
     kept = {}
-    for small in (False, True):
+    for quick in (False, True):
         options = {"backend": "numpy", "suites": ["latency"], "peers": [], "repeats": None, "seconds": None}
-        run.run_benchmarks(**options, out=tmp_path, small=small, command="none")
+        run.run_benchmarks(**options, out=tmp_path, quick=quick, command="none")
         report = json.loads((tmp_path / "numpy.json").read_text())
         kept[report["quick"]] = report["machine"]["keeps_memory"], KEPT in (tmp_path / "numpy.md").read_text()
     assert kept == {False: (True, True), True: (False, False)}
@@ -136,6 +146,14 @@ def assert_sane(operations):
                 assert found["rounds"] == 1
                 assert found["ratio"] > 0
                 assert 0 <= found["relative_error"] < 1e-3
+
+
+def assert_timed(operations, backend_name):
+    """None of the peers that are installed was left out."""
+    everywhere, forward = (peers.get(backend_name, set()) for peers in (TIMED_PEERS, TIMED_FORWARD))
+    for operation, peers in operations.items():
+        timed = {name for name, found in peers.items() if "absent" not in found}
+        assert timed >= (everywhere | forward if operation == FORWARD else everywhere)
 
 
 def test_import_is_timed_with_bytecode(monkeypatch):
@@ -184,6 +202,40 @@ def test_jax_copies_into_memory_that_is_there(backend):
     first, second = copy(), copy()
     assert first.is_deleted()
     assert np.array_equal(second, source)
+
+
+def test_numpy_copies_all_on_every_processor(monkeypatch):
+    """Each part waits for the others: on fewer threads it would wait in vain."""
+    meeting, copy_part = threading.Barrier(3), np.copyto
+
+    def copy_together(target, source):
+        meeting.wait(timeout=10)
+        copy_part(target, source)
+
+    monkeypatch.setattr(devices, "cpu_count", lambda: 3)
+    monkeypatch.setattr(np, "copyto", copy_together)
+    source, target = np.arange(8), np.zeros(8)
+    devices._copy_on_threads(target, source)()
+    assert np.array_equal(target, source)
+
+
+@pytest.mark.parametrize("backend_name", ["numpy", "jax"])
+def test_blas_is_named_where_it_multiplies(backend_name):
+    described = machine.describe_machine(load_backend("numpy"), (), "none", False)
+    blas = "openblas 0.3 (Haswell, 2 threads)"
+    described = dataclasses.replace(described, backend=backend_name, blas=(blas, "openblas 0.2"))
+    assert (blas in described.heading) is (backend_name == "numpy")
+    assert "openblas 0.2" not in described.heading
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_the_version_of_cudnn_is_told(monkeypatch, available):
+    cudnn = types.SimpleNamespace(is_available=lambda: available, version=lambda: 91002)
+    torch = types.SimpleNamespace(backends=types.SimpleNamespace(cudnn=cudnn), get_num_threads=lambda: 2)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    described = machine.describe_machine(load_backend("numpy"), (), "none", False)
+    assert described.versions.get("cuDNN") == ("91002" if available else None)
+    assert ("cuDNN 91002" in described.heading) is available
 
 
 class TestMistakes:
@@ -439,18 +491,38 @@ class TestSummary:
             ("im2col", "forward + gradients"),
         ]
 
+    def test_noise_is_what_identical_calls_differ_by(self):
+        auto, by_name = (2, 4, 5), {"xconv:im2col": (3, 1, 1), "xconv:fft": (9, 3, 9)}
+        result = layer_result(["im2col", "fft", "winograd"], xconv=auto, torch=(99, 99, 99), **by_name)
+        other = layer_result(["fft"] * 3, xconv=auto, **{"xconv:fft": (2, 8, 5)})
+        assert noise([result]) == pytest.approx((3 / 4, 3 / 2))
+        assert noise([result, other]) == pytest.approx((3 / 4, 2))
+        (line,) = noise_lines([result, other])
+        assert "differed by factors from 0.75 to 2.00 in" in line
+
+    def test_no_noise_is_told_where_no_call_was_timed_twice(self):
+        result = layer_result(["winograd"] * 3, **{"xconv": (2, 2, 2), "xconv:fft": (1, 1, 1)})
+        assert noise([result]) is None
+        assert noise_lines([result]) == []
+
+
+def test_no_peer_is_left_out_of_the_figure():
+    names = [f"peer {number}" for number in range(len(figure.COLOURS) + 1)]
+    result = layer_result(["im2col"] * 3, xconv=(1, 1, 1), **dict.fromkeys(names, (1, 1, 1)))
+    assert list(figure._colours(types.SimpleNamespace(layers=[result]))) == names
+
 
 class TestLayers:
     @pytest.mark.parametrize("layer", LAYERS, ids=IDS)
     def test_geometry(self, layer):
-        for version in (layer, quick(layer)):
+        for version in (layer, shrunk(layer)):
             shape = xconv.conv_output_shape(version.input_shape, version.weight_shape, **version.keywords)
             assert min(shape) >= 1
             assert version.output_shape == shape
-        small = quick(layer)
-        assert (small.kernel_size, small.stride, small.padding) == (layer.kernel_size, layer.stride, layer.padding)
-        assert (small.groups > 1) == (layer.groups > 1)
-        assert small.multiply_adds < 1e8
+        tiny = shrunk(layer)
+        assert (tiny.kernel_size, tiny.stride, tiny.padding) == (layer.kernel_size, layer.stride, layer.padding)
+        assert (tiny.groups > 1) == (layer.groups > 1)
+        assert tiny.multiply_adds < 1e8
 
     def test_names_are_unique(self):
         assert len(set(IDS)) == len(IDS)
@@ -468,6 +540,8 @@ class TestLayers:
     [
         Layer("", "1-d", (2, 3, 9), (4, 3, 3), (2,), (1,), (2,), 1),
         Layer("", "2-d", (2, 4, 6, 7), (6, 2, 3, 2), (2, 1), (1, 0), (1, 2), 2),
+        Layer("", "depthwise", (2, 3, 6, 5), (3, 1, 3, 2), (1, 2), (1, 1), (1, 1), 3),
+        Layer("", "depthwise, two filters each", (2, 3, 6, 5), (6, 1, 3, 2), (1, 2), (1, 1), (1, 1), 3),
         Layer("", "3-d", (1, 2, 4, 5, 3), (3, 2, 2, 3, 1), (1, 2, 1), (0, 1, 1), (1, 1, 1), 1),
     ],
     ids=lambda layer: layer.name,
@@ -476,11 +550,33 @@ def test_textbook_is_right(layer):
     generator = np.random.default_rng(5)
     shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
     x, w, dy = (generator.standard_normal(shape) for shape in shapes)
+    col = textbook.im2col(x, layer)
+    assert textbook.matrix_bytes(layer) == 4 * col.size
     pairs = [
         (textbook.forward(x, w, layer), reference.conv(x, w, **layer.keywords)),
         (textbook.input_grad(dy, w, layer), reference.conv_input_grad(dy, w, x.shape, **layer.keywords)),
-        (textbook.weight_grad(dy, x, layer), reference.conv_weight_grad(dy, x, w.shape[2:], **layer.keywords)),
+        (textbook.weight_grad(dy, col, layer), reference.conv_weight_grad(dy, x, w.shape[2:], **layer.keywords)),
     ]
     for result, expected in pairs:
         assert result.shape == expected.shape
         assert np.abs(result - expected).max() < 1e-12
+
+
+def test_the_textbook_has_its_matrix_from_forward(monkeypatch):
+    """It is made for the first weight gradient, and no other operation waits for it."""
+    made, im2col = [], textbook.im2col
+    layer = SUITES["latency"][0]
+    shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
+    calls = book.Textbook().operations(Problem(layer, *(np.ones(shape) for shape in shapes)))
+    monkeypatch.setattr(textbook, "im2col", lambda *arguments: made.append(arguments) or im2col(*arguments))
+    calls[INPUT_GRAD]()
+    assert not made
+    calls[WEIGHT_GRAD]()
+    calls[WEIGHT_GRAD]()
+    assert len(made) == 1
+
+
+def test_a_layer_that_the_textbook_refuses_has_a_reason():
+    audio = next(layer for layer in SUITES["large_kernel"] if "1024 1-1" in layer.name)
+    reasons = book.Textbook().operations(Problem(audio, None, None, None))
+    assert set(reasons.values()) == {"its matrix would have 3.8 GiB, above 2 GiB"}
