@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import xconv
+from xconv import _threads
 from xconv._threads import for_each
 
 
@@ -26,6 +27,25 @@ def test_what_numpy_does_about_errors_holds_in_every_thread(state):
     with np.errstate(invalid=state):
         for_each(work, range(2), 2)
     assert list(seen.values()) == [state, state]
+
+
+def test_the_caller_does_what_no_thread_could_be_started_for(monkeypatch):
+    """The pool queues a call before it starts a thread: one that it has may find it when nobody waits for it."""
+    queued, done = [], []
+
+    class Pool:
+        def submit(self, *call):
+            queued.append(call)
+            raise RuntimeError("can't start new thread")
+
+    def work(item):
+        for function, *arguments in queued:
+            function(*arguments)  # as by another thread, while the caller is at work
+        done.append(item)
+
+    monkeypatch.setattr(_threads, "_pool", Pool)
+    for_each(work, range(5), 2)
+    assert done == list(range(5))
 
 
 def test_a_convolution_of_inf_warns_nobody_who_ignores_it():

@@ -60,12 +60,23 @@ def for_each(function: Callable[[Item], None], items: Iterable[Item], threads: i
 def _started(work: Callable[[], None], count: int) -> list[Future[None]]:
     """The function on so many threads of the pool, each in the caller's context, as NumPy keeps its error state there.
 
-    Fewer where no thread can be had, as while the interpreter shuts down: the caller goes on by itself.
+    Fewer where no thread can be had, as while the interpreter shuts down: the caller goes on by itself. What was to
+    run on one that could not be started may stay in the pool's queue, and must not begin when nobody waits for it.
     """
-    helpers = []
-    with contextlib.suppress(RuntimeError):
-        for _ in range(count):
-            helpers.append(_pool().submit(contextvars.copy_context().run, work))
+    helpers: list[Future[None]] = []
+    all_known = threading.Event()
+
+    def help_out(number: int) -> None:
+        all_known.wait()
+        if number < len(helpers):
+            work()
+
+    try:
+        with contextlib.suppress(RuntimeError):
+            for number in range(count):
+                helpers.append(_pool().submit(contextvars.copy_context().run, help_out, number))
+    finally:
+        all_known.set()
     return helpers
 
 
