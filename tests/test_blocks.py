@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import os
 import signal
 import subprocess
 import sys
@@ -14,12 +16,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import reference
+import threadpoolctl
 from backends import assert_array
 from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, output_shape
 from hypothesis import strategies as st
 
 import xconv
-from xconv import _matmul, _products
+from xconv import _matmul, _products, _threads
 from xconv._blocks import by_colour, cut
 from xconv._geometry import window_geometry
 from xconv._methods import METHODS
@@ -45,8 +48,27 @@ def least_workspace(backend, function):
 @pytest.mark.parametrize("room", [1, 3])
 def test_the_least_workspace_gives_the_same_result(backend, case, room):
     """Down to one output at a time, for each of the three operations."""
+    the_least_gives_the_same_result(backend, case, "im2col", room)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((2, 4, 7, 9), (6, 2, 3, 3), {"groups": 2, "padding": 1}),
+        Case((1, 40, 5), (3, 5, 4), {"padding_mode": "circular", "padding": 3, "channel_axis": -1}),
+        Case((1, 2, 5, 4, 6), (3, 2, 2, 3, 1), {"flip": True}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["toeplitz", "winograd", "fft"])
+def test_the_least_workspace_of_other_methods_gives_the_same_result(numpy_backend, method, case):
+    """Down to one of their blocks, or tiles, at a time; they round more than im2col."""
+    the_least_gives_the_same_result(numpy_backend, case, method, more=8)
+
+
+def the_least_gives_the_same_result(backend, case, method, room=1, more=1):
     x, w, b, dy = operands(case)
-    keywords = case.keywords | {"method": "im2col"}
+    keywords = case.keywords | {"method": method}
     calls = [
         (xconv.conv, (x, w, b), {}, reference.conv(x, w, b, **case.keywords)),
         (
@@ -69,7 +91,7 @@ def test_the_least_workspace_gives_the_same_result(backend, case, room):
             return backend.run(function, *arrays, **static, **keywords, max_workspace=workspace)
 
         least = least_workspace(backend, call)
-        assert_array(backend, call(least * room), expected, terms=case.terms)
+        assert_array(backend, call(least * room), expected, terms=case.terms * more)
 
 
 @pytest.mark.on("numpy", "strict", "torch")
@@ -120,11 +142,10 @@ def peak(function):
     return most - sum(array.nbytes for array in result)
 
 
-@pytest.mark.parametrize("filters", [2])
-def test_a_large_image_needs_no_more_than_the_default_workspace(filters):
+def test_a_large_image_needs_no_more_than_the_default_workspace():
     """1 x 64 x 2048 x 2048 with 3x3: the matrix of im2col would be 9.6 GB. NumPy tells tracemalloc of its buffers."""
     x = np.ones((1, 64, 2048, 2048), dtype="float32")
-    w = normal((filters, 64, 3, 3), dtype="float32")
+    w = normal((2, 64, 3, 3), dtype="float32")
     y = xconv.conv(x, w, padding=1)
     assert peak(lambda: [xconv.conv(x, w, padding=1)]) < 64 * MIB
     assert np.allclose(y[0, :, 1:-1, 1:-1], np.sum(w, axis=(1, 2, 3))[:, None, None], rtol=0, atol=1e-3)
@@ -136,11 +157,15 @@ LIMITS = pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
 
 
 @LIMITS
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int16"])
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [
+        *((method, dtype) for method in METHODS for dtype in ("float32", "float64", "complex64")),
+        ("im2col", "int16"),
+        ("toeplitz", "int16"),
+    ],
+)
 def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
-    if dtype == "int16" and method in ("winograd", "fft"):
-        pytest.skip("it is not exact")
     assert_bounded(method, dtype, workspace)
 
 
@@ -150,16 +175,38 @@ def test_no_method_takes_more_with_the_traits_of_cupy(named_cupy, method, worksp
     assert_bounded(method, "float32", workspace)
 
 
-def assert_bounded(method, dtype, workspace):
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_takes_more_with_channels_last(method):
+    """A copy of any operand or result would be more than the workspace."""
+    assert_bounded(method, "float32", 2 * MIB, (2, 160, 160, 16), channel_axis=-1)
+
+
+def assert_bounded(method, dtype, workspace, input_shape=(2, 16, 96, 96), **keywords):
     # the filters of toeplitz take the more room the more pairs of channels there are in a group
     filters, groups = (32, 16) if method == "toeplitz" else (24, 1)
-    x, w = normal((2, 16, 96, 96), dtype=dtype), normal((filters, 16 // groups, 3, 3), 1, dtype)
-    keywords = {"padding": 1, "groups": groups, "method": method, "max_workspace": workspace}
+    x, w = normal(input_shape, dtype=dtype), normal((filters, 16 // groups, 3, 3), 1, dtype)
+    keywords |= {"padding": 1, "groups": groups, "method": method, "max_workspace": workspace}
     y = xconv.conv(x, w, **keywords)
     small = 2**19  # Python's own objects, and what is loaded and remembered once
     assert peak(lambda: [xconv.conv(x, w, **keywords)]) < workspace + small
     assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, **keywords)]) < workspace + small
     assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, **keywords)]) < workspace + small
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize(
+    ("method", "stride"),
+    [(method, stride) for method in METHODS for stride in (1, 2) if (method, stride) != ("winograd", 2)],
+)
+def test_a_transposed_convolution_takes_no_more_than_its_workspace(method, stride, channel_axis):
+    """A copy of its operand or of its result, to which the bias is added, would be more."""
+    groups = 16 if method == "toeplitz" else 1
+    x = normal((2, 16, 160, 160) if channel_axis == 1 else (2, 160, 160, 16), dtype="float32")
+    w, b = normal((16, 32 // groups, 3, 3), 1, "float32"), normal((32,), 2, "float32")
+    keywords = {"stride": stride, "padding": 1, "groups": groups, "method": method, "channel_axis": channel_axis}
+    call = functools.partial(xconv.conv_transpose, x, w, b, max_workspace=2 * MIB, **keywords)
+    assert min(x.nbytes, call().nbytes) > 2 * MIB + 2**19  # and what is loaded once, is
+    assert peak(lambda: [call()]) < 2 * MIB + 2**19
 
 
 def gpu_peak(function):
@@ -299,10 +346,12 @@ def test_large_gradients_are_cut_until_they_fit():
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Sets the number of threads."""
+    """Sets the number of threads, those of the pool as well, which is another one until the test is over."""
 
     def set_count(count):
-        monkeypatch.setattr(_products, "cpu_count", lambda: count)
+        for module in (_products, _threads):
+            monkeypatch.setattr(module, "cpu_count", lambda: count)
+        monkeypatch.setattr(_threads, "_pool", functools.cache(_threads._pool.__wrapped__))
         forget()
 
     def forget():
@@ -311,6 +360,54 @@ def threads(monkeypatch):
 
     yield set_count
     forget()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Calls a function at each product of matrices, in the thread that makes it, and keeps what it returns."""
+    found, own = [], _products.matmul
+
+    def watch(function):
+        found.clear()
+        monkeypatch.setattr(_products, "matmul", lambda *arguments: found.append(function()) or own(*arguments))
+        return found
+
+    return watch
+
+
+def thread_after_a_while():
+    """This thread, when others had time to begin."""
+    time.sleep(0.005)
+    return threading.get_ident()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 2), (2, 2), (5, 5)])
+def test_the_pool_and_the_caller_are_as_many_threads_as_there_are_cpus(threads, count, expected):
+    """The pool has one at least, or what is given to it would not be done."""
+    threads(count)
+    found = []
+    for_each(lambda _: found.append(thread_after_a_while()), range(40), 40)
+    assert len(found) == 40
+    assert len(set(found)) == expected
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("operation", ["conv", "conv_input_grad", "conv_weight_grad"])
+def test_blas_has_one_thread_while_parts_of_a_convolution_run(threads, seen, method, operation):
+    """Its own would compete with ours; in each of ours, and not only in that which asked for it."""
+    threads(2)
+    x, w, dy = (normal(shape, dtype="float32") for shape in ((4, 48, 40, 40), (48, 48, 3, 3), (4, 48, 40, 40)))
+    arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, 3)}[operation]
+    counts = seen(lambda: (thread_after_a_while(), *blas_threads()))
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        assert max(blas_threads()) == 2
+        getattr(xconv, operation)(*arrays, padding=1, method=method, max_workspace=2**28)
+    assert {thread for thread, *_ in counts} > {threading.get_ident()}
+    assert {count for _, *each in counts for count in each} == {1}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -323,7 +420,7 @@ def threads(monkeypatch):
     ],
     ids=str,
 )
-def test_results_do_not_depend_on_the_number_of_threads(threads, method, case):
+def test_results_do_not_depend_on_the_number_of_threads(threads, seen, method, case):
     """Bit by bit."""
     output = xconv.conv_output_shape(case.input_shape, case.weight_shape, **case.keywords)
     x, w, b, dy = operands(case, "float32", output)  # the loops would take long to find that shape
@@ -331,7 +428,9 @@ def test_results_do_not_depend_on_the_number_of_threads(threads, method, case):
     results = []
     for count in (1, 2, 5):
         threads(count)
+        found = seen(thread_after_a_while)
         results.append([xconv.conv(x, w, b, **keywords), *xconv.conv_backward(dy, x, w, **keywords)])
+        assert min(count, 3) <= len(set(found)) <= count
     for others in results[1:]:
         for first, other in zip(results[0], others, strict=True):
             assert np.array_equal(first, other)
@@ -358,15 +457,13 @@ def test_few_long_sums_are_exact_in_pieces(monkeypatch, groups):
 
 def test_several_user_threads_at_once():
     """Results are right, and BLAS has its threads back when the last call is done."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    before = [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    before = blas_threads()
     x, w = normal((4, 32, 40, 40), dtype="float32"), normal((32, 32, 3, 3), 1, "float32")
     expected = xconv.conv(x, w, padding=1)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda _: xconv.conv(x, w, padding=1), range(24)))
     assert all(np.array_equal(result, expected) for result in results)
-    after = [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-    assert before == after
+    assert blas_threads() == before
 
 
 def run_script(text, **options):
@@ -375,7 +472,7 @@ def run_script(text, **options):
     )
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_convolves_as_its_parent_did():
     process = run_script(
         """
@@ -446,18 +543,13 @@ def test_an_error_in_one_block_stops_the_others_and_is_raised():
 
 
 def test_blas_is_held_until_the_last_holder_is_done():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-
-    def counts():
-        return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        two = counts()
+        two = blas_threads()
         with one_blas_thread():
             with one_blas_thread():
-                assert set(counts()) == {1}
-            assert set(counts()) == {1}
-        assert counts() == two
+                assert set(blas_threads()) == {1}
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == two
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "64MB", None, True])

@@ -26,6 +26,17 @@ CASES = [
     Case((1, 2, 9, 9), (2, 2, 5, 1), {"padding": 2}),
     Case((1, 1, 20, 17), (2, 1, 9, 7), {"padding": "full", "dilation": (1, 2)}),
     Case((2, 1, 300), (1, 1, 17), {"stride": 3}),
+    Case((1, 5, 4, 6, 2), (3, 2, 3, 2, 3), {"padding": 1, "flip": True, "channel_axis": -1}),
+    Case((1, 9, 20, 2), (2, 2, 2, 3), {"channel_axis": -1, "padding": 1}),
+]
+
+# Each refused for one reason alone, by one method at least.
+REFUSED_CASES = [
+    Case((1, 2, 9, 8), (2, 2, 3, 3), {"stride": (1, 2)}),
+    Case((1, 2, 9, 8), (2, 2, 3, 3), {"dilation": (2, 1)}),
+    Case((1, 2, 9, 8), (2, 2, 6, 2)),
+    Case((2, 2, 4, 4), (3, 2, 1, 1)),
+    Case((1, 2, 3, 3, 2, 3), (2, 2, 2, 2, 2, 2), {"padding": 1}),
 ]
 
 # Largest error by the largest output, in epsilons times the length of the sum: what the docstrings say, with room.
@@ -38,14 +49,24 @@ def chosen_for_cpus(monkeypatch):
     monkeypatch.setattr(_methods, "computes_on_cpu", lambda xp: True)
 
 
-def refusal(backend, method, case):
-    """Why the method does not take the case, or None."""
-    x, w, _, _ = operands(case)
-    try:
-        xconv.conv(backend.array(x), backend.array(w), **case.keywords, method=method)
-    except ValueError as error:
-        return str(error)
-    return None
+def must_refuse(backend, method, case):
+    """Whether the method cannot take the case, whatever the code that is tested says."""
+    axes, largest = len(case.kernel_size), max(case.kernel_size)
+    if method == "winograd":
+        steps = np.max([np.max(case.keywords.get(name, 1)) for name in ("stride", "dilation")])
+        return bool(steps > 1 or largest > 5 or largest == 1)
+    if method == "native":
+        return axes > most_native_axes(backend)
+    return False
+
+
+def most_native_axes(backend):
+    """How many the library's own convolution takes; none where it has none."""
+    if backend.name.startswith("jax"):
+        import jax
+
+        return 99 if jax.default_backend() == "cpu" else 3  # where XLA would end the process
+    return 3 if backend.name == "torch" else 0
 
 
 def operands(case, dtype="float64"):
@@ -53,11 +74,17 @@ def operands(case, dtype="float64"):
     return [normal(shape, seed, dtype) for seed, shape in enumerate(shapes)]
 
 
-@pytest.mark.on("numpy", "strict-device1", "jax", "torch", "cupy")
-@pytest.mark.over("case", CASES)
+@pytest.mark.on("numpy", "strict-device1", "jax-jit", "torch", "cupy")
+@pytest.mark.over("case", CASES + REFUSED_CASES)
 @pytest.mark.parametrize("method", ROUNDING)
 def test_every_method_equals_the_loops(backend, method, case):
     equals_the_loops(backend, method, case)
+
+
+@pytest.mark.on("jax")
+@pytest.mark.parametrize("method", ROUNDING)
+def test_every_method_equals_the_loops_without_jit(backend, method):
+    equals_the_loops(backend, method, Case((2, 2, 12), (3, 2, 4), {"flip": True}))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -68,36 +95,24 @@ def test_every_method_equals_the_loops_with_the_traits_of_cupy(numpy_backend, na
 
 
 def equals_the_loops(backend, method, case):
-    reason = refusal(backend, method, case)
-    if reason is not None:
-        assert f"method '{method}' must have" in reason
-        pytest.skip(reason)
+    """Or it is refused, if it must be and only then."""
     x, w, b, dy = operands(case)
     keywords, terms = case.keywords | {"method": method}, case.terms * ROUNDING[method]
-    y = backend.run(xconv.conv, *map(backend.array, (x, w, b)), **keywords)
-    assert_array(backend, y, reference.conv(x, w, b, **case.keywords), terms=terms)
-    gradients = backend.run(xconv.conv_backward, *map(backend.array, (dy, x, w)), **keywords)
+    convolve = functools.partial(backend.run, xconv.conv, *map(backend.array, (x, w, b)), **keywords)
+    differentiate = functools.partial(backend.run, xconv.conv_backward, *map(backend.array, (dy, x, w)), **keywords)
+    if must_refuse(backend, method, case):
+        for call in (convolve, differentiate):
+            with pytest.raises(ValueError, match=f"method '{method}' must have"):
+                call()
+        return
+    assert_array(backend, convolve(), reference.conv(x, w, b, **case.keywords), terms=terms)
     expected = (
         reference.conv_input_grad(dy, w, x.shape, **case.keywords),
         reference.conv_weight_grad(dy, x, case.kernel_size, **case.keywords),
         reference.bias_grad(dy, case.keywords.get("channel_axis", 1)),
     )
-    for gradient, values in zip(gradients, expected, strict=True):
+    for gradient, values in zip(differentiate(), expected, strict=True):
         assert_array(backend, gradient, values, terms=terms)
-
-
-@pytest.mark.parametrize("method", ROUNDING)
-def test_every_method_under_jit(jax_backend, method):
-    import jax
-
-    case = Case((2, 4, 9, 10), (6, 2, 3, 3), {"groups": 2, "padding": [(2, 0), (1, 1)]})
-    x, w, b, dy = operands(case)
-    keywords, terms = case.keywords | {"method": method}, case.terms * ROUNDING[method]
-    y = jax.jit(lambda *arrays: xconv.conv(*arrays, **keywords))(x, w, b)
-    assert_array(jax_backend, y, reference.conv(x, w, b, **case.keywords), terms=terms)
-    dx, dw, _ = jax.jit(lambda *arrays: xconv.conv_backward(*arrays, **keywords))(dy, x, w)
-    assert_array(jax_backend, dx, reference.conv_input_grad(dy, w, x.shape, **case.keywords), terms=terms)
-    assert_array(jax_backend, dw, reference.conv_weight_grad(dy, x, (3, 3), **case.keywords), terms=terms)
 
 
 @pytest.mark.on("numpy", "strict", "torch")
@@ -159,16 +174,36 @@ def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
     assert dtype == "float64" or abs(left - right) <= 1e-12 * data.size * scale
 
 
+@pytest.mark.parametrize(
+    ("function", "sizes"),
+    [
+        ("conv", (1, None, 32)),
+        ("conv_input_grad", (1, 32, None)),
+        ("conv_weight_grad", (None, 16, 32)),
+    ],
+)
+@pytest.mark.parametrize("summed", [16, 256, 512])
 @pytest.mark.parametrize(("method", "bound"), [("im2col", 1e-6), ("toeplitz", 1e-6), ("winograd", 1e-5), ("fft", 4e-6)])
-@pytest.mark.parametrize("channels", [16, 256, 512])
-def test_float32_errors_stay_where_the_docstrings_say(method, bound, channels):
-    """auto takes winograd only where its error stays under 1e-5 of the largest output; float64 measures it."""
-    x, w = normal((1, channels, 14, 14), dtype="float64"), normal((32, channels, 3, 3), 1, "float64")
-    x, w = x / np.max(np.abs(x)) + 1e-3 * normal(x.shape, 2), w / 7
-    exact = xconv.conv(x.astype("float32").astype("float64"), w.astype("float32").astype("float64"), padding=1)
-    x, w = x.astype("float32"), w.astype("float32")
-    y = xconv.conv(x, w, padding=1, method=method, max_workspace=2**28)  # toeplitz has many bands
-    assert_values(y, exact, bound)
+def test_float32_errors_stay_where_the_docstrings_say(method, bound, summed, function, sizes):
+    """auto takes winograd only where its error stays under 1e-5 of the largest output; float64 measures it.
+
+    Sums are over channels, filters or samples (of 14 x 14 positions): so many of what None stands for.
+    """
+    batch, channels, filters = (size or (summed if function != "conv_weight_grad" else summed // 16) for size in sizes)
+    x, w, dy = (
+        normal(shape, seed, "float32")
+        for seed, shape in enumerate([(batch, channels, 14, 14), (filters, channels, 3, 3), (batch, filters, 14, 14)])
+    )
+    call = {
+        "conv": lambda x, w, dy, **keywords: xconv.conv(x, w, **keywords),
+        "conv_input_grad": lambda x, w, dy, **keywords: xconv.conv_input_grad(dy, w, x.shape, **keywords),
+        "conv_weight_grad": lambda x, w, dy, **keywords: xconv.conv_weight_grad(dy, x, 3, **keywords),
+    }[function]
+    exact = call(*(array.astype("float64") for array in (x, w, dy)), padding=1, method="im2col")
+    assert exact.dtype == np.float64
+    result = call(x, w, dy, padding=1, method=method, max_workspace=2**28)  # toeplitz has many bands
+    assert result.dtype == np.float32
+    assert_values(result, exact, bound)
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 5])
@@ -196,16 +231,53 @@ def test_im2col_keeps_nan_and_inf_in_their_windows(monkeypatch, bad, column, sho
     assert np.array_equal(~np.isfinite(y), expected)
 
 
-@pytest.mark.parametrize("method", ["toeplitz", "winograd", "fft"])
-def test_other_methods_spread_nan_no_further_than_their_blocks(method):
+# How far into y, along its two axes, the methods' blocks that read the first element reach: rows of 16 or tiles of 4.
+SPREAD = {"toeplitz": (2, 16), "winograd": (4, 4), "fft": (None, None)}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("method", SPREAD)
+def test_other_methods_spread_nan_no_further_than_their_blocks(method, bad):
     """Toeplitz over the rows that read it, Winograd over the tiles of four, the transform over its block."""
-    x, w = normal((2, 2, 12, 12)), normal((3, 2, 3, 3), 1)
-    x[0, 1, 0, 0] = np.nan
-    y = xconv.conv(x, w, padding=1, method=method)
-    assert np.all(np.isnan(y[0, :, :2, :2]))
+    x, w = normal((2, 2, 12, 48)), normal((3, 2, 3, 3), 1)
+    x[0, 1, 0, 0] = bad
+    with np.errstate(invalid="ignore"):  # zeros times inf
+        y = xconv.conv(x, w, padding=1, method=method)
+    rows, columns = SPREAD[method]
+    assert not np.any(np.isfinite(y[0, :, :2, :2]))
     assert np.all(np.isfinite(y[1]))
-    assert method == "fft" or np.all(np.isfinite(y[:, :, 4:, 4:]))
-    assert method != "toeplitz" or np.all(np.isfinite(y[:, :, 2:]))
+    assert rows is None or np.all(np.isfinite(y[:, :, rows:]))
+    assert columns is None or np.all(np.isfinite(y[..., columns:]))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "unit"),
+    [
+        ((3,), (4,)),
+        ((3, 3), (4, 4)),
+        ((3, 1), (4, 1)),
+        ((2, 4), (5, 3)),
+        ((3, 3, 3), (2, 2, 2)),
+        ((3, 1, 3, 3), (2, 1, 2, 2)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_winograd_takes_smaller_tiles_over_three_axes(kernel, unit, dtype):
+    """F(4, 3) on one or two axes, F(2, 3) on more, where its errors multiply."""
+    geometry = window_geometry((20,) * len(kernel), kernel, stride=1, padding=0, dilation=1)
+    assert METHODS["winograd"](geometry, np, np.dtype(dtype)).unit == unit
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_im2col_of_one_element_copies_nothing(samples):
+    """What it multiplies is the input itself, if samples are stacked."""
+    geometry = window_geometry((10, 12), 1, stride=1, padding=0, dilation=1)
+    maps = METHODS["im2col"](geometry, np, np.dtype("float32"))
+    x = normal((samples, 2, 4, 10, 12), dtype="float32")
+    columns = maps.input_map(np, x, geometry)
+    assert maps.stacks_samples
+    assert np.may_share_memory(columns, x)
+    assert np.array_equal(columns, x.reshape(samples, 2, 4, 120))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int64"])
@@ -243,11 +315,16 @@ def test_a_method_that_cannot_says_what_it_needs(method, keywords, message):
     assert " must " in str(error.value)
 
 
-def test_auto_never_takes_winograd_where_it_is_not_exact_enough():
-    for n, d in ((1, 4096), (2, 64), (3, 24)):
-        x, w = normal((1, 64, *(d,) * n)).astype("float32"), normal((64, 64, *(3,) * n), 1).astype("float32")
-        exact = xconv.conv(x.astype("float64"), w.astype("float64"), method="im2col")
-        assert_values(xconv.conv(x, w), exact, 1e-5)
+@pytest.mark.parametrize("wide", [False, True], ids=["AVX2", "AVX-512"])
+@pytest.mark.parametrize(("channels", "size"), [(512, (1024,)), (64, (64, 64)), (512, (28, 28)), (512, (8, 8, 8))])
+def test_auto_takes_winograd_where_it_is_exact_enough(numpy_backend, monkeypatch, channels, size, wide):
+    """The most channels that it may sum over have the largest error."""
+    monkeypatch.setattr(costs, "_has_avx512", lambda: wide)
+    x = normal((1, channels, *size), dtype="float32")
+    w = normal((channels, channels, *(3,) * len(size)), 1, "float32")
+    assert xconv.choose_method(x.shape, w.shape, xp=np, dtype=x.dtype) == "winograd"
+    exact = xconv.conv(x.astype("float64"), w.astype("float64"), method="im2col")
+    assert_values(xconv.conv(x, w), exact, 1e-5)
 
 
 @pytest.mark.on("numpy", "jax", "torch")
