@@ -286,6 +286,25 @@ def test_small_gradients_take_no_more_than_their_workspace(workspace):
     assert peak(lambda: [xconv.conv_weight_grad(dy, x, 3, **keywords)]) < workspace + 2**19
 
 
+@pytest.mark.parametrize("workspace", [8 * MIB, 12 * MIB])
+def test_filters_turned_round_are_within_the_workspace(workspace):
+    """A copy of 6.25 MiB, without which the gradient by the input is computed where that leaves no room."""
+    w, dy = np.ones((256, 256, 5, 5), dtype="float32"), np.ones((1, 256, 64, 64), dtype="float32")
+    keywords = {"padding": 2, "method": "im2col", "max_workspace": workspace}
+    dx = xconv.conv_input_grad(dy, w, dy.shape, **keywords)
+    assert dx[0, 0, 32, 32] == 256 * 25
+    assert peak(lambda: [xconv.conv_input_grad(dy, w, dy.shape, **keywords)]) < workspace + 2**19
+
+
+@pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
+def test_what_windows_of_one_element_skip_is_within_the_workspace(workspace):
+    """With padding each block is padded whole, 16 times as much as it reads."""
+    x, w = np.ones((1, 64, 512, 512), dtype="float32"), np.ones((8, 64, 1, 1), dtype="float32")
+    keywords = {"padding": 1, "stride": 4, "method": "im2col", "max_workspace": workspace}
+    assert xconv.conv(x, w, **keywords)[0, 0, 1, 1] == 64
+    assert peak(lambda: [xconv.conv(x, w, **keywords)]) < workspace + 2**19
+
+
 @pytest.fixture
 def apart(monkeypatch):
     """Counts how often data was transformed once for parts of the filters, which no convolution is too small for."""

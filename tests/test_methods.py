@@ -488,6 +488,19 @@ def test_the_processor_is_asked_by_the_names_of_every_numpy(numpy_backend, monke
         assert costs._has_avx512.__wrapped__() is wide
 
 
+@pytest.mark.parametrize("config", [{}, {"SIMD Extensions": {"baseline": ["X86_V2"]}}])
+def test_processors_without_extensions_convolve(numpy_backend, monkeypatch, config):
+    """NumPy leaves out of its description what would be empty."""
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    assert costs._has_avx512.__wrapped__() is False
+
+
+def test_a_volume_that_fits_one_transform_has_one(numpy_backend):
+    """The cube root of 2**18 is 63.99... in floating point."""
+    maps = METHODS["fft"](window_geometry((64, 64, 64), 7, stride=1, padding=0, dilation=1), np, np.dtype("float64"))
+    assert maps.size == (64, 64, 64)
+
+
 @pytest.mark.parametrize(
     ("input_shape", "filters", "method"),
     [
