@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xconv._threads import cpu_count
+from xconv._run.threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
 from .suites import ITEM_BYTES, Layer

@@ -12,7 +12,7 @@ from pathlib import Path
 import threadpoolctl
 
 import xconv
-from xconv._threads import cpu_count
+from xconv._run.threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
 BACKEND_PACKAGES = {"numpy": ("numpy",), "jax": ("numpy", "jax", "jaxlib"), "torch": ("numpy", "torch")}

@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("backends", "geometries")
 import backends  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from xconv import _arrays  # noqa: E402
+from xconv._arrays import libraries, operands  # noqa: E402
 
 settings.register_profile(
     "xconv",
@@ -117,9 +117,9 @@ def named_cupy(monkeypatch):
     """NumPy under CuPy's name, with its traits: plain memory, but kernels instead of threads."""
     namespace = types.ModuleType("cupy")
     namespace.__getattr__ = lambda name: getattr(np, name)
-    monkeypatch.setitem(_arrays._NAMESPACES, np.ndarray, namespace)
-    assert _arrays.is_plain_memory(namespace)
-    assert not _arrays.runs_on_threads(namespace)
+    monkeypatch.setitem(operands._NAMESPACES, np.ndarray, namespace)
+    assert libraries.is_plain_memory(namespace)
+    assert not libraries.runs_on_threads(namespace)
     return namespace
 
 

@@ -22,11 +22,13 @@ from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, outp
 from hypothesis import strategies as st
 
 import xconv
-from xconv import _matmul, _products, _threads
-from xconv._blocks import by_colour, cut
-from xconv._geometry import window_geometry
+from xconv._arrays import matmul as _matmul
 from xconv._methods import METHODS
-from xconv._threads import for_each, one_blas_thread
+from xconv._plan.arguments import window_geometry
+from xconv._plan.blocks import by_colour, cut
+from xconv._run import products as _products
+from xconv._run import threads as _threads
+from xconv._run.threads import for_each, one_blas_thread
 
 MIB = 2**20
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xconv
-from xconv._geometry import window_geometry
+from xconv._plan.arguments import window_geometry
 
 
 def geometry_of(drawn):

@@ -43,17 +43,11 @@ DOWNWARDS = [
     "testing",
     "_conv",
     "_pool",
-    "_products",
+    "_im2col",
+    "_run",
     "_methods",
-    "_native",
-    "_blocks",
-    "_threads",
-    "_matmul",
-    "_layout",
-    "_windows",
-    "_geometry",
     "_arrays",
-    "_remembered",
+    "_plan",
 ]
 
 SIGNATURES = {

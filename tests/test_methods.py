@@ -12,10 +12,13 @@ from backends import assert_array, assert_values
 from geometries import FULL_CASES, Case, normal, output_shape
 
 import xconv
-from xconv import _methods, _native, _windows
-from xconv._geometry import Geometry, Keywords, conv_geometry, window_geometry
-from xconv._matmul import matmul
+from xconv import _methods
+from xconv._arrays import windows as _windows
+from xconv._arrays.matmul import matmul
 from xconv._methods import METHODS, costs
+from xconv._methods import native as _native
+from xconv._plan.arguments import Keywords, conv_geometry, window_geometry
+from xconv._plan.geometry import Geometry
 
 CASES = [
     *FULL_CASES[::3],

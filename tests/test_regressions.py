@@ -8,8 +8,8 @@ from backends import assert_array
 from geometries import normal
 
 import xconv
-from xconv._geometry import window_geometry
-from xconv._windows import pad
+from xconv._arrays.windows import pad
+from xconv._plan.arguments import window_geometry
 
 
 def test_weight_gradient_of_grouped_convolutions(backend):

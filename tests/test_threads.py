@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import xconv
-from xconv import _threads
-from xconv._threads import for_each
+from xconv._run import threads as _threads
+from xconv._run.threads import for_each
 
 
 @pytest.mark.parametrize("state", ["ignore", "raise"])
@@ -66,8 +66,8 @@ def test_calls_go_on_while_the_interpreter_shuts_down():
     process = run_script(
         """
         import atexit, threading, time, numpy as np, xconv
-        from xconv import _products
-        _products.cpu_count = lambda: 2
+        from xconv._run import products
+        products.cpu_count = lambda: 2
         x, w = np.ones((8, 32, 40, 40), dtype="float32"), np.ones((32, 32, 3, 3), dtype="float32")
         def convolve(name):
             print(name, xconv.conv(x, w).shape, flush=True)

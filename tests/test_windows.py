@@ -9,9 +9,9 @@ from backends import assert_array
 from geometries import CASES, Case, check_drawn, normal, windows
 
 import xconv
-from xconv import _windows
-from xconv._arrays import add_at
-from xconv._geometry import window_geometry
+from xconv._arrays import windows as _windows
+from xconv._arrays.elements import add_at
+from xconv._plan.arguments import window_geometry
 from xconv.testing import check_adjoint
 
 UNPADDED = {"stride": 1, "padding": 0, "dilation": 1}

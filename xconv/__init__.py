@@ -2,10 +2,10 @@
 
 from . import layers, testing
 from ._conv import conv, conv_backward, conv_input_grad, conv_transpose, conv_weight_grad
-from ._geometry import conv_output_shape
+from ._im2col import col2im, im2col
 from ._methods import choose_method
+from ._plan.arguments import conv_output_shape
 from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
-from ._windows import col2im, im2col
 from .layers import Convolution, Pooling
 
 __version__ = "0.1.0"

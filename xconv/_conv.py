@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._arrays import Array, Description, Operand, common_namespace_and_dtype, described, working_dtype
-from ._blocks import MAX_WORKSPACE
-from ._geometry import (
-    ConvGeometry,
-    Ints,
+from ._arrays.layout import Layout
+from ._arrays.libraries import Array
+from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described, working_dtype
+from ._methods import METHODS, choose
+from ._methods.native import Native, native
+from ._plan.arguments import (
     Keywords,
     check_shape,
     conv_geometry,
@@ -27,11 +28,10 @@ from ._geometry import (
     one_of,
     positive,
 )
-from ._layout import Layout
-from ._methods import METHODS, choose
-from ._native import Native, native
-from ._products import Products
-from ._remembered import remembered, remembering
+from ._plan.blocks import MAX_WORKSPACE
+from ._plan.geometry import ConvGeometry, Ints
+from ._plan.remembered import remembered, remembering
+from ._run.products import Products
 
 
 def conv(

@@ -5,23 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from ._arrays import (
-    Array,
-    DType,
-    Namespace,
-    device,
-    from_ordered,
-    full,
-    is_kind,
-    lowest,
-    namespace_and_dtype,
-    ordered,
-    working_dtype,
-    zeros,
-)
-from ._geometry import Geometry, check_shape, pool_geometry
-from ._layout import channels_back, channels_first
-from ._windows import add_taps, pad, tap_views
+from ._arrays.elements import from_ordered, full, lowest, ordered, zeros
+from ._arrays.layout import channels_back, channels_first
+from ._arrays.libraries import Array, DType, Namespace, device, is_kind
+from ._arrays.operands import namespace_and_dtype, working_dtype
+from ._arrays.windows import add_taps, pad, tap_views
+from ._plan.arguments import check_shape, flag, pool_geometry
+from ._plan.geometry import Geometry
 
 
 def max_pool(
@@ -199,7 +189,7 @@ def avg_pool(
     xp, dtype = namespace_and_dtype(x=x)
     _check_divisible(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    counts = pool.counts(count_include_pad)
+    counts = pool.counts(flag("count_include_pad", count_include_pad))
     y = xp.astype(channels_first(xp, x, pool.channels_last), working_dtype(xp, dtype), copy=False)
     for stage in pool.windows.stages:
         y, *others = tap_views(pad(xp, y, stage.padding), stage.padded)
@@ -258,7 +248,7 @@ def avg_pool_grad(
     xp, dtype = namespace_and_dtype(dy=dy)
     _check_divisible(xp, "dy", dtype)
     pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    counts = pool.counts(count_include_pad)
+    counts = pool.counts(flag("count_include_pad", count_include_pad))
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
     dx = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
     dx = _divide(xp, dx, counts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import Array, plain_number
+from ._arrays.libraries import Array
+from ._arrays.operands import plain_number
 from ._conv import conv, conv_backward
 from ._pool import max_pool, max_pool_grad
 

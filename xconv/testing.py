@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ._arrays import Array, Namespace, conjugate, device, is_kind, namespace_and_dtype
+from ._arrays.elements import conjugate
+from ._arrays.libraries import Array, Namespace, device, is_kind
+from ._arrays.operands import namespace_and_dtype
 
 __all__ = ["check_adjoint", "check_gradient", "numerical_gradient"]
 

@@ -16,14 +16,16 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from .._arrays import Array, DType, Namespace, check_numeric, namespace_of_library, runs_on_threads, working_dtype
-from .._blocks import MAX_WORKSPACE, unit_counts, unit_geometry
-from .._geometry import Geometry, Ints, Keywords, Sizes, conv_geometry, one_of, positive
-from .._matmul import bytes_per_element
-from .._native import computes_on_cpu, has_native
+from .._arrays.libraries import Array, DType, Namespace, runs_on_threads
+from .._arrays.matmul import bytes_per_element
+from .._arrays.operands import check_numeric, namespace_of_library, working_dtype
+from .._plan.arguments import Keywords, conv_geometry, one_of, positive
+from .._plan.blocks import MAX_WORKSPACE, unit_counts, unit_geometry
+from .._plan.geometry import Geometry, Ints, Sizes
 from .costs import TRANSFORMS, Rates, Work, adjoint_phases, native_cost, rates_of, reduction
 from .fft import Fft
 from .im2col import Im2col
+from .native import computes_on_cpu, has_native
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 

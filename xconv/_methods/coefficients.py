@@ -7,7 +7,7 @@ import math
 from fractions import Fraction
 from typing import TypeAlias
 
-from .._geometry import Ints
+from .._plan.geometry import Ints
 
 Matrix: TypeAlias = tuple[tuple[Fraction, ...], ...]
 

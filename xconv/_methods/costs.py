@@ -9,8 +9,8 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays import Namespace, library, runs_on_threads, starts_kernels
-from .._geometry import Geometry, Phase
+from .._arrays.libraries import Namespace, library, runs_on_threads, starts_kernels
+from .._plan.geometry import Geometry, Phase
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
 LAID_OUT = CACHED // 2  # numbers of windows that it holds beside what else a product needs

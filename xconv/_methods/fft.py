@@ -15,11 +15,13 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, check_floating, conjugate, is_kind
-from .._blocks import unit_counts
-from .._geometry import Geometry, Ints, Slices
-from .._layout import batch_inwards, batch_outwards
-from .._windows import frames, overlap_add, pad, scatter
+from .._arrays.elements import conjugate
+from .._arrays.layout import batch_inwards, batch_outwards
+from .._arrays.libraries import Array, DType, Namespace, is_kind
+from .._arrays.operands import check_floating
+from .._arrays.windows import frames, overlap_add, pad, scatter
+from .._plan.blocks import unit_counts
+from .._plan.geometry import Geometry, Ints, Slices
 from .costs import Rates, Work, spread
 
 FACTORS = (2, 3, 5)  # what every library's transform has code for

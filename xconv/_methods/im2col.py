@@ -10,10 +10,11 @@ import math
 import operator
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, reshaped, runs_on_threads, starts_kernels
-from .._geometry import Geometry, Ints
-from .._layout import batch_inwards, batch_outwards
-from .._windows import gather, scatter
+from .._arrays.elements import reshaped
+from .._arrays.layout import batch_inwards, batch_outwards
+from .._arrays.libraries import Array, DType, Namespace, runs_on_threads, starts_kernels
+from .._arrays.windows import gather, scatter
+from .._plan.geometry import Geometry, Ints
 from .costs import Rates, Work, spread
 
 OPERATIONS = 6  # of the library, for a block

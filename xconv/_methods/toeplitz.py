@@ -16,9 +16,10 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, add_at, put_at, runs_on_threads, zeros
-from .._geometry import Geometry, Ints
-from .._windows import frames, overlap_add, pad, unpad
+from .._arrays.elements import add_at, put_at, zeros
+from .._arrays.libraries import Array, DType, Namespace, runs_on_threads
+from .._arrays.windows import frames, overlap_add, pad, unpad
+from .._plan.geometry import Geometry, Ints
 from .costs import Rates, Work, spread
 
 OPERATIONS = 12  # of the library, for a block

@@ -19,10 +19,11 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays import Array, DType, Namespace, check_floating, device, keeps_arrays
-from .._geometry import Geometry, Ints, of_samples
-from .._layout import batch_inwards
-from .._windows import gather, scatter
+from .._arrays.layout import batch_inwards
+from .._arrays.libraries import Array, DType, Namespace, device, keeps_arrays
+from .._arrays.operands import check_floating
+from .._arrays.windows import gather, scatter
+from .._plan.geometry import Geometry, Ints, of_samples
 from .costs import CACHED, Rates, Work
 
 OPERATIONS = 12  # of the library, for a block and axis

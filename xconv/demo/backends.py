@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from .._arrays import Array
+from .._arrays.libraries import Array
 from .errors import CommandError, first_line
 
 

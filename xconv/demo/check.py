@@ -15,7 +15,7 @@ from rich.table import Table
 import xconv
 from xconv.testing import numerical_gradient
 
-from .._arrays import Array
+from .._arrays.libraries import Array
 from .backends import LoadedBackend, find_backends
 from .errors import FAILED, first_line
 from .loops import Case, convolve, convolve_back, pool

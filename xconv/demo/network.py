@@ -9,7 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from .. import Convolution, Pooling
-from .._arrays import Array
+from .._arrays.libraries import Array
 
 FIRST_FILTERS = "conv1.W"
 

@@ -7,10 +7,12 @@ precision each stand here once, beside their adjoints.
 
 from __future__ import annotations
 
-from ._arrays import Array, DType, Namespace, Operand, add_at, working_dtype
-from ._geometry import ConvGeometry, Geometry
-from ._remembered import remembered
-from ._windows import pad, unpad
+from .._plan.geometry import ConvGeometry, Geometry
+from .._plan.remembered import remembered
+from .elements import add_at
+from .libraries import Array, DType, Namespace
+from .operands import Operand, working_dtype
+from .windows import pad, unpad
 
 
 class Layout:

@@ -19,32 +19,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from ._arrays import (
-    Array,
-    DType,
-    Namespace,
-    add_at,
-    conjugate,
-    conjugate_transpose,
-    empty,
-    put_at,
-    reshaped,
-    runs_on_threads,
-    transposed,
-    zeros,
-)
-from ._blocks import Block, by_colour, chains, cut, unit_counts, unit_geometry
-from ._geometry import Geometry, Ints, Phase
-from ._layout import per_channel, turned
-from ._matmul import bytes_per_element, matmul
-from ._methods import ROOM, Maps, filter_workspace, takes_filters_apart
-from ._methods.costs import Work, adjoint_phases, rates_of
-from ._remembered import remembered
-from ._threads import cpu_count, for_each, one_blas_thread
+from .._arrays.elements import add_at, conjugate, conjugate_transpose, empty, put_at, reshaped, transposed, zeros
+from .._arrays.layout import per_channel, turned
+from .._arrays.libraries import Array, DType, Namespace, runs_on_threads
+from .._arrays.matmul import bytes_per_element, matmul
+from .._methods import ROOM, Maps, filter_workspace, takes_filters_apart
+from .._methods.costs import Work, adjoint_phases, rates_of
+from .._plan.blocks import Block, by_colour, chains, cut, unit_counts, unit_geometry
+from .._plan.geometry import Geometry, Ints, Phase
+from .._plan.remembered import remembered
+from .threads import Item, cpu_count, for_each, one_blas_thread
 
-Item = TypeVar("Item")
 Product = TypeVar("Product", bound=Callable[..., Array])
-
 CACHED = 8 * 2**20  # bytes of a block that stays in a core's cache while its maps and its product pass over it
 PARTS = 4  # at least, that threads share, whatever their number
 SUMS = 4  # that threads share of a reduction

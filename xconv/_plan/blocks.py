@@ -11,8 +11,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from ._arrays import Array
-from ._geometry import Geometry, Ints, Pairs, Slices
+from .geometry import Geometry, Ints, Pairs, Slices
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 
@@ -27,10 +26,10 @@ class Block(NamedTuple):
     windows: Geometry
     colour: Ints
 
-    def of_input(self, x: Array, channels: slice = slice(None)) -> Array:
+    def of_input(self, x: Any, channels: slice = slice(None)) -> Any:
         return x[(self.batch, self.groups, channels, *self.input)]
 
-    def of_output(self, y: Array) -> Array:
+    def of_output(self, y: Any) -> Any:
         return y[self.output_index]
 
     @property

@@ -10,17 +10,8 @@ import functools
 import math
 import operator
 
-from ._arrays import (
-    Array,
-    DType,
-    Namespace,
-    device,
-    is_kind,
-    is_plain_memory,
-    reshaped,
-    runs_on_threads,
-    starts_kernels,
-)
+from .elements import reshaped
+from .libraries import Array, DType, Namespace, device, is_kind, is_plain_memory, runs_on_threads, starts_kernels
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20

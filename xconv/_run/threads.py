@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
-
 Item = TypeVar("Item")
 
 
@@ -169,5 +168,7 @@ def _after_fork() -> None:
 
 
 _BLAS = _Blas()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

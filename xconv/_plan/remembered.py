@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar, cast
 
 Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
-
 KEPT = 1024  # results of a function
 EXACT = frozenset({int, str})
 

@@ -11,21 +11,17 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ._remembered import remembered
+from .remembered import remembered
 
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Slices: TypeAlias = tuple[slice, ...]
 Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a group, filters of a group
-
 NEAR = 7  # taps along a row, up to which few of them lie beyond it
 ROW = 50  # elements that can be copied in the time it takes to begin a row of them
-
-PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class Geometry:
@@ -55,7 +51,7 @@ class Geometry:
 
     @remembered
     def reach(self) -> Ints:
-        return _reach(self.kernel_size, self.dilation)
+        return effective_size(self.kernel_size, self.dilation)
 
     @remembered
     def padded_size(self) -> Ints:
@@ -268,9 +264,8 @@ class PoolGeometry(NamedTuple):
     def output_shape(self) -> Ints:
         return _joined(self.batch, self.channels, self.windows.output_size, self.channels_last)
 
-    def counts(self, include_padding: Any) -> list[list[int]]:
+    def counts(self, include: bool) -> list[list[int]]:
         """What each window of a mean counts: the product of one number per axis, which has one for all or for each."""
-        include = flag("count_include_pad", include_padding)
         margins = self.declared_padding if include else ((0, 0),) * self.windows.ndim
         counts = self.windows.taps_inside(margins)
         if min(map(min, counts)) == 0:
@@ -279,171 +274,6 @@ class PoolGeometry(NamedTuple):
                 f"{self.windows.input_size} with kernel_size {self.windows.kernel_size} and count_include_pad={include}"
             )
         return counts
-
-
-class Keywords(NamedTuple):
-    """The geometry keywords that every convolution takes, as the caller gave them."""
-
-    stride: Any
-    padding: Any
-    dilation: Any
-    groups: Any
-    padding_mode: Any
-    channel_axis: Any
-
-
-def conv_geometry(
-    input_shape: Any,
-    weight_shape: Any,
-    keywords: Keywords,
-    names: tuple[str, str] = ("x", "w"),
-    gradient_shape: Ints | None = None,
-) -> ConvGeometry:
-    """Check a convolution, and dy's shape if there is one; ``names`` are what the caller calls the two shapes."""
-    batch, channels, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
-    filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size))
-    groups = positive("groups", keywords.groups)
-    if group_channels * groups != channels:
-        raise ValueError(
-            f"{names[1]} must have C / groups channels on axis 1: {names[0]} has C = {channels} channels and groups is "
-            f"{groups}, got {names[1]} of shape {tuple(weight_shape)} with {group_channels}"
-        )
-    if filters % groups:
-        raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
-    windows = _windows(size, kernel, keywords)
-    geometry = ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
-    if gradient_shape is not None:
-        _check_gradient(gradient_shape, geometry)
-    return geometry
-
-
-def conv_weight_grad_geometry(
-    gradient_shape: Ints, input_shape: Ints, kernel_size: Any, keywords: Keywords
-) -> ConvGeometry:
-    """The convolution of x whose output is dy."""
-    _, filters, _, _ = data_shape("dy", gradient_shape, keywords.channel_axis)
-    batch, channels, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
-    groups = positive("groups", keywords.groups)
-    if channels % groups or filters % groups:
-        raise ValueError(
-            f"groups must divide the {channels} channels C of x and the {filters} channels K of dy, "
-            f"got groups = {groups}"
-        )
-    windows = _windows(size, kernel_size, keywords)
-    geometry = ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
-    _check_gradient(gradient_shape, geometry)
-    return geometry
-
-
-def conv_transpose_geometry(
-    input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords
-) -> ConvGeometry:
-    """The convolution that conv_transpose is the adjoint of: its output is x, its input is y."""
-    batch, filters, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
-    weight_filters, group_channels, kernel = _weight_shape("w", weight_shape, len(size))
-    groups = positive("groups", keywords.groups)
-    if weight_filters != filters:
-        raise ValueError(
-            f"w must have C = {filters} filters on axis 0, as many as x has channels, "
-            f"got w of shape {tuple(weight_shape)}"
-        )
-    if filters % groups:
-        raise ValueError(f"groups must divide the {filters} channels C of x, got groups = {groups}")
-    windows = _windows(_transposed_size(size, kernel, output_padding, keywords), kernel, keywords)
-    if windows.output_size != size:
-        raise ValueError(
-            f"output_padding must be smaller than stride {windows.stride}, for the convolution of the output "
-            f"{windows.input_size} to give back the size {size} of x, got {output_padding!r}"
-        )
-    return ConvGeometry(batch, group_channels * groups, filters, groups, channels_last, keywords.padding_mode, windows)
-
-
-def conv_output_shape(
-    input_shape: Any,
-    weight_shape: Any,
-    *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    channel_axis: int = 1,
-) -> Ints:
-    """Shape of what `conv` returns, from shapes alone.
-
-    ``o = floor((d + lo + hi - r)/s) + 1`` per axis, with ``r = a*(k-1) + 1``.
-
-    Parameters
-    ----------
-    input_shape : tuple (N, C, *d), or (N, *d, C) with ``channel_axis=-1``
-    weight_shape : tuple (K, C/G, *k)
-    stride, padding, dilation, groups, channel_axis
-        As in `conv`.
-
-    Returns
-    -------
-    output_shape : tuple (N, K, *o), or (N, *o, K) with ``channel_axis=-1``
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit together or a keyword has no such value.
-
-    Examples
-    --------
-    >>> from xconv import conv_output_shape
-    >>> conv_output_shape((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)
-    (8, 64, 112, 112)
-    """
-    keywords = Keywords(stride, padding, dilation, groups, "zeros", channel_axis)
-    return conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape")).output_shape
-
-
-def pool_geometry(
-    name: str,
-    input_shape: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: Any,
-    channel_axis: Any,
-) -> PoolGeometry:
-    """Check a pooling; ``name`` is what the caller calls the shape, and a stride of None means the kernel's size."""
-    batch, channels, size, channels_last = data_shape(name, input_shape, channel_axis)
-    windows = window_geometry(
-        size, kernel_size, stride=kernel_size if stride is None else stride, padding=padding, dilation=dilation
-    )
-    declared = windows.padding
-    if flag("ceil_mode", ceil_mode):
-        windows = windows.over(windows.input_size, _ceil_padding(windows))
-    return PoolGeometry(batch, channels, channels_last, windows, declared)
-
-
-def window_geometry(
-    input_size: Ints,
-    kernel_size: Any,
-    *,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    padding_mode: str = "zeros",
-) -> Geometry:
-    """Check windows over ``input_size``."""
-    n = len(input_size)
-    kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
-    strides = per_axis("stride", stride, n, minimum=1)
-    dilations = per_axis("dilation", dilation, n, minimum=1)
-    reach = _reach(kernel, dilations)
-    pads = _padding(padding, input_size, strides, reach)
-    one_of("padding_mode", padding_mode, PADDING_MODES)
-    _check_padding_mode(padding_mode, input_size, pads)
-    for axis, (d, (lo, hi), r) in enumerate(zip(input_size, pads, reach, strict=True)):
-        if r > d + lo + hi:
-            raise ValueError(
-                f"kernel_size must fit the padded input: on spatial axis {axis} the kernel reaches over "
-                f"{r} = dilation*(k-1)+1 elements, got an input of size {d} with padding {(lo, hi)}"
-            )
-    return Geometry(input_size, kernel, strides, dilations, pads)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -460,67 +290,6 @@ def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
         inserted(windows.dilation, 1),
         inserted(windows.padding, (0, 0)),
     )
-
-
-def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints, bool]:
-    """Split an input's or output's shape into (N, channels, spatial sizes, channels last?)."""
-    sizes = _shape(name, shape)
-    if len(sizes) < 3:
-        raise ValueError(f"{name} must have at least 3 axes, (N, C, *d), got shape {sizes}")
-    try:
-        axis = operator.index(channel_axis)
-    except TypeError:
-        axis = None
-    if isinstance(channel_axis, bool) or axis not in (1, -1):
-        raise ValueError(f"channel_axis must be 1 for (N, C, *d) or -1 for (N, *d, C), got {channel_axis!r}")
-    batch, channels, *spatial = sizes if axis == 1 else (sizes[0], sizes[-1], *sizes[1:-1])
-    if channels < 1 or min(spatial) < 1:
-        raise ValueError(f"{name} must have at least size 1 on every axis but the batch, got shape {sizes}")
-    return batch, channels, tuple(spatial), axis == -1
-
-
-def per_axis(name: str, value: Any, n: int, *, minimum: int) -> Ints:
-    """One int for every axis, or one per axis, as a tuple of n ints."""
-    single = _integer(value)
-    values = (single,) * n if single is not None else _integers(value)
-    if values is None or len(values) != n or min(values) < minimum:
-        raise ValueError(
-            f"{name} must be an int or {n} int{'s' * (n > 1)} (one per spatial axis), each at least {minimum}, "
-            f"got {value!r}"
-        )
-    return values
-
-
-def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:
-    """The array called ``name`` must have exactly the shape that the other arguments imply."""
-    if tuple(shape) != expected:
-        raise ValueError(f"{name} must have shape {expected}, {meaning}, got {tuple(shape)}")
-
-
-def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
-    check_shape("dy", shape, geometry.output_shape, "the shape of the output")
-
-
-def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
-    """A word out of a fixed list."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
-
-
-def flag(name: str, value: Any) -> bool:
-    """True or False and nothing that merely counts as one."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
-    return value
-
-
-def positive(name: str, value: Any) -> int:
-    """An int of at least 1."""
-    number = _integer(value)
-    if number is None or number < 1:
-        raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
-    return number
 
 
 @functools.lru_cache(maxsize=1024)
@@ -549,7 +318,7 @@ def _joined(batch: int, channels: int, size: Ints, channels_last: bool) -> Ints:
     return (batch, *size, channels) if channels_last else (batch, channels, *size)
 
 
-def _reach(kernel: Ints, dilation: Ints) -> Ints:
+def effective_size(kernel: Ints, dilation: Ints) -> Ints:
     return tuple(a * (k - 1) + 1 for k, a in zip(kernel, dilation, strict=True))
 
 
@@ -624,149 +393,3 @@ def _tap(offset: int, d: int, s: int, lo: int, o: int) -> tuple[slice, slice]:
         return slice(0, 0), slice(0, 0)
     start = offset + s * first - lo
     return slice(first, end), slice(start, start + s * (end - first - 1) + 1, s)
-
-
-def _ceil_padding(windows: Geometry) -> Pairs:
-    """High padding grown to fit one more window, unless that would start in it."""
-    grown = []
-    for d, (lo, hi), r, s, o in zip(
-        windows.input_size, windows.padding, windows.reach, windows.stride, windows.output_size, strict=True
-    ):
-        fits = (d + lo + hi - r) % s == 0 or o * s >= d + lo
-        grown.append((lo, hi if fits else o * s + r - d - lo))
-    return tuple(grown)
-
-
-def _windows(size: Ints, kernel: Any, keywords: Keywords) -> Geometry:
-    return window_geometry(
-        size,
-        kernel,
-        stride=keywords.stride,
-        padding=keywords.padding,
-        dilation=keywords.dilation,
-        padding_mode=keywords.padding_mode,
-    )
-
-
-def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Keywords) -> Ints:
-    """The input size d for which a convolution gives ``size``: the smallest one, plus ``output_padding``.
-
-    With "same" several d give o = ceil(d/s); the largest, d = o*s, is meant, as in Keras and lax.
-    """
-    n, padding = len(size), keywords.padding
-    stride = per_axis("stride", keywords.stride, n, minimum=1)
-    dilation = per_axis("dilation", keywords.dilation, n, minimum=1)
-    extra = per_axis("output_padding", output_padding, n, minimum=0)
-    if isinstance(padding, str) and padding in ("same", "same_lower"):
-        if any(extra):
-            raise ValueError(
-                f"output_padding must be 0 with padding={padding!r}, whose output has size {size} * stride, "
-                f"got {output_padding!r}"
-            )
-        return tuple(o * s for o, s in zip(size, stride, strict=True))
-    reach = _reach(kernel, dilation)
-    pads = _padding(padding, size, stride, reach)
-    grown = tuple(
-        (o - 1) * s + r - lo - hi + e for o, s, r, (lo, hi), e in zip(size, stride, reach, pads, extra, strict=True)
-    )
-    if min(grown) < 1:
-        raise ValueError(
-            f"padding must leave an output of at least size 1, got {padding!r} for x of size {size} with kernel "
-            f"{kernel}, stride {stride} and dilation {dilation}: the output would have size {grown}"
-        )
-    return grown
-
-
-def _padding(padding: Any, size: Ints, stride: Ints, reach: Ints) -> Pairs:
-    if isinstance(padding, str):
-        one_of("padding", padding, PADDING_WORDS)
-        return tuple(_padding_word(padding, d, s, r) for d, s, r in zip(size, stride, reach, strict=True))
-    n = len(size)
-    single = _integer(padding)
-    entries = (single,) * n if single is not None else _entries(padding) or ()
-    pairs = [_pair(entry) for entry in entries]
-    uniform = len({_integer(entry) is None for entry in entries}) <= 1
-    if len(pairs) != n or not uniform or any(pair is None or min(pair) < 0 for pair in pairs):
-        raise ValueError(
-            f"padding must be an int, {n} int{'s' * (n > 1)} or {n} (lo, hi) pair{'s' * (n > 1)} of ints (one per "
-            f"spatial axis), each at least 0, or one of {', '.join(map(repr, PADDING_WORDS))}, got {padding!r}"
-        )
-    return tuple(pair for pair in pairs if pair is not None)
-
-
-def _padding_word(word: str, d: int, s: int, r: int) -> tuple[int, int]:
-    total = max((-(-d // s) - 1) * s + r - d, 0)  # what "same" lacks for o = ceil(d/s)
-    return {
-        "valid": (0, 0),
-        "same": (total // 2, total - total // 2),
-        "same_lower": (total - total // 2, total // 2),
-        "causal": (r - 1, 0),
-        "full": (r - 1, r - 1),
-    }[word]
-
-
-def _check_padding_mode(mode: str, size: Ints, padding: Pairs) -> None:
-    limits = {"reflect": -1, "circular": 0}
-    if mode not in limits:
-        return
-    for axis, (d, pad) in enumerate(zip(size, padding, strict=True)):
-        if max(pad) > d + limits[mode]:
-            raise ValueError(
-                f"padding must be at most {d + limits[mode]} on spatial axis {axis} with padding_mode={mode!r} "
-                f"and an input of size {d}, got {pad}"
-            )
-
-
-def _weight_shape(name: str, shape: Any, n: int) -> tuple[int, int, Ints]:
-    sizes = _shape(name, shape)
-    if len(sizes) != n + 2 or min(sizes) < 1:
-        raise ValueError(
-            f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel) with {n} kernel "
-            f"ax{'is' if n == 1 else 'es'}, each at least 1, got shape {sizes}"
-        )
-    return sizes[0], sizes[1], sizes[2:]
-
-
-def _shape(name: str, shape: Any) -> Ints:
-    sizes = _integers(shape)
-    if sizes is None or min(sizes, default=0) < 0:
-        raise ValueError(f"{name} must be a shape: a tuple of ints, none negative, got {shape!r}")
-    return sizes
-
-
-def _pair(entry: Any) -> tuple[int, int] | None:
-    single = _integer(entry)
-    values = (single, single) if single is not None else _integers(entry)
-    return (values[0], values[1]) if values is not None and len(values) == 2 else None
-
-
-def _integers(value: Any) -> Ints | None:
-    """A sequence of ints as a tuple of them; None for anything else."""
-    entries = _entries(value)
-    if entries is None:
-        return None
-    values = []
-    for entry in entries:
-        integer = _integer(entry)
-        if integer is None:
-            return None
-        values.append(integer)
-    return tuple(values)
-
-
-def _entries(value: Any) -> tuple[Any, ...] | None:
-    """The items of a sequence; None for anything else. Strings, dicts and sets are no sequences of sizes."""
-    try:
-        return None if isinstance(value, str | bytes | Mapping | Set) else tuple(value)
-    except TypeError:
-        return None
-
-
-def _integer(value: Any) -> int | None:
-    """An int of Python's or of an array library's own kind. True is no size."""
-    if isinstance(value, bool | str | tuple | list):  # most of what is none, since PyTorch cannot compile the exception
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from ._arrays import Array, DType, Namespace, is_kind, library
-from ._geometry import Geometry, Ints, Pairs
-from ._remembered import remembered
-from ._windows import pad, unpad
+from .._arrays.libraries import Array, DType, Namespace, is_kind, library
+from .._arrays.windows import pad, unpad
+from .._plan.geometry import Geometry, Ints, Pairs
+from .._plan.remembered import remembered
 
 AXES = 3  # PyTorch has conv1d, conv2d and conv3d, and with more axes XLA ends the process on a GPU
 

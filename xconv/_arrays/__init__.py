@@ -1,0 +1,1 @@
+"""Touches elements: what array libraries have in common, and in which traits they differ."""

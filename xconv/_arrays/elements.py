@@ -1,0 +1,145 @@
+"""New arrays, and changes to arrays of our own: in place where a library can, else as changed copies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from .libraries import Array, DType, Namespace, _is_immutable, device, is_kind, is_plain_memory, library
+from .operands import working_dtype
+
+
+def lowest(xp: Namespace, dtype: DType) -> float | int:
+    """What no element is below: -inf, or the smallest integer."""
+    return xp.iinfo(dtype).min if is_kind(xp, dtype, "integral") else -float("inf")
+
+
+def ordered(xp: Namespace, array: Array) -> Array:
+    """Unsigned integers as signed ones in the same order, their highest bit toggled; anything else as it is."""
+    if not is_kind(xp, array.dtype, "unsigned integer"):
+        return array
+    signed = xp.astype(array, working_dtype(xp, array.dtype))
+    return signed ^ xp.iinfo(signed.dtype).min
+
+
+def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
+    """The inverse of `ordered`."""
+    if not is_kind(xp, dtype, "unsigned integer"):
+        return array
+    return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
+
+
+def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
+    """``xp.reshape``; NumPy's takes four times as long as the method, which a short call does several times."""
+    return array.reshape(shape) if is_plain_memory(xp) else xp.reshape(array, shape)
+
+
+def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
+    """A new array of one value, with the dtype and the device of ``like``.
+
+    Inside torch.func.vmap it has the hidden axis of ``like``, too, so that it may be written to.
+    """
+    if library(xp) == "torch":
+        return xp.full_like(_number_of(xp, like, shape), value, dtype=like.dtype)
+    return xp.full(shape, value, dtype=like.dtype, device=device(like))
+
+
+def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+    """A new array of zeros, as `full`; memory from the system may be zero already.
+
+    It has the hidden axes of the others, too: it may be written what is computed of all of them.
+    """
+    if library(xp) == "torch":
+        return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
+    return xp.zeros(shape, dtype=like.dtype, device=device(like))
+
+
+def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+    """A new array to fill wholly, as `zeros`."""
+    if library(xp) == "torch":
+        return xp.empty_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
+    return xp.empty(shape, dtype=like.dtype, device=device(like))
+
+
+def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """What a view of plain memory reads that may read an element many times, copied in one operation."""
+    if library(xp) == "numpy" and array.flags.c_contiguous:
+        view = xp.ndarray(shape, array.dtype, array, strides=strides)  # as_strided takes ten times as long
+    else:
+        view = xp.lib.stride_tricks.as_strided(array, shape, strides)
+    return xp.asarray(view, copy=True, order="C")
+
+
+def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
+    """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX).
+
+    The index is of slices and of numbers with an ellipsis, and so gives a view: ``+=`` on the index itself would then
+    write the view to where it is, which takes CuPy and PyTorch as long as the sum.
+    """
+    if _is_immutable(array):
+        return array.at[index].add(values)
+    part = array[index]
+    part += values
+    return array
+
+
+def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Array:
+    """`add_at` for many overlapping indices, of slices only.
+
+    XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
+    there are steps.
+    """
+    spreads = _is_immutable(array)
+    for index, values in parts:
+        array = array + _spread(values, index, array.shape) if spreads else add_at(array, index, values)
+    return array
+
+
+def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
+    """``array[index] = values`` on an array of our own, as `add_at`."""
+    if _is_immutable(array):
+        return array.at[index].set(values)
+    array[index] = values
+    return array
+
+
+def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    """An array of JAX that is zero but for ``values`` at an index of slices."""
+    from jax import lax
+
+    at = index.index(...)
+    others = (slice(None),) * (len(shape) - len(index) + 1)
+    padding = []
+    for size, part, count in zip(shape, (*index[:at], *others, *index[at + 1 :]), values.shape, strict=True):
+        start, _, step = part.indices(size)
+        covered = (count - 1) * step + 1 if count else 0
+        padding.append((start, size - start - covered, step - 1))
+    return lax.pad(values, values.dtype.type(0), padding)
+
+
+def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:
+    """The adjoint of each matrix in a stack: transposed, and conjugated if complex."""
+    return transposed(xp, conjugate(xp, matrices))
+
+
+def transposed(xp: Namespace, matrices: Array) -> Array:
+    """Each matrix of a stack transposed; where that is no view (JAX), a stack of one comes back as the matrix alone.
+
+    Factors broadcast, and XLA reads one matrix transposed in the product itself, but copies a stack first.
+    """
+    if _is_immutable(matrices) and math.prod(matrices.shape[:-2]) == 1:
+        matrices = xp.reshape(matrices, matrices.shape[-2:])
+    return xp.matrix_transpose(matrices)
+
+
+def conjugate(xp: Namespace, array: Array) -> Array:
+    """The complex conjugate; real arrays pass through untouched."""
+    return xp.conj(array) if is_kind(xp, array.dtype, "complex floating") else array
+
+
+def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+    """A number with the hidden axes of arrays, broadcast; float32, since not every dtype can be summed."""
+    pieces = [array[tuple(slice(0, min(1, size)) for size in array.shape)] for array in (like, *others)]
+    numbers = [xp.sum(xp.zeros_like(piece, dtype=xp.float32)) for piece in pieces]
+    return xp.broadcast_to(sum(numbers[1:], numbers[0]), shape)

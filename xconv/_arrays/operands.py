@@ -1,0 +1,132 @@
+"""What an array is: operands checked, their common namespace and dtype."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Sequence
+from numbers import Number
+from typing import Any, NamedTuple, TypeAlias
+
+from .libraries import Array, DType, Namespace, _without_wrappers, device, is_kind, library
+
+# Of array types seen so far whose devices have a hash: finding a namespace takes longer than all other checks.
+_NAMESPACES: dict[type, Namespace] = {}
+
+
+class Operand(NamedTuple):
+    """What a named array is besides its elements."""
+
+    name: str
+    xp: Namespace
+    shape: tuple[int, ...]
+    dtype: DType
+    device: Any
+
+
+Description: TypeAlias = tuple[str, Namespace, tuple[int, ...], DType, Any]  # an Operand's fields: it is slow to make
+
+
+def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, ...]:
+    """What each of the named arrays is, as far as it decides what is to be done. Only the bias b may be absent."""
+    if b is not None:
+        arrays["b"] = b
+    try:
+        return tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
+    except (KeyError, AttributeError):  # Dask's arrays name no device, and CuPy's devices have no hash
+        return tuple([(name, _namespace(name, a), a.shape, a.dtype, _place(a)) for name, a in arrays.items()])
+
+
+def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
+    """The one namespace of the named arrays, and the dtype that they promote to."""
+    return common_namespace_and_dtype([Operand(*description) for description in described(**arrays)])
+
+
+def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
+    """The one namespace of operands on one device, and the dtype that they promote to."""
+    xp = _common_namespace(operands)
+    for operand in operands:
+        check_numeric(operand.name, xp, operand.dtype)
+    _check_device(xp, operands)
+    try:
+        return xp, xp.result_type(*(operand.dtype for operand in operands))
+    except Exception as error:
+        dtypes = ", ".join(f"{operand.name} of {operand.dtype}" for operand in operands)
+        raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
+
+
+def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
+    """What is not a number cannot be convolved."""
+    try:
+        numeric = is_kind(xp, dtype, "numeric")
+    except Exception as error:
+        raise TypeError(f"{name} must be a dtype of {library(xp)}, got {dtype!r}") from error
+    if not numeric:
+        raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
+
+
+def namespace_of_library(xp: Namespace) -> Namespace:
+    """The namespace that arrays of a library have here: PyTorch's own module lacks a part of the standard."""
+    if not hasattr(xp, "empty"):
+        raise TypeError(f"xp must be the namespace of an array library, got {xp!r}")
+    return _namespace("xp", xp.empty(0))
+
+
+@functools.lru_cache(maxsize=1024)
+def working_dtype(xp: Namespace, dtype: DType) -> DType:
+    """The dtype to compute in.
+
+    Sums of float16 and bfloat16 lose too much, so float32 carries them. Modulo 2**bits, sums and products of unsigned
+    integers are those of signed ones, which every library has in all sizes.
+    """
+    if is_kind(xp, dtype, "real floating") and xp.finfo(dtype).bits < 32:
+        return xp.float32
+    if is_kind(xp, dtype, "unsigned integer"):
+        return getattr(xp, f"int{xp.iinfo(dtype).bits}")
+    return dtype
+
+
+def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
+    """What computes with fractions or roots of unity cannot be exact for integers."""
+    if is_kind(xp, dtype, "integral"):
+        raise ValueError(f"method {method!r} must have floating-point arrays, got {dtype}")
+
+
+def plain_number(value: Any) -> Any:
+    """A scalar of NumPy's as the number of Python's own that it is; anything else as it is."""
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
+
+
+def _namespace(name: str, array: Array) -> Namespace:
+    """The namespace of a named array, which is that of all of its type."""
+    from array_api_compat import array_namespace, is_array_api_obj  # a fifth of what importing xconv would take
+
+    if not is_array_api_obj(array):
+        raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    if hasattr(array, "mask"):  # which the sums would not see
+        raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")
+    xp = _without_wrappers(array_namespace(array))
+    if isinstance(device(array), Hashable):
+        _NAMESPACES[type(array)] = xp
+    return xp
+
+
+def _place(array: Array) -> Any:
+    """Where an array is, as part of what calls are remembered by; in words, where a device has no hash."""
+    place = device(array)
+    return place if isinstance(place, Hashable) else str(place)
+
+
+def _common_namespace(operands: Sequence[Operand]) -> Namespace:
+    xp = operands[0].xp
+    if any(operand.xp is not xp for operand in operands):
+        libraries = ", ".join(f"{name} from {library(xp)}" for name, xp, *_ in operands)
+        raise TypeError(f"all arrays must come from one library, got {libraries}")
+    return xp
+
+
+def _check_device(xp: Namespace, operands: Sequence[Operand]) -> None:
+    if library(xp) == "jax":  # JAX places arrays itself, and traced ones have no device
+        return
+    if len({operand.device for operand in operands}) > 1:
+        places = ", ".join(f"{operand.name} on {operand.device}" for operand in operands)
+        raise ValueError(f"all arrays must be on one device, got {places}")

@@ -1,0 +1,1 @@
+"""Carries out: passes over blocks, on threads where they help."""
