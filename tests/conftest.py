@@ -118,8 +118,8 @@ def named_cupy(monkeypatch):
     namespace = types.ModuleType("cupy")
     namespace.__getattr__ = lambda name: getattr(np, name)
     monkeypatch.setitem(operands._NAMESPACES, np.ndarray, namespace)
-    assert libraries.is_plain_memory(namespace)
-    assert not libraries.runs_on_threads(namespace)
+    assert libraries.traits(namespace).plain_memory
+    assert not libraries.traits(namespace).threads
     return namespace
 
 

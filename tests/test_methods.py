@@ -49,7 +49,7 @@ ROUNDING = {"im2col": 1, "toeplitz": 1, "winograd": 8, "fft": 4, "native": 1}
 @pytest.fixture(autouse=True)
 def chosen_for_cpus(monkeypatch):
     """Choices are tested by the rates of CPUs: with an accelerator they would all be the library's own."""
-    monkeypatch.setattr(_methods, "computes_on_cpu", lambda xp: True)
+    monkeypatch.setattr(_methods, "on_accelerator", lambda xp: False)
 
 
 def must_refuse(backend, method, case):
@@ -608,8 +608,8 @@ def test_jax_is_left_over_four_axes_with_an_accelerator(jax_backend, monkeypatch
     """XLA would end the process."""
     shapes = {"input_shape": (1, 2, 3, 3, 2, 3), "weight_shape": (2, 2, 2, 2, 2, 2)}
     keywords = {"xp": jax_backend.xp, "dtype": np.dtype("float32")}
-    monkeypatch.setattr(_methods, "computes_on_cpu", lambda xp: False)
-    monkeypatch.setattr(_native, "computes_on_cpu", lambda xp: False)
+    monkeypatch.setattr(_methods, "on_accelerator", lambda xp: True)
+    monkeypatch.setattr(_native, "on_accelerator", lambda xp: True)
     assert xconv.choose_method(**shapes, **keywords) != "native"
     assert xconv.choose_method((1, 2, 3, 3, 2), (2, 2, 2, 2, 2), **keywords) == "native"
     x, w = (jax_backend.array(np.ones(shape)) for shape in shapes.values())

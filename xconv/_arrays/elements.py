@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .libraries import Array, DType, Namespace, _is_immutable, device, is_kind, is_plain_memory, library
+from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, traits
 from .operands import working_dtype
 
 
@@ -32,7 +32,7 @@ def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
 
 def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     """``xp.reshape``; NumPy's takes four times as long as the method, which a short call does several times."""
-    return array.reshape(shape) if is_plain_memory(xp) else xp.reshape(array, shape)
+    return array.reshape(shape) if traits(xp).plain_memory else xp.reshape(array, shape)
 
 
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
@@ -40,7 +40,7 @@ def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> 
 
     Inside torch.func.vmap it has the hidden axis of ``like``, too, so that it may be written to.
     """
-    if library(xp) == "torch":
+    if traits(xp).hidden_axes:
         return xp.full_like(_number_of(xp, like, shape), value, dtype=like.dtype)
     return xp.full(shape, value, dtype=like.dtype, device=device(like))
 
@@ -50,21 +50,21 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) ->
 
     It has the hidden axes of the others, too: it may be written what is computed of all of them.
     """
-    if library(xp) == "torch":
+    if traits(xp).hidden_axes:
         return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
     return xp.zeros(shape, dtype=like.dtype, device=device(like))
 
 
 def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
     """A new array to fill wholly, as `zeros`."""
-    if library(xp) == "torch":
+    if traits(xp).hidden_axes:
         return xp.empty_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
     return xp.empty(shape, dtype=like.dtype, device=device(like))
 
 
 def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """What a view of plain memory reads that may read an element many times, copied in one operation."""
-    if library(xp) == "numpy" and array.flags.c_contiguous:
+    if traits(xp).threads and array.flags.c_contiguous:
         view = xp.ndarray(shape, array.dtype, array, strides=strides)  # as_strided takes ten times as long
     else:
         view = xp.lib.stride_tricks.as_strided(array, shape, strides)
@@ -77,7 +77,7 @@ def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     The index is of slices and of numbers with an ellipsis, and so gives a view: ``+=`` on the index itself would then
     write the view to where it is, which takes CuPy and PyTorch as long as the sum.
     """
-    if _is_immutable(array):
+    if is_immutable(array):
         return array.at[index].add(values)
     part = array[index]
     part += values
@@ -90,7 +90,7 @@ def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Arr
     XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
     there are steps.
     """
-    spreads = _is_immutable(array)
+    spreads = is_immutable(array)
     for index, values in parts:
         array = array + _spread(values, index, array.shape) if spreads else add_at(array, index, values)
     return array
@@ -98,7 +98,7 @@ def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Arr
 
 def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] = values`` on an array of our own, as `add_at`."""
-    if _is_immutable(array):
+    if is_immutable(array):
         return array.at[index].set(values)
     array[index] = values
     return array
@@ -128,7 +128,7 @@ def transposed(xp: Namespace, matrices: Array) -> Array:
 
     Factors broadcast, and XLA reads one matrix transposed in the product itself, but copies a stack first.
     """
-    if _is_immutable(matrices) and math.prod(matrices.shape[:-2]) == 1:
+    if is_immutable(matrices) and math.prod(matrices.shape[:-2]) == 1:
         matrices = xp.reshape(matrices, matrices.shape[-2:])
     return xp.matrix_transpose(matrices)
 

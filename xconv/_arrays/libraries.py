@@ -1,19 +1,78 @@
-"""The traits in which array libraries differ."""
+"""ONE table of how array libraries differ, and the look-up of a namespace in it.
+
+A library without a row has the cautious one: only what the Array API guarantees. Nothing else asks for names.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeAlias
+import importlib
+from typing import Any, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 DType: TypeAlias = Any
 
 
+class Library(NamedTuple):
+    """The traits of an array library; the defaults are what holds for any."""
+
+    name: str
+    extras: tuple[str, ...] = ()  # of xconv, that install it
+    plain_memory: bool = False  # arrays are strided memory and no more: views may be written to, and may overlap
+    threads: bool = False  # it computes on one core: threads of our own make it faster
+    kernels: bool = False  # every operation is a kernel that a GPU is given by itself: few are best, however long
+    traced: bool = False  # arrays may stand for those of a program to be compiled, and have no device then
+    hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
+    keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
+    own: str = ""  # which of the classes in `_methods.native` its own convolution is
+    accelerators: str = ""  # the call, MODULE:FUNCTION, that is true if new arrays are on an accelerator
+    transforms: tuple[str, ...] = ()  # modules with Fourier transforms of its arrays, the fastest first, if not its own
+
+
+TABLE = {
+    row.name: row
+    for row in (
+        Library(
+            "numpy", plain_memory=True, threads=True, keeps_arrays=True, transforms=("scipy.fft",)
+        ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
+        Library("cupy", ("cuda12", "cuda13"), plain_memory=True, kernels=True),
+        Library("jax", ("jax",), traced=True, own="lax", accelerators="jax:default_backend"),
+        Library("torch", ("torch",), hidden_axes=True, own="torch", accelerators="torch:cuda.is_available"),
+    )
+}
+
+
 @functools.cache
 def library(xp: Namespace) -> str:
     """The package that a namespace is of."""
     return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]
+
+
+@functools.cache
+def traits(xp: Namespace) -> Library:
+    """The row of a namespace, or the cautious one."""
+    return TABLE.get(library(xp), Library(library(xp)))
+
+
+@functools.cache
+def transforms(xp: Namespace) -> Any:
+    """Where a library's Fourier transforms are."""
+    for module in traits(xp).transforms:
+        try:
+            return importlib.import_module(module)
+        except ImportError:
+            continue
+    return xp.fft
+
+
+def on_accelerator(xp: Namespace) -> bool:
+    """Whether new arrays of a library that convolves by itself are where its rates were not measured."""
+    module, _, path = traits(xp).accelerators.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found() not in ("cpu", False)
 
 
 def device(array: Array) -> Any:
@@ -27,43 +86,12 @@ def is_kind(xp: Namespace, dtype: DType, kind: str) -> bool:
     return bool(xp.isdtype(dtype, kind))
 
 
-@functools.cache
-def runs_on_threads(xp: Namespace) -> bool:
-    """Whether threads of our own make the library faster: NumPy computes on one, the others have theirs."""
-    return library(xp) == "numpy"
-
-
-@functools.cache
-def starts_kernels(xp: Namespace) -> bool:
-    """Whether every operation is a kernel that a GPU is given by itself (CuPy): few of them are best, however long."""
-    return library(xp) == "cupy"
-
-
-@functools.cache
-def keeps_arrays(xp: Namespace) -> bool:
-    """Whether an array made once serves every later call: there is one device, and no trace that it belongs to."""
-    return library(xp) == "numpy"
-
-
-@functools.cache
-def is_plain_memory(xp: Namespace) -> bool:
-    """Whether arrays are strided memory and no more (NumPy, CuPy): parts may be written to, and views may overlap.
-
-    PyTorch would have to differentiate every such step.
-    """
-    return library(xp) in ("numpy", "cupy")
-
-
-def _is_immutable(array: Array) -> bool:
-    """Whether it is JAX's, which offers changed copies instead."""
+def is_immutable(array: Array) -> bool:
+    """Whether it offers changed copies, ``at``, instead of being written to."""
     return hasattr(array, "at")
 
 
 @functools.cache
-def _without_wrappers(xp: Namespace) -> Namespace:
+def without_wrappers(xp: Namespace) -> Namespace:
     """NumPy 2 follows the standard by itself, and a wrapper takes longer than what a small array needs done."""
-    if library(xp) != "numpy":
-        return xp
-    import numpy
-
-    return numpy
+    return importlib.import_module("numpy") if library(xp) == "numpy" else xp

@@ -11,7 +11,7 @@ import math
 import operator
 
 from .elements import reshaped
-from .libraries import Array, DType, Namespace, device, is_kind, is_plain_memory, runs_on_threads, starts_kernels
+from .libraries import Array, DType, Namespace, device, is_kind, traits
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -34,7 +34,7 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
         if _are_tiny(xp, left, right):
             return _outer_products(left, right)
-        pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and runs_on_threads(xp) else 1
+        pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and traits(xp).threads else 1
         return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
     bits = xp.iinfo(left.dtype).bits
     width = _limb_bits(max(left.shape[-1], 1))
@@ -57,14 +57,14 @@ def bytes_per_element(xp: Namespace, dtype: DType) -> int:
 
 def _forwards(xp: Namespace, matrices: Array) -> Array:
     """A copy of a view that runs backwards: BLAS takes none, and NumPy multiplies it by itself, slowly."""
-    if is_plain_memory(xp) and min(matrices.strides) < 0:
+    if traits(xp).plain_memory and min(matrices.strides) < 0:
         return xp.asarray(matrices, copy=True, order="C")
     return matrices
 
 
 def _product(xp: Namespace, left: Array, right: Array) -> Array:
     """``xp.matmul``; two stacks of one matrix as matrices, which CuPy reads transposed, but copies a stack of them."""
-    if not starts_kernels(xp) or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
+    if not traits(xp).kernels or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
         return xp.matmul(left, right)
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
     left, right = (reshaped(xp, factor, factor.shape[-2:]) for factor in (left, right))
@@ -75,7 +75,7 @@ def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:
     """Whether there are more matrices than multiplications for one, as at the frequencies of a transform."""
     matrices, inner = math.prod(left.shape[:-2]), left.shape[-1]
     multiplications = left.shape[-2] * inner * right.shape[-1]
-    return bool(inner == 1 or (0 < multiplications < min(matrices, TINY) and not starts_kernels(xp)))
+    return bool(inner == 1 or (0 < multiplications < min(matrices, TINY) and not traits(xp).kernels))
 
 
 def _outer_products(left: Array, right: Array) -> Array:

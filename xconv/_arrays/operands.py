@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
-from .libraries import Array, DType, Namespace, _without_wrappers, device, is_kind, library
+from .libraries import Array, DType, Namespace, device, is_kind, library, traits, without_wrappers
 
 # Of array types seen so far whose devices have a hash: finding a namespace takes longer than all other checks.
 _NAMESPACES: dict[type, Namespace] = {}
@@ -104,7 +104,7 @@ def _namespace(name: str, array: Array) -> Namespace:
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     if hasattr(array, "mask"):  # which the sums would not see
         raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")
-    xp = _without_wrappers(array_namespace(array))
+    xp = without_wrappers(array_namespace(array))
     if isinstance(device(array), Hashable):
         _NAMESPACES[type(array)] = xp
     return xp
@@ -125,7 +125,7 @@ def _common_namespace(operands: Sequence[Operand]) -> Namespace:
 
 
 def _check_device(xp: Namespace, operands: Sequence[Operand]) -> None:
-    if library(xp) == "jax":  # JAX places arrays itself, and traced ones have no device
+    if traits(xp).traced:  # JAX places arrays itself, and traced ones have no device
         return
     if len({operand.device for operand in operands}) > 1:
         places = ", ".join(f"{operand.name} on {operand.device}" for operand in operands)

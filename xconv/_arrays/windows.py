@@ -13,7 +13,7 @@ from typing import Any
 
 from .._plan.geometry import Geometry, Ints, Pairs, border_sources, frame
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
-from .libraries import Array, Namespace, is_plain_memory, runs_on_threads, starts_kernels
+from .libraries import Array, Namespace, traits
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
 
@@ -66,7 +66,7 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
 
 def _gathered_steps(xp: Namespace, x: Array, geometry: Geometry) -> list[Geometry]:
     """Windows as what is laid out at once: all taps, unless a core copies long rows sooner one axis after the other."""
-    at_once = not runs_on_threads(xp) or geometry.wraps or _is_short(x)
+    at_once = not traits(xp).threads or geometry.wraps or _is_short(x)
     return [geometry] if at_once else geometry.steps
 
 
@@ -77,17 +77,17 @@ def _is_short(x: Array) -> bool:
 
 def _scattered_steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
     """Windows as what is added up at once: compilers and PyTorch do best with all taps, GPUs with few additions."""
-    if starts_kernels(xp):
+    if traits(xp).kernels:
         return geometry.sweeps
-    return geometry.steps if is_plain_memory(xp) else [geometry]
+    return geometry.steps if traits(xp).plain_memory else [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     """`gather` in one step."""
-    if not is_plain_memory(xp):
+    if not traits(xp).plain_memory:
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
-    wraps = windows.wraps and runs_on_threads(xp) and not _is_short(x)
+    wraps = windows.wraps and traits(xp).threads and not _is_short(x)
     if wraps:
         memory, strides = _row_after_row(xp, x, windows)
     else:
@@ -152,7 +152,7 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     """Each window as a piece of its own, (..., *d) -> (..., *o, *k): long windows that need no padding."""
     first = x.ndim - geometry.ndim
     shape = (*x.shape[:first], *geometry.output_size, *geometry.kernel_size)
-    if is_plain_memory(xp):
+    if traits(xp).plain_memory:
         taps, positions = _strides(x.strides, geometry)
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
     if geometry.taps < geometry.positions:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from .._arrays.libraries import Array, DType, Namespace, runs_on_threads
+from .._arrays.libraries import Array, DType, Namespace, on_accelerator, traits
 from .._arrays.matmul import bytes_per_element
 from .._arrays.operands import check_numeric, namespace_of_library, working_dtype
 from .._plan.arguments import Keywords, conv_geometry, one_of, positive
@@ -25,7 +25,7 @@ from .._plan.geometry import Geometry, Ints, Sizes
 from .costs import TRANSFORMS, Rates, Work, adjoint_phases, native_cost, rates_of, reduction
 from .fft import Fft
 from .im2col import Im2col
-from .native import computes_on_cpu, has_native
+from .native import has_native
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
@@ -155,7 +155,7 @@ def choose(
 ) -> str:
     """The method with the least cost of those that can; ``product`` names one of the three of `Products`."""
     own = has_native(xp, dtype, windows.ndim)
-    if own and not computes_on_cpu(xp):
+    if own and on_accelerator(xp):
         return "native"
     costs = [
         (_cost(name, _works(name, xp, windows, sizes, product), xp, dtype, max_workspace), name) for name in METHODS
@@ -213,7 +213,7 @@ def _fits(maps: Maps, work: Work, xp: Namespace, dtype: DType, max_workspace: in
 def takes_filters_apart(maps: Maps, work: Work, xp: Namespace) -> bool:
     """Whether transformed filters outweigh transformed data, so that threads share filters and not positions."""
     columns = work.batch * math.prod(unit_counts(work.windows, maps.unit))
-    return runs_on_threads(xp) and maps.name in TRANSFORMS and columns <= work.filters
+    return traits(xp).threads and maps.name in TRANSFORMS and columns <= work.filters
 
 
 def filter_workspace(maps: Maps, work: Work) -> tuple[int, int]:

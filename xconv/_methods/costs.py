@@ -9,7 +9,7 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays.libraries import Namespace, library, runs_on_threads, starts_kernels
+from .._arrays.libraries import Namespace, library, traits
 from .._plan.geometry import Geometry, Phase
 
 CACHED = 2**23  # numbers of float32 that a shared cache of 32 MiB holds
@@ -334,10 +334,10 @@ def adjoint_phases(
     transform dy anew; on a GPU each would be kernels of its own.
     """
     transforms = method in TRANSFORMS
-    turned = 0 if starts_kernels(xp) or windows.taps == 1 else TURNED
+    turned = 0 if traits(xp).kernels or windows.taps == 1 else TURNED
     many = filters > 2 * channels or filters * turned > batch * windows.positions
     apart = max(windows.stride) > 1
-    if (many and not transforms) or (apart and (transforms or not runs_on_threads(xp))):
+    if (many and not transforms) or (apart and (transforms or not traits(xp).threads)):
         return ()
     return windows.phases
 

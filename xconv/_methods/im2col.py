@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .._arrays.elements import reshaped
 from .._arrays.layout import batch_inwards, batch_outwards
-from .._arrays.libraries import Array, DType, Namespace, runs_on_threads, starts_kernels
+from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
 from .costs import Rates, Work, spread
@@ -34,7 +34,7 @@ class Im2col(NamedTuple):
 
     @classmethod
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
-        return cls((1,) * geometry.ndim, runs_on_threads(xp) and geometry.positions >= LARGE, starts_kernels(xp))
+        return cls((1,) * geometry.ndim, traits(xp).threads and geometry.positions >= LARGE, traits(xp).kernels)
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacks_samples or samples == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from .._arrays.libraries import Array, DType, Namespace, is_kind, library
+from .._arrays.libraries import Array, DType, Namespace, is_kind, on_accelerator, traits
 from .._arrays.windows import pad, unpad
 from .._plan.geometry import Geometry, Ints, Pairs
 from .._plan.remembered import remembered
@@ -50,18 +50,8 @@ def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     """Whether the library convolves such arrays by itself."""
     if not is_kind(xp, dtype, "real floating"):
         return False
-    return library(xp) in ("jax", "torch") and (axes <= AXES or (library(xp) == "jax" and computes_on_cpu(xp)))
-
-
-def computes_on_cpu(xp: Namespace) -> bool:
-    """Whether new arrays of JAX or PyTorch are where rates have been measured: no accelerator is there."""
-    if library(xp) == "jax":
-        import jax
-
-        return bool(jax.default_backend() == "cpu")
-    import torch
-
-    return not torch.cuda.is_available()
+    own = traits(xp).own
+    return bool(own) and (axes <= AXES or (own == "lax" and not on_accelerator(xp)))
 
 
 def native(
@@ -73,7 +63,7 @@ def native(
             f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {AXES} spatial "
             f"axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {windows.ndim}"
         )
-    convolution = _Lax if library(xp) == "jax" else _Torch
+    convolution = {"lax": _Lax, "torch": _Torch}[traits(xp).own]
     return convolution(xp, windows, batch, groups, channels, filters)
 
 

@@ -17,7 +17,7 @@ import math
 from typing import NamedTuple
 
 from .._arrays.elements import add_at, put_at, zeros
-from .._arrays.libraries import Array, DType, Namespace, runs_on_threads
+from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
 from .costs import Rates, Work, spread
@@ -38,7 +38,7 @@ class Toeplitz(NamedTuple):
     def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Toeplitz:
         *others, last = geometry.output_size
         m = _length(last)
-        return cls((*(1 for _ in others), m), last % m == 0 and runs_on_threads(xp))
+        return cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = _blocks(geometry, self.unit[-1])

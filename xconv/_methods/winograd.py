@@ -20,7 +20,7 @@ import math
 from typing import NamedTuple
 
 from .._arrays.layout import batch_inwards
-from .._arrays.libraries import Array, DType, Namespace, device, keeps_arrays
+from .._arrays.libraries import Array, DType, Namespace, device, traits
 from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints, of_samples
@@ -103,7 +103,7 @@ class Winograd(NamedTuple):
 
     def _matrix(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> Array:
         """A's transpose, B or G for all axes at once."""
-        if keeps_arrays(xp):
+        if traits(xp).keeps_arrays:
             return _array(xp, name, self.unit, geometry.kernel_size, like.dtype)
         return xp.asarray(_floats(name, self.unit, geometry.kernel_size), dtype=like.dtype, device=device(like))
 

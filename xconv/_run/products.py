@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from .._arrays.elements import add_at, conjugate, conjugate_transpose, empty, put_at, reshaped, transposed, zeros
 from .._arrays.layout import per_channel, turned
-from .._arrays.libraries import Array, DType, Namespace, runs_on_threads
+from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.matmul import bytes_per_element, matmul
 from .._methods import ROOM, Maps, filter_workspace, takes_filters_apart
 from .._methods.costs import Work, adjoint_phases, rates_of
@@ -45,7 +45,7 @@ def _on_threads_of_ours(product: Product) -> Product:
 
     @functools.wraps(product)
     def run(self: Products, *arrays: Array | None) -> Array:
-        if not runs_on_threads(self.xp) or self.worth == 1:
+        if not traits(self.xp).threads or self.worth == 1:
             return product(self, *arrays)
         with one_blas_thread():
             return product(self, *arrays)
@@ -322,13 +322,13 @@ class Products:
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
         samples = block.batch.stop - block.batch.start
-        if not (runs_on_threads(self.xp) and self.maps.writes_in_place(samples, self.filters)):
+        if not (traits(self.xp).threads and self.maps.writes_in_place(samples, self.filters)):
             return None
         place = self.maps.output_adjoint(self.xp, block.of_output(y), block.windows)
         return place if self.xp.may_share_memory(place, y) else None  # what reshape returns may be a copy
 
     def _run(self, function: Callable[[Item], None], phases: Sequence[Sequence[Item]], threads: int) -> None:
-        if not runs_on_threads(self.xp):
+        if not traits(self.xp).threads:
             for phase in phases:
                 for item in phase:
                     function(item)
@@ -375,14 +375,14 @@ def _schedule(
     each = math.prod(unit_counts(windows, maps.unit))
     unit_bytes = -(-(maps.workspace(windows, channels, products.filters) + reduced) * element // each)
     units = (room - held) // unit_bytes
-    if runs_on_threads(products.xp):
+    if traits(products.xp).threads:
         parts = min(PARTS, products.worth)
         units = min(units, CACHED // unit_bytes, -(-each * max(products.batch, 1) * products.groups // parts))
     while True:
         blocks = cut(products.batch, products.groups, windows, maps.unit, max(units, 1))
         largest = held + element * max([_numbers(maps, block, channels, products.filters, reduced) for block in blocks])
         if largest <= room or units <= 1:  # what neighbouring blocks read twice weighs more in small ones
-            return blocks, min(cpu_count(), max(room // largest, 1)) if runs_on_threads(products.xp) else 1
+            return blocks, min(cpu_count(), max(room // largest, 1)) if traits(products.xp).threads else 1
         units = units * 3 // 4
 
 
@@ -417,7 +417,7 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     element = bytes_per_element(products.xp, products.dtype)
     small = products.filters * products.channels * products.windows.taps * element <= SMALL_WEIGHT
     parts = 1
-    if runs_on_threads(products.xp) and not small:  # each part maps dy anew, which costs little if it is a view
+    if traits(products.xp).threads and not small:  # each part maps dy anew, which costs little if it is a view
         parts = min(2 if products.weight_bytes else SUMS, products.channels)
     width = -(-products.channels // parts)
     while width > 1 and _least(products, width) > products.max_workspace:
@@ -425,7 +425,7 @@ def _reduction(products: Products) -> tuple[tuple[_Run, ...], int]:
     ranges = _slices(products.channels, width)
     weight = _weight(products, width)
     reduced = weight if products.maps.stacks_samples else 0
-    sums = SUMS if runs_on_threads(products.xp) and small and SHARES * weight * element <= products.max_workspace else 1
+    sums = SUMS if traits(products.xp).threads and small and SHARES * weight * element <= products.max_workspace else 1
     fixed = sums * weight * element if sums > 1 else 0
     blocks, threads = _schedule(products, width, fixed, 2 * weight * element, reduced)
     groups = {block.groups.start: block.groups for block in blocks}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from .._arrays.libraries import Array
+from .._arrays.libraries import TABLE, Array
 from .errors import CommandError, first_line
 
 
@@ -151,10 +151,10 @@ def _cupy_devices(cupy: ModuleType) -> list[str]:
 
 
 BACKENDS = (
-    Backend("numpy", (), lambda module: ["cpu"], lambda module, array: array, lambda array: array),
+    Backend("numpy", TABLE["numpy"].extras, lambda module: ["cpu"], lambda module, array: array, lambda array: array),
     Backend(
         "jax",
-        ("jax",),
+        TABLE["jax"].extras,
         _jax_devices,
         lambda jax, array: jax.numpy.asarray(array),
         lambda array: array,
@@ -163,7 +163,7 @@ BACKENDS = (
     ),
     Backend(
         "torch",
-        ("torch",),
+        TABLE["torch"].extras,
         _torch_devices,
         _torch_from_numpy,
         lambda array: array.cpu().numpy(),
@@ -171,7 +171,7 @@ BACKENDS = (
     ),
     Backend(
         "cupy",
-        ("cuda12", "cuda13"),
+        TABLE["cupy"].extras,
         _cupy_devices,
         lambda cupy, array: cupy.asarray(array),
         lambda array: array.get(),
