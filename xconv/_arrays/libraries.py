@@ -26,7 +26,6 @@ class Library(NamedTuple):
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     own: str = ""  # which of the classes in `_methods.native` its own convolution is
-    accelerators: str = ""  # the call, MODULE:FUNCTION, that is true if new arrays are on an accelerator
     transforms: tuple[str, ...] = ()  # modules with Fourier transforms of its arrays, the fastest first, if not its own
 
 
@@ -37,8 +36,8 @@ TABLE = {
             "numpy", plain_memory=True, threads=True, keeps_arrays=True, transforms=("scipy.fft",)
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
         Library("cupy", ("cuda12", "cuda13"), plain_memory=True, kernels=True),
-        Library("jax", ("jax",), traced=True, own="lax", accelerators="jax:default_backend"),
-        Library("torch", ("torch",), hidden_axes=True, own="torch", accelerators="torch:cuda.is_available"),
+        Library("jax", ("jax",), traced=True, own="lax"),
+        Library("torch", ("torch",), hidden_axes=True, own="torch"),
     )
 }
 
@@ -68,11 +67,13 @@ def transforms(xp: Namespace) -> Any:
 
 def on_accelerator(xp: Namespace) -> bool:
     """Whether new arrays of a library that convolves by itself are where its rates were not measured."""
-    module, _, path = traits(xp).accelerators.partition(":")
-    found: Any = importlib.import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found() not in ("cpu", False)
+    if traits(xp).own == "lax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def device(array: Array) -> Any:
