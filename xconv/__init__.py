@@ -1,9 +1,9 @@
 """Convolution with exact gradients, written once against the Array API: NumPy, CuPy, JAX, PyTorch."""
 
 from . import layers, testing
+from ._choose import choose_method, plan
 from ._conv import conv, conv_backward, conv_input_grad, conv_transpose, conv_weight_grad
 from ._im2col import col2im, im2col
-from ._methods import choose_method
 from ._plan.arguments import conv_output_shape
 from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from .layers import Convolution, Pooling
@@ -27,5 +27,6 @@ __all__ = [
     "layers",
     "max_pool",
     "max_pool_grad",
+    "plan",
     "testing",
 ]

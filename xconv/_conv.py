@@ -15,9 +15,10 @@ from typing import Any
 
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array
+from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described, working_dtype
-from ._methods import METHODS, choose
-from ._methods.native import Native, native
+from ._methods import METHODS
+from ._methods.native import Native
 from ._plan.arguments import (
     Keywords,
     check_shape,
@@ -26,12 +27,13 @@ from ._plan.arguments import (
     conv_weight_grad_geometry,
     flag,
     one_of,
-    positive,
+    workspace,
 )
-from ._plan.blocks import MAX_WORKSPACE
+from ._plan.choice import AUTOMATIC
 from ._plan.geometry import ConvGeometry, Ints
 from ._plan.remembered import remembered, remembering
-from ._run.products import Products
+from ._plan.task import task_of
+from ._run.products import Products, products
 
 
 def conv(
@@ -47,7 +49,7 @@ def conv(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
-    max_workspace: int = MAX_WORKSPACE,
+    max_workspace: int | None = None,
 ) -> Array:
     """Convolve as neural networks do: slide the filters over the input without flipping them.
 
@@ -77,7 +79,7 @@ def conv(
         Flip the filters along every spatial axis: convolution as in mathematics and signal processing.
     channel_axis : {1, -1}
         Where x and y have their channels. w does not change.
-    method : {"auto", "im2col", "toeplitz", "winograd", "fft", "native"}
+    method : {"auto", "direct", "im2col", "toeplitz", "winograd", "fft", "native"}
         The algorithm. "im2col" and "toeplitz" take everything and are exact for integers; "toeplitz" suits few
         channels in a group. "winograd" needs stride 1, dilation 1 and kernels of at most 5, "fft" floating-point
         numbers; both round a little more. Where im2col keeps a NaN or inf in the windows that read it, the others
@@ -136,7 +138,7 @@ def conv_transpose(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
-    max_workspace: int = MAX_WORKSPACE,
+    max_workspace: int | None = None,
 ) -> Array:
     """The exact adjoint of `conv`, as an operation of its own ("deconvolution", upsampling convolution).
 
@@ -186,7 +188,7 @@ def conv_transpose(
     operands = described(x=x, w=w, b=b)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
-    return call.input_adjoint(x, w, b)
+    return call.backward_data(x, w, b)
 
 
 def conv_input_grad(
@@ -202,7 +204,7 @@ def conv_input_grad(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
-    max_workspace: int = MAX_WORKSPACE,
+    max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the input of `conv`, given the gradient with respect to its output.
 
@@ -241,7 +243,7 @@ def conv_input_grad(
     operands = described(dy=dy, w=w)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_input_grad, operands, flag("flip", flip), method, max_workspace, *keywords, input_shape)
-    return call.input_adjoint(dy, w)
+    return call.backward_data(dy, w)
 
 
 def conv_weight_grad(
@@ -257,7 +259,7 @@ def conv_weight_grad(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
-    max_workspace: int = MAX_WORKSPACE,
+    max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the filters of `conv`, given the gradient with respect to its output.
 
@@ -296,7 +298,7 @@ def conv_weight_grad(
     operands = described(dy=dy, x=x)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_weight_grad, operands, flag("flip", flip), method, max_workspace, *keywords, kernel_size)
-    return call.weight_adjoint(dy, x)
+    return call.backward_filter(dy, x)
 
 
 def conv_backward(
@@ -312,7 +314,7 @@ def conv_backward(
     flip: bool = False,
     channel_axis: int = 1,
     method: str = "auto",
-    max_workspace: int = MAX_WORKSPACE,
+    max_workspace: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """All three gradients of `conv`: with respect to the input, the filters and the bias.
 
@@ -353,16 +355,16 @@ def conv_backward(
     operands = described(dy=dy, x=x, w=w)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords)
-    return call.input_adjoint(dy, w), call.weight_adjoint(dy, x), call.bias_adjoint(dy)
+    return call.backward_data(dy, w), call.backward_filter(dy, x), call.bias_adjoint(dy)
 
 
 class _Call:
     """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
-    def __init__(self, layout: Layout, method: str, max_workspace: int) -> None:
+    def __init__(self, layout: Layout, method: str, room: int) -> None:
         self.layout = layout
         self.method = method
-        self.max_workspace = max_workspace
+        self.room = room
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         layout, products = self.layout, self.for_forward
@@ -371,32 +373,38 @@ class _Call:
         bias = None if b is None else layout.enter(b)
         return layout.leave_data(products.forward(layout.enter_input(x), layout.enter_weight(w), bias))
 
-    def input_adjoint(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        layout, products = self.layout, self.for_input_adjoint
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
+        layout, products = self.layout, self.for_data
         if layout.is_trivial and b is None:
-            return products.input_adjoint(dy, w)
-        return layout.leave_input(products.input_adjoint(layout.enter_data(dy), layout.enter_weight(w)), b)
+            return products.backward_data(dy, w)
+        return layout.leave_input(products.backward_data(layout.enter_data(dy), layout.enter_weight(w)), b)
 
-    def weight_adjoint(self, dy: Array, x: Array) -> Array:
-        layout, products = self.layout, self.for_weight_adjoint
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        layout, products = self.layout, self.for_filter
         if layout.is_trivial:
-            return products.weight_adjoint(dy, x)
-        return layout.leave_weight(products.weight_adjoint(layout.enter_data(dy), layout.enter_input(x)))
+            return products.backward_filter(dy, x)
+        return layout.leave_weight(products.backward_filter(layout.enter_data(dy), layout.enter_input(x)))
 
     @remembered
     def for_forward(self) -> Products | Native:
-        return _products(self, "forward")
+        return self._products("forward")
 
     @remembered
-    def for_input_adjoint(self) -> Products | Native:
-        return _products(self, "input_adjoint")
+    def for_data(self) -> Products | Native:
+        return self._products("scatter")
 
     @remembered
-    def for_weight_adjoint(self) -> Products | Native:
-        return _products(self, "weight_adjoint")
+    def for_filter(self) -> Products | Native:
+        return self._products("backward_filter")
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
+
+    def _products(self, product: str) -> Products | Native:
+        layout = self.layout
+        return products(
+            layout.xp, working_dtype(layout.xp, layout.dtype), task_of(product, layout.geometry), self.method, self.room
+        )
 
 
 @remembering(trusted=3)
@@ -419,8 +427,9 @@ def _call(
     xp, dtype = common_namespace_and_dtype(operands)
     shapes = {operand.name: tuple(operand.shape) for operand in operands}
     geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
-    one_of("method", method, ("auto", *METHODS, "native"))
-    return _Call(Layout(xp, operands, dtype, geometry, flip), method, positive("max_workspace", max_workspace))
+    one_of("method", method, (*AUTOMATIC, *METHODS, "native"))
+    room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
+    return _Call(Layout(xp, operands, dtype, geometry, flip), method, room)
 
 
 def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:
@@ -447,17 +456,3 @@ def _weight_grad(shapes: dict[str, Ints], keywords: Keywords, kernel_size: Any) 
 def _check_bias(shapes: dict[str, Ints], channels: int) -> None:
     if "b" in shapes:
         check_shape("b", shapes["b"], (channels,), "one number per channel of the output")
-
-
-def _products(call: _Call, product: str) -> Products | Native:
-    layout, method = call.layout, call.method
-    xp, windows, sizes = layout.xp, layout.windows, layout.geometry.sizes
-    dtype = working_dtype(xp, layout.dtype)
-    if method == "auto":
-        method = choose(xp, dtype, windows, sizes, call.max_workspace, product)
-    if method == "native":
-        return native(xp, dtype, windows, *sizes)
-    if sizes[0] == 0:  # not every library transforms nothing
-        METHODS[method](windows, xp, dtype)
-        method = "im2col"
-    return Products(xp, dtype, METHODS[method](windows, xp, dtype), windows, *sizes, call.max_workspace)

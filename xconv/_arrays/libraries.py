@@ -5,6 +5,7 @@ A library without a row has the cautious one: only what the Array API guarantees
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from typing import Any, NamedTuple, TypeAlias
@@ -26,14 +27,14 @@ class Library(NamedTuple):
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     own: str = ""  # which of the classes in `_methods.native` its own convolution is
-    transforms: tuple[str, ...] = ()  # modules with Fourier transforms of its arrays, the fastest first, if not its own
+    transforms: str = ""  # a module with faster Fourier transforms of its arrays than its own, where it is installed
 
 
 TABLE = {
     row.name: row
     for row in (
         Library(
-            "numpy", plain_memory=True, threads=True, keeps_arrays=True, transforms=("scipy.fft",)
+            "numpy", plain_memory=True, threads=True, keeps_arrays=True, transforms="scipy.fft"
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
         Library("cupy", ("cuda12", "cuda13"), plain_memory=True, kernels=True),
         Library("jax", ("jax",), traced=True, own="lax"),
@@ -57,11 +58,9 @@ def traits(xp: Namespace) -> Library:
 @functools.cache
 def transforms(xp: Namespace) -> Any:
     """Where a library's Fourier transforms are."""
-    for module in traits(xp).transforms:
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            continue
+    if traits(xp).transforms:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(traits(xp).transforms)
     return xp.fft
 
 
@@ -73,7 +72,7 @@ def on_accelerator(xp: Namespace) -> bool:
         return bool(jax.default_backend() != "cpu")
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def device(array: Array) -> Any:

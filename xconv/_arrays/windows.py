@@ -47,12 +47,23 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
+    if geometry.is_sparse:
+        return _tap_by_tap(xp, x, geometry, axis)
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
     axes, steps = x.ndim, _gathered_steps(xp, x, geometry)
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
+
+
+def _tap_by_tap(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
+    """`gather` without padding: zeros are left where windows read beyond the input."""
+    first = x.ndim - windows.ndim
+    columns = zeros(xp, x, (*x.shape[:axis], windows.taps, *x.shape[axis:first], *windows.output_size))
+    for tap, (inside, elements) in enumerate(windows.tap_slices):
+        columns = put_at(columns, (*_along(axis, tap), *inside), x[(..., *elements)])
+    return columns
 
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
@@ -152,6 +163,8 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     """Each window as a piece of its own, (..., *d) -> (..., *o, *k): long windows that need no padding."""
     first = x.ndim - geometry.ndim
     shape = (*x.shape[:first], *geometry.output_size, *geometry.kernel_size)
+    if geometry.positions == 1 and geometry.kernel_size == geometry.input_size:
+        return reshaped(xp, x, shape)
     if traits(xp).plain_memory:
         taps, positions = _strides(x.strides, geometry)
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))

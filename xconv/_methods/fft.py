@@ -1,8 +1,8 @@
 """Fourier transforms: a correlation of blocks is a product at each frequency (the overlap-save method).
 
-The input map transforms a block of the padded input, the weight map the filters (conjugated, hence correlation), and
-the output map transforms back and keeps the windows that do not wrap around the block's ends. A block has ``size``
-elements along each axis and gives ``unit`` outputs.
+The input map transforms a block of the padded input, the weight map the filters turned round (hence correlation), and
+the output map transforms back and keeps what does not wrap around the block's ends: that is all but the first r - 1. A
+block has ``size`` elements along each axis and gives ``unit`` outputs.
 
     A. V. Oppenheim, R. W. Schafer, "Discrete-Time Signal Processing", section 8.7.
 
@@ -15,17 +15,15 @@ import functools
 import math
 from typing import NamedTuple
 
-from .._arrays.elements import conjugate
-from .._arrays.layout import batch_inwards, batch_outwards
-from .._arrays.libraries import Array, DType, Namespace, is_kind
+from .._arrays.layout import batch_inwards, batch_outwards, turned
+from .._arrays.libraries import Array, DType, Namespace, is_kind, transforms
 from .._arrays.operands import check_floating
 from .._arrays.windows import frames, overlap_add, pad, scatter
 from .._plan.blocks import unit_counts
 from .._plan.geometry import Geometry, Ints, Slices
-from .costs import Rates, Work, spread
+from .._plan.task import Steps, Task
 
-FACTORS = (2, 3, 5)  # what every library's transform has code for
-BLOCK = 2**18  # elements of a block: transforms of larger ones leave the cache
+BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: what is tried
 
 
 OPERATIONS = 20  # of the library, for a block
@@ -38,39 +36,43 @@ class Fft(NamedTuple):
     size: Ints
     real: bool
     name: str = "fft"
+    transforms: bool = True
+    is_local: bool = False
     stacks_samples: bool = False
 
     @classmethod
-    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Fft:
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
         check_floating("fft", xp, dtype)
-        sizes, units = [], []
-        longest = round(BLOCK ** (1 / geometry.ndim))
-        for r, s, o in zip(geometry.reach, geometry.stride, geometry.output_size, strict=True):
-            size = _block_size(r, (o - 1) * s + r, max(longest, 2 * r))
-            sizes.append(size)
-            units.append(min((size - r) // s + 1, o))
-        return cls(tuple(units), tuple(sizes), is_kind(xp, dtype, "real floating"))
+        real = is_kind(xp, dtype, "real floating")
+        return [cls(*sizes, real) for sizes in dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)]
+
+    def is_accurate(self, task: Task) -> bool:
+        return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return False
 
-    def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        blocks = math.prod(unit_counts(geometry, self.unit))
-        return blocks * self._spectrum * 4 * (channels + filters)
+    def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        blocks = math.prod(unit_counts(windows, self.unit))
+        return blocks * self._spectrum * (2 * max(channels, filters) + min(channels, filters))
 
-    def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        return 2 * self._spectrum * channels * filters
+    def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        return self._spectrum * channels * filters
 
-    def cost(self, rates: Rates, work: Work) -> float:
+    def steps(self, task: Task) -> Steps:
         size = math.prod(self.size)
-        blocks = math.prod(unit_counts(work.windows, self.unit)) * work.batch * work.groups
-        pairs = work.channels * work.filters
-        transforms = blocks * (work.channels + work.filters) + work.groups * pairs
-        products = blocks * size / 2 * pairs * (2 if work.reduces else 1)
-        return (
-            OPERATIONS * rates.operation
-            + transforms * size * math.log2(size + 1) * rates.butterfly * spread(rates, transforms * size)
-            + products * rates.spectral
+        blocks = math.prod(unit_counts(task.windows, self.unit)) * task.batch * task.groups
+        planes = blocks * (task.channels + task.filters)
+        pairs = task.channels * task.filters
+        alone = pairs == 1 or task.channels == 1
+        return Steps(
+            operation=OPERATIONS,
+            product=0 if alone else size / 2 * task.groups,
+            multiplication=0 if alone else 2 * size * blocks * pairs,
+            copied=planes * size,
+            transposed=0 if alone else planes * size,
+            added=2 * size * blocks * pairs if alone else 0,
+            butterfly=(planes + task.groups * pairs) * size * math.log2(size + 1),
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
@@ -92,18 +94,20 @@ class Fft(NamedTuple):
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (*frequencies, G, K, C)."""
-        spread = _spread(xp, conjugate(xp, w), geometry.dilation)
-        return xp.conj(self._frequencies_first(xp, self._spectra(xp, spread, "backward")))
+        return self._frequencies_first(
+            xp, self._spectra(xp, _spread(xp, self._turned(xp, w), geometry.dilation), "backward")
+        )
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, C) -> (G, K, C, *k)."""
         taps = tuple(slice(0, r, a) for r, a in zip(geometry.reach, geometry.dilation, strict=True))
-        return conjugate(xp, self._inverse(xp, xp.conj(rows), (), taps, "forward"))
+        return self._turned(xp, self._inverse(xp, rows, (), taps, "forward"))
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, N*blocks) -> (N, G, K, *o)."""
         n, blocks = geometry.ndim, self._blocks(geometry).output_size
-        kept = tuple(slice(0, (u - 1) * s + 1, s) for u, s in zip(self.unit, geometry.stride, strict=True))
+        steps = zip(geometry.reach, self.unit, geometry.stride, strict=True)
+        kept = tuple(slice(r - 1, r + (u - 1) * s, s) for r, u, s in steps)
         y = self._inverse(xp, products, blocks, kept, "ortho")  # (G, K, N, *blocks, *unit)
         y = xp.permute_dims(y, (0, 1, 2, *(axis for i in range(3, 3 + n) for axis in (i, i + n))))
         y = xp.reshape(y, (*y.shape[:3], *(b * u for b, u in zip(blocks, self.unit, strict=True))))
@@ -116,7 +120,8 @@ class Fft(NamedTuple):
         y = pad(xp, batch_inwards(xp, y), missing)
         y = xp.reshape(y, (*y.shape[:3], *(size for pair in zip(blocks, self.unit, strict=True) for size in pair)))
         y = xp.permute_dims(y, (0, 1, 2, *range(3, 3 + 2 * n, 2), *range(4, 3 + 2 * n, 2)))
-        return self._transform(xp, _spread(xp, y, geometry.stride), "ortho")
+        before = tuple((r - 1, 0) for r in geometry.reach)
+        return self._transform(xp, pad(xp, _spread(xp, y, geometry.stride), before), "ortho")
 
     def _blocks(self, geometry: Geometry) -> Geometry:
         """The blocks as windows over the padded input that they read."""
@@ -138,12 +143,15 @@ class Fft(NamedTuple):
         half = self.size[-1] // 2 + 1 if self.real else self.size[-1]
         return 2 * math.prod(self.size[:-1]) * half
 
+    def _turned(self, xp: Namespace, w: Array) -> Array:
+        return turned(xp, w, len(self.size))
+
     def _spectra(self, xp: Namespace, data: Array, norm: str) -> Array:
         """(..., *d) zero beyond d -> (..., *frequencies)."""
-        forward = xp.fft.rfft if self.real else xp.fft.fft
-        data = forward(data, n=self.size[-1], axis=-1, norm=norm)
+        fft = transforms(xp)
+        data = (fft.rfft if self.real else fft.fft)(data, n=self.size[-1], axis=-1, norm=norm)
         for axis in range(-len(self.size), -1):
-            data = xp.fft.fft(data, n=self.size[axis], axis=axis, norm=norm)
+            data = fft.fft(data, n=self.size[axis], axis=axis, norm=norm)
         return data
 
     def _frequencies_first(self, xp: Namespace, spectra: Array) -> Array:
@@ -156,9 +164,11 @@ class Fft(NamedTuple):
         data = xp.permute_dims(spectra, (*range(n, spectra.ndim), *range(n)))
         if blocks:
             data = xp.reshape(data, (*data.shape[:2], data.shape[2] // math.prod(blocks), *blocks, *data.shape[3:]))
+        fft = transforms(xp)
         for axis in range(-n, -1):
-            data = _take(xp.fft.ifft(data, n=self.size[axis], axis=axis, norm=norm), axis, kept[axis])
-        backward = xp.fft.irfft if self.real else xp.fft.ifft
+            data = fft.ifft(data, n=self.size[axis], axis=axis, norm=norm)
+            data = _take(data, axis, kept[axis])
+        backward = fft.irfft if self.real else fft.ifft
         return _take(backward(data, n=self.size[-1], axis=-1, norm=norm), -1, kept[-1])
 
 
@@ -183,28 +193,30 @@ def _take(data: Array, axis: int, kept: slice) -> Array:
     return data[(..., kept, *(slice(None),) * (-1 - axis))]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
+def _sizes(windows: Geometry, elements: int) -> tuple[Ints, Ints]:
+    """The outputs and the size along each axis of blocks of about so many elements."""
+    longest = round(elements ** (1 / windows.ndim))
+    sizes, units = [], []
+    for r, s, o in zip(windows.reach, windows.stride, windows.output_size, strict=True):
+        size = _block_size(r, (o - 1) * s + r, max(longest, 2 * r))
+        sizes.append(size)
+        units.append(min((size - r) // s + 1, o))
+    return tuple(units), tuple(sizes)
+
+
+@functools.lru_cache(maxsize=1024)
 def _block_size(reach: int, whole: int, longest: int) -> int:
-    """The size of a transform that costs least for each output: all of a short axis, else a few times the reach."""
-    sizes = [_smooth(whole)] + [_smooth(reach * 2**power) for power in range(1, 6)]
-    costs = [
-        (size * math.log2(size + 1) * -(-(whole - reach + 1) // (size - reach + 1)), size)
-        for size in sizes
-        if size <= max(longest, _smooth(2 * reach))
-    ]
+    """The size of a transform that costs least for each output: all of a short axis, else one of equal pieces."""
+    fewest = -(-(whole - reach + 1) // max(longest - reach + 1, 1))
+    sizes = [_smooth(-(-(whole - reach + 1) // count) + reach - 1) for count in (fewest, fewest + 1)]
+    costs = [(size * math.log2(size + 1) * -(-(whole - reach + 1) // (size - reach + 1)), size) for size in sizes]
     return min(costs)[1]
 
 
+@functools.lru_cache(maxsize=1024)
 def _smooth(least: int) -> int:
-    """The smallest size from ``least`` on whose only factors are `FACTORS`."""
-    size = least
-    while _rest(size) > 1:
-        size += 1
-    return size
-
-
-def _rest(size: int) -> int:
-    for factor in FACTORS:
-        while size % factor == 0:
-            size //= factor
-    return size
+    """The smallest size from ``least`` on whose only factors are 2, 3 and 5, for which every library has code."""
+    powers = range(least.bit_length())
+    odd = [3**b * 5**c for b in powers for c in powers]
+    return min([factor * 2 ** (-(-least // factor) - 1).bit_length() for factor in odd if factor < 2 * least])

@@ -15,7 +15,7 @@ from .._arrays.layout import batch_inwards, batch_outwards
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
-from .costs import Rates, Work, spread
+from .._plan.task import Steps, Task
 
 OPERATIONS = 6  # of the library, for a block
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
@@ -31,43 +31,63 @@ class Im2col(NamedTuple):
     stacks_samples: bool
     at_once: bool  # whether all taps are surely laid out in one step
     name: str = "im2col"
+    transforms: bool = False
+    is_local: bool = True
 
     @classmethod
-    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Im2col:
-        return cls((1,) * geometry.ndim, traits(xp).threads and geometry.positions >= LARGE, traits(xp).kernels)
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col]:
+        windows = task.windows
+        return [cls((1,) * windows.ndim, traits(xp).threads and windows.positions >= LARGE, traits(xp).kernels)]
+
+    def is_accurate(self, task: Task) -> bool:
+        return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacks_samples or samples == 1
 
-    def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        steps = [geometry] if self.at_once else geometry.steps
+    def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        products = 2 * filters * windows.positions
+        if windows.is_sparse:
+            return channels * 2 * windows.taps * windows.positions + products
+        padded = math.prod(windows.padded_size)
+        copied = padded if any(map(any, windows.padding)) else 0
+        held = sum(self._laid_out(windows)) + 2 * padded if windows.taps > 1 else windows.positions + copied
+        return channels * held + products
+
+    def _laid_out(self, windows: Geometry) -> list[int]:
+        """How many numbers each step lays out."""
+        steps = [windows] if self.at_once or windows.is_sparse else windows.steps
         taps = itertools.accumulate((step.taps for step in steps), operator.mul)
-        laid_out = [k * step.positions for k, step in zip(taps, steps, strict=True)]
-        padded = math.prod(geometry.padded_size)
-        copied = padded if any(map(any, geometry.padding)) else 0
-        held = sum(laid_out) + 2 * padded if geometry.taps > 1 else geometry.positions + copied
-        return channels * held + 2 * filters * geometry.positions
+        return [k * step.positions for k, step in zip(taps, steps, strict=True)]
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 0
 
-    def cost(self, rates: Rates, work: Work) -> float:
-        return (
-            OPERATIONS * rates.operation
-            + work.multiplications * (rates.multiplication + rates.read / work.rows)
-            + (0 if work.windows.taps == 1 else self._laying_out(rates, work))
-            + (work.inputs + work.outputs) * rates.moved
+    def steps(self, task: Task) -> Steps:
+        windows, stack = task.windows, task.batch * task.groups
+        laid_out = stack * sum(self._laid_out(windows)) * task.channels
+        padded = stack * math.prod(windows.padded_size) * task.channels if any(map(any, windows.padding)) else 0
+        windowed = task.positions * windows.taps * task.channels
+        strides = windows.stride[-1] > 1
+        moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacks_samples else 0
+        copies = windowed if windows.taps > 1 or strides else 0
+        return Steps(
+            operation=OPERATIONS,
+            product=stack if self.stacks_samples else task.groups,
+            multiplication=task.multiplications,
+            packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
+            written=self._written(task, windowed),
+            copied=padded + (0 if strides else laid_out if copies else 0),
+            strided=copies if strides else 0,
+            row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps),
+            transposed=moved,
+            added=windowed if task.product == "scatter" else 0,
         )
 
-    def _laying_out(self, rates: Rates, work: Work) -> float:
-        """Nanoseconds to lay windows out, or to add them back."""
-        windows = work.windows
-        channels, element = (work.filters, rates.scattered) if work.scatters else (work.channels, rates.gathered)
-        if windows.stride[-1] > 1:
-            element = max(element, rates.strided)
-        elements = work.positions * windows.taps * channels
-        rows = elements / windows.output_size[-1] * windows.kernel_size[-1] / windows.taps
-        return elements * element * spread(rates, elements) + rows * rates.row
+    def _written(self, task: Task, windowed: int) -> int:
+        if task.reduces:
+            return task.pairs * task.windows.taps * (task.batch if self.stacks_samples else 1)
+        return windowed if task.product == "scatter" else task.outputs
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o))."""

@@ -7,12 +7,14 @@ only. How much memory they use is the library's own affair.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
-from .._arrays.libraries import Array, DType, Namespace, is_kind, on_accelerator, traits
+from .._arrays.libraries import Array, DType, Namespace, is_kind, library, on_accelerator, traits
 from .._arrays.windows import pad, unpad
-from .._plan.geometry import Geometry, Ints, Pairs
+from .._plan.geometry import Ints, Pairs
+from .._plan.rates import Own, rates_of
 from .._plan.remembered import remembered
+from .._plan.task import Task
 
 AXES = 3  # PyTorch has conv1d, conv2d and conv3d, and with more axes XLA ends the process on a GPU
 
@@ -20,21 +22,21 @@ AXES = 3  # PyTorch has conv1d, conv2d and conv3d, and with more axes XLA ends t
 class Native(ABC):
     """One convolution by the library: canonical arrays in and out, as `Products`."""
 
-    def __init__(self, xp: Namespace, windows: Geometry, batch: int, groups: int, channels: int, filters: int) -> None:
+    def __init__(self, xp: Namespace, task: Task) -> None:
         self.xp = xp
-        self.windows = windows
-        self.batch, self.groups, self.channels, self.filters = batch, groups, channels, filters
+        self.windows = task.windows
+        self.batch, self.groups, self.channels, self.filters = task.batch, task.groups, task.channels, task.filters
 
     @abstractmethod
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
 
     @abstractmethod
-    def input_adjoint(self, dy: Array, w: Array) -> Array:
+    def backward_data(self, dy: Array, w: Array) -> Array:
         """(N, G*K, *o), (G*K, C, *k) -> (N, G*C, *d)."""
 
     @abstractmethod
-    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+    def backward_filter(self, dy: Array, x: Array) -> Array:
         """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
 
     @remembered
@@ -54,17 +56,27 @@ def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     return bool(own) and (axes <= AXES or (own == "lax" and not on_accelerator(xp)))
 
 
-def native(
-    xp: Namespace, dtype: DType, windows: Geometry, batch: int, groups: int, channels: int, filters: int
-) -> Native:
+def own_cost(xp: Namespace, task: Task) -> float:
+    """Nanoseconds of the library's own convolution, which is slow where it has no fast path, as with few channels."""
+    rates = rates_of(library(xp))
+    if on_accelerator(xp):  # whose rates are not measured, and which is what it is made for
+        return 0.0
+    own, steps, windows = cast("Own", rates.own), rates.steps, task.windows
+    few = (own.pair if task.groups == 1 else own.depthwise) / (task.channels * task.filters)
+    each = max(own.multiplication, few) * (own.volume / own.multiplication if windows.ndim > 2 else 1)
+    each *= own.reduction / own.multiplication if task.reduces else 1
+    return steps.operation + task.multiplications * each + (task.inputs + task.outputs) * steps.copied
+
+
+def native(xp: Namespace, dtype: DType, task: Task) -> Native:
     """The library's own convolution, or a ValueError if it has none."""
-    if not has_native(xp, dtype, windows.ndim):
+    if not has_native(xp, dtype, task.windows.ndim):
         raise ValueError(
             f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {AXES} spatial "
-            f"axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {windows.ndim}"
+            f"axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {task.windows.ndim}"
         )
     convolution = {"lax": _Lax, "torch": _Torch}[traits(xp).own]
-    return convolution(xp, windows, batch, groups, channels, filters)
+    return convolution(xp, task)
 
 
 class _Lax(Native):
@@ -79,10 +91,10 @@ class _Lax(Native):
         )
         return y if b is None else y + b[(slice(None), *(None,) * windows.ndim)]
 
-    def input_adjoint(self, dy: Array, w: Array) -> Array:
+    def backward_data(self, dy: Array, w: Array) -> Array:
         return self._transposed(lambda x: self.forward(x, w), self.input_shape, dy)
 
-    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+    def backward_filter(self, dy: Array, x: Array) -> Array:
         return self._transposed(lambda w: self.forward(x, w), self.weight_shape, dy)
 
     def _transposed(self, function: Any, shape: Ints, dy: Array) -> Array:
@@ -98,13 +110,13 @@ class _Torch(Native):
         windows = self.windows
         return self.convolve(self._pad(x), w, b, windows.stride, self.common_padding, windows.dilation, self.groups)
 
-    def input_adjoint(self, dy: Array, w: Array) -> Array:
+    def backward_data(self, dy: Array, w: Array) -> Array:
         windows = self.windows
         paddings = self.common_padding, self.output_padding
         dx = self.transpose(dy, w, None, windows.stride, *paddings, self.groups, windows.dilation)
         return unpad(self.xp, dx, self.more_padding, "zeros")
 
-    def weight_adjoint(self, dy: Array, x: Array) -> Array:
+    def backward_filter(self, dy: Array, x: Array) -> Array:
         windows = self.windows
         return self.backward(
             dy,

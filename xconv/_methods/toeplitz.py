@@ -20,7 +20,7 @@ from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
-from .costs import Rates, Work, spread
+from .._plan.task import Steps, Task
 
 OPERATIONS = 12  # of the library, for a block
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
@@ -32,13 +32,15 @@ class Toeplitz(NamedTuple):
     unit: Ints
     tiles_rows: bool
     name: str = "toeplitz"
+    transforms: bool = False
+    is_local: bool = True
     stacks_samples: bool = True
 
     @classmethod
-    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Toeplitz:
-        *others, last = geometry.output_size
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz]:
+        *others, last = task.windows.output_size
         m = _length(last)
-        return cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)
+        return [cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)]
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = _blocks(geometry, self.unit[-1])
@@ -48,32 +50,31 @@ class Toeplitz(NamedTuple):
         copies = min(channels, 2)  # of one channel a view is enough
         return channels * (copies * pieces + math.prod(blocks.padded_size)) + max(outputs, channels * first)
 
+    def is_accurate(self, task: Task) -> bool:
+        return True
+
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.tiles_rows and filters == 1
 
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return 2 * _blocks(geometry, self.unit[-1]).taps * self.unit[-1] * channels * filters
 
-    def cost(self, rates: Rates, work: Work) -> float:
-        blocks, m = _blocks(work.windows, self.unit[-1]), self.unit[-1]
-        products, pairs = work.batch * work.groups, work.channels * work.filters
-        elements = products * blocks.positions * blocks.taps
-        laid_out = work.filters * (rates.framed + rates.scattered) if work.scatters else work.channels * rates.framed
-        laid_out *= spread(rates, elements * (work.filters if work.scatters else work.channels))
-        bands = work.groups * pairs * m * blocks.taps
-        shares = work.batch * bands if work.reduces else 0
-        copied = work.inputs + 3 * bands
-        if work.channels > 1:
-            copied += elements * work.channels
-        if work.filters > 1:
-            copied += 3 * work.outputs
-        return (
-            OPERATIONS * rates.operation
-            + products * rates.product
-            + shares * rates.share * spread(rates, shares)
-            + elements * (laid_out + pairs * max(m * rates.multiplication, rates.read / work.filters))
-            + copied * rates.copied
-            + (work.inputs + work.outputs) * rates.moved
+    def steps(self, task: Task) -> Steps:
+        m, blocks, stack = self.unit[-1], _blocks(task.windows, self.unit[-1]), task.batch * task.groups
+        elements = stack * blocks.positions * blocks.taps
+        framed, results = elements * task.channels, stack * blocks.positions * m * task.filters
+        bands = task.pairs * m * blocks.taps
+        scatters = task.product == "scatter"
+        return Steps(
+            operation=OPERATIONS,
+            product=stack,
+            multiplication=elements * m * task.channels * task.filters,
+            packed=results if scatters else framed + (results if task.reduces else 0),
+            written=framed if scatters else task.batch * bands if task.reduces else results,
+            copied=task.inputs + framed * (2 if task.channels > 1 else 1) + 3 * bands,
+            row=framed / blocks.kernel_size[-1],
+            transposed=results if task.filters > 1 else 0,
+            added=framed if scatters else 0,
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

@@ -24,8 +24,10 @@ from .._arrays.libraries import Array, DType, Namespace, device, traits
 from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints, of_samples
-from .costs import CACHED, Rates, Work
+from .._plan.task import Steps, Task
 
+EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
+EXACT_CHANNELS = 512  # and the most that may be summed over: with 1024 the error is 1e-5, with 64 3e-6
 OPERATIONS = 12  # of the library, for a block and axis
 
 
@@ -34,19 +36,26 @@ class Winograd(NamedTuple):
 
     unit: Ints
     name: str = "winograd"
+    transforms: bool = True
+    is_local: bool = False
     stacks_samples: bool = False
 
     @classmethod
-    def plan(cls, geometry: Geometry, xp: Namespace, dtype: DType) -> Winograd:
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:
         check_floating("winograd", xp, dtype)
-        kernel = geometry.kernel_size
-        if set(geometry.stride + geometry.dilation) != {1} or not 2 <= max(kernel) <= 5:
+        windows = task.windows
+        kernel = windows.kernel_size
+        if set(windows.stride + windows.dilation) != {1} or not 2 <= max(kernel) <= 5:
             raise ValueError(
                 "method 'winograd' must have stride 1, dilation 1 and kernel sizes up to 5 (not all 1), got stride "
-                f"{geometry.stride}, dilation {geometry.dilation} and kernel size {kernel}"
+                f"{windows.stride}, dilation {windows.dilation} and kernel size {kernel}"
             )
-        points = 6 if geometry.ndim <= 2 or max(kernel) > 3 else 4  # on more axes 6 would cost too much precision
-        return cls(tuple(1 if k == 1 else points + 1 - k for k in kernel))
+        points = 6 if windows.ndim <= 2 or max(kernel) > 3 else 4  # on more axes 6 would cost too much precision
+        return [cls(tuple(1 if k == 1 else points + 1 - k for k in kernel))]
+
+    def is_accurate(self, task: Task) -> bool:
+        summed = {"forward": task.channels, "scatter": task.filters, "backward_filter": 1}[task.product]
+        return max(task.windows.kernel_size) <= EXACT_KERNEL and summed <= EXACT_CHANNELS
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return False
@@ -58,16 +67,19 @@ class Winograd(NamedTuple):
     def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         return _input_tiles(geometry, self.unit).taps * channels * filters
 
-    def cost(self, rates: Rates, work: Work) -> float:
-        tiles = _input_tiles(work.windows, self.unit)
-        columns = tiles.taps * tiles.positions * work.batch * work.groups
-        pairs, numbers = work.channels * work.filters, columns * (work.channels + work.filters)
-        transforms = tiles.taps * work.channels + math.prod(self.unit) * work.filters
-        return (
-            OPERATIONS * work.windows.ndim * rates.operation
-            + columns * (pairs + transforms) * rates.multiplication
-            + numbers * (rates.transformed if numbers <= CACHED else rates.spilled)
-            + tiles.taps * pairs * work.groups * rates.filter
+    def steps(self, task: Task) -> Steps:
+        tiles = _input_tiles(task.windows, self.unit)
+        columns = tiles.taps * tiles.positions * task.batch * task.groups
+        numbers, pairs = columns * (task.channels + task.filters), task.channels * task.filters
+        transforms = tiles.taps * task.channels + math.prod(self.unit) * task.filters
+        return Steps(
+            operation=OPERATIONS * task.windows.ndim,
+            product=tiles.taps * task.groups,
+            multiplication=columns * (pairs + transforms) + tiles.taps * task.pairs * task.windows.taps,
+            packed=2 * columns * task.channels + columns * task.filters,
+            written=2 * numbers + tiles.taps * task.pairs,
+            strided=columns * task.channels,
+            transposed=task.outputs,
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

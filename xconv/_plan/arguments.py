@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .geometry import ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size
 
+MAX_WORKSPACE = 64 * 2**20  # bytes
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -204,6 +205,11 @@ def per_axis(name: str, value: Any, n: int, *, minimum: int) -> Ints:
             f"got {value!r}"
         )
     return values
+
+
+def workspace(value: Any, sizes: int) -> int:
+    """``max_workspace`` in bytes: if it is None, what operands and result take, but not less than `MAX_WORKSPACE`."""
+    return max(MAX_WORKSPACE, sizes) if value is None else positive("max_workspace", value)
 
 
 def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:

@@ -1,51 +1,152 @@
 """Blocks: a convolution cut into smaller ones that fit a workspace, and run one after the other or on threads.
 
-A block is some samples, some groups and a box of output positions; `Geometry.restrict` makes it a convolution of a part
-of the input. How a convolution is cut depends on its sizes and on the workspace, never on the number of threads.
+A part of a convolution is some of its channels and a box of its taps: parts add up in y, and are disjoint in dw. A
+block of a part is some samples, some groups and a box of outputs: blocks are disjoint in y, and add up in dw. Both are
+convolutions themselves, by `Geometry.restrict`. They are made when they are asked for, since there may be many.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .geometry import Geometry, Ints, Pairs, Slices
+from .geometry import Geometry, Ints, Slices
 
-MAX_WORKSPACE = 64 * 2**20  # bytes
+
+class Part(NamedTuple):
+    """Some channels and a box of taps, which read a part of the input."""
+
+    channels: slice
+    taps: Slices
+    input: Slices
+    windows: Geometry
+
+    @property
+    def weight_index(self) -> tuple[Any, ...]:
+        """Where (G, K, C, *k) has the part."""
+        return (slice(None), slice(None), self.channels, *self.taps)
 
 
 class Block(NamedTuple):
-    """A part of a convolution that is a convolution itself."""
+    """Some samples, some groups and a box of outputs of a part; ``input`` are those of the whole convolution."""
 
     batch: slice
     groups: slice
     output: Slices
     input: Slices
     windows: Geometry
-    colour: Ints
-
-    def of_input(self, x: Any, channels: slice = slice(None)) -> Any:
-        return x[(self.batch, self.groups, channels, *self.input)]
-
-    def of_output(self, y: Any) -> Any:
-        return y[self.output_index]
-
-    @property
-    def input_index(self) -> tuple[Any, ...]:
-        return (self.batch, self.groups, slice(None), *self.input)
 
     @property
     def output_index(self) -> tuple[Any, ...]:
         return (self.batch, self.groups, slice(None), *self.output)
 
+    def input_index(self, channels: slice) -> tuple[Any, ...]:
+        return (self.batch, self.groups, channels, *self.input)
 
-def unit_geometry(windows: Geometry, unit: Ints) -> Geometry:
-    """The windows of one unit of outputs, in the middle of the input if there is one."""
-    sizes = tuple(map(min, unit, windows.output_size))
-    read = tuple((m - 1) * s + r for m, s, r in zip(sizes, windows.stride, windows.reach, strict=True))
-    return Geometry(read, windows.kernel_size, windows.stride, windows.dilation, ((0, 0),) * windows.ndim)
+
+class Grid(NamedTuple):
+    """All blocks of a part, or every so many of them: the n-th is at those steps along groups, samples and axes."""
+
+    part: Part
+    batch: int
+    groups: int
+    box: Ints  # groups, samples and outputs along each axis of a block
+    steps: tuple[range, ...]
+
+    @property
+    def total(self) -> int:
+        """How many blocks there are."""
+        return math.prod(map(len, self.steps))
+
+    def block(self, number: int) -> Block:
+        windows, sizes = self.part.windows, self.sizes
+        if self.total == 1 and self.box == tuple(map(max, self.box, sizes)):
+            return self._whole
+        ranges = []
+        for steps, length, size in zip(self.steps[::-1], self.box[::-1], sizes[::-1], strict=True):
+            number, at = divmod(number, len(steps))
+            ranges.append((steps[at] * length, min((steps[at] + 1) * length, size)))
+        groups, samples, *output = ranges[::-1]
+        inputs, restricted = windows.restrict(output)
+        return Block(slice(*samples), slice(*groups), _slices(output), _within(self.part.input, inputs), restricted)
+
+    @property
+    def sizes(self) -> Ints:
+        return (self.groups, self.batch, *self.part.windows.output_size)
+
+    @property
+    def _whole(self) -> Block:
+        """All in one: also what no window reads, behind the last one, which a restricted geometry leaves out."""
+        windows = self.part.windows
+        output = tuple(slice(0, o) for o in windows.output_size)
+        return Block(slice(0, self.batch), slice(0, self.groups), output, self.part.input, windows)
+
+    def blocks(self) -> Iterator[Block]:
+        return (self.block(number) for number in range(self.total))
+
+    def of_one_colour(self) -> Iterator[Grid]:
+        """Grids whose blocks read parts of the input that do not overlap."""
+        windows = self.part.windows
+        periods = (
+            -(-((length - 1) * s + r) // (length * s))
+            for length, s, r in zip(self.box[2:], windows.stride, windows.reach, strict=True)
+        )
+        axes = [
+            [steps[colour::period] for colour in range(min(period, len(steps)))]
+            for steps, period in zip(self.steps[2:], periods, strict=True)
+        ]
+        return (self._replace(steps=(*self.steps[:2], *steps)) for steps in itertools.product(*axes))
+
+    def by_groups(self) -> list[Grid]:
+        """A grid for each step along groups."""
+        return [self._replace(steps=(self.steps[0][at : at + 1], *self.steps[1:])) for at in range(len(self.steps[0]))]
+
+
+def grid(part: Part, batch: int, groups: int, box: Ints) -> Grid:
+    """The blocks of a part: boxes side by side, the last of which may be smaller."""
+    sizes = (groups, batch, *part.windows.output_size)
+    steps = tuple(range(max(-(-size // length), 1)) for size, length in zip(sizes, box, strict=True))
+    return Grid(part, batch, groups, box, steps)
+
+
+def parts(windows: Geometry, channels: int, width: int, box: Ints) -> Iterator[Part]:
+    """The parts of ``width`` channels and a box of taps; those whose taps lie in the padding only are left out."""
+    everywhere = [(0, o) for o in windows.output_size]
+    for taps in itertools.product(*map(ranges, windows.kernel_size, box)):
+        if box == windows.kernel_size:  # all that no window reads, too
+            inputs, restricted = tuple(slice(0, d) for d in windows.input_size), windows
+        else:
+            inputs, restricted = windows.restrict(everywhere, taps)
+        if 0 not in restricted.input_size:
+            for some in ranges(channels, width):
+                yield Part(slice(*some), _slices(taps), inputs, restricted)
+
+
+def ranges(size: int, length: int) -> list[tuple[int, int]]:
+    """(start, stop) of pieces of a length, the last of which may be shorter."""
+    return [(start, min(start + length, size)) for start in range(0, size, length)]
+
+
+def pieces(size: int, length: int) -> list[slice]:
+    """The same as slices."""
+    return [slice(*pair) for pair in ranges(size, length)]
+
+
+def block_geometry(windows: Geometry, box: Ints) -> Geometry:
+    """The windows of a box of outputs at a border, if there is padding: no other box of the size takes more room."""
+    axes = []
+    for m, d, o, s, r, (lo, hi) in zip(
+        box, windows.input_size, windows.output_size, windows.stride, windows.reach, windows.padding, strict=True
+    ):
+        read = (m - 1) * s + r
+        if m >= o:
+            axes.append((d, (lo, hi)))
+        else:
+            axes.append((read - min(lo or hi, read), (min(lo, read), 0 if lo else min(hi, read))))
+    sizes, padding = zip(*axes, strict=True)
+    return windows.over(sizes, padding)
 
 
 def unit_counts(windows: Geometry, unit: Ints) -> list[int]:
@@ -53,72 +154,19 @@ def unit_counts(windows: Geometry, unit: Ints) -> list[int]:
     return [-(-o // m) for o, m in zip(windows.output_size, unit, strict=True)]
 
 
-@functools.lru_cache(maxsize=16)
-def cut(batch: int, groups: int, windows: Geometry, unit: Ints, units: int) -> tuple[Block, ...]:
-    """Cut a convolution into blocks of about ``units`` units of outputs, counted over samples and groups as well.
-
-    Few results are remembered, for the operations of one layer: they may be long, and schedules keep what they use.
-    Long runs of the last axis are worth most, then whole samples, then several of them. A block is a box of whole
-    units.
-    """
-    counts = unit_counts(windows, unit)
-    lengths = _lengths([*counts[::-1], batch, groups], units)
-    box = tuple(length * m for length, m in zip(lengths[: windows.ndim][::-1], unit, strict=True))
-    periods = _periods(windows, box)
-    if box == tuple(map(max, box, windows.output_size)) and lengths[-2] >= batch and lengths[-1] == groups:
-        return (_whole(batch, groups, windows),)
-    boxes = itertools.product(*(_ranges(o, length) for o, length in zip(windows.output_size, box, strict=True)))
-    parts = [_restricted(windows, ranges, box, periods) for ranges in boxes]
-    alike: dict[Geometry, Geometry] = {}  # most blocks have equal windows, and these remember what they computed
-    return tuple(
-        Block(slice(*samples), slice(*some_groups), output, inputs, alike.setdefault(restricted, restricted), colour)
-        for some_groups in _ranges(groups, lengths[-1])
-        for samples in _ranges(batch, lengths[-2])
-        for output, inputs, restricted, colour in parts
-    )
-
-
-def by_colour(blocks: tuple[Block, ...]) -> list[list[Block]]:
-    """Blocks of one colour read parts of the input that do not overlap."""
-    colours = sorted({block.colour for block in blocks})
-    return [[block for block in blocks if block.colour == colour] for colour in colours]
-
-
-def chains(blocks: tuple[Block, ...], count: int) -> list[tuple[Block, ...]]:
-    """At most so many runs of neighbouring blocks."""
-    length = max(-(-len(blocks) // count), 1)
-    return [blocks[start : start + length] for start in range(0, len(blocks), length)]
-
-
-def _whole(batch: int, groups: int, windows: Geometry) -> Block:
-    """All in one: also what no window reads, behind the last one, which a restricted geometry leaves out."""
-    output, inputs = (tuple(slice(0, size) for size in sizes) for sizes in (windows.output_size, windows.input_size))
-    return Block(slice(0, batch), slice(0, groups), output, inputs, windows, (0,) * windows.ndim)
-
-
-def _restricted(windows: Geometry, ranges: Pairs, box: Ints, periods: Ints) -> tuple[Slices, Slices, Geometry, Ints]:
-    inputs, restricted = windows.restrict(ranges)
-    colour = tuple(start // length % period for (start, _), length, period in zip(ranges, box, periods, strict=True))
-    return tuple(slice(*pair) for pair in ranges), inputs, restricted, colour
-
-
-def _lengths(sizes: list[int], budget: int) -> list[int]:
-    """How far a block reaches along each axis, the first filled first, in pieces as equal as may be."""
-    lengths = []
+def lengths(sizes: list[int], budget: int) -> list[int]:
+    """How far a block of a budget of units reaches along each axis, the first filled first, in equal pieces."""
+    found = []
     for size in sizes:
-        pieces = -(-size // max(1, min(size, budget)))
-        lengths.append(-(-size // max(pieces, 1)) or 1)
-        budget //= lengths[-1]
-    return lengths
+        count = -(-size // max(1, min(size, budget)))
+        found.append(-(-size // max(count, 1)) or 1)
+        budget //= found[-1]
+    return found
 
 
-def _ranges(size: int, length: int) -> list[tuple[int, int]]:
-    return [(start, min(start + length, size)) for start in range(0, max(size, 1), length)]
+def _slices(pairs: Any) -> Slices:
+    return tuple(slice(*pair) for pair in pairs)
 
 
-def _periods(windows: Geometry, box: Ints) -> Ints:
-    """Every how many boxes along an axis two of them share no input."""
-    return tuple(
-        math.ceil(((length - 1) * s + r) / (length * s))
-        for length, s, r in zip(box, windows.stride, windows.reach, strict=True)
-    )
+def _within(outer: Slices, inner: Slices) -> Slices:
+    return tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))

@@ -98,13 +98,17 @@ class Geometry:
         ]
         return [*itertools.product(*axes)]
 
-    def restrict(self, block: Sequence[tuple[int, int]]) -> tuple[Slices, Geometry]:
-        """A block of the output as a convolution of its own.
+    def restrict(
+        self, block: Sequence[tuple[int, int]], taps: Sequence[tuple[int, int]] = ()
+    ) -> tuple[Slices, Geometry]:
+        """A box of outputs, and of taps, as a convolution of its own.
 
         Parameters
         ----------
         block : n pairs (start, stop)
             Output positions start <= m < stop along each axis, none of them empty.
+        taps : n pairs (start, stop), optional
+            Kernel offsets start <= j < stop along each axis, none of them empty; all if left out.
 
         Returns
         -------
@@ -113,17 +117,19 @@ class Geometry:
         geometry : Geometry
             Windows over that part, with the padding that remains: its ``output_size`` is stop - start.
         """
+        taps = taps or [(0, k) for k in self.kernel_size]
         slices, sizes, paddings = [], [], []
-        for (start, stop), d, s, r, (lo, _) in zip(
-            block, self.input_size, self.stride, self.reach, self.padding, strict=True
+        for (start, stop), (low, high), d, s, a, (lo, _) in zip(
+            block, taps, self.input_size, self.stride, self.dilation, self.padding, strict=True
         ):
-            first, end = start * s - lo, (stop - 1) * s - lo + r
+            first, end = start * s - lo + a * low, (stop - 1) * s - lo + a * (high - 1) + 1
             inner_first, inner_end = (min(max(edge, 0), d) for edge in (first, end))
             inner_lo = min(max(-first, 0), end - first)
             slices.append(slice(inner_first, inner_end))
             sizes.append(inner_end - inner_first)
             paddings.append((inner_lo, end - first - sizes[-1] - inner_lo))
-        return tuple(slices), self.over(tuple(sizes), tuple(paddings))
+        kernel = tuple(high - low for low, high in taps)
+        return tuple(slices), Geometry(tuple(sizes), kernel, self.stride, self.dilation, tuple(paddings))
 
     @remembered
     def phases(self) -> tuple[Phase, ...]:
@@ -142,6 +148,11 @@ class Geometry:
     def is_identity(self) -> bool:
         """Whether each window is one element, and all elements have one."""
         return self.taps == 1 and set(self.stride) == {1} and not any(map(any, self.padding))
+
+    @remembered
+    def is_sparse(self) -> bool:
+        """Whether windows read so little of the padded input that it is not worth padding."""
+        return any(map(any, self.padding)) and self.taps * self.positions < math.prod(self.padded_size)
 
     @remembered
     def is_tiling(self) -> bool:
@@ -244,6 +255,13 @@ class ConvGeometry(NamedTuple):
     @property
     def sizes(self) -> Sizes:
         return self.batch, self.groups, self.channels // self.groups, self.filters // self.groups
+
+    @property
+    def elements(self) -> int:
+        """How many numbers operands and result are."""
+        weights = self.filters * self.channels // self.groups * self.windows.taps
+        shapes = (self.channels, *self.windows.input_size), (self.filters, *self.windows.output_size)
+        return weights + self.batch * sum(map(math.prod, shapes))
 
     @property
     def zero_padded(self) -> Geometry:

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar, cast
 Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
 KEPT = 1024  # results of a function
-EXACT = frozenset({int, str})
+_KEPT: list[Callable[[], None]] = []  # what empties each of the caches
+EXACT = frozenset({int, str, type(None)})
 
 
 class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
@@ -36,6 +37,7 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         looked_up = functools.lru_cache(maxsize=KEPT)(function)
+        _KEPT.append(looked_up.cache_clear)
 
         @functools.wraps(function)
         def run(*arguments: Any) -> Any:
@@ -46,8 +48,14 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
     return decorate
 
 
+def forget() -> None:
+    """Empty the caches, as of calls that were planned with other constants."""
+    for clear in _KEPT:
+        clear()
+
+
 def _are_plain(values: tuple[Any, ...]) -> bool:
-    """Whether all are ints and words of exactly these types, or tuples of them."""
+    """Whether all are ints, words and None of exactly these types, or tuples of them."""
     for value in values:
         if isinstance(value, tuple):
             if not _are_plain(value):

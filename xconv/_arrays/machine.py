@@ -1,0 +1,26 @@
+"""What a plan needs to know of a library and a dtype, in numbers."""
+
+from __future__ import annotations
+
+import functools
+
+from .._plan.rates import rates_of
+from .._plan.schedule import Machine
+from .libraries import DType, Namespace, is_kind, library, traits
+from .matmul import bytes_per_element
+
+CACHE = 16 * 2**20  # bytes of the caches that the rates were measured with
+
+
+@functools.lru_cache(maxsize=1024)
+def machine_of(xp: Namespace, dtype: DType) -> Machine:
+    """The numbers for a dtype that is computed in."""
+    rates = rates_of(library(xp))
+    return Machine(bytes_per_element(xp, dtype), traits(xp).threads, rates.steps, rates.uncached, CACHE)
+
+
+def item_size(xp: Namespace, dtype: DType) -> int:
+    """Bytes of an element in memory."""
+    if is_kind(xp, dtype, "integral"):
+        return int(xp.iinfo(dtype).bits) // 8
+    return int(xp.finfo(dtype).bits) // 8 * (2 if is_kind(xp, dtype, "complex floating") else 1)

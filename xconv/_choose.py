@@ -1,0 +1,204 @@
+"""What a call would do, without doing it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ._arrays.libraries import Array, DType, Namespace
+from ._arrays.machine import item_size
+from ._arrays.operands import check_numeric, namespace_of_library, working_dtype
+from ._methods import request
+from ._plan.arguments import Keywords, conv_geometry, flag, one_of, workspace
+from ._plan.choice import Request, candidates, choose
+from ._plan.geometry import Ints
+from ._plan.plan import Plan, measured_plan, plan_of
+from ._plan.task import Task, task_of
+from ._run.products import products
+from ._run.threads import cpu_count
+
+FUNCTIONS = {"conv": "forward", "conv_input_grad": "scatter", "conv_weight_grad": "backward_filter"}
+TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
+
+
+def plan(
+    input_shape: Any,
+    weight_shape: Any,
+    *,
+    xp: Namespace,
+    dtype: DType,
+    function: str = "conv",
+    measure: bool = False,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+    padding_mode: str = "zeros",
+    channel_axis: int = 1,
+    method: str = "auto",
+    max_workspace: int | None = None,
+) -> Plan:
+    """What a call of `conv`, or of one of its gradients, would do: method, blocks, threads, bytes and time.
+
+    Parameters
+    ----------
+    input_shape : tuple (N, C, *d), or (N, *d, C) with ``channel_axis=-1``
+    weight_shape : tuple (K, C/G, *k)
+    xp : namespace
+        The array library: ``numpy``, ``jax.numpy``, ``torch``, ...
+    dtype : dtype of that library
+    function : {"conv", "conv_input_grad", "conv_weight_grad"}
+        Of `conv` or of one of its gradients, each of which is planned by itself.
+    measure : bool
+        Time every method on random arrays, and plan the fastest: pass the plan's ``method`` to the call then.
+    stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+        As in `conv`. A method by name is planned even where others would be faster.
+
+    Returns
+    -------
+    plan : Plan
+        A tuple with names, ``method`` first of all; its repr says what will run, why, and what the others would cost.
+        Nothing in it depends on elements, and no method on the number of CPUs.
+
+    Raises
+    ------
+    ValueError
+        If the shapes and the keywords are not those of a convolution, or the method cannot do it.
+    TypeError
+        If ``xp`` is no array library, or ``dtype`` none of its numeric ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import plan
+    >>> x, w = np.ones((1, 1, 512, 512)), np.ones((1, 1, 31, 31))
+    >>> y_plan = plan(x.shape, w.shape, xp=np, dtype=x.dtype)
+    >>> y_plan.method, y_plan.held < y_plan.workspace
+    ('fft', True)
+    """
+    asked, xp, dtype, room = _request(
+        input_shape,
+        weight_shape,
+        xp,
+        dtype,
+        function,
+        max_workspace,
+        Keywords(stride, padding, dilation, groups, padding_mode, channel_axis),
+    )
+    word = method if method in ("auto", "direct") else "auto"
+    chosen, others = choose(asked, method), candidates(asked, word)
+    found = plan_of(function, chosen, others, cpu_count(), room)
+    if not flag("measure", measure):
+        return found
+    times = {one.method: _seconds(xp, dtype, asked.task, one.method, room) * 1e9 for one in others if not one.reason}
+    fastest = min(times, key=lambda name: times[name])
+    return measured_plan(found, times, next(one for one in others if one.method == fastest), cpu_count())
+
+
+def choose_method(
+    input_shape: Any,
+    weight_shape: Any,
+    *,
+    xp: Namespace,
+    dtype: DType,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+    padding_mode: str = "zeros",
+    channel_axis: int = 1,
+    max_workspace: int | None = None,
+    function: str = "conv",
+) -> str:
+    """Name the method that ``method="auto"`` would run: that of `plan`.
+
+    The choice depends on the library, the dtype, the sizes and the workspace: times are estimated from the rates of
+    plain steps, measured on CPUs of two cores, and of CuPy on one GPU. Where an accelerator is present, JAX and PyTorch
+    use their own convolution, over up to three spatial axes.
+
+    Parameters
+    ----------
+    input_shape : tuple (N, C, *d), or (N, *d, C) with ``channel_axis=-1``
+    weight_shape : tuple (K, C/G, *k)
+    xp : namespace
+        The array library: ``numpy``, ``jax.numpy``, ``torch``, ...
+    dtype : dtype of that library
+    stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace
+        As in `conv`.
+    function : {"conv", "conv_input_grad", "conv_weight_grad"}
+        Of `conv` or of one of its gradients, each of which is chosen by its own cost.
+
+    Returns
+    -------
+    method : {"im2col", "toeplitz", "winograd", "fft", "native"}
+
+    Raises
+    ------
+    ValueError
+        If the shapes and the keywords are not those of a convolution, or there is no such function.
+    TypeError
+        If ``xp`` is no array library, or ``dtype`` none of its numeric ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import choose_method
+    >>> x, w = np.ones((8, 64, 56, 56), dtype=np.float32), np.ones((64, 64, 3, 3), dtype=np.float32)
+    >>> choose_method(x.shape, w.shape, xp=np, dtype=x.dtype, padding=1)
+    'winograd'
+    """
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
+    return choose(_request(input_shape, weight_shape, xp, dtype, function, max_workspace, keywords)[0], "auto").method
+
+
+def _request(
+    input_shape: Any,
+    weight_shape: Any,
+    xp: Namespace,
+    dtype: DType,
+    function: str,
+    max_workspace: Any,
+    keywords: Keywords,
+) -> tuple[Request, Namespace, DType, int]:
+    geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
+    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
+    xp = namespace_of_library(xp)
+    check_numeric("dtype", xp, dtype)
+    room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
+    dtype = working_dtype(xp, dtype)
+    return request(xp, dtype, task_of(product, geometry), room), xp, dtype, room
+
+
+def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int) -> float:
+    """The least time of a few trials."""
+    run = products(xp, dtype, task, method, room)
+    x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
+    calls: dict[str, Callable[[], Array]] = {
+        "forward": lambda: run.forward(x, w, None),
+        "scatter": lambda: run.backward_data(y, w),
+        "backward_filter": lambda: run.backward_filter(y, x),
+    }
+    seconds = []
+    for _ in range(TRIALS):
+        start = time.perf_counter()
+        result = calls[task.product]()
+        bool(result[(0,) * result.ndim] == 0)  # which waits for it
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _shapes(task: Task) -> tuple[Ints, Ints, Ints]:
+    windows, groups = task.windows, task.groups
+    return (
+        (task.batch, groups * task.channels, *windows.input_size),
+        (groups * task.filters, task.channels, *windows.kernel_size),
+        (task.batch, groups * task.filters, *windows.output_size),
+    )
+
+
+def _drawn(xp: Namespace, dtype: DType, shape: Ints) -> Array:
+    """Small numbers of both signs, which no processor is slow with."""
+    numbers = xp.arange(math.prod(shape), dtype=xp.int64) % 7 - 3
+    return xp.reshape(xp.astype(numbers, dtype), shape)

@@ -1,0 +1,110 @@
+"""The choice of a method: every candidate is planned, and "auto" is the least costly of the plans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from .geometry import Phase
+from .schedule import Machine, NoRoomError, Schedule, schedule
+from .task import Task, Tile
+
+Tiles: TypeAlias = Callable[[Task], Sequence[Tile]]
+
+AUTOMATIC = ("auto", "direct")  # words for the least costly of the methods, or of those that are local
+PHASES = 64  # of strides, beyond which each would be a convolution of too few outputs
+
+
+class Candidate(NamedTuple):
+    """One way to do a task: by these schedules' method, in phases of strides if there are any."""
+
+    method: str
+    cost: float  # nanoseconds, estimated; infinite where the method is ruled out
+    reason: str = ""  # why it is
+    schedule: Schedule | None = None  # of the whole, or of the largest of the phases; none for the library's own
+    phases: tuple[Phase, ...] = ()
+
+
+class Request(NamedTuple):
+    """What a plan is asked for: a task on a machine within a workspace, by which methods."""
+
+    task: Task
+    machine: Machine
+    room: int
+    methods: Mapping[str, Tiles]
+    own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
+    writes_phases: bool  # whether results of strides can be written where they belong
+
+
+def choose(request: Request, method: str) -> Candidate:
+    """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
+    if method not in AUTOMATIC:
+        return planned(request, method)
+    return min(candidates(request, method), key=lambda one: one.cost)
+
+
+def candidates(request: Request, method: str = "auto") -> list[Candidate]:
+    """All methods as candidates for a word; those ruled out say why."""
+    found = [_candidate(request, name, method == "direct") for name in request.methods]
+    if request.own is not None and method == "auto":
+        found.append(Candidate("native", request.own(request.task)))
+    return found
+
+
+def _candidate(request: Request, name: str, direct: bool) -> Candidate:
+    try:
+        found = planned(request, name)
+    except ValueError as error:
+        return Candidate(name, math.inf, str(error))
+    if found.schedule is None:
+        return found
+    tile, task = found.schedule.tile, found.schedule.task
+    if direct and not tile.is_local:
+        return Candidate(name, math.inf, "its outputs are no sums over their own windows")
+    if not tile.is_accurate(task):
+        return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
+    return found
+
+
+def planned(request: Request, name: str) -> Candidate:
+    """The candidate of that name."""
+    tiles, task = request.methods[name], request.task
+    if task.product != "scatter":
+        made = schedule(task, tiles, request.machine, request.room)
+        return Candidate(name, made.cost, schedule=made)
+    ways: list[Candidate] = []
+    failure: NoRoomError | None = None
+    for way in (_by_phases, _by_scattering):
+        try:
+            ways += way(request, name)
+        except NoRoomError as error:
+            failure = error
+    if not ways and failure is not None:
+        raise failure
+    return min(ways, key=lambda one: one.cost)
+
+
+def _by_scattering(request: Request, name: str) -> list[Candidate]:
+    made = schedule(request.task, request.methods[name], request.machine, request.room)
+    return [Candidate(name, made.cost, schedule=made)]
+
+
+def _by_phases(request: Request, name: str) -> list[Candidate]:
+    """As convolutions of dy by filters turned round, one for each phase of the strides."""
+    task = request.task
+    count = math.prod(map(min, task.windows.stride, task.windows.input_size))
+    if count > (PHASES if request.writes_phases else 1):
+        return []
+    phases = tuple(sorted(task.windows.phases, key=lambda phase: -phase.windows.taps * phase.windows.positions))
+    if not phases:
+        return []
+    made = schedule(of_phase(task, phases[0]), request.methods[name], request.machine, request.room)
+    if count > 1 and made.tile.transforms:  # each phase would transform dy anew
+        return []
+    return [Candidate(name, made.cost * len(phases), schedule=made, phases=phases)]
+
+
+def of_phase(task: Task, phase: Phase) -> Task:
+    """The convolution that gives a phase of the gradient by the input."""
+    return Task("forward", phase.windows, task.batch, task.groups, task.filters, task.channels, turned=True)

@@ -1,0 +1,127 @@
+"""What a call would do, as a value that a person reads."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .choice import Candidate
+from .geometry import Ints
+from .task import Task
+
+MIB = 2**20
+MS = 1e6  # nanoseconds
+
+
+class Plan(NamedTuple):
+    """What a call would do: ``print`` it to read it.
+
+    Attributes
+    ----------
+    function : str
+        "conv", "conv_input_grad" or "conv_weight_grad".
+    method : str
+        What to pass as ``method`` for the same.
+    blocks : int
+        Parts of the convolution that are computed one after the other, or on threads; 1 for the library's own.
+    threads : int
+        How many of them are under way at once; the library's own has its own.
+    held : int
+        Bytes held beyond operands and result, estimated; 0 for the library's own, which does not tell.
+    workspace : int
+        Bytes that might be held.
+    costs : tuple of (str, float)
+        The methods and their times in nanoseconds, estimated, or measured if ``measured``; infinite if ruled out.
+    reasons : tuple of (str, str)
+        The methods that are ruled out, and why.
+    """
+
+    function: str
+    method: str
+    blocks: int
+    threads: int
+    held: int
+    workspace: int
+    costs: tuple[tuple[str, float], ...]
+    reasons: tuple[tuple[str, str], ...]
+    measured: bool
+    what: str
+
+    def __repr__(self) -> str:
+        times = dict(self.costs)
+        word = "measured" if self.measured else "estimated"
+        lines = [f"{self.function} by {self.method!r}: {_milliseconds(times[self.method])} {word}", f"  {self.what}"]
+        for name, time in sorted(self.costs, key=lambda pair: pair[1]):
+            if math.isinf(time):
+                lines.append(f"  not {name}: {dict(self.reasons)[name]}")
+            elif name != self.method:
+                lines.append(f"  {name} would take {_milliseconds(time)}")
+        return "\n".join(lines)
+
+
+def plan_of(function: str, chosen: Candidate, others: list[Candidate], cpus: int, room: int) -> Plan:
+    """The plan of a candidate beside the others, on a machine of so many CPUs."""
+    blocks, threads, held = _held(chosen, cpus)
+    return Plan(
+        function,
+        chosen.method,
+        blocks,
+        threads,
+        held,
+        room,
+        tuple((one.method, one.cost) for one in others),
+        tuple((one.method, one.reason) for one in others if one.reason),
+        False,
+        _what(chosen, blocks, threads, held),
+    )
+
+
+def measured_plan(plan: Plan, times: dict[str, float], chosen: Candidate, cpus: int) -> Plan:
+    """The plan of the method that was fastest when all were timed."""
+    blocks, threads, held = _held(chosen, cpus)
+    costs = tuple((name, times.get(name, math.inf)) for name, _ in plan.costs)
+    return plan._replace(
+        method=chosen.method,
+        blocks=blocks,
+        threads=threads,
+        held=held,
+        costs=costs,
+        measured=True,
+        what=_what(chosen, blocks, threads, held),
+    )
+
+
+def _held(chosen: Candidate, cpus: int) -> tuple[int, int, int]:
+    """Blocks, threads and bytes."""
+    schedule = chosen.schedule
+    if schedule is None:
+        return 1, 1, 0
+    each = -(-schedule.task.filters // schedule.apart) if schedule.apart else max(schedule.blocks, schedule.sums)
+    threads = min(each, cpus, schedule.limit) if schedule.threads else 1
+    return each * schedule.part_count * max(len(chosen.phases), 1), threads, schedule.bytes(threads)
+
+
+def _what(chosen: Candidate, blocks: int, threads: int, held: int) -> str:
+    """What is run, in words."""
+    schedule = chosen.schedule
+    if schedule is None:
+        return "the library's own convolution"
+    task = schedule.task
+    cut = [f"{blocks} block{'s' * (blocks > 1)} on {threads} thread{'s' * (threads > 1)}"]
+    if schedule.part_count > 1:
+        cut.append(f"{schedule.part_count} parts of {_parts(task, schedule.channels, schedule.filters, schedule.taps)}")
+    if len(chosen.phases) > 1:
+        cut.append(f"{len(chosen.phases)} phases of the strides")
+    cut.append(f"{held / MIB:.1f} MiB held")
+    if not schedule.tile.is_local:
+        cut.append("NaN, inf and far outliers may spread beyond the windows that read them")
+    return ", ".join(cut)
+
+
+def _parts(task: Task, channels: int, filters: int, taps: Ints) -> str:
+    whole = task.windows.kernel_size
+    return f"{channels} of {task.channels} channels, {filters} of {task.filters} filters, {taps} of {whole} taps"
+
+
+def _milliseconds(nanoseconds: float) -> str:
+    return f"{nanoseconds / MS:.3g} ms"

@@ -1,0 +1,259 @@
+"""How a task is carried out within a workspace: cut into parts, and those into blocks, by integers alone.
+
+A schedule depends on sizes and on the workspace, never on the number of threads, so that no rounding does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from .blocks import Grid, Part, block_geometry, grid, lengths, parts, unit_counts
+from .geometry import Geometry, Ints
+from .task import Steps, Task, Tile, unit_count
+
+CACHED = 4 * 2**20  # bytes of a block, of which two stay in a shared cache of 8 MiB while their maps pass over them
+WORTHWHILE = 400_000  # nanoseconds: starting a thread takes a twentieth of that, and narrower products are slower
+MOST_BLOCKS = 16  # that threads are sure to share: more CPUs than that find more where blocks fill the cache
+SMALL_WEIGHT = 2**20  # bytes of a gradient of which every partial sum may have a copy
+ROOM = 0.6  # of the workspace, for what is held all the while: blocks need the rest
+
+
+class Machine(NamedTuple):
+    """What a schedule needs to know of a library and a dtype: integers and rates, no arrays."""
+
+    element: int  # bytes of a number while it is multiplied
+    threads: bool  # whether threads of ours run blocks
+    rates: Steps  # nanoseconds of each step
+    uncached: float  # how many times longer a step over memory takes if a cache does not hold it
+    cache: int  # bytes that it holds
+
+
+class Schedule(NamedTuple):
+    """A task by the tiles of a method: in parts of channels, filters and taps, and blocks of these."""
+
+    task: Task
+    tile: Tile
+    channels: int
+    filters: int
+    taps: Ints
+    box: Ints  # groups, samples and outputs along each axis of a block
+    apart: int  # filters of each of the parts that threads share, with data mapped once for all; 0 if they share data
+    sums: int  # partial sums that a reduction over the blocks of some groups is made of
+    width: int  # channels that each of them is over
+    held: int  # bytes all the while
+    each: int  # bytes for each block under way
+    limit: int  # blocks under way at once that there is room for
+    cost: float  # nanoseconds, estimated
+    threads: bool  # whether threads of ours run blocks
+
+    def parts(self) -> Iterator[Part]:
+        return parts(self.task.windows, self.task.channels, self.channels, self.taps)
+
+    def grid(self, part: Part) -> Grid:
+        return grid(part, self.task.batch, self.task.groups, self.box)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is one part, of all channels, filters and taps."""
+        task = self.task
+        return (self.channels, self.filters, self.taps) == (task.channels, task.filters, task.windows.kernel_size)
+
+    @property
+    def blocks(self) -> int:
+        sizes = (self.task.groups, self.task.batch, *self.task.windows.output_size)
+        return math.prod(max(-(-size // length), 1) for size, length in zip(sizes, self.box, strict=True))
+
+    @property
+    def part_count(self) -> int:
+        task = self.task
+        sizes = zip(
+            (task.channels, task.filters, *task.windows.kernel_size),
+            (self.channels, self.filters, *self.taps),
+            strict=True,
+        )
+        return math.prod(-(-size // width) for size, width in sizes)
+
+    def bytes(self, threads: int) -> int:
+        """Bytes held at once on so many threads."""
+        return self.held + self.each * min(threads, self.limit, max(self.blocks, self.sums))
+
+
+class NoRoomError(ValueError):
+    """A task does not fit the workspace however it is cut; ``least`` bytes would do."""
+
+    def __init__(self, method: str, least: int, room: int) -> None:
+        super().__init__(
+            f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
+        )
+        self.least = least
+
+
+def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int) -> Schedule:
+    """The least costly way to carry a task out by the tiles that a method has for it.
+
+    Taps are cut only where nothing else fits.
+    """
+    taps = task.windows.kernel_size
+    while True:
+        part = task._replace(windows=_of_taps(task.windows, taps))
+        offered = tiles(part)
+        found = [_fitted(task, part, tile, machine, room) for tile in offered]
+        fitting = [one for one in found if isinstance(one, Schedule)]
+        if fitting:
+            return min(fitting, key=lambda one: one.cost)
+        longest = taps.index(max(taps))
+        if taps[longest] == 1:
+            raise NoRoomError(offered[0].name, min(one for one in found if isinstance(one, int)), room)
+        taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
+
+
+def _of_taps(windows: Geometry, taps: Ints) -> Geometry:
+    """The windows of the first box of taps."""
+    if taps == windows.kernel_size:
+        return windows
+    return windows.restrict([(0, o) for o in windows.output_size], [(0, k) for k in taps])[1]
+
+
+def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | int:
+    """The schedule of a task whose parts have those taps, with as few parts as fit; or the bytes that would do."""
+    shared = _apart(task, part, tile, machine, room)
+    if shared is not None:
+        return shared
+    while True:
+        held, least = _held(part, tile, machine), _least(part, tile, machine, part.channels)
+        narrower = [narrow for narrow in (_half(part, "channels"), _half(part, "filters")) if narrow != part]
+        if held + least <= room and (held <= ROOM * room or not narrower):
+            return _blocked(task, part, tile, machine, room)
+        if not narrower:
+            return held + least
+        needs = [_held(one, tile, machine) + _least(one, tile, machine, one.channels) for one in narrower]
+        part = narrower[needs.index(min(needs))]
+
+
+def _half(part: Task, name: str) -> Task:
+    width = -(-part.channels // 2) if name == "channels" else -(-part.filters // 2)
+    return part._replace(channels=width) if name == "channels" else part._replace(filters=width)
+
+
+def _held(part: Task, tile: Tile, machine: Machine) -> int:
+    """Bytes of transformed filters, or of those turned round, all the while."""
+    return 0 if part.reduces else part.groups * _weight(part, tile, part.channels, part.turned) * machine.element
+
+
+def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
+    """How many numbers the filters of a group are, as they are multiplied; 0 if these are a view of the caller's."""
+    plain = channels * part.filters * part.windows.taps if copied else 0
+    return tile.weight_workspace(part.windows, channels, part.filters) or plain
+
+
+def _least(part: Task, tile: Tile, machine: Machine, channels: int) -> int:
+    """Bytes of the smallest block; filters take as much once more while they are transformed."""
+    unit = tuple(map(min, tile.unit, part.windows.output_size))
+    numbers = _numbers(part, tile, channels, (1, 1, *unit))
+    return max(numbers * machine.element, _held(part, tile, machine))
+
+
+def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
+    """How many numbers a block holds: in a reduction its products as well, and the sum that they are added to."""
+    groups, samples, *outputs = box
+    windows = block_geometry(part.windows, tuple(outputs))
+    numbers = groups * samples * tile.workspace(windows, channels, part.filters)
+    if part.reduces:
+        products = samples + 1 if tile.stacks_samples else 1
+        numbers += groups * (products + 1) * _weight(part, tile, channels, copied=True)
+    if part.product == "scatter":
+        numbers += groups * samples * channels * math.prod(windows.input_size)
+    return max(numbers, 1)
+
+
+def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | None:
+    """By parts of the filters that threads share, each of which is transformed just before its product.
+
+    It pays where transformed filters outweigh transformed data, which is mapped once, and held.
+    """
+    columns = part.batch * unit_count(part.windows, tile)
+    cost = _cost(task, part, tile, machine, 1, 0)
+    shares = _worth(cost)
+    if not (
+        machine.threads and tile.transforms and columns <= part.filters and shares > 1 and part.product != "scatter"
+    ):
+        return None
+    samples = part.batch * part.groups
+    held = samples * tile.workspace(part.windows, part.channels, 0) * machine.element
+    transformed = 3 * part.groups * tile.weight_workspace(part.windows, part.channels, 1)  # with steps on the way
+    each = (samples * tile.workspace(part.windows, 0, 1) + transformed) * machine.element
+    width = min((room - held) // (2 * each), CACHED // each, -(-part.filters // shares))
+    if width < 1:
+        return None
+    box = (part.groups, max(part.batch, 1), *part.windows.output_size)
+    taps, each = part.windows.kernel_size, width * each
+    limit = (room - held) // each
+    return Schedule(
+        task, tile, part.channels, part.filters, taps, box, width, 1, part.channels, held, each, limit, cost, True
+    )
+
+
+def _worth(cost: float) -> int:
+    """How many parts are worth a thread each: a power of two, which threads share evenly."""
+    return 1 << max(min(int(cost / WORTHWHILE), MOST_BLOCKS).bit_length() - 1, 0)
+
+
+def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:
+    """The blocks of parts that fit: as large as there is room, a cache holds and threads have enough of them."""
+    shares = _worth(_cost(task, part, tile, machine, 1, 0)) if machine.threads else 1
+    sums, width = _reduction(part, tile, machine, room, shares)
+    held = _held(part, tile, machine)
+    if sums > 1:
+        held += sums * part.groups * _weight(part, tile, width, copied=True) * machine.element
+    counts = unit_counts(part.windows, tile.unit)
+    whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size)) * machine.element
+    unit = max(whole // math.prod(counts), 1)
+    units = max((room - held) // unit, 1)
+    if machine.threads:
+        all_units = math.prod(counts) * max(part.batch, 1) * part.groups
+        units = max(min(units, CACHED // unit, -(-all_units // shares)), 1)
+    while True:
+        found = lengths([*counts[::-1], part.batch, part.groups], units)
+        outputs = (length * m for length, m in zip(found[: len(counts)][::-1], tile.unit, strict=True))
+        box = (found[-1], found[-2], *map(min, outputs, part.windows.output_size))
+        each = _numbers(part, tile, width, box) * machine.element
+        if held + each <= room or units == 1:  # what neighbouring blocks read twice weighs more in small ones
+            break
+        units = max(units * 3 // 4, 1)
+    limit, taps = max((room - held) // each, 1), part.windows.kernel_size
+    cuts = part.channels, part.filters, taps, box, 0, sums, width
+    made = Schedule(task, tile, *cuts, held, each, limit, 0.0, machine.threads)
+    return made._replace(cost=_cost(task, part, tile, machine, made.blocks * made.part_count, each))
+
+
+def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int) -> tuple[int, int]:
+    """Into how many partial sums a reduction goes, or how many channels each sum is over, for threads to share.
+
+    Of a small gradient each sum has a share of the blocks, of a large one a share of the channels. Then each maps dy
+    anew, which costs little if that is a view.
+    """
+    if not (part.reduces and machine.threads) or shares == 1:
+        return 1, part.channels
+    weight = part.groups * _weight(part, tile, part.channels, copied=True) * machine.element
+    if weight <= SMALL_WEIGHT:
+        return max(min(shares, room // (4 * weight)), 1), part.channels
+    return 1, -(-part.channels // min(2 if tile.transforms else shares, part.channels))
+
+
+def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, each: int) -> float:
+    """Nanoseconds for all parts of a task, each of which takes what ``part`` does."""
+    pairs = zip(
+        (task.channels, task.filters, *task.windows.kernel_size),
+        (part.channels, part.filters, *part.windows.kernel_size),
+        strict=True,
+    )
+    count = math.prod(-(-size // width) for size, width in pairs)
+    steps, rates = tile.steps(part), machine.rates
+    slower = machine.uncached if each > machine.cache else 1.0
+    over_memory = steps.copied * rates.copied + steps.strided * rates.strided + steps.transposed * rates.transposed
+    over_memory += steps.added * rates.added + steps.butterfly * rates.butterfly
+    return (
+        count * (steps.times(rates) + (slower - 1) * over_memory) + (blocks - count) * steps.operation * rates.operation
+    )

@@ -1,0 +1,119 @@
+"""What is to be done, and what doing it takes, in integers: a task, the tiles of a method, and plain steps counted."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+from .blocks import unit_counts
+from .geometry import ConvGeometry, Geometry, Ints
+
+
+class Task(NamedTuple):
+    """One of the three maps of a convolution; channels and filters counted within a group.
+
+    "forward" gives y; "backward_filter" dw; "scatter" adds windows back to dx. The gradient by the input is also run
+    "forward", of dy by filters ``turned`` round, whose channels are those of dy.
+    """
+
+    product: str
+    windows: Geometry
+    batch: int
+    groups: int
+    channels: int
+    filters: int
+    turned: bool = False
+
+    @property
+    def positions(self) -> int:
+        return self.batch * self.groups * self.windows.positions
+
+    @property
+    def inputs(self) -> int:
+        return self.batch * self.groups * self.channels * math.prod(self.windows.input_size)
+
+    @property
+    def outputs(self) -> int:
+        return self.positions * self.filters
+
+    @property
+    def pairs(self) -> int:
+        return self.groups * self.channels * self.filters
+
+    @property
+    def multiplications(self) -> int:
+        return self.batch * self.pairs * self.windows.taps * self.windows.positions
+
+    @property
+    def reduces(self) -> bool:
+        return self.product == "backward_filter"
+
+
+def task_of(product: str, geometry: ConvGeometry) -> Task:
+    """One of the three maps of a convolution."""
+    return Task(product, geometry.zero_padded, *geometry.sizes)
+
+
+class Steps(NamedTuple):
+    """How many of each plain step something takes; or the nanoseconds of one, for a library."""
+
+    operation: float = 0  # of the library, however little it does
+    product: float = 0  # one of a stack of matrix products, however small it is
+    multiplication: float = 0  # with its addition, in a product of large matrices
+    packed: float = 0  # an element of the factor of a matrix product that has the positions
+    written: float = 0  # an element of the result of a matrix product
+    copied: float = 0  # an element copied in long runs
+    strided: float = 0  # an element copied from every other place
+    row: float = 0  # a run, however short
+    transposed: float = 0  # an element copied into another order
+    added: float = 0  # an element added to another in place
+    butterfly: float = 0  # an element of a Fourier transform, by the logarithm of its length
+
+    def times(self, others: Steps) -> float:
+        return sum([one * other for one, other in zip(self, others, strict=True)])
+
+
+class Tile(Protocol):
+    """The integers of a method: what it works on at once, what it holds, and what it does.
+
+    Numbers are elements of the dtype that is computed in.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unit(self) -> Ints:
+        """How many outputs along each axis the maps work on at once: blocks hold whole units."""
+
+    @property
+    def stacks_samples(self) -> bool:
+        """Whether In(x) and Out*(y) are stacked by samples first of all, (N, ...), and Wt(w) multiplies each."""
+
+    @property
+    def transforms(self) -> bool:
+        """Whether Wt(w) is a transform of the filters, which outweighs them."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every output is the sum of the products in its own window, and of zeros."""
+
+    def is_accurate(self, task: Task) -> bool:
+        """Whether errors in float32 stay below 1e-5 of the largest output, so that "auto" may take it."""
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        """Whether the output map of a block only renames axes: the product can be written where y belongs."""
+
+    def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        """How many numbers the maps and the product of a block hold at most, for one sample and group."""
+
+    def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        """How many numbers Wt(w) is for one group; 0 if it is a view of w."""
+
+    def steps(self, task: Task) -> Steps:
+        """What a task takes in one block."""
+
+
+def unit_count(windows: Geometry, tile: Tile) -> int:
+    """How many units of outputs a sample has."""
+    return math.prod(unit_counts(windows, tile.unit))
