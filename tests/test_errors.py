@@ -108,7 +108,7 @@ VALUE = [
     (lambda a: conv(a, channel_axis=0), r"channel_axis must be 1 .* or -1 .*got 0"),
     (lambda a: conv(a, channel_axis=True), r"channel_axis must be 1 .*got True"),
     (lambda a: conv(a, channel_axis="last"), r"channel_axis must be 1 .*got 'last'"),
-    (lambda a: conv(a, method="magic"), r"method must be one of 'auto', 'im2col'.*got 'magic'"),
+    (lambda a: conv(a, method="magic"), r"method must be one of 'auto', 'direct', 'im2col'.*got 'magic'"),
     (lambda a: conv(a, method=None), r"method must be one of.*got None"),
     (lambda a: conv(a, method="winograd", stride=2), r"method 'winograd' must have stride 1.*got stride \(2, 2\)"),
     (lambda a: conv(a, max_workspace=0), r"max_workspace must be an int of at least 1, got 0"),

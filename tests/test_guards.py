@@ -31,6 +31,7 @@ PUBLIC = {
     "layers",
     "max_pool",
     "max_pool_grad",
+    "plan",
     "testing",
 }
 
@@ -41,6 +42,7 @@ DOWNWARDS = [
     "__init__",
     "layers",
     "testing",
+    "_choose",
     "_conv",
     "_pool",
     "_im2col",
@@ -54,15 +56,15 @@ SIGNATURES = {
     "im2col": "(x, kernel_size, *, stride=1, padding=0, dilation=1, pad_value=0)",
     "col2im": "(col, input_shape, kernel_size, *, stride=1, padding=0, dilation=1)",
     "conv": "(x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
-    "channel_axis=1, method='auto', max_workspace=67108864)",
+    "channel_axis=1, method='auto', max_workspace=None)",
     "conv_transpose": "(x, w, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, "
-    "padding_mode='zeros', flip=False, channel_axis=1, method='auto', max_workspace=67108864)",
+    "padding_mode='zeros', flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "conv_input_grad": "(dy, w, input_shape, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
-    "flip=False, channel_axis=1, method='auto', max_workspace=67108864)",
+    "flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "conv_weight_grad": "(dy, x, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
-    "flip=False, channel_axis=1, method='auto', max_workspace=67108864)",
+    "flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "conv_backward": "(dy, x, w, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
-    "channel_axis=1, method='auto', max_workspace=67108864)",
+    "channel_axis=1, method='auto', max_workspace=None)",
     "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1)",
     "avg_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True, "
     "channel_axis=1)",
@@ -71,7 +73,9 @@ SIGNATURES = {
     "count_include_pad=True, channel_axis=1)",
     "conv_output_shape": "(input_shape, weight_shape, *, stride=1, padding=0, dilation=1, groups=1, channel_axis=1)",
     "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
-    "padding_mode='zeros', channel_axis=1, max_workspace=67108864, function='conv')",
+    "padding_mode='zeros', channel_axis=1, max_workspace=None, function='conv')",
+    "plan": "(input_shape, weight_shape, *, xp, dtype, function='conv', measure=False, stride=1, padding=0, "
+    "dilation=1, groups=1, padding_mode='zeros', channel_axis=1, method='auto', max_workspace=None)",
     "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='auto')",
     "Pooling": "(pool_h, pool_w, stride=2, pad=0)",
 }

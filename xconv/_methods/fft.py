@@ -218,5 +218,5 @@ def _block_size(reach: int, whole: int, longest: int) -> int:
 def _smooth(least: int) -> int:
     """The smallest size from ``least`` on whose only factors are 2, 3 and 5, for which every library has code."""
     powers = range(least.bit_length())
-    odd = [3**b * 5**c for b in powers for c in powers]
-    return min([factor * 2 ** (-(-least // factor) - 1).bit_length() for factor in odd if factor < 2 * least])
+    odd: list[int] = [3**b * 5**c for b in powers for c in powers]
+    return min([factor << (-(-least // factor) - 1).bit_length() for factor in odd if factor < 2 * least])

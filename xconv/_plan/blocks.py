@@ -58,7 +58,7 @@ class Grid(NamedTuple):
     @property
     def total(self) -> int:
         """How many blocks there are."""
-        return math.prod(map(len, self.steps))
+        return math.prod([*map(len, self.steps)])
 
     def block(self, number: int) -> Block:
         windows, sizes = self.part.windows, self.sizes

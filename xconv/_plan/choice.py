@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from .geometry import Phase
-from .schedule import Machine, NoRoomError, Schedule, schedule
+from .schedule import Machine, Schedule, cheapest, schedule
 from .task import Task, Tile
 
 Tiles: TypeAlias = Callable[[Task], Sequence[Tile]]
@@ -41,7 +41,8 @@ def choose(request: Request, method: str) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
         return planned(request, method)
-    return min(candidates(request, method), key=lambda one: one.cost)
+    best: Candidate = cheapest(candidates(request, method))
+    return best
 
 
 def candidates(request: Request, method: str = "auto") -> list[Candidate]:
@@ -68,41 +69,42 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
 
 
 def planned(request: Request, name: str) -> Candidate:
-    """The candidate of that name."""
-    tiles, task = request.methods[name], request.task
-    if task.product != "scatter":
-        made = schedule(task, tiles, request.machine, request.room)
-        return Candidate(name, made.cost, schedule=made)
-    ways: list[Candidate] = []
-    failure: NoRoomError | None = None
-    for way in (_by_phases, _by_scattering):
-        try:
-            ways += way(request, name)
-        except NoRoomError as error:
-            failure = error
-    if not ways and failure is not None:
-        raise failure
-    return min(ways, key=lambda one: one.cost)
+    """The candidate of that name; a ValueError if the method cannot do it, or not in this room."""
+    ways = [_by_phases, _scheduled] if request.task.product == "scatter" else [_scheduled]
+    found = [way(request, name) for way in ways]
+    fitting = [one for one in found if isinstance(one, Candidate)]
+    if not fitting:
+        least = min([one for one in found if isinstance(one, int)])
+        raise ValueError(
+            f"max_workspace must be at least {least} bytes for this convolution by method {name!r}, got {request.room}"
+        )
+    best: Candidate = cheapest(fitting)
+    return best
 
 
-def _by_scattering(request: Request, name: str) -> list[Candidate]:
+def _scheduled(request: Request, name: str) -> Candidate | int:
+    """The candidate that does the task as it is, or the bytes that would do."""
     made = schedule(request.task, request.methods[name], request.machine, request.room)
-    return [Candidate(name, made.cost, schedule=made)]
+    return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
 
 
-def _by_phases(request: Request, name: str) -> list[Candidate]:
-    """As convolutions of dy by filters turned round, one for each phase of the strides."""
+def _by_phases(request: Request, name: str) -> Candidate | int | None:
+    """As convolutions of dy by filters turned round, one for each phase of the strides; none if these are too many."""
     task = request.task
-    count = math.prod(map(min, task.windows.stride, task.windows.input_size))
-    if count > (PHASES if request.writes_phases else 1):
-        return []
-    phases = tuple(sorted(task.windows.phases, key=lambda phase: -phase.windows.taps * phase.windows.positions))
+    if math.prod([*map(min, task.windows.stride, task.windows.input_size)]) > (PHASES if request.writes_phases else 1):
+        return None
+    phases = task.windows.phases
     if not phases:
-        return []
-    made = schedule(of_phase(task, phases[0]), request.methods[name], request.machine, request.room)
-    if count > 1 and made.tile.transforms:  # each phase would transform dy anew
-        return []
-    return [Candidate(name, made.cost * len(phases), schedule=made, phases=phases)]
+        return None
+    sizes = [phase.windows.taps * phase.windows.positions for phase in phases]
+    made = schedule(
+        of_phase(task, phases[sizes.index(max(sizes))]), request.methods[name], request.machine, request.room
+    )
+    if isinstance(made, int):
+        return made
+    if len(phases) > 1 and made.tile.transforms:  # each phase would transform dy anew
+        return None
+    return Candidate(name, made.cost * len(phases), schedule=made, phases=phases)
 
 
 def of_phase(task: Task, phase: Phase) -> Task:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .blocks import Grid, Part, block_geometry, grid, lengths, parts, unit_counts
 from .geometry import Geometry, Ints
@@ -63,7 +63,7 @@ class Schedule(NamedTuple):
     @property
     def blocks(self) -> int:
         sizes = (self.task.groups, self.task.batch, *self.task.windows.output_size)
-        return math.prod(max(-(-size // length), 1) for size, length in zip(sizes, self.box, strict=True))
+        return math.prod([max(-(-size // length), 1) for size, length in zip(sizes, self.box, strict=True)])
 
     @property
     def part_count(self) -> int:
@@ -73,40 +73,36 @@ class Schedule(NamedTuple):
             (self.channels, self.filters, *self.taps),
             strict=True,
         )
-        return math.prod(-(-size // width) for size, width in sizes)
+        return math.prod([-(-size // width) for size, width in sizes])
 
     def bytes(self, threads: int) -> int:
         """Bytes held at once on so many threads."""
         return self.held + self.each * min(threads, self.limit, max(self.blocks, self.sums))
 
 
-class NoRoomError(ValueError):
-    """A task does not fit the workspace however it is cut; ``least`` bytes would do."""
-
-    def __init__(self, method: str, least: int, room: int) -> None:
-        super().__init__(
-            f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
-        )
-        self.least = least
-
-
-def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int) -> Schedule:
-    """The least costly way to carry a task out by the tiles that a method has for it.
+def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int) -> Schedule | int:
+    """The least costly way to carry a task out by the tiles that a method has for it, or the bytes that would do.
 
     Taps are cut only where nothing else fits.
     """
     taps = task.windows.kernel_size
     while True:
         part = task._replace(windows=_of_taps(task.windows, taps))
-        offered = tiles(part)
-        found = [_fitted(task, part, tile, machine, room) for tile in offered]
+        found = [_fitted(task, part, tile, machine, room) for tile in tiles(part)]
         fitting = [one for one in found if isinstance(one, Schedule)]
         if fitting:
-            return min(fitting, key=lambda one: one.cost)
+            best: Schedule = cheapest(fitting)
+            return best
         longest = taps.index(max(taps))
         if taps[longest] == 1:
-            raise NoRoomError(offered[0].name, min(one for one in found if isinstance(one, int)), room)
+            return min([one for one in found if isinstance(one, int)])
         taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
+
+
+def cheapest(found: list[Any]) -> Any:
+    """That of the least cost: by its place, since PyTorch's compiler knows no keys of a minimum."""
+    costs = [one.cost for one in found]
+    return found[costs.index(min(costs))]
 
 
 def _of_taps(windows: Geometry, taps: Ints) -> Geometry:
@@ -249,7 +245,7 @@ def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, eac
         (part.channels, part.filters, *part.windows.kernel_size),
         strict=True,
     )
-    count = math.prod(-(-size // width) for size, width in pairs)
+    count = math.prod([-(-size // width) for size, width in pairs])
     steps, rates = tile.steps(part), machine.rates
     slower = machine.uncached if each > machine.cache else 1.0
     over_memory = steps.copied * rates.copied + steps.strided * rates.strided + steps.transposed * rates.transposed

@@ -96,7 +96,7 @@ class Products:
 
         if max(task.windows.stride) == 1:
             return run(phases[0])
-        is_whole = len(phases) == math.prod(map(min, task.windows.stride, task.windows.input_size))
+        is_whole = len(phases) == math.prod([*map(min, task.windows.stride, task.windows.input_size)])
         dx = (empty if is_whole else zeros)(xp, dy, input_shape(task), w)
         for phase in phases:
             run(phase, dx[(..., *phase.inputs)])
