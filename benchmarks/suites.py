@@ -46,6 +46,11 @@ class Layer:
         return self.weight_shape[2:]
 
     @property
+    def extent(self) -> Ints:
+        """How far a window reaches along each axis."""
+        return tuple(a * (k - 1) + 1 for a, k in zip(self.dilation, self.kernel_size, strict=True))
+
+    @property
     def output_shape(self) -> Ints:
         return xconv.conv_output_shape(self.input_shape, self.weight_shape, **self.keywords)
 
@@ -72,7 +77,7 @@ def shrunk(layer: Layer) -> Layer:
     groups = min(layer.groups, QUICK_CHANNELS)
     most = QUICK_CHANNELS // groups
     group_channels, group_filters = min(group_channels, most), min(filters // layer.groups, most)
-    sizes = (min(d, max(QUICK_SIZE, k + QUICK_WINDOWS)) for d, k in zip(size, kernel, strict=True))
+    sizes = (min(d, max(QUICK_SIZE, e + QUICK_WINDOWS)) for d, e in zip(size, layer.extent, strict=True))
     return replace(
         layer,
         input_shape=(min(batch, QUICK_BATCH), groups * group_channels, *sizes),
@@ -89,8 +94,8 @@ def _layer(
     strides = _per_axis(stride, n)
     groups = input_shape[1] // weight_shape[1]
     channels = f"{input_shape[1]} dw" if groups > 1 else f"{input_shape[1]}-{weight_shape[0]}"
-    step = f"/{'x'.join(map(str, _shortest(strides)))}" if max(strides) > 1 else ""
-    kernel, size = "x".join(map(str, weight_shape[2:])), "x".join(map(str, _shortest(input_shape[2:])))
+    step = f"/{'x'.join(map(str, shortest(strides)))}" if max(strides) > 1 else ""
+    kernel, size = "x".join(map(str, weight_shape[2:])), "x".join(map(str, shortest(input_shape[2:])))
     name = f"{network} {kernel}{step} {channels} @{size}".strip()
     return Layer(suite, name, input_shape, weight_shape, strides, _per_axis(padding, n), (1,) * n, groups)
 
@@ -119,7 +124,7 @@ def _per_axis(value: int | Ints, n: int) -> Ints:
     return (value,) * n if isinstance(value, int) else value
 
 
-def _shortest(values: Ints) -> Ints:
+def shortest(values: Ints) -> Ints:
     """One number where all are equal."""
     return values[:1] if len(set(values)) == 1 else values
 
