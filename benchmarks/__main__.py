@@ -75,6 +75,18 @@ def _run_choice(**options: Any) -> None:
     run_choice(**options)
 
 
+def _run_rates(**options: Any) -> None:
+    from .rates import run_rates
+
+    run_rates(**options)
+
+
+def _run_pools(**options: Any) -> None:
+    from .pools import run_pools
+
+    run_pools(**options)
+
+
 def _suites_parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
@@ -132,6 +144,40 @@ def _choice_parser() -> Parser:
     return parser
 
 
+def _rates_parser() -> Parser:
+    parser = Parser(
+        prog=f"{PROGRAM} rates",
+        description="What an array library takes for plain things, in nanoseconds of float32: by its own calls alone, "
+        "NumPy's on all processors at once.",
+    )
+    add_backend(parser, HOSTS)
+    parser.add_argument(
+        "--seconds",
+        type=duration,
+        metavar="S",
+        help="for all together, unless the least rounds take longer; default: 20",
+    )
+    parser.add_argument("--quick", action="store_true", help="two rounds, and smaller large arrays: whether it runs")
+    add_numbers_file(parser)
+    return parser
+
+
+def _pools_parser() -> Parser:
+    parser = Parser(
+        prog=f"{PROGRAM} pools",
+        description="Time xconv's pools, max_pool's gradient and col2im beside PyTorch, on NumPy's float32.",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=duration,
+        metavar="S",
+        help="for both sides of one, unless the least rounds take longer; default: 4",
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny arrays and two rounds: whether it runs and is right")
+    add_numbers_file(parser)
+    return parser
+
+
 HOSTS = ("numpy", "jax", "torch")  # what the other commands know how to call
 
 _SUITES = Command(
@@ -139,6 +185,8 @@ _SUITES = Command(
 )
 COMMANDS = {
     "choice": Command(("rich", "threadpoolctl"), _choice_parser, _run_choice, "only finished layers were written"),
+    "rates": Command(("rich", "threadpoolctl"), _rates_parser, _run_rates, "nothing was written"),
+    "pools": Command(("rich", "threadpoolctl"), _pools_parser, _run_pools, "nothing was written"),
 }
 
 

@@ -86,7 +86,7 @@ def shrunk(layer: Layer) -> Layer:
     )
 
 
-def _layer(
+def layer_of(
     suite: str, network: str, input_shape: Ints, weight_shape: Ints, stride: int | Ints = 1, padding: int | Ints = 0
 ) -> Layer:
     """A layer whose name is put together from its numbers; groups follow from the channels of x and w."""
@@ -100,7 +100,7 @@ def _layer(
     return Layer(suite, name, input_shape, weight_shape, strides, _per_axis(padding, n), (1,) * n, groups)
 
 
-def _square(
+def square(
     suite: str,
     network: str,
     batch: int,
@@ -113,11 +113,11 @@ def _square(
 ) -> Layer:
     """A 2-d layer on square images, padded so that stride 1 keeps their size if nothing else is said."""
     input_shape, weight_shape = (batch, channels, size, size), (filters, channels, kernel, kernel)
-    return _layer(suite, network, input_shape, weight_shape, stride, kernel // 2 if padding is None else padding)
+    return layer_of(suite, network, input_shape, weight_shape, stride, kernel // 2 if padding is None else padding)
 
 
 def _depthwise(network: str, size: int, channels: int, stride: int) -> Layer:
-    return _layer("depthwise", network, (8, channels, size, size), (channels, 1, 3, 3), stride, padding=1)
+    return layer_of("depthwise", network, (8, channels, size, size), (channels, 1, 3, 3), stride, padding=1)
 
 
 def _per_axis(value: int | Ints, n: int) -> Ints:
@@ -170,22 +170,22 @@ _VGG16 = (
 )
 
 _LAYERS = (
-    *(_square("resnet50", "", 8, *numbers) for numbers in _RESNET50),
-    *(_square("vgg16", "", 2, *numbers, 3) for numbers in _VGG16),
-    _square("small", "SimpleConvNet", 100, 28, 1, 30, 5, padding=0),
-    _square("small", "DeepConvNet", 100, 28, 1, 16, 3),
-    _square("small", "DeepConvNet", 100, 28, 16, 16, 3),
-    _square("small", "DeepConvNet", 100, 14, 16, 32, 3),
-    _square("small", "DeepConvNet", 100, 14, 32, 32, 3, padding=2),
-    _square("small", "DeepConvNet", 100, 8, 32, 64, 3),
-    _square("small", "DeepConvNet", 100, 8, 64, 64, 3),
-    _square("small", "LeNet-5", 100, 28, 1, 6, 5),
-    _square("small", "LeNet-5", 100, 14, 6, 16, 5, padding=0),
-    _square("small", "CIFAR-10", 100, 32, 3, 32, 3),
-    _square("small", "CIFAR-10", 100, 32, 32, 32, 3),
-    _square("small", "CIFAR-10", 100, 16, 32, 64, 3),
-    _square("small", "CIFAR-10", 100, 16, 64, 64, 3),
-    _square("small", "CIFAR-10", 100, 32, 3, 64, 5),
+    *(square("resnet50", "", 8, *numbers) for numbers in _RESNET50),
+    *(square("vgg16", "", 2, *numbers, 3) for numbers in _VGG16),
+    square("small", "SimpleConvNet", 100, 28, 1, 30, 5, padding=0),
+    square("small", "DeepConvNet", 100, 28, 1, 16, 3),
+    square("small", "DeepConvNet", 100, 28, 16, 16, 3),
+    square("small", "DeepConvNet", 100, 14, 16, 32, 3),
+    square("small", "DeepConvNet", 100, 14, 32, 32, 3, padding=2),
+    square("small", "DeepConvNet", 100, 8, 32, 64, 3),
+    square("small", "DeepConvNet", 100, 8, 64, 64, 3),
+    square("small", "LeNet-5", 100, 28, 1, 6, 5),
+    square("small", "LeNet-5", 100, 14, 6, 16, 5, padding=0),
+    square("small", "CIFAR-10", 100, 32, 3, 32, 3),
+    square("small", "CIFAR-10", 100, 32, 32, 32, 3),
+    square("small", "CIFAR-10", 100, 16, 32, 64, 3),
+    square("small", "CIFAR-10", 100, 16, 64, 64, 3),
+    square("small", "CIFAR-10", 100, 32, 3, 64, 5),
     _depthwise("MobileNet v1", 112, 32, 1),
     _depthwise("MobileNet v1", 112, 64, 2),
     _depthwise("MobileNet v1", 56, 128, 1),
@@ -194,19 +194,19 @@ _LAYERS = (
     _depthwise("MobileNet v2", 112, 96, 2),
     _depthwise("MobileNet v2", 56, 144, 1),
     _depthwise("MobileNet v2", 7, 960, 1),
-    _square("large_kernel", "image", 1, 512, 1, 1, 31, padding=0),
-    _square("large_kernel", "image", 1, 1024, 1, 1, 31, padding=0),
-    _square("large_kernel", "image", 1, 128, 8, 8, 31, padding=0),
-    _layer("large_kernel", "RepLKNet", (1, 64, 56, 56), (64, 1, 31, 31), padding=15),
-    _layer("large_kernel", "audio", (1, 1, 1_000_000), (1, 1, 1024)),
-    _layer("large_kernel", "audio", (1, 2, 200_000), (2, 2, 1024)),
-    _square("latency", "valid", 1, 8, 1, 1, 3, padding=0),
-    _square("latency", "padded", 1, 8, 1, 1, 3),
-    _layer("volume", "", (1, 1, 64, 64, 64), (16, 1, 3, 3, 3), padding=1),
-    _layer("volume", "", (1, 16, 32, 32, 32), (32, 16, 3, 3, 3), padding=1),
-    _layer("volume", "", (1, 32, 32, 32, 32), (32, 32, 3, 3, 3), padding=1),
-    _layer("volume", "", (1, 64, 16, 16, 16), (64, 64, 3, 3, 3), padding=1),
-    _layer("volume", "video", (2, 3, 16, 112, 112), (64, 3, 3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)),
+    square("large_kernel", "image", 1, 512, 1, 1, 31, padding=0),
+    square("large_kernel", "image", 1, 1024, 1, 1, 31, padding=0),
+    square("large_kernel", "image", 1, 128, 8, 8, 31, padding=0),
+    layer_of("large_kernel", "RepLKNet", (1, 64, 56, 56), (64, 1, 31, 31), padding=15),
+    layer_of("large_kernel", "audio", (1, 1, 1_000_000), (1, 1, 1024)),
+    layer_of("large_kernel", "audio", (1, 2, 200_000), (2, 2, 1024)),
+    square("latency", "valid", 1, 8, 1, 1, 3, padding=0),
+    square("latency", "padded", 1, 8, 1, 1, 3),
+    layer_of("volume", "", (1, 1, 64, 64, 64), (16, 1, 3, 3, 3), padding=1),
+    layer_of("volume", "", (1, 16, 32, 32, 32), (32, 16, 3, 3, 3), padding=1),
+    layer_of("volume", "", (1, 32, 32, 32, 32), (32, 32, 3, 3, 3), padding=1),
+    layer_of("volume", "", (1, 64, 16, 16, 16), (64, 64, 3, 3, 3), padding=1),
+    layer_of("volume", "video", (2, 3, 16, 112, 112), (64, 3, 3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)),
 )
 
 SUITES = {

@@ -5,23 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
+import threading
+import types
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_benchmarks import Calls, exit_status, last_line
+from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import choice, drawn, timing
+from benchmarks import choice, drawn, plain, pools, rates, timing
 from benchmarks.choice import ALL, AUTO, Choice, losses_by_function, may_be_taken, summarize
 from benchmarks.peers import own
 from benchmarks.peers.peer import FORWARD, FUNCTIONS, INPUT_GRAD, WEIGHT_GRAD
 from benchmarks.results import Measurement
 from benchmarks.suites import SUITES, Layer, shrunk
+from xconv.demo.backends import load_backend
 
 LAYER = SUITES["resnet50"][2]
 SEEDS = st.integers(0, 2**64)
+
+
+@pytest.fixture(autouse=True)
+def _optimizations_as_before():
+    """Quick runs do without, in the whole process."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_disable_most_optimizations", False)
 
 
 class TestDrawnLayers:
@@ -242,3 +255,143 @@ class TestChoiceCommand:
         line = last_line(capsys.readouterr())
         assert line.startswith("python -m benchmarks choice: ")
         assert words in line
+
+
+def plain_table():
+    return {rate.name: rate for rate in rates.plain_rates(large=1000)}
+
+
+class TestRates:
+    def test_what_else_a_call_does_is_taken_off(self):
+        rate = rates.Rate("new", "", lambda plain: plain.add((1,)), units=10, beyond={"old": 100})
+        assert rate.value(1500, {"operation": 300, "old": 2}) == pytest.approx((1500 - 300 - 200) / 10)
+        assert rate.value(400, {"operation": 300, "old": 2}) == 0
+
+    def test_the_first_is_the_call_itself(self):
+        first, *others = rates.plain_rates(large=1000)
+        assert (first.name, first.value(70, {})) == ("operation", 70)
+        known = {"operation"}
+        for rate in others:
+            assert {*rate.beyond, rate.beside} - {""} <= known
+            known.add(rate.name)
+
+    def test_a_number_of_times(self):
+        rate = plain_table()["uncached"]
+        assert rate.value(300 + 6000, {"operation": 300, "copied": 2}) == pytest.approx(3)
+
+    def test_units_are_what_calls_do(self):
+        """By the shapes that the calls are made of."""
+        table, log = plain_table(), Shapes()
+        for rate in table.values():
+            rate.make(log)
+        products, copies = log.of("product"), log.of("copy")
+        assert [math.prod(left) * right[-1] for left, right in products[:3]] == [
+            table["multiplication"].units,
+            table["packed"].beyond["multiplication"],
+            table["written"].beyond["multiplication"],
+        ]
+        assert products[3][0] == (table["product"].units, 6, 6)
+        names = ("copied", "strided", "row", "transposed", "uncached")
+        for name, (shape, view) in zip(names, copies, strict=True):
+            elements = view(np.zeros(shape, dtype=np.bool_)).size
+            assert elements == (table["copied"].units if name == "row" else table[name].units)
+        assert copies[2][0][0] == table["row"].units
+        assert log.of("transform") == [((256, 4096),)]
+        assert table["butterfly"].units == 256 * 4096 * 12
+
+    def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
+        """Of three threads, each of which does its own work four times, in calls that take a second."""
+        processors = types.SimpleNamespace(copies=3, spread=lambda make: (lambda: None, 4))
+        one_second = {"operation": timing.Timing(1.0, 1.0, 1.0, 7, 1)}
+        monkeypatch.setattr(rates, "interleave", lambda calls, limits: one_second)
+        table = rates.plain_rates(large=1000)[:1]
+        found = rates.measure_plain_rates(table, load_backend("numpy"), processors, timing.QUICK)
+        assert found == {"operation": pytest.approx(1e9 / 12)}
+
+    def test_numpy_works_on_all_processors_with_one_blas_thread_each(self, monkeypatch):
+        """Each call waits for the others: on fewer threads it would wait in vain."""
+        meeting, blas_threads = threading.Barrier(3), set()
+
+        def call():
+            blas_threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            meeting.wait(timeout=10)
+
+        monkeypatch.setattr(plain, "cpu_count", lambda: 3)
+        monkeypatch.setattr(plain, "warm_up", lambda call, clock: 1.0)
+        with plain.all_processors(load_backend("numpy")) as processors:
+            together, loops = processors.spread(lambda: call)
+            together()
+        assert (processors.copies, loops, blas_threads) == (3, 1, {1})
+
+    def test_short_work_is_repeated(self, monkeypatch):
+        monkeypatch.setattr(plain, "cpu_count", lambda: 2)
+        monkeypatch.setattr(plain, "warm_up", lambda call, clock: plain.TASK_SECONDS / 7.5)
+        done = []
+        with plain.all_processors(load_backend("numpy")) as processors:
+            together, loops = processors.spread(lambda: lambda: done.append(1))
+            together()
+        assert (loops, len(done)) == (8, 16)
+
+    @pytest.mark.on("numpy", "jax", "torch")
+    def test_plain_calls_do_what_they_say(self, backend):
+        library = load_backend(backend.name)
+        maker = plain.PLAIN[backend.name](library)
+        calls = {
+            "product": (maker.product((4, 3, 5), (4, 5, 2)), plain.random((4, 3, 5)) @ plain.random((4, 5, 2))),
+            "add": (maker.add((16,)), 2 * plain.random((16,))),
+            "strided": (maker.copy((10,), lambda x: x[::2]), plain.random((10,))[::2]),
+            "transform": (maker.transform((3, 8)), np.fft.rfft(plain.random((3, 8)))),
+        }
+        for call, expected in calls.values():
+            result = call()
+            written = call.args[0] if result is None else result  # as NumPy's copy gives nothing back
+            assert library.to_numpy(written) == pytest.approx(expected, abs=1e-5)
+
+    @pytest.mark.on("numpy", "jax", "torch")
+    def test_it_writes_every_rate(self, backend, tmp_path, capsys):
+        out = tmp_path / "rates.json"
+        assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", out) == 0
+        report = json.loads(out.read_text())
+        assert set(report) == {"library", "machine", "versions", "date", "rates"}
+        assert report["library"] == backend.name
+        own_names = [rate.name for rate in rates.own_rates(load_backend(backend.name))]
+        assert (len(own_names) == 5) is (backend.name != "numpy")
+        assert list(report["rates"]) == [*plain_table(), *own_names]
+        assert all(0 <= value < math.inf for value in report["rates"].values())
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in report["rates"])
+
+
+class Shapes:
+    """Notes what plain calls would be made of."""
+
+    def __init__(self):
+        self.made = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.made.append((name, arguments))
+
+    def of(self, kind):
+        return [arguments for name, arguments in self.made if name == kind]
+
+
+class TestPools:
+    def test_it_writes_every_ratio(self, torch_backend, tmp_path, capsys):
+        out = tmp_path / "pools.json"
+        assert exit_status("pools", "--quick", "--seconds", 0.01, "--out", out) == 0
+        found = json.loads(out.read_text())["pools"]
+        assert [one["function"] for one in found] == [pool.function for pool in pools.POOLS]
+        for one in found:
+            times = one["timings"]
+            assert one["ratio"] == pytest.approx(times["torch"]["median"] / times["xconv"]["median"])
+        assert "PyTorch's time / xconv's time" in capsys.readouterr().out
+
+    def test_a_wrong_result_stops_the_run(self, torch_backend, capsys, monkeypatch):
+        monkeypatch.setattr(xconv, "col2im", lambda rows, shape, *arguments, **keywords: np.ones(shape))
+        assert exit_status("pools", "--quick") == 1
+        assert "col2im" in last_line(capsys.readouterr())
+
+    def test_sizes_are_those_of_the_results(self):
+        for pool in pools.POOLS[:3]:
+            y = xconv.max_pool(np.zeros(pool.input_shape, dtype=np.float32), pool.kernel_size, **pool.keywords)
+            assert y.shape[2:] == pool.output_size
