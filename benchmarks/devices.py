@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xconv._run.threads import cpu_count
-from xconv.demo.backends import LoadedBackend
+from xconv.demo.backends import BACKENDS, LoadedBackend, load_backend
 
 from .suites import ITEM_BYTES, Layer
 from .timing import Limits, interleave
@@ -63,6 +63,15 @@ def without_autograd() -> contextlib.AbstractContextManager[Any]:
     """A context in which PyTorch, if anybody uses it, does not look for gradients to record."""
     torch = sys.modules.get("torch")
     return contextlib.nullcontext() if torch is None else torch.no_grad()
+
+
+@contextlib.contextmanager
+def full_precision(*names: str) -> Iterator[None]:
+    """All of float32's bits in whatever is timed: on GPUs, JAX and PyTorch keep 11 unless told otherwise."""
+    with contextlib.ExitStack() as stack:
+        for name in {backend.name for backend in BACKENDS}.intersection(names):
+            stack.enter_context(load_backend(name).full_precision())
+        yield
 
 
 def compile_quickly(backend: LoadedBackend) -> None:

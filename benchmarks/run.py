@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from xconv.demo.backends import BACKENDS, LoadedBackend, load_backend
+from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable, writing_to
 
-from .devices import Rates, compile_quickly, forget_programs, measure_rates
+from .devices import Rates, compile_quickly, forget_programs, full_precision, measure_rates
 from .figure import draw_ratios
 from .loading import import_seconds
 from .machine import describe_machine
@@ -24,7 +23,7 @@ from .peers.peer import Peer
 from .results import LayerResult, Report, as_json
 from .suites import SUITES, Layer, shrunk
 from .table import make_console, print_suite, print_summary
-from .timing import QUICK, THOROUGH, Limits
+from .timing import QUICK, THOROUGH, Limits, within
 
 
 def run_benchmarks(
@@ -52,7 +51,7 @@ def run_benchmarks(
     machine = describe_machine(library, packages, command, keeps_memory)
     loading = import_seconds(limits)
     console = make_console()
-    with _full_precision(backend, *packages):
+    with full_precision(backend, *packages):
         report = Report(machine, quick, loading, measure_rates(library, limits, quick=quick), missing, [])
         for suite in suites:
             layers = [shrunk(layer) if quick else layer for layer in SUITES[suite]]
@@ -63,15 +62,6 @@ def run_benchmarks(
             forget_programs(library)
     print_summary(console, report)
     _write_figure(report, out)
-
-
-@contextlib.contextmanager
-def _full_precision(*names: str) -> Iterator[None]:
-    """All of float32's bits in whatever is timed: on GPUs, JAX and PyTorch keep 11 unless told otherwise."""
-    with contextlib.ExitStack() as stack:
-        for name in {backend.name for backend in BACKENDS}.intersection(names):
-            stack.enter_context(load_backend(name).full_precision())
-        yield
 
 
 def _announced(
@@ -86,7 +76,7 @@ def _limits(quick: bool, repeats: int | None, seconds: float | None) -> Limits:
     limits = QUICK if quick else THOROUGH
     if repeats is not None:
         limits = dataclasses.replace(limits, least_rounds=repeats, most_rounds=max(repeats, limits.most_rounds))
-    return limits if seconds is None else dataclasses.replace(limits, total_seconds=seconds)
+    return within(limits, seconds)
 
 
 def _write_numbers(report: Report, out: Path) -> None:

@@ -46,6 +46,11 @@ class Layer:
         return self.weight_shape[2:]
 
     @property
+    def extent(self) -> Ints:
+        """How far a window reaches along each axis."""
+        return tuple(a * (k - 1) + 1 for a, k in zip(self.dilation, self.kernel_size, strict=True))
+
+    @property
     def output_shape(self) -> Ints:
         return xconv.conv_output_shape(self.input_shape, self.weight_shape, **self.keywords)
 
@@ -72,7 +77,7 @@ def shrunk(layer: Layer) -> Layer:
     groups = min(layer.groups, QUICK_CHANNELS)
     most = QUICK_CHANNELS // groups
     group_channels, group_filters = min(group_channels, most), min(filters // layer.groups, most)
-    sizes = (min(d, max(QUICK_SIZE, k + QUICK_WINDOWS)) for d, k in zip(size, kernel, strict=True))
+    sizes = (min(d, max(QUICK_SIZE, e + QUICK_WINDOWS)) for d, e in zip(size, layer.extent, strict=True))
     return replace(
         layer,
         input_shape=(min(batch, QUICK_BATCH), groups * group_channels, *sizes),
@@ -81,7 +86,7 @@ def shrunk(layer: Layer) -> Layer:
     )
 
 
-def _layer(
+def layer_of(
     suite: str, network: str, input_shape: Ints, weight_shape: Ints, stride: int | Ints = 1, padding: int | Ints = 0
 ) -> Layer:
     """A layer whose name is put together from its numbers; groups follow from the channels of x and w."""
@@ -89,13 +94,13 @@ def _layer(
     strides = _per_axis(stride, n)
     groups = input_shape[1] // weight_shape[1]
     channels = f"{input_shape[1]} dw" if groups > 1 else f"{input_shape[1]}-{weight_shape[0]}"
-    step = f"/{'x'.join(map(str, _shortest(strides)))}" if max(strides) > 1 else ""
-    kernel, size = "x".join(map(str, weight_shape[2:])), "x".join(map(str, _shortest(input_shape[2:])))
+    step = f"/{'x'.join(map(str, shortest(strides)))}" if max(strides) > 1 else ""
+    kernel, size = "x".join(map(str, weight_shape[2:])), "x".join(map(str, shortest(input_shape[2:])))
     name = f"{network} {kernel}{step} {channels} @{size}".strip()
     return Layer(suite, name, input_shape, weight_shape, strides, _per_axis(padding, n), (1,) * n, groups)
 
 
-def _square(
+def square(
     suite: str,
     network: str,
     batch: int,
@@ -108,18 +113,18 @@ def _square(
 ) -> Layer:
     """A 2-d layer on square images, padded so that stride 1 keeps their size if nothing else is said."""
     input_shape, weight_shape = (batch, channels, size, size), (filters, channels, kernel, kernel)
-    return _layer(suite, network, input_shape, weight_shape, stride, kernel // 2 if padding is None else padding)
+    return layer_of(suite, network, input_shape, weight_shape, stride, kernel // 2 if padding is None else padding)
 
 
 def _depthwise(network: str, size: int, channels: int, stride: int) -> Layer:
-    return _layer("depthwise", network, (8, channels, size, size), (channels, 1, 3, 3), stride, padding=1)
+    return layer_of("depthwise", network, (8, channels, size, size), (channels, 1, 3, 3), stride, padding=1)
 
 
 def _per_axis(value: int | Ints, n: int) -> Ints:
     return (value,) * n if isinstance(value, int) else value
 
 
-def _shortest(values: Ints) -> Ints:
+def shortest(values: Ints) -> Ints:
     """One number where all are equal."""
     return values[:1] if len(set(values)) == 1 else values
 
@@ -165,22 +170,22 @@ _VGG16 = (
 )
 
 _LAYERS = (
-    *(_square("resnet50", "", 8, *numbers) for numbers in _RESNET50),
-    *(_square("vgg16", "", 2, *numbers, 3) for numbers in _VGG16),
-    _square("small", "SimpleConvNet", 100, 28, 1, 30, 5, padding=0),
-    _square("small", "DeepConvNet", 100, 28, 1, 16, 3),
-    _square("small", "DeepConvNet", 100, 28, 16, 16, 3),
-    _square("small", "DeepConvNet", 100, 14, 16, 32, 3),
-    _square("small", "DeepConvNet", 100, 14, 32, 32, 3, padding=2),
-    _square("small", "DeepConvNet", 100, 8, 32, 64, 3),
-    _square("small", "DeepConvNet", 100, 8, 64, 64, 3),
-    _square("small", "LeNet-5", 100, 28, 1, 6, 5),
-    _square("small", "LeNet-5", 100, 14, 6, 16, 5, padding=0),
-    _square("small", "CIFAR-10", 100, 32, 3, 32, 3),
-    _square("small", "CIFAR-10", 100, 32, 32, 32, 3),
-    _square("small", "CIFAR-10", 100, 16, 32, 64, 3),
-    _square("small", "CIFAR-10", 100, 16, 64, 64, 3),
-    _square("small", "CIFAR-10", 100, 32, 3, 64, 5),
+    *(square("resnet50", "", 8, *numbers) for numbers in _RESNET50),
+    *(square("vgg16", "", 2, *numbers, 3) for numbers in _VGG16),
+    square("small", "SimpleConvNet", 100, 28, 1, 30, 5, padding=0),
+    square("small", "DeepConvNet", 100, 28, 1, 16, 3),
+    square("small", "DeepConvNet", 100, 28, 16, 16, 3),
+    square("small", "DeepConvNet", 100, 14, 16, 32, 3),
+    square("small", "DeepConvNet", 100, 14, 32, 32, 3, padding=2),
+    square("small", "DeepConvNet", 100, 8, 32, 64, 3),
+    square("small", "DeepConvNet", 100, 8, 64, 64, 3),
+    square("small", "LeNet-5", 100, 28, 1, 6, 5),
+    square("small", "LeNet-5", 100, 14, 6, 16, 5, padding=0),
+    square("small", "CIFAR-10", 100, 32, 3, 32, 3),
+    square("small", "CIFAR-10", 100, 32, 32, 32, 3),
+    square("small", "CIFAR-10", 100, 16, 32, 64, 3),
+    square("small", "CIFAR-10", 100, 16, 64, 64, 3),
+    square("small", "CIFAR-10", 100, 32, 3, 64, 5),
     _depthwise("MobileNet v1", 112, 32, 1),
     _depthwise("MobileNet v1", 112, 64, 2),
     _depthwise("MobileNet v1", 56, 128, 1),
@@ -189,19 +194,19 @@ _LAYERS = (
     _depthwise("MobileNet v2", 112, 96, 2),
     _depthwise("MobileNet v2", 56, 144, 1),
     _depthwise("MobileNet v2", 7, 960, 1),
-    _square("large_kernel", "image", 1, 512, 1, 1, 31, padding=0),
-    _square("large_kernel", "image", 1, 1024, 1, 1, 31, padding=0),
-    _square("large_kernel", "image", 1, 128, 8, 8, 31, padding=0),
-    _layer("large_kernel", "RepLKNet", (1, 64, 56, 56), (64, 1, 31, 31), padding=15),
-    _layer("large_kernel", "audio", (1, 1, 1_000_000), (1, 1, 1024)),
-    _layer("large_kernel", "audio", (1, 2, 200_000), (2, 2, 1024)),
-    _square("latency", "valid", 1, 8, 1, 1, 3, padding=0),
-    _square("latency", "padded", 1, 8, 1, 1, 3),
-    _layer("volume", "", (1, 1, 64, 64, 64), (16, 1, 3, 3, 3), padding=1),
-    _layer("volume", "", (1, 16, 32, 32, 32), (32, 16, 3, 3, 3), padding=1),
-    _layer("volume", "", (1, 32, 32, 32, 32), (32, 32, 3, 3, 3), padding=1),
-    _layer("volume", "", (1, 64, 16, 16, 16), (64, 64, 3, 3, 3), padding=1),
-    _layer("volume", "video", (2, 3, 16, 112, 112), (64, 3, 3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)),
+    square("large_kernel", "image", 1, 512, 1, 1, 31, padding=0),
+    square("large_kernel", "image", 1, 1024, 1, 1, 31, padding=0),
+    square("large_kernel", "image", 1, 128, 8, 8, 31, padding=0),
+    layer_of("large_kernel", "RepLKNet", (1, 64, 56, 56), (64, 1, 31, 31), padding=15),
+    layer_of("large_kernel", "audio", (1, 1, 1_000_000), (1, 1, 1024)),
+    layer_of("large_kernel", "audio", (1, 2, 200_000), (2, 2, 1024)),
+    square("latency", "valid", 1, 8, 1, 1, 3, padding=0),
+    square("latency", "padded", 1, 8, 1, 1, 3),
+    layer_of("volume", "", (1, 1, 64, 64, 64), (16, 1, 3, 3, 3), padding=1),
+    layer_of("volume", "", (1, 16, 32, 32, 32), (32, 16, 3, 3, 3), padding=1),
+    layer_of("volume", "", (1, 32, 32, 32, 32), (32, 32, 3, 3, 3), padding=1),
+    layer_of("volume", "", (1, 64, 16, 16, 16), (64, 64, 3, 3, 3), padding=1),
+    layer_of("volume", "video", (2, 3, 16, 112, 112), (64, 3, 3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)),
 )
 
 SUITES = {

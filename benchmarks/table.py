@@ -61,7 +61,7 @@ def _cells(result: LayerResult, peers: Sequence[str]) -> list[str]:
 
 def _peer_table(results: Sequence[LayerResult]) -> Table:
     table = Table(title="peer's time / xconv's time", title_justify="left")
-    _add_columns(table, ("suite", "peer"), ("layers", "forward", "least", "+ gradients", "least"))
+    add_columns(table, ("suite", "peer"), ("layers", "forward", "least", "+ gradients", "least"))
     for row in peer_rows(results):
         table.add_row(row.suite, row.peer, str(row.layers), *mean_and_least(row.forward, row.with_gradients))
     return table
@@ -70,7 +70,7 @@ def _peer_table(results: Sequence[LayerResult]) -> Table:
 def _method_table(results: Sequence[LayerResult]) -> Table:
     table = Table(title="methods by hand: time / auto's time, largest relative errors", title_justify="left")
     numbers = ("layers", "forward", "least", "+ gradients", "least", "error of y", "of dx", "of dw")
-    _add_columns(table, ("suite", "method"), numbers)
+    add_columns(table, ("suite", "method"), numbers)
     for row in method_rows(results):
         errors = ("-" if error is None else f"{error:.1e}" for error in row.errors)
         ratios = mean_and_least(row.forward, row.with_gradients)
@@ -80,14 +80,15 @@ def _method_table(results: Sequence[LayerResult]) -> Table:
 
 def _loss_table(results: Sequence[LayerResult]) -> Table:
     table = Table(title="where auto loses most against the best method by hand", title_justify="left")
-    _add_columns(table, ("suite", "operations"), ("loss",))
-    _add_columns(table, ("layer", "best"), ())
+    add_columns(table, ("suite", "operations"), ("loss",))
+    add_columns(table, ("layer", "best"), ())
     for row in loss_rows(results):
         table.add_row(row.suite, row.operations, f"{row.loss:.0%}", row.layer, row.best)
     return table
 
 
-def _add_columns(table: Table, words: Sequence[str], numbers: Sequence[str]) -> None:
+def add_columns(table: Table, words: Sequence[str], numbers: Sequence[str]) -> None:
+    """Words to the left, unbroken, then numbers to the right."""
     for name in words:
         table.add_column(name, no_wrap=True)
     for name in numbers:

@@ -7,7 +7,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ LONG = 1.0  # seconds of a call that one warm-up is enough for, and that may be 
 SHORT = 0.02  # seconds: a shorter call is repeated, untimed, before each sample
 WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them says nothing
 HOPELESS = 20  # times as slow as the first call
+BEATEN = 10  # times as slow as the fastest call, where that is what is sought
 DECIDED = 1.5  # times as slow as the first call, at its fastest: more rounds would not change which is faster
 
 QUIET_SLICE = 0.012  # seconds: longer than a tick of the clock by which the kernel counts what other processors do
@@ -97,10 +98,41 @@ def interleave(
     An expendable call that is hopeless beside the first one keeps the one timing of its warm-up. One that is clearly
     slower than the first keeps the least rounds, and what time is left goes to those whose order is in doubt.
     """
-    pace = {name: _warm_up(call, clock) for name, call in calls.items()}
+    pace = {name: warm_up(call, clock) for name, call in calls.items()}
     slowest = max(LONG, HOPELESS * next(iter(pace.values())))
     hopeless = [name for name in calls if name in expendable and pace[name] > slowest]
-    loops = {name: _count(limits.sample_seconds, pace[name]) for name in calls if name not in hopeless}
+    return _timings(calls, pace, hopeless, limits, expendable, clock)
+
+
+def race(
+    calls: Mapping[str, Callable[[], Any]], limits: Limits, *, clock: Clock = time.perf_counter
+) -> dict[str, Timing]:
+    """Time calls of which the fastest is sought, in rounds as `interleave` does.
+
+    All the others are expendable, and one that is beaten beside the fastest keeps the timing of its warm-up, however
+    short that is.
+    """
+    pace = {name: warm_up(call, clock) for name, call in calls.items()}
+    fastest_first = {name: calls[name] for name in sorted(calls, key=lambda name: pace[name])}
+    beaten = [name for name in calls if pace[name] > BEATEN * min(pace.values())]
+    timings = _timings(fastest_first, pace, beaten, limits, list(fastest_first)[1:], clock)
+    return {name: timings[name] for name in calls}
+
+
+def within(limits: Limits, seconds: float | None) -> Limits:
+    """The limits with so many seconds for all calls, if that was said."""
+    return limits if seconds is None else replace(limits, total_seconds=seconds)
+
+
+def _timings(
+    calls: Mapping[str, Callable[[], Any]],
+    pace: Mapping[str, float],
+    hopeless: Collection[str],
+    limits: Limits,
+    expendable: Collection[str],
+    clock: Clock,
+) -> dict[str, Timing]:
+    loops = {name: repetitions(limits.sample_seconds, pace[name]) for name in calls if name not in hopeless}
     samples = _sample_in_rounds(calls, loops, pace, limits, expendable, clock)
     timings = {name: _timing(seconds, loops[name]) for name, seconds in samples.items()}
     return timings | {name: _timing([pace[name]], 1) for name in hopeless}
@@ -134,14 +166,14 @@ def _sample_in_rounds(
                 name = names[at]
                 limits.settle()
                 if pace[name] < SHORT:
-                    _seconds(calls[name], _count(limits.wake_seconds, pace[name]), clock)
+                    _seconds(calls[name], repetitions(limits.wake_seconds, pace[name]), clock)
                 seconds = _seconds(calls[name], loops[name], clock)
                 samples[name].append(seconds / loops[name])
                 spent[name] += seconds
     return samples
 
 
-def _warm_up(call: Callable[[], Any], clock: Clock) -> float:
+def warm_up(call: Callable[[], Any], clock: Clock) -> float:
     """Call at least twice, or once if that is long, and say how long it takes."""
     first = _seconds(call, 1, clock)
     if first > LONG:
@@ -156,7 +188,7 @@ def _seconds(call: Callable[[], Any], count: int, clock: Clock) -> float:
     return clock() - start
 
 
-def _count(seconds: float, pace: float) -> int:
+def repetitions(seconds: float, pace: float) -> int:
     """How many calls take so long, but at least one."""
     return max(1, math.ceil(seconds / max(pace, 1e-9)))
 

@@ -30,9 +30,13 @@ class Own:
         self._backend, self._method = backend, method
 
     def operations(self, problem: Problem) -> dict[str, Call | str]:
-        layer, x, w, dy = problem.layer, problem.x, problem.w, problem.dy
-        if self._backend.name == "jax" and (reason := _compiles_too_long(self._method, layer)):
+        if self._backend.name == "jax" and (reason := _compiles_too_long(self._method, problem.layer)):
             return {FORWARD: reason, INPUT_GRAD: reason, WEIGHT_GRAD: reason}
+        return {**self.calls(problem)}
+
+    def calls(self, problem: Problem) -> dict[str, Call]:
+        """For each operation the call, however long it compiles."""
+        layer, x, w, dy = problem.layer, problem.x, problem.w, problem.dy
         forward, input_grad, weight_grad = _functions(self._backend, self._method, layer.nameless)
         return {
             FORWARD: lambda: forward(x, w),

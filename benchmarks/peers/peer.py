@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ..suites import Layer
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = OPERATIONS = ("forward", "input_grad", "weight_grad")
+FUNCTIONS = {FORWARD: "conv", INPUT_GRAD: "conv_input_grad", WEIGHT_GRAD: "conv_weight_grad"}  # xconv's, by operation
 
 Call = Callable[[], Any]
 

@@ -1,0 +1,211 @@
+"""Rates of an array library, each the time of one plain thing: what costs of methods are estimated from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from xconv.demo.backends import LoadedBackend, load_backend
+
+from .devices import compile_quickly, full_precision, waiting_calls, without_autograd
+from .machine import Machine, describe_machine
+from .memory import keep_memory
+from .numbers_file import prepare, write_numbers
+from .peers.peer import FORWARD, WEIGHT_GRAD, Call
+from .plain import OWN, PLAIN, Plain, Processors, all_processors, own_convolution
+from .suites import Layer, layer_of, square
+from .table import add_columns, make_console
+from .timing import QUICK, THOROUGH, Limits, interleave, within
+
+SECONDS = 20.0  # for all rates together
+MEBIBYTE = 2**18  # of float32, in elements
+LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
+RUN = 8  # elements of a short run, of which each is the half of a row
+SIDE = 512
+ROWS, LENGTH = 256, 4096  # of Fourier transforms
+LOGARITHM = LENGTH.bit_length() - 1
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A plain thing.
+
+    Attributes
+    ----------
+    name : str
+    words : str
+        What takes so many nanoseconds.
+    make : callable
+        Makes a call that does it, given the library's plain calls.
+    units : int
+        How many of these things the call does.
+    beyond : mapping
+        What the call does besides, by the names of rates further up: their times are taken off. So is that of one
+        operation, always.
+    beside : str
+        A rate further up that this one is divided by: then it is no time but a number.
+    """
+
+    name: str
+    words: str
+    make: Callable[[Plain], Call]
+    units: int = 1
+    beyond: Mapping[str, int] = field(default_factory=dict)
+    beside: str = ""
+
+    def value(self, nanoseconds: float, known: Mapping[str, float]) -> float:
+        """The rate, by the time of a call and the rates further up; 0 if it is lost in noise."""
+        besides = sum(count * known[name] for name, count in self.beyond.items())
+        own = max(0.0, nanoseconds - known.get(OPERATION, 0.0) - besides) / self.units
+        return own / known[self.beside] if self.beside else own
+
+
+OPERATION = "operation"
+
+
+def plain_rates(large: int) -> tuple[Rate, ...]:
+    """The table of what is measured: a rate is the time of ..."""
+    return (
+        Rate(OPERATION, "any call, here adding 16 elements to others", lambda plain: plain.add((16,))),
+        Rate(
+            "multiplication",
+            "a multiply-add in a product of 1024x1024 matrices",
+            lambda plain: plain.product((1024, 1024), (1024, 1024)),
+            units=1024**3,
+        ),
+        Rate(
+            "packed",
+            "an element of the right operand of (8, 576) @ (576, 4096), beyond its multiplications",
+            lambda plain: plain.product((8, 576), (576, 4096)),
+            units=576 * 4096,
+            beyond={"multiplication": 8 * 576 * 4096},
+        ),
+        Rate(
+            "written",
+            "an element of the result of (64, 9) @ (9, 4096), beyond its multiplications",
+            lambda plain: plain.product((64, 9), (9, 4096)),
+            units=64 * 4096,
+            beyond={"multiplication": 64 * 9 * 4096},
+        ),
+        Rate(
+            "product",
+            "one of a stack of 4096 products of 6x6 matrices",
+            lambda plain: plain.product((4096, 6, 6), (4096, 6, 6)),
+            units=4096,
+        ),
+        Rate(
+            "copied",
+            "an element copied in one long run, of 1 MiB",
+            lambda plain: plain.copy((MEBIBYTE,), lambda x: x),
+            units=MEBIBYTE,
+        ),
+        Rate(
+            "strided",
+            "an element copied, where every second one is",
+            lambda plain: plain.copy((2 * MEBIBYTE,), lambda x: x[::2]),
+            units=MEBIBYTE,
+        ),
+        Rate(
+            "row",
+            "beginning a run: copying runs of 8 elements of a larger array, beyond its elements",
+            lambda plain: plain.copy((MEBIBYTE // RUN, 2 * RUN), lambda x: x[:, :RUN]),
+            units=MEBIBYTE // RUN,
+            beyond={"copied": MEBIBYTE},
+        ),
+        Rate(
+            "transposed",
+            "an element of a transposed copy of 512x512",
+            lambda plain: plain.copy((SIDE, SIDE), lambda x: x.T),
+            units=SIDE**2,
+        ),
+        Rate("added", "an element of a += b, of 1 MiB", lambda plain: plain.add((MEBIBYTE,)), units=MEBIBYTE),
+        Rate(
+            "uncached",
+            "how many times longer than copied an element takes in arrays of 256 MiB, shared by all threads",
+            lambda plain: plain.copy((large,), lambda x: x),
+            units=large,
+            beside="copied",
+        ),
+        Rate(
+            "butterfly",
+            "an element, by the logarithm of the length, of Fourier transforms of 256 real rows of 4096",
+            lambda plain: plain.transform((ROWS, LENGTH)),
+            units=ROWS * LENGTH * LOGARITHM,
+        ),
+    )
+
+
+def own_rates(backend: LoadedBackend) -> tuple[Rate, ...]:
+    """The same of the library's own convolution, if it has one."""
+    ordinary = square("own", "", 8, 56, 64, 64, 3)
+    volume = layer_of("own", "", (1, 16, 32, 32, 32), (16, 16, 3, 3, 3), padding=1)
+    depthwise = layer_of("own", "", (8, 64, 56, 56), (64, 1, 3, 3), padding=1)
+
+    def rate(name: str, words: str, layer: Layer, operation: str = FORWARD) -> Rate:
+        return Rate(name, words, lambda plain: own_convolution(backend, layer, operation), units=layer.multiply_adds)
+
+    if backend.name not in OWN:
+        return ()
+    return (
+        rate("own_multiplication", "a multiply-add of 3x3 from 64 to 64 channels, 56x56, batch 8", ordinary),
+        rate("own_pair", "a position and tap of 9x9 from 1 to 1 channel, 512x512", square("own", "", 1, 512, 1, 1, 9)),
+        rate("own_depthwise", "a multiply-add of 3x3 in 64 groups of one channel, 56x56, batch 8", depthwise),
+        rate("own_reduction", "a multiply-add of the gradient of own_multiplication by filters", ordinary, WEIGHT_GRAD),
+        rate("own_volume", "a multiply-add of 3x3x3 from 16 to 16 channels, 32x32x32", volume),
+    )
+
+
+def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path | None, command: str) -> None:
+    """Measure all rates of a library, print them, and write them to the file."""
+    library = load_backend(backend)
+    prepare(out)
+    if quick:
+        compile_quickly(library)
+    keeps_memory = not quick and keep_memory()
+    limits = within(QUICK, seconds) if quick else within(THOROUGH, SECONDS if seconds is None else seconds)
+    machine = describe_machine(library, (), command, keeps_memory)
+    with full_precision(backend), without_autograd(), all_processors(library) as processors:
+        table = plain_rates((QUICK_LARGE if quick else LARGE) // processors.copies) + own_rates(library)
+        rates = measure_plain_rates(table, library, processors, limits)
+    console = make_console()
+    console.print(_rates_table(table, rates))
+    console.print(f"on {machine.heading}", highlight=False)
+    if quick:
+        console.print("Two rounds: the times mean nothing.")
+    write_numbers(_as_json(machine, rates), out)
+
+
+def measure_plain_rates(
+    table: Iterable[Rate], backend: LoadedBackend, processors: Processors, limits: Limits
+) -> dict[str, float]:
+    """All rates by their names, from calls that take turns."""
+    plain = PLAIN[backend.name](backend)
+    calls, units = {}, {}
+    for rate in table:
+        calls[rate.name], loops = processors.spread(functools.partial(rate.make, plain))
+        units[rate.name] = loops * processors.copies
+    timings = interleave(waiting_calls(backend, calls), limits)
+    rates: dict[str, float] = {}
+    for rate in table:
+        rates[rate.name] = rate.value(1e9 * timings[rate.name].median / units[rate.name], rates)
+    return rates
+
+
+def _rates_table(table: Iterable[Rate], rates: Mapping[str, float]) -> Table:
+    shown = Table(title="nanoseconds of plain things, each beyond the call itself", title_justify="left")
+    add_columns(shown, ("rate",), ("ns",))
+    shown.add_column("of what")
+    for rate in table:
+        shown.add_row(rate.name, f"{rates[rate.name]:.3g}", rate.words)
+    return shown
+
+
+def _as_json(machine: Machine, rates: Mapping[str, float]) -> dict[str, Any]:
+    where = asdict(machine)
+    library, versions, date = (where.pop(name) for name in ("backend", "versions", "date"))
+    return {"library": library, "machine": where, "versions": versions, "date": date, "rates": rates}

@@ -1,0 +1,397 @@
+"""How well methods are chosen, plain rates, and pools: that they run, and what they count. No time is asserted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_benchmarks import Calls, exit_status, last_line
+from threadpoolctl import threadpool_info
+
+import xconv
+from benchmarks import choice, drawn, plain, pools, rates, timing
+from benchmarks.choice import ALL, AUTO, Choice, losses_by_function, may_be_taken, summarize
+from benchmarks.peers import own
+from benchmarks.peers.peer import FORWARD, FUNCTIONS, INPUT_GRAD, WEIGHT_GRAD
+from benchmarks.results import Measurement
+from benchmarks.suites import SUITES, Layer, shrunk
+from xconv.demo.backends import load_backend
+
+LAYER = SUITES["resnet50"][2]
+SEEDS = st.integers(0, 2**64)
+
+
+@pytest.fixture(autouse=True)
+def _optimizations_as_before():
+    """Quick runs do without, in the whole process."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_disable_most_optimizations", False)
+
+
+class TestDrawnLayers:
+    @given(SEEDS)
+    def test_the_same_seed_draws_the_same_layers(self, seed):
+        layers = drawn.draw_layers(6, seed)
+        assert drawn.draw_layers(6, seed) == layers
+        assert drawn.draw_layers(3, seed) == layers[:3]
+        assert len({layer.nameless for layer in layers}) == 6
+
+    @given(SEEDS)
+    def test_layers_are_legal_and_within_bounds(self, seed):
+        for layer in drawn.draw_layers(8, seed):
+            shape = xconv.conv_output_shape(layer.input_shape, layer.weight_shape, **layer.keywords)
+            assert (shape, 1 <= len(shape) - 2 <= 3) == (layer.output_shape, True)
+            assert 1e6 <= layer.multiply_adds <= 3e9
+            assert layer.bytes <= 64e6
+            assert 1 <= layer.input_shape[0] <= 32
+            assert max(layer.input_shape[1], layer.weight_shape[0]) <= 256
+            assert max(layer.kernel_size) <= 31
+            assert max(layer.stride) <= 3
+            assert layer.weight_shape[0] % layer.groups == 0
+
+    @given(SEEDS)
+    def test_tiny_ones_are_legal_too(self, seed):
+        for layer in drawn.draw_layers(8, seed):
+            tiny = shrunk(layer)
+            assert min(tiny.output_shape) >= 1
+            assert (tiny.kernel_size, tiny.dilation, tiny.groups > 1) == (
+                layer.kernel_size,
+                layer.dilation,
+                layer.groups > 1,
+            )
+
+    def test_the_default_list_stays_what_it_is(self):
+        """Losses are compared from one version to the next, on the same layers."""
+        first, *_ = layers = drawn.draw_layers(60, 0)
+        assert first.nameless == Layer("", "", (2, 1, 1786, 1787), (1, 1, 9, 6), (1, 1), (4, 2), (1, 1), 1)
+        assert sum(layer.multiply_adds for layer in layers) == 15_685_391_604
+
+    def test_all_kinds_are_drawn(self):
+        layers = drawn.draw_layers(200, 0)
+        assert {len(layer.kernel_size) for layer in layers} == {1, 2, 3}
+        assert {max(layer.stride) for layer in layers} == {1, 2, 3}
+        assert {max(layer.dilation) for layer in layers} == {1, 2, 3}
+        assert {max(layer.padding) > 0 for layer in layers} == {True, False}
+        assert {_grouping(layer) for layer in layers} == {"one", "divisor", "depthwise"}
+        assert sum(max(layer.stride) == 1 for layer in layers) > 100
+        assert sum(layer.groups == 1 for layer in layers) > 100
+
+    def test_names_tell_layers_apart(self):
+        layers = drawn.draw_layers(200, 0)
+        assert len({layer.name for layer in layers}) == len(layers)
+        layer = Layer("", "", (4, 6, 8, 9), (12, 2, 3, 5), (2, 1), (1, 2), (2, 2), 3)
+        assert drawn._named(layer).name == "3x5/2x1 dilated 2 padded 1x2 6-12 in 3 @4x8x9"
+
+
+def _grouping(layer):
+    return "one" if layer.groups == 1 else "depthwise" if layer.weight_shape[1] == 1 else "divisor"
+
+
+def measurement(seconds):
+    return Measurement(timing.Timing(seconds, seconds, seconds, 7, 1), 0.0)
+
+
+def made_up(chosen, function="conv", **seconds):
+    """A choice whose methods took so many seconds; a text is why one was not timed."""
+    found = {name: time if isinstance(time, str) else measurement(time) for name, time in seconds.items()}
+    return Choice(LAYER, function, chosen, found)
+
+
+class TestLoss:
+    def test_the_best_loses_nothing_however_long_auto_took(self):
+        found = made_up("fft", auto=7.0, im2col=3.0, fft=0.1, winograd="no")
+        assert (found.loss, found.best) == (0, "fft")
+        assert found.check == pytest.approx(70)
+
+    def test_another_loses_what_its_own_time_says(self):
+        found = made_up("im2col", auto=99.0, im2col=3.0, fft=2.0)
+        assert (found.loss, found.best) == (pytest.approx(0.5), "fft")
+
+    def test_equals_lose_nothing(self):
+        found = made_up("toeplitz", auto=1.0, im2col=2.0, toeplitz=2.0)
+        assert (found.loss, found.best) == (0, "toeplitz")
+
+    @pytest.mark.parametrize("others", [{}, {"im2col": "more than 256 taps compile too long"}])
+    def test_auto_stands_for_a_method_that_was_not_timed_by_hand(self, others):
+        slower = made_up("im2col", auto=3.0, native=2.0, **others)
+        assert (slower.loss, slower.best, slower.check) == (pytest.approx(0.5), "native", None)
+        faster = made_up("im2col", auto=1.0, native=2.0, **others)
+        assert (faster.loss, faster.best) == (0, "im2col")
+
+    def test_summary(self):
+        losses = summarize([0.0, 0.0, 3.0])
+        assert losses.mean == pytest.approx(4 ** (1 / 3) - 1)
+        assert (losses.choices, losses.worst) == (3, 3)
+        assert summarize([at / 100 for at in range(101)]).percentile == pytest.approx(0.9)
+
+    def test_functions_apart_and_together(self):
+        choices = [
+            made_up("im2col", auto=1, im2col=2, fft=1),
+            made_up("fft", auto=1, im2col=2, fft=1),
+            made_up("im2col", "conv_weight_grad", auto=1, im2col=8, fft=1),
+        ]
+        losses = losses_by_function(choices)
+        assert list(losses) == ["conv", "conv_weight_grad", ALL]
+        assert [losses[name].mean for name in losses] == pytest.approx([math.sqrt(2) - 1, 7, 16 ** (1 / 3) - 1])
+        assert [losses[name].choices for name in losses] == [2, 1, 3]
+
+
+class TestRace:
+    def race(self, calls, **limits):
+        limits = dataclasses.replace(timing.QUICK, settle=lambda: calls.log.append("|"), **limits)
+        return timing.race(calls.calls, limits, clock=lambda: calls.now)
+
+    def test_the_beaten_keep_their_warm_up_however_short(self):
+        calls = Calls(a=0.00101, b=0.0001, c=0.00099)
+        timings = self.race(calls)
+        assert [timings[name].rounds for name in "abc"] == [1, 2, 2]
+        assert timings["a"].median == pytest.approx(0.00101)
+        assert not any("a" in called for called in calls.rounds())
+
+    def test_time_goes_to_those_near_the_fastest(self):
+        calls = Calls(a=0.2, b=0.1, c=0.12)
+        timings = self.race(calls, least_rounds=3, most_rounds=5, call_seconds=9, total_seconds=99)
+        assert {name: found.rounds for name, found in timings.items()} == {"a": 3, "b": 5, "c": 5}
+
+
+class TestCandidates:
+    @pytest.mark.parametrize(
+        ("weight_shape", "groups", "operations"),
+        [
+            ((64, 64, 3, 3), 1, {FORWARD, INPUT_GRAD, WEIGHT_GRAD}),
+            ((64, 64, 3, 4), 1, set()),
+            ((64, 513, 3, 3), 1, {INPUT_GRAD, WEIGHT_GRAD}),
+            ((513, 64, 3, 3), 1, {FORWARD, WEIGHT_GRAD}),
+            ((1024, 512, 3, 3), 2, {FORWARD, INPUT_GRAD, WEIGHT_GRAD}),
+        ],
+    )
+    def test_winograd_is_one_where_it_is_exact(self, weight_shape, groups, operations):
+        layer = dataclasses.replace(LAYER, weight_shape=weight_shape, groups=groups)
+        assert {operation for operation in FUNCTIONS if may_be_taken("winograd", layer, operation)} == operations
+
+    def test_others_always_are(self):
+        layer = dataclasses.replace(LAYER, weight_shape=(9, 9, 31, 31))
+        assert all(may_be_taken(name, layer, FORWARD) for name in ("im2col", "toeplitz", "fft", "native"))
+
+
+class TestChoiceCommand:
+    @pytest.mark.on("numpy", "jax", "torch")
+    def test_it_writes_everything(self, backend, tmp_path, capsys):
+        out = tmp_path / "new" / "choice.json"
+        options = ("--backend", backend.name, "--layers", 2, "--seconds", 0.01, "--quick", "--seed", 3, "--out", out)
+        assert exit_status("choice", *options) == 0
+        report = json.loads(out.read_text())
+        assert (report["seed"], report["quick"], report["machine"]["backend"]) == (3, True, backend.name)
+        assert set(report["losses"]) == {*FUNCTIONS.values(), ALL}
+        assert [layer["name"] for layer in report["layers"]] == [layer.name for layer in drawn.draw_layers(2, 3)]
+        for layer in report["layers"]:
+            assert list(layer["functions"]) == list(FUNCTIONS.values())
+            for found in layer["functions"].values():
+                self.check_function(found, backend.name)
+        printed = capsys.readouterr().out
+        for words in ("geometric mean", "90th percentile", "worst", "conv_weight_grad", np.__version__):
+            assert words in printed
+
+    def check_function(self, found, backend_name):
+        names = {AUTO, "im2col", "toeplitz", "fft"} | ({"native"} if backend_name != "numpy" else set())
+        assert names <= set(found["methods"]) <= names | {"winograd"}
+        times = {name: one["median"] for name, one in found["methods"].items() if "median" in one}
+        assert all(one.get("deviation", 0) < 1e-3 for one in found["methods"].values())
+        assert min(times.values()) > 0
+        times.setdefault(found["chosen"], times[AUTO])  # as JAX would compile too long by hand, too
+        assert found["best"] in times
+        assert found["loss"] == pytest.approx(times[found["chosen"]] / times[found["best"]] - 1)
+
+    def test_a_method_that_computes_something_else_stops_the_run(self, capsys, monkeypatch):
+        def calls(self, problem):
+            found = compute(self, problem)
+            return found if self.name != "xconv:fft" else found | {INPUT_GRAD: lambda: 1.002 * compute_input(problem)}
+
+        def compute_input(problem):
+            return compute(own.Own(self_backend[0], "im2col"), problem)[INPUT_GRAD]()
+
+        compute, load_methods, self_backend = own.Own.calls, choice.load_methods, []
+        monkeypatch.setattr(own.Own, "calls", calls)
+        monkeypatch.setattr(
+            choice, "load_methods", lambda backend: self_backend.append(backend) or load_methods(backend)
+        )
+        assert exit_status("choice", "--layers", 1, "--quick") == 1
+        line = last_line(capsys.readouterr())
+        for part in ("drawn", drawn.draw_layers(1, 0)[0].name, "input_grad", "xconv:fft", "relative error"):
+            assert part in line
+
+    def test_ctrl_c_leaves_finished_layers(self, tmp_path, capsys, monkeypatch):
+        def interrupt_behind_two(layer, *arguments):
+            if layer.name == drawn.draw_layers(3, 0)[2].name:
+                raise KeyboardInterrupt
+            return measure(layer, *arguments)
+
+        measure, out = choice.measure_choices, tmp_path / "choice.json"
+        monkeypatch.setattr(choice, "measure_choices", interrupt_behind_two)
+        assert exit_status("choice", "--layers", 3, "--quick", "--out", out) == 130
+        assert last_line(capsys.readouterr()).endswith("interrupted: only finished layers were written")
+        assert len(json.loads(out.read_text())["layers"]) == 2
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (("--layers", "0"), "at least 1"),
+            (("--seed", "-1"), "at least 0"),
+            (("--seconds", "nan"), "above 0"),
+            (("--backend", "cupy"), "invalid choice"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, options, words, capsys):
+        assert exit_status("choice", *options) == 2
+        line = last_line(capsys.readouterr())
+        assert line.startswith("python -m benchmarks choice: ")
+        assert words in line
+
+
+def plain_table():
+    return {rate.name: rate for rate in rates.plain_rates(large=1000)}
+
+
+class TestRates:
+    def test_what_else_a_call_does_is_taken_off(self):
+        rate = rates.Rate("new", "", lambda plain: plain.add((1,)), units=10, beyond={"old": 100})
+        assert rate.value(1500, {"operation": 300, "old": 2}) == pytest.approx((1500 - 300 - 200) / 10)
+        assert rate.value(400, {"operation": 300, "old": 2}) == 0
+
+    def test_the_first_is_the_call_itself(self):
+        first, *others = rates.plain_rates(large=1000)
+        assert (first.name, first.value(70, {})) == ("operation", 70)
+        known = {"operation"}
+        for rate in others:
+            assert {*rate.beyond, rate.beside} - {""} <= known
+            known.add(rate.name)
+
+    def test_a_number_of_times(self):
+        rate = plain_table()["uncached"]
+        assert rate.value(300 + 6000, {"operation": 300, "copied": 2}) == pytest.approx(3)
+
+    def test_units_are_what_calls_do(self):
+        """By the shapes that the calls are made of."""
+        table, log = plain_table(), Shapes()
+        for rate in table.values():
+            rate.make(log)
+        products, copies = log.of("product"), log.of("copy")
+        assert [math.prod(left) * right[-1] for left, right in products[:3]] == [
+            table["multiplication"].units,
+            table["packed"].beyond["multiplication"],
+            table["written"].beyond["multiplication"],
+        ]
+        assert products[3][0] == (table["product"].units, 6, 6)
+        names = ("copied", "strided", "row", "transposed", "uncached")
+        for name, (shape, view) in zip(names, copies, strict=True):
+            elements = view(np.zeros(shape, dtype=np.bool_)).size
+            assert elements == (table["copied"].units if name == "row" else table[name].units)
+        assert copies[2][0][0] == table["row"].units
+        assert log.of("transform") == [((256, 4096),)]
+        assert table["butterfly"].units == 256 * 4096 * 12
+
+    def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
+        """Of three threads, each of which does its own work four times, in calls that take a second."""
+        processors = types.SimpleNamespace(copies=3, spread=lambda make: (lambda: None, 4))
+        one_second = {"operation": timing.Timing(1.0, 1.0, 1.0, 7, 1)}
+        monkeypatch.setattr(rates, "interleave", lambda calls, limits: one_second)
+        table = rates.plain_rates(large=1000)[:1]
+        found = rates.measure_plain_rates(table, load_backend("numpy"), processors, timing.QUICK)
+        assert found == {"operation": pytest.approx(1e9 / 12)}
+
+    def test_numpy_works_on_all_processors_with_one_blas_thread_each(self, monkeypatch):
+        """Each call waits for the others: on fewer threads it would wait in vain."""
+        meeting, blas_threads = threading.Barrier(3), set()
+
+        def call():
+            blas_threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            meeting.wait(timeout=10)
+
+        monkeypatch.setattr(plain, "cpu_count", lambda: 3)
+        monkeypatch.setattr(plain, "warm_up", lambda call, clock: 1.0)
+        with plain.all_processors(load_backend("numpy")) as processors:
+            together, loops = processors.spread(lambda: call)
+            together()
+        assert (processors.copies, loops, blas_threads) == (3, 1, {1})
+
+    def test_short_work_is_repeated(self, monkeypatch):
+        monkeypatch.setattr(plain, "cpu_count", lambda: 2)
+        monkeypatch.setattr(plain, "warm_up", lambda call, clock: plain.TASK_SECONDS / 7.5)
+        done = []
+        with plain.all_processors(load_backend("numpy")) as processors:
+            together, loops = processors.spread(lambda: lambda: done.append(1))
+            together()
+        assert (loops, len(done)) == (8, 16)
+
+    @pytest.mark.on("numpy", "jax", "torch")
+    def test_plain_calls_do_what_they_say(self, backend):
+        library = load_backend(backend.name)
+        maker = plain.PLAIN[backend.name](library)
+        calls = {
+            "product": (maker.product((4, 3, 5), (4, 5, 2)), plain.random((4, 3, 5)) @ plain.random((4, 5, 2))),
+            "add": (maker.add((16,)), 2 * plain.random((16,))),
+            "strided": (maker.copy((10,), lambda x: x[::2]), plain.random((10,))[::2]),
+            "transform": (maker.transform((3, 8)), np.fft.rfft(plain.random((3, 8)))),
+        }
+        for call, expected in calls.values():
+            result = call()
+            written = call.args[0] if result is None else result  # as NumPy's copy gives nothing back
+            assert library.to_numpy(written) == pytest.approx(expected, abs=1e-5)
+
+    @pytest.mark.on("numpy", "jax", "torch")
+    def test_it_writes_every_rate(self, backend, tmp_path, capsys):
+        out = tmp_path / "rates.json"
+        assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", out) == 0
+        report = json.loads(out.read_text())
+        assert set(report) == {"library", "machine", "versions", "date", "rates"}
+        assert report["library"] == backend.name
+        own_names = [rate.name for rate in rates.own_rates(load_backend(backend.name))]
+        assert (len(own_names) == 5) is (backend.name != "numpy")
+        assert list(report["rates"]) == [*plain_table(), *own_names]
+        assert all(0 <= value < math.inf for value in report["rates"].values())
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in report["rates"])
+
+
+class Shapes:
+    """Notes what plain calls would be made of."""
+
+    def __init__(self):
+        self.made = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.made.append((name, arguments))
+
+    def of(self, kind):
+        return [arguments for name, arguments in self.made if name == kind]
+
+
+class TestPools:
+    def test_it_writes_every_ratio(self, torch_backend, tmp_path, capsys):
+        out = tmp_path / "pools.json"
+        assert exit_status("pools", "--quick", "--seconds", 0.01, "--out", out) == 0
+        found = json.loads(out.read_text())["pools"]
+        assert [one["function"] for one in found] == [pool.function for pool in pools.POOLS]
+        for one in found:
+            times = one["timings"]
+            assert one["ratio"] == pytest.approx(times["torch"]["median"] / times["xconv"]["median"])
+        assert "PyTorch's time / xconv's time" in capsys.readouterr().out
+
+    def test_a_wrong_result_stops_the_run(self, torch_backend, capsys, monkeypatch):
+        monkeypatch.setattr(xconv, "col2im", lambda rows, shape, *arguments, **keywords: np.ones(shape))
+        assert exit_status("pools", "--quick") == 1
+        assert "col2im" in last_line(capsys.readouterr())
+
+    def test_sizes_are_those_of_the_results(self):
+        for pool in pools.POOLS[:3]:
+            y = xconv.max_pool(np.zeros(pool.input_shape, dtype=np.float32), pool.kernel_size, **pool.keywords)
+            assert y.shape[2:] == pool.output_size
