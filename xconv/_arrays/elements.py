@@ -35,6 +35,11 @@ def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape) if traits(xp).plain_memory else xp.reshape(array, shape)
 
 
+def gathered(xp: Namespace, array: Array) -> Array:
+    """The same elements in the order of the axes, where memory has one."""
+    return xp.ascontiguousarray(array) if traits(xp).plain_memory else array
+
+
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
     """A new array of one value, with the dtype and the device of ``like``.
 

@@ -64,6 +64,11 @@ def transforms(xp: Namespace) -> Any:
     return xp.fft
 
 
+def in_place(xp: Namespace) -> dict[str, bool]:
+    """Keywords of complex transforms of arrays of our own, which may be written over."""
+    return {} if transforms(xp) is xp.fft else {"overwrite_x": True}
+
+
 def on_accelerator(xp: Namespace) -> bool:
     """Whether new arrays of a library that convolves by itself are where its rates were not measured."""
     if traits(xp).own == "lax":

@@ -33,7 +33,7 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
         return xp.matmul(left, right, out=place)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
         if _are_tiny(xp, left, right):
-            return _outer_products(left, right)
+            return _outer_products(xp, left, right)
         pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and traits(xp).threads else 1
         return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
     bits = xp.iinfo(left.dtype).bits
@@ -78,10 +78,10 @@ def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:
     return bool(inner == 1 or (0 < multiplications < min(matrices, TINY) and not traits(xp).kernels))
 
 
-def _outer_products(left: Array, right: Array) -> Array:
+def _outer_products(xp: Namespace, left: Array, right: Array) -> Array:
     """The product as a sum of columns times rows, for stacks of many tiny matrices: few operations on long arrays."""
     products = (left[..., i : i + 1] * right[..., i : i + 1, :] for i in range(left.shape[-1]))
-    return functools.reduce(operator.add, products)
+    return functools.reduce(operator.iadd if traits(xp).plain_memory else operator.add, products)
 
 
 def _pieces(left: Array, right: Array) -> int:

@@ -15,8 +15,9 @@ import functools
 import math
 from typing import NamedTuple
 
+from .._arrays.elements import gathered
 from .._arrays.layout import batch_inwards, batch_outwards, turned
-from .._arrays.libraries import Array, DType, Namespace, is_kind, transforms
+from .._arrays.libraries import Array, DType, Namespace, in_place, is_kind, transforms
 from .._arrays.operands import check_floating
 from .._arrays.windows import frames, overlap_add, pad, scatter
 from .._plan.blocks import unit_counts
@@ -29,6 +30,17 @@ BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: w
 OPERATIONS = 20  # of the library, for a block
 
 
+class _Axis(NamedTuple):
+    """The blocks along an axis: elements of the input kept, those padded, and where outputs start in a block."""
+
+    blocks: int
+    unit: int
+    kept: int
+    front: int
+    end: int
+    start: int
+
+
 class Fft(NamedTuple):
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
 
@@ -38,6 +50,8 @@ class Fft(NamedTuple):
     name: str = "fft"
     transforms: bool = True
     is_local: bool = False
+    cuts_taps: bool = True
+    weight_copies: int = 2
     stacks_samples: bool = False
 
     @classmethod
@@ -54,7 +68,8 @@ class Fft(NamedTuple):
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod(unit_counts(windows, self.unit))
-        return blocks * self._spectrum * (2 * max(channels, filters) + min(channels, filters))
+        most = max(channels, filters) * (3 if channels > 1 else 2)  # sums over channels keep one term more
+        return blocks * self._spectrum * (most + min(channels, filters))
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         return self._spectrum * channels * filters
@@ -77,26 +92,26 @@ class Fft(NamedTuple):
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (*frequencies, G, C, N*blocks)."""
-        blocks = self._blocks(geometry)
-        kept = (slice(0, min(d, p - lo)) for d, p, lo in _ends(geometry, blocks))
-        ends = tuple((lo, max(p - lo - d, 0)) for d, p, lo in _ends(geometry, blocks))
-        padded = pad(xp, batch_inwards(xp, x)[(..., *kept)], ends)
-        return self._transform(xp, frames(xp, padded, blocks), "ortho")
+        axes = self._axes(geometry)
+        kept = tuple(slice(0, axis.kept) for axis in axes)
+        ends = tuple((axis.front, axis.end) for axis in axes)
+        pieces = frames(xp, pad(xp, batch_inwards(xp, x)[(..., *kept)], ends), self._blocks(geometry))
+        return self._transform(xp, pieces, "ortho")
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, C, N*blocks) -> (N, G, C, *d)."""
-        blocks = self._blocks(geometry)
-        whole = tuple(slice(0, size) for size in self.size)
+        blocks, axes = self._blocks(geometry), self._axes(geometry)
+        whole = tuple(slice(0, size) for size in blocks.kernel_size)
         x = overlap_add(xp, self._inverse(xp, columns, blocks.output_size, whole, "ortho"), blocks)
-        inside = (slice(lo, min(lo + d, p)) for d, p, lo in _ends(geometry, blocks))
-        unread = tuple((0, max(d - (p - lo), 0)) for d, p, lo in _ends(geometry, blocks))
+        inside = (slice(axis.front, axis.front + axis.kept) for axis in axes)
+        unread = tuple((0, d - axis.kept) for d, axis in zip(geometry.input_size, axes, strict=True))
         return batch_outwards(xp, pad(xp, x[(..., *inside)], unread))
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (*frequencies, G, K, C)."""
-        return self._frequencies_first(
-            xp, self._spectra(xp, _spread(xp, self._turned(xp, w), geometry.dilation), "backward")
-        )
+        filters = _spread(xp, self._turned(xp, w), geometry.dilation)
+        rows = self._frequencies_first(xp, self._spectra(xp, filters, "backward"))
+        return gathered(xp, rows) if rows.shape[-1] > 1 else rows  # once, where each product would copy them
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, C) -> (G, K, C, *k)."""
@@ -105,31 +120,62 @@ class Fft(NamedTuple):
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, N*blocks) -> (N, G, K, *o)."""
-        n, blocks = geometry.ndim, self._blocks(geometry).output_size
-        steps = zip(geometry.reach, self.unit, geometry.stride, strict=True)
-        kept = tuple(slice(r - 1, r + (u - 1) * s, s) for r, u, s in steps)
+        n, axes = geometry.ndim, self._axes(geometry)
+        blocks = tuple(axis.blocks for axis in axes)
+        steps = zip(axes, geometry.stride, strict=True)
+        kept = tuple(slice(axis.start, axis.start + (axis.unit - 1) * s + 1, s) for axis, s in steps)
         y = self._inverse(xp, products, blocks, kept, "ortho")  # (G, K, N, *blocks, *unit)
         y = xp.permute_dims(y, (0, 1, 2, *(axis for i in range(3, 3 + n) for axis in (i, i + n))))
-        y = xp.reshape(y, (*y.shape[:3], *(b * u for b, u in zip(blocks, self.unit, strict=True))))
+        y = xp.reshape(y, (*y.shape[:3], *(axis.blocks * axis.unit for axis in axes)))
         return batch_outwards(xp, y[(..., *(slice(0, o) for o in geometry.output_size))])
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (*frequencies, G, K, N*blocks)."""
-        n, blocks = geometry.ndim, self._blocks(geometry).output_size
-        missing = tuple((0, b * u - o) for b, u, o in zip(blocks, self.unit, geometry.output_size, strict=True))
-        y = pad(xp, batch_inwards(xp, y), missing)
-        y = xp.reshape(y, (*y.shape[:3], *(size for pair in zip(blocks, self.unit, strict=True) for size in pair)))
+        n, axes = geometry.ndim, self._axes(geometry)
+        missing = ((0, axis.blocks * axis.unit - o) for axis, o in zip(axes, geometry.output_size, strict=True))
+        y = pad(xp, batch_inwards(xp, y), tuple(missing))
+        y = xp.reshape(y, (*y.shape[:3], *(size for axis in axes for size in (axis.blocks, axis.unit))))
         y = xp.permute_dims(y, (0, 1, 2, *range(3, 3 + 2 * n, 2), *range(4, 3 + 2 * n, 2)))
-        before = tuple((r - 1, 0) for r in geometry.reach)
+        before = tuple((axis.start, 0) for axis in axes)
         return self._transform(xp, pad(xp, _spread(xp, y, geometry.stride), before), "ortho")
 
+    def _axes(self, geometry: Geometry) -> list[_Axis]:
+        """How the blocks of each axis lie.
+
+        A single block needs no padding before it: with the input at its beginning, output m lies at r - 1 - lo + m*s,
+        and what wraps around falls on places in front of these.
+        """
+        axes = []
+        for d, o, r, s, u, size, (lo, _) in zip(
+            geometry.input_size,
+            geometry.output_size,
+            geometry.reach,
+            geometry.stride,
+            self.unit,
+            self.size,
+            geometry.padding,
+            strict=True,
+        ):
+            count = -(-o // u)
+            if count == 1:
+                kept, front = min(d, (o - 1) * s + r - lo), max(lo - r + 1, 0)
+                axes.append(_Axis(1, o, kept, front, 0, r - 1 - lo + front))
+            else:
+                read = (count - 1) * u * s + size
+                axes.append(_Axis(count, u, min(d, read - lo), lo, max(read - lo - d, 0), r - 1))
+        return axes
+
     def _blocks(self, geometry: Geometry) -> Geometry:
-        """The blocks as windows over the padded input that they read."""
-        step = tuple(u * s for u, s in zip(self.unit, geometry.stride, strict=True))
-        counts = unit_counts(geometry, self.unit)
-        read = tuple((b - 1) * t + size for b, t, size in zip(counts, step, self.size, strict=True))
+        """The blocks as windows over the input with what is padded."""
+        axes = [
+            (front + kept + end, size if count > 1 else front + kept + end, u * s)
+            for (count, _, kept, front, end, _), u, s, size in zip(
+                self._axes(geometry), self.unit, geometry.stride, self.size, strict=True
+            )
+        ]
+        read, kernel, step = zip(*axes, strict=True)
         n = geometry.ndim
-        return Geometry(read, self.size, step, (1,) * n, ((0, 0),) * n)
+        return Geometry(read, kernel, step, (1,) * n, ((0, 0),) * n)
 
     def _transform(self, xp: Namespace, data: Array, norm: str) -> Array:
         """(G, C, N, *blocks, *d) zero beyond d -> (*frequencies, G, C, N*blocks)."""
@@ -151,7 +197,7 @@ class Fft(NamedTuple):
         fft = transforms(xp)
         data = (fft.rfft if self.real else fft.fft)(data, n=self.size[-1], axis=-1, norm=norm)
         for axis in range(-len(self.size), -1):
-            data = fft.fft(data, n=self.size[axis], axis=axis, norm=norm)
+            data = fft.fft(data, n=self.size[axis], axis=axis, norm=norm, **in_place(xp))
         return data
 
     def _frequencies_first(self, xp: Namespace, spectra: Array) -> Array:
@@ -166,7 +212,7 @@ class Fft(NamedTuple):
             data = xp.reshape(data, (*data.shape[:2], data.shape[2] // math.prod(blocks), *blocks, *data.shape[3:]))
         fft = transforms(xp)
         for axis in range(-n, -1):
-            data = fft.ifft(data, n=self.size[axis], axis=axis, norm=norm)
+            data = fft.ifft(data, n=self.size[axis], axis=axis, norm=norm, **in_place(xp))
             data = _take(data, axis, kept[axis])
         backward = fft.irfft if self.real else fft.ifft
         return _take(backward(data, n=self.size[-1], axis=-1, norm=norm), -1, kept[-1])
@@ -182,12 +228,6 @@ def _spread(xp: Namespace, data: Array, steps: Ints) -> Array:
     return scatter(xp, xp.expand_dims(data, axis=0), Geometry(size, ones, steps, ones, ((0, 0),) * n), axis=0)
 
 
-def _ends(geometry: Geometry, blocks: Geometry) -> list[Ints]:
-    """For each axis: the input's size, the size that the blocks read of it padded, and the padding before it."""
-    starts = (lo for lo, _ in geometry.padding)
-    return [*zip(geometry.input_size, blocks.input_size, starts, strict=True)]
-
-
 def _take(data: Array, axis: int, kept: slice) -> Array:
     """The kept elements of an axis counted from the end."""
     return data[(..., kept, *(slice(None),) * (-1 - axis))]
@@ -198,20 +238,26 @@ def _sizes(windows: Geometry, elements: int) -> tuple[Ints, Ints]:
     """The outputs and the size along each axis of blocks of about so many elements."""
     longest = round(elements ** (1 / windows.ndim))
     sizes, units = [], []
-    for r, s, o in zip(windows.reach, windows.stride, windows.output_size, strict=True):
-        size = _block_size(r, (o - 1) * s + r, max(longest, 2 * r))
+    for d, r, s, o, (lo, _) in zip(
+        windows.input_size, windows.reach, windows.stride, windows.output_size, windows.padding, strict=True
+    ):
+        read = (o - 1) * s + r
+        whole = max(min(d, read - lo) + lo, read - min(lo, r - 1))  # less than is read: what wraps around is not kept
+        size = _block_size(r, read, whole, max(longest, 2 * r))
         sizes.append(size)
-        units.append(min((size - r) // s + 1, o))
+        units.append(o if size >= whole else min((size - r) // s + 1, o))
     return tuple(units), tuple(sizes)
 
 
 @functools.lru_cache(maxsize=1024)
-def _block_size(reach: int, whole: int, longest: int) -> int:
+def _block_size(reach: int, read: int, whole: int, longest: int) -> int:
     """The size of a transform that costs least for each output: all of a short axis, else one of equal pieces."""
-    fewest = -(-(whole - reach + 1) // max(longest - reach + 1, 1))
-    sizes = [_smooth(-(-(whole - reach + 1) // count) + reach - 1) for count in (fewest, fewest + 1)]
-    costs = [(size * math.log2(size + 1) * -(-(whole - reach + 1) // (size - reach + 1)), size) for size in sizes]
-    return min(costs)[1]
+    if whole <= longest:
+        return _smooth(whole)
+    fewest = -(-(read - reach + 1) // max(longest - reach + 1, 1))
+    sizes = [_smooth(-(-(read - reach + 1) // count) + reach - 1) for count in (fewest, fewest + 1)]
+    costs = [(size * math.log2(size + 1) * -(-(read - reach + 1) // (size - reach + 1)), size) for size in sizes]
+    return int(min(costs)[1])
 
 
 @functools.lru_cache(maxsize=1024)

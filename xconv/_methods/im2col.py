@@ -33,6 +33,8 @@ class Im2col(NamedTuple):
     name: str = "im2col"
     transforms: bool = False
     is_local: bool = True
+    cuts_taps: bool = True
+    weight_copies: int = 0
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col]:

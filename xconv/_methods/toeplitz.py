@@ -34,6 +34,8 @@ class Toeplitz(NamedTuple):
     name: str = "toeplitz"
     transforms: bool = False
     is_local: bool = True
+    cuts_taps: bool = True
+    weight_copies: int = 0
     stacks_samples: bool = True
 
     @classmethod

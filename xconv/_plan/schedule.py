@@ -88,13 +88,14 @@ def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machi
     taps = task.windows.kernel_size
     while True:
         part = task._replace(windows=_of_taps(task.windows, taps))
-        found = [_fitted(task, part, tile, machine, room) for tile in tiles(part)]
+        offered = tiles(part)
+        found = [_fitted(task, part, tile, machine, room) for tile in offered]
         fitting = [one for one in found if isinstance(one, Schedule)]
         if fitting:
             best: Schedule = cheapest(fitting)
             return best
         longest = taps.index(max(taps))
-        if taps[longest] == 1:
+        if taps[longest] == 1 or not offered[0].cuts_taps:
             return min([one for one in found if isinstance(one, int)])
         taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
 
@@ -106,10 +107,13 @@ def cheapest(found: list[Any]) -> Any:
 
 
 def _of_taps(windows: Geometry, taps: Ints) -> Geometry:
-    """The windows of the first box of taps."""
+    """Windows with a box of the taps, over as much input as any of them reads."""
     if taps == windows.kernel_size:
         return windows
-    return windows.restrict([(0, o) for o in windows.output_size], [(0, k) for k in taps])[1]
+    axes = zip(taps, windows.output_size, windows.stride, windows.dilation, strict=True)
+    read = tuple((o - 1) * s + a * (k - 1) for k, o, s, a in axes)
+    padding = ((0, 1),) * windows.ndim
+    return Geometry(read, taps, windows.stride, windows.dilation, padding)
 
 
 def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | int:
@@ -145,10 +149,10 @@ def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
 
 
 def _least(part: Task, tile: Tile, machine: Machine, channels: int) -> int:
-    """Bytes of the smallest block; filters take as much once more while they are transformed."""
+    """Bytes of the smallest block, or of what transforming the filters takes before there are any."""
     unit = tuple(map(min, tile.unit, part.windows.output_size))
     numbers = _numbers(part, tile, channels, (1, 1, *unit))
-    return max(numbers * machine.element, _held(part, tile, machine))
+    return max(numbers * machine.element, tile.weight_copies * _held(part, tile, machine))
 
 
 def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
@@ -157,7 +161,7 @@ def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
     windows = block_geometry(part.windows, tuple(outputs))
     numbers = groups * samples * tile.workspace(windows, channels, part.filters)
     if part.reduces:
-        products = samples + 1 if tile.stacks_samples else 1
+        products = samples + 1 if tile.stacks_samples else 2 if tile.transforms else 1
         numbers += groups * (products + 1) * _weight(part, tile, channels, copied=True)
     if part.product == "scatter":
         numbers += groups * samples * channels * math.prod(windows.input_size)

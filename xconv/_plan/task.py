@@ -95,6 +95,14 @@ class Tile(Protocol):
         """Whether Wt(w) is a transform of the filters, which outweighs them."""
 
     @property
+    def cuts_taps(self) -> bool:
+        """Whether a box of the taps is as good a kernel as all."""
+
+    @property
+    def weight_copies(self) -> int:
+        """How many times Wt(w) is held besides while it is made."""
+
+    @property
     def is_local(self) -> bool:
         """Whether every output is the sum of the products in its own window, and of zeros."""
 
