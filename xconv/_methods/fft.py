@@ -47,18 +47,25 @@ class Fft(NamedTuple):
     unit: Ints
     size: Ints
     real: bool
+    copies: int  # of spectra while they are transformed
     name: str = "fft"
     transforms: bool = True
     is_local: bool = False
     cuts_taps: bool = True
-    weight_copies: int = 2
     stacks_samples: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
         check_floating("fft", xp, dtype)
         real = is_kind(xp, dtype, "real floating")
-        return [cls(*sizes, real) for sizes in dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)]
+        copies = 2 if in_place(xp) else 6
+        return [
+            cls(*sizes, real, copies) for sizes in dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
+        ]
+
+    @property
+    def weight_copies(self) -> int:
+        return self.copies
 
     def is_accurate(self, task: Task) -> bool:
         return True
@@ -68,7 +75,8 @@ class Fft(NamedTuple):
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod(unit_counts(windows, self.unit))
-        most = max(channels, filters) * (3 if channels > 1 else 2)  # sums over channels keep one term more
+        terms = self.copies + (channels > 1)  # sums over channels keep one term more
+        most = max(channels, filters) * terms
         return blocks * self._spectrum * (most + min(channels, filters))
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:

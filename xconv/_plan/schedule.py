@@ -161,7 +161,7 @@ def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
     windows = block_geometry(part.windows, tuple(outputs))
     numbers = groups * samples * tile.workspace(windows, channels, part.filters)
     if part.reduces:
-        products = samples + 1 if tile.stacks_samples else 2 if tile.transforms else 1
+        products = samples + 1 if tile.stacks_samples else max(tile.weight_copies, 2) if tile.transforms else 1
         numbers += groups * (products + 1) * _weight(part, tile, channels, copied=True)
     if part.product == "scatter":
         numbers += groups * samples * channels * math.prod(windows.input_size)
