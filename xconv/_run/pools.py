@@ -231,7 +231,8 @@ def _cut(
     if on_threads and whole > SMALL:
         budget = min(CACHED, room // PARTS, whole // PARTS)
     lengths = [*sizes]
-    for place in range(len(sizes)):
+    order = [0, *range(2, len(sizes)), 1] if held is held_by_rows else range(len(sizes))  # channels make up one row
+    for place in order:
         while lengths[place] > 1 and bytes_of(lengths) > budget:
             lengths[place] = -(-lengths[place] // 2)
     if lengths == [*sizes]:
