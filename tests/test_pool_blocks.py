@@ -37,7 +37,7 @@ def calls(x, kernel, keywords):
 
 
 def check_loops_result(name, arrays, keywords, **workspace):
-    result, expected = getattr(xconv, name)(*arrays, **keywords, **workspace), None
+    result = getattr(xconv, name)(*arrays, **keywords, **workspace)
     expected = getattr(reference, name)(*arrays, **keywords)
     assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
     assert np.allclose(result, expected, rtol=0, atol=1e-12, equal_nan=True)
@@ -100,9 +100,9 @@ def test_drawn_blocks_give_the_loops_result(numpy_backend, cut_into):
         x = normal((2, *size, 3) if more.get("channel_axis") == -1 else (2, 3, *size))
         x = np.round(x) if kind == "ties" else x
         x[x > 0.7] = {"nan": np.nan, "infinite": -np.inf}.get(kind, 1)
-        for name, arrays, keywords in calls(x, kernel, keywords | more):
+        for name, arrays, given in calls(x, kernel, keywords | more):
             if kind in ("normal", "ties") or name.startswith("max"):
-                check_loops_result(name, arrays, keywords)
+                check_loops_result(name, arrays, given)
 
     check_drawn(numpy_backend, options, check)
 
@@ -281,7 +281,7 @@ def test_large_windows_compile_soon(jax_backend):
         (lambda rows: xconv.col2im(rows, x.shape, 15, padding=3), rows, reference.col2im(rows, x.shape, 15, padding=3)),
     ):
         compiled = jax.jit(function)
-        assert compiled.lower(array).as_text().count(" = stablehlo.") < 150
+        assert compiled.lower(array).as_text().count(" = stablehlo.") < 15 * 15
         assert np.allclose(compiled(array), expected, rtol=0, atol=1e-10)
 
 

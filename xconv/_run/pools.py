@@ -36,6 +36,7 @@ CACHED = 2**20  # bytes of a block, measured: 2**18 to 2**21 take as long, all p
 SMALL = 2**18  # bytes of what is done before a thread would have begun
 PARTS = 4  # at least, that threads share, whatever their number
 FEW = 32  # taps that are laid out or added up at once; XLA compiles 225 of them in 4 to 9 s
+OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
 Counts: TypeAlias = Sequence[Sequence[int]]
 Held: TypeAlias = Callable[[Geometry, Ints, Ints, int], int]
 
@@ -224,7 +225,7 @@ def _cut(
     def bytes_of(lengths: Sequence[int]) -> int:
         return math.prod(lengths[:2]) * held(windows, *_extent(windows, lengths[2:], is_adjoint), element)
 
-    least, whole = bytes_of([1] * len(sizes)), bytes_of(sizes)
+    least, whole = bytes_of([min(size, 1) for size in sizes]), bytes_of(sizes)
     if room < min(least, NEVER_REFUSED):
         raise ValueError(f"max_workspace must be at least {min(least, NEVER_REFUSED)} bytes for this call, got {room}")
     budget = room
@@ -233,8 +234,11 @@ def _cut(
     lengths = [*sizes]
     order = [0, *range(2, len(sizes)), 1] if held is held_by_rows else range(len(sizes))  # channels make up one row
     for place in order:
-        while lengths[place] > 1 and bytes_of(lengths) > budget:
-            lengths[place] = -(-lengths[place] // 2)
+        while lengths[place] > 1 and (now := bytes_of(lengths)) > budget:
+            halved = [*lengths[:place], -(-lengths[place] // 2), *lengths[place + 1 :]]
+            if place > 1 and (least > room or (now <= room and bytes_of(halved) > OVERLAP * now)):
+                break  # windows so large that each box would compute much of what others do
+            lengths = halved
     if lengths == [*sizes]:
         return Blocks((_whole(windows, *lead),), 1)
     ranges = [[(i, min(i + n, size)) for i in range(0, size, n)] for size, n in zip(sizes, lengths, strict=True)]
