@@ -31,8 +31,8 @@ from .._plan.geometry import Geometry, Ints, Pairs, PoolGeometry, Slices, of_sam
 from .threads import cpu_count, for_each
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
-NEVER_REFUSED = 2**20  # bytes of workspace that are enough for every call
-CACHED = 2**20  # bytes of a block, measured: 2**18 to 2**21 take as long, all planes at once twice as long
+NEVER_REFUSED = 2**20  # bytes of workspace that no call is refused for, should its largest windows take more
+CACHED = 2**22  # bytes of a block, measured on 2 cores: 2**20 takes up to 2.5 times as long, 2**23 as long
 SMALL = 2**18  # bytes of what is done before a thread would have begun
 PARTS = 4  # at least, that threads share, whatever their number
 FEW = 32  # taps that are laid out or added up at once; XLA compiles 225 of them in 4 to 9 s
