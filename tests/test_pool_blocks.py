@@ -190,6 +190,31 @@ def test_results_do_not_depend_on_the_number_of_threads(threads, parts, cut_into
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
+@pytest.mark.parametrize("is_adjoint", [False, True])
+@pytest.mark.parametrize("room", [5000, 2**18, 2**24])
+def test_blocks_depend_on_the_workspace_alone_and_threads_share_it(threads, room, is_adjoint):
+    """Where one block needs all of it, one is under way at a time."""
+    geometry = window_geometry((200, 100), 3, stride=2, padding=1, dilation=1)
+    held, plans = _pooling.held_by_sums, []
+    for count in (1, 5):
+        threads(count)
+        _pools._cut.cache_clear()
+        plans.append(_pools._cut(geometry, (2, 3), held, is_adjoint, 8, room, True))
+    assert plans[0] == plans[1]
+    parts = plans[0].parts
+    sizes = [
+        held(part.windows, part.windows.input_size, part.windows.output_size, 8)
+        * (part.samples.stop - part.samples.start)
+        * (part.channels.stop - part.channels.start)
+        for part in parts
+    ]
+    assert max(sizes) <= room
+    assert min(plans[0].threads, len(parts)) * max(sizes) <= room
+    assert len(parts) >= 4
+    least = held(geometry, (5, 5), (2, 2), 8) if is_adjoint else held(geometry, (3, 3), (1, 1), 8)
+    assert _pools._cut(geometry, (2, 3), held, is_adjoint, 8, least, True).threads == 1
+
+
 def test_a_small_call_is_not_cut(monkeypatch):
     monkeypatch.setattr(_pools, "for_each", lambda *arguments: pytest.fail("it was"))
     x = normal((1, 1, 8, 8))
@@ -237,8 +262,8 @@ def test_rows_take_little_beside_themselves(shape, dtype):
     """A matrix of 75 MB, or half of that, and blocks."""
     x = normal(shape, dtype=dtype)
     col = xconv.im2col(x, 3, padding=1)
-    assert peak(lambda: xconv.im2col(x, 3, padding=1)) < 8 * MIB
-    assert peak(lambda: xconv.col2im(col, shape, 3, padding=1)) < 8 * MIB
+    assert peak(lambda: xconv.im2col(x, 3, padding=1)) < 3 * MIB
+    assert peak(lambda: xconv.col2im(col, shape, 3, padding=1)) < 3 * MIB
 
 
 def test_the_default_is_64_mib_or_what_operands_and_result_take():
@@ -288,6 +313,6 @@ def test_large_windows_compile_soon(jax_backend):
 def test_large_windows_are_differentiated(torch_backend):
     x = torch_backend.array(normal((1, 2, 9, 8))).requires_grad_()
     rows = xconv.im2col(x, 7, padding=2)
-    (dx,) = torch_backend.xp.autograd.grad(rows.sum(), x) if hasattr(torch_backend.xp, "autograd") else (x.grad,)
+    rows.sum().backward()
     expected = reference.col2im(np.ones(tuple(rows.shape)), (1, 2, 9, 8), 7, padding=2)
-    assert np.array_equal(torch_backend.to_numpy(dx), expected)
+    assert np.array_equal(torch_backend.to_numpy(x.grad), expected)
