@@ -65,12 +65,14 @@ SIGNATURES = {
     "flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "conv_backward": "(dy, x, w, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
     "channel_axis=1, method='auto', max_workspace=None)",
-    "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1)",
+    "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1, "
+    "max_workspace=None)",
     "avg_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True, "
-    "channel_axis=1)",
-    "max_pool_grad": "(dy, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1)",
+    "channel_axis=1, max_workspace=None)",
+    "max_pool_grad": "(dy, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1, "
+    "max_workspace=None)",
     "avg_pool_grad": "(dy, input_shape, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
-    "count_include_pad=True, channel_axis=1)",
+    "count_include_pad=True, channel_axis=1, max_workspace=None)",
     "conv_output_shape": "(input_shape, weight_shape, *, stride=1, padding=0, dilation=1, groups=1, channel_axis=1)",
     "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
     "padding_mode='zeros', channel_axis=1, max_workspace=None, function='conv')",

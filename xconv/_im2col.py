@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from ._arrays.libraries import Array, Namespace, is_kind
-from ._arrays.operands import namespace_and_dtype, plain_number, working_dtype
-from ._arrays.windows import gather, pad, scatter
+from ._arrays.operands import namespace_and_dtype, plain_number
 from ._plan.arguments import check_shape, data_shape, window_geometry
+from ._run import pools
 
 
 def im2col(
@@ -67,13 +67,9 @@ def im2col(
     array([ 2.,  3.,  4.,  7.,  8.,  9., 12., 13., 14.], dtype=float32)
     """
     xp, dtype = namespace_and_dtype(x=x)
-    batch, channels, size, _ = data_shape("x", x.shape, 1)
+    _, _, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    fill = _fill(xp, dtype, pad_value)
-    columns = gather(xp, pad(xp, x, geometry.padding, value=fill), geometry.padded, axis=2)
-    rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
-    col = xp.reshape(rows, (batch * geometry.positions, channels * geometry.taps))
-    return xp.astype(col, dtype, copy=geometry.taps == 1)  # which may be a view of x still
+    return pools.im2col(xp, x, geometry, _fill(xp, dtype, pad_value))
 
 
 def col2im(
@@ -122,16 +118,12 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    xp, dtype = namespace_and_dtype(col=col)
+    xp, _ = namespace_and_dtype(col=col)
     batch, channels, size, _ = data_shape("input_shape", input_shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
     expected = (batch * geometry.positions, channels * geometry.taps)
     check_shape("col", col.shape, expected, f"(N*prod(o), C*prod(k)) with o = {geometry.output_size}")
-    rows = xp.astype(col, working_dtype(xp, dtype), copy=False)
-    rows = xp.reshape(rows, (batch, *geometry.output_size, channels, geometry.taps))
-    columns = xp.permute_dims(rows, (0, geometry.ndim + 1, geometry.ndim + 2, *range(1, geometry.ndim + 1)))
-    x = scatter(xp, columns, geometry, axis=2)
-    return xp.astype(x, dtype, copy=geometry.is_tiling)  # which may be a view of col still
+    return pools.col2im(xp, col, batch, channels, geometry)
 
 
 def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:

@@ -1,17 +1,13 @@
-"""Pooling and its gradients: every window operation here runs over the tap views of one geometry."""
+"""Pooling and its gradients."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-from ._arrays.elements import from_ordered, full, lowest, ordered, zeros
-from ._arrays.layout import channels_back, channels_first
-from ._arrays.libraries import Array, DType, Namespace, device, is_kind
-from ._arrays.operands import namespace_and_dtype, working_dtype
-from ._arrays.windows import add_taps, pad, tap_views
-from ._plan.arguments import check_shape, flag, pool_geometry
-from ._plan.geometry import Geometry
+from ._arrays.libraries import Array, DType, Namespace, is_kind
+from ._arrays.operands import namespace_and_dtype
+from ._plan.arguments import check_shape, flag, pool_geometry, positive
+from ._run import pools
 
 
 def max_pool(
@@ -23,6 +19,7 @@ def max_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
     channel_axis: int = 1,
+    max_workspace: int | None = None,
 ) -> Array:
     """The largest element of every window.
 
@@ -43,6 +40,8 @@ def max_pool(
         Round o up instead of down, unless the last window would start in the high padding; as in PyTorch and ONNX.
     channel_axis : {1, -1}
         Where x and y have their channels.
+    max_workspace : int, optional
+        Bytes that may be held beyond the operands and the result; 64 MiB, or as many as these take, if left out.
 
     Returns
     -------
@@ -70,14 +69,7 @@ def max_pool(
     xp, dtype = namespace_and_dtype(x=x)
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    y = ordered(xp, channels_first(xp, x, pool.channels_last))
-    for stage in pool.windows.stages:
-        y, *others = tap_views(pad(xp, y, stage.padding, value=lowest(xp, y.dtype)), stage.padded)
-        for view in others:
-            y = xp.where(_beats(xp, view, y), view, y)
-    if pool.windows.taps == 1:  # nothing was computed, and the result would be the caller's own memory
-        y = xp.astype(y, y.dtype)
-    return channels_back(xp, from_ordered(xp, y, dtype), pool.channels_last)
+    return pools.max_pool(xp, x, pool, _workspace(max_workspace))
 
 
 def max_pool_grad(
@@ -90,6 +82,7 @@ def max_pool_grad(
     dilation: Any = 1,
     ceil_mode: bool = False,
     channel_axis: int = 1,
+    max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the input of `max_pool`.
 
@@ -101,7 +94,7 @@ def max_pool_grad(
         Gradient with respect to y; (N, *o, C) with ``channel_axis=-1``.
     x : array, shape (N, C, *d), any integer or real dtype
         The input; (N, *d, C) with ``channel_axis=-1``.
-    kernel_size, stride, padding, dilation, ceil_mode, channel_axis
+    kernel_size, stride, padding, dilation, ceil_mode, channel_axis, max_workspace
         As in the call of `max_pool`.
 
     Returns
@@ -131,13 +124,7 @@ def max_pool_grad(
         _check_ordered(xp, name, array.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    data, dx = (channels_first(xp, array, pool.channels_last) for array in (x, dy))
-    dx = xp.astype(dx, working_dtype(xp, dtype), copy=False)
-    stages = pool.windows.stages
-    for stage, winner in zip(reversed(stages), reversed(_winners(xp, ordered(xp, data), stages)), strict=True):
-        shares = (xp.where(winner == tap, dx, xp.zeros_like(dx)) for tap in range(stage.taps))
-        dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), shares, stage)
-    return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
+    return pools.max_pool_grad(xp, dy, x, pool, dtype, _workspace(max_workspace))
 
 
 def avg_pool(
@@ -150,6 +137,7 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     channel_axis: int = 1,
+    max_workspace: int | None = None,
 ) -> Array:
     """The mean of every window.
 
@@ -159,7 +147,7 @@ def avg_pool(
     ----------
     x : array, shape (N, C, *d), any real or complex dtype
         The input; (N, *d, C) with ``channel_axis=-1``.
-    kernel_size, stride, padding, dilation, ceil_mode, channel_axis
+    kernel_size, stride, padding, dilation, ceil_mode, channel_axis, max_workspace
         As in `max_pool`.
     count_include_pad : bool
         Whether count[m] includes the padding that window m reads, or the input's elements only. What ``ceil_mode`` adds
@@ -190,13 +178,7 @@ def avg_pool(
     _check_divisible(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(flag("count_include_pad", count_include_pad))
-    y = xp.astype(channels_first(xp, x, pool.channels_last), working_dtype(xp, dtype), copy=False)
-    for stage in pool.windows.stages:
-        y, *others = tap_views(pad(xp, y, stage.padding), stage.padded)
-        for view in others:
-            y = y + view
-    y = _divide(xp, y, counts)
-    return xp.astype(channels_back(xp, y, pool.channels_last), dtype, copy=False)
+    return pools.avg_pool(xp, x, pool, counts, _workspace(max_workspace))
 
 
 def avg_pool_grad(
@@ -210,6 +192,7 @@ def avg_pool_grad(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     channel_axis: int = 1,
+    max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the input of `avg_pool`: its exact adjoint, since it is linear.
 
@@ -221,7 +204,7 @@ def avg_pool_grad(
         Gradient with respect to y; (N, *o, C) with ``channel_axis=-1``.
     input_shape : tuple (N, C, *d)
         Shape of x; (N, *d, C) with ``channel_axis=-1``.
-    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, channel_axis
+    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, channel_axis, max_workspace
         As in the call of `avg_pool`.
 
     Returns
@@ -250,44 +233,7 @@ def avg_pool_grad(
     pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(flag("count_include_pad", count_include_pad))
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    dx = xp.astype(channels_first(xp, dy, pool.channels_last), working_dtype(xp, dtype), copy=False)
-    dx = _divide(xp, dx, counts)
-    for stage in reversed(pool.windows.stages):
-        shares = itertools.repeat(dx, stage.taps)
-        dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), shares, stage)
-    return xp.astype(channels_back(xp, dx, pool.channels_last), dtype, copy=False)
-
-
-def _beats(xp: Namespace, new: Array, old: Array) -> Array:
-    """Where a later element of the window takes over: when larger, never when equal, always when NaN."""
-    larger = new > old
-    return larger if is_kind(xp, new.dtype, "integral") else larger | (new != new)
-
-
-def _winners(xp: Namespace, x: Array, stages: list[Geometry]) -> list[Array]:
-    """For each stage and window the tap of its first largest element, which padding never is; -1 if there is none."""
-    inside = xp.ones(stages[0].input_size, dtype=xp.bool, device=device(x))
-    winners = []
-    for stage in stages:
-        views = tap_views(pad(xp, x, stage.padding, value=lowest(xp, x.dtype)), stage.padded)
-        reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded)
-        x, inside = full(xp, x, views[0].shape, lowest(xp, x.dtype)), xp.zeros_like(reals[0])
-        winner = xp.full(x.shape, -1, dtype=xp.int32, device=device(x))
-        for tap, (view, real) in enumerate(zip(views, reals, strict=True)):
-            better = real & (_beats(xp, view, x) | ~inside)
-            x = xp.where(better, view, x)
-            winner = xp.where(better, full(xp, winner, (), tap), winner)
-            inside = inside | real
-        winners.append(winner)
-    return winners
-
-
-def _divide(xp: Namespace, sums: Array, counts: list[list[int]]) -> Array:
-    """Divide by the size of each window, which is a product of one count per axis."""
-    for axis, count in enumerate(counts, start=sums.ndim - len(counts)):
-        divisor = xp.asarray(count, dtype=sums.dtype, device=device(sums))
-        sums = sums / xp.reshape(divisor, (-1, *(1,) * (sums.ndim - 1 - axis)))
-    return sums
+    return pools.avg_pool_grad(xp, dy, pool, counts, _workspace(max_workspace))
 
 
 def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
@@ -298,3 +244,7 @@ def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
 def _check_divisible(xp: Namespace, name: str, dtype: DType) -> None:
     if is_kind(xp, dtype, "integral"):
         raise TypeError(f"{name} must have a real or complex dtype, which can hold a mean, got {dtype}")
+
+
+def _workspace(value: Any) -> int | None:
+    return None if value is None else positive("max_workspace", value)

@@ -131,6 +131,20 @@ class Geometry:
         kernel = tuple(high - low for low, high in taps)
         return tuple(slices), Geometry(tuple(sizes), kernel, self.stride, self.dilation, tuple(paddings))
 
+    def reading(self, box: Sequence[tuple[int, int]]) -> Pairs:
+        """The outputs whose windows reach into a box of the input, (start, stop) along each axis; maybe none."""
+        axes = zip(box, self.stride, self.reach, self.padding, self.output_size, strict=True)
+        return tuple(
+            (max(-((r - 1 - lo - start) // s), 0), min((stop - 1 + lo) // s + 1, o))
+            for (start, stop), s, r, (lo, _), o in axes
+        )
+
+    @remembered
+    def axes(self) -> tuple[Geometry, ...]:
+        """The windows along each axis alone, with its own padding."""
+        values = (self.input_size, self.kernel_size, self.stride, self.dilation, self.padding)
+        return tuple(Geometry((d,), (k,), (s,), (a,), (pad,)) for d, k, s, a, pad in zip(*values, strict=True))
+
     @remembered
     def phases(self) -> tuple[Phase, ...]:
         """The adjoint as convolutions without strides, of outputs by filters turned round.
@@ -281,6 +295,10 @@ class PoolGeometry(NamedTuple):
     @property
     def output_shape(self) -> Ints:
         return _joined(self.batch, self.channels, self.windows.output_size, self.channels_last)
+
+    @property
+    def input_shape(self) -> Ints:
+        return _joined(self.batch, self.channels, self.windows.input_size, self.channels_last)
 
     def counts(self, include: bool) -> list[list[int]]:
         """What each window of a mean counts: the product of one number per axis, which has one for all or for each."""

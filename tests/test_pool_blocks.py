@@ -1,0 +1,318 @@
+"""Pools, im2col and col2im over blocks: neither results nor memory depend on how a call is cut."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import reference
+from geometries import check_drawn, normal, windows
+from hypothesis import strategies as st
+
+import xconv
+from xconv._arrays import pooling as _pooling
+from xconv._plan.arguments import window_geometry
+from xconv._run import pools as _pools
+from xconv._run import threads as _threads
+
+MIB = 2**20
+POOLS = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
+SMALL = 2**19  # bytes: Python's own objects, and what is loaded and remembered once
+
+
+def calls(x, kernel, keywords):
+    """Each of the functions with all that it takes but a workspace; windows alone have no mode and no axis."""
+    shape = reference.max_pool(np.zeros(x.shape), kernel, **keywords).shape
+    dy = normal(shape, 1, x.dtype)
+    found = {"max_pool": (x,), "max_pool_grad": (dy, x), "avg_pool": (x,), "avg_pool_grad": (dy, x.shape)}
+    if not {"ceil_mode", "channel_axis"} & {*keywords}:
+        columns = x.shape[1] * int(np.prod(kernel))
+        rows = normal((x.shape[0] * int(np.prod(shape[2:])), columns), 2, x.dtype)
+        found |= {"im2col": (x,), "col2im": (rows, x.shape)}
+    return [(name, arrays, {"kernel_size": kernel} | keywords) for name, arrays in found.items()]
+
+
+def check_loops_result(name, arrays, keywords, **workspace):
+    result = getattr(xconv, name)(*arrays, **keywords, **workspace)
+    expected = getattr(reference, name)(*arrays, **keywords)
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    assert np.allclose(result, expected, rtol=0, atol=1e-12, equal_nan=True)
+
+
+@pytest.fixture
+def cut_into(monkeypatch):
+    """Sets how many bytes a block may hold, which is one element if they are few, of calls however small."""
+
+    def set_size(size):
+        monkeypatch.setattr(_pools, "CACHED", size)
+        monkeypatch.setattr(_pools, "SMALL", 0)
+        _pools._cut.cache_clear()
+
+    yield set_size
+    _pools._cut.cache_clear()
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """The threads that took part, which are given time to, one for each part."""
+    seen, own = [], _pools.for_each
+
+    def watched(function, items, threads):
+        def run(item):
+            seen.append(threading.get_ident())
+            time.sleep(0.002)
+            function(item)
+
+        own(run, items, threads)
+
+    monkeypatch.setattr(_pools, "for_each", watched)
+    return seen
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Sets the number of threads, those of the pool as well, until the test is over."""
+
+    def set_count(count):
+        for module in (_pools, _threads):
+            monkeypatch.setattr(module, "cpu_count", lambda: count)
+        monkeypatch.setattr(_threads, "_pool", functools.cache(_threads._pool.__wrapped__))
+
+    return set_count
+
+
+def test_drawn_blocks_give_the_loops_result(numpy_backend, cut_into):
+    """Down to blocks of one element, some of which no window reads, or whose windows lie in the padding alone."""
+    options = st.tuples(
+        windows(),
+        st.sampled_from([1, 300, 2000]),
+        st.sampled_from([{}, {}, {"ceil_mode": True}, {"channel_axis": -1}]),
+        st.sampled_from(["normal", "ties", "nan", "infinite"]),
+    )
+
+    def check(drawn):
+        (size, kernel, keywords), block, more, kind = drawn
+        cut_into(block)
+        x = normal((2, *size, 3) if more.get("channel_axis") == -1 else (2, 3, *size))
+        x = np.round(x) if kind == "ties" else x
+        x[x > 0.7] = {"nan": np.nan, "infinite": -np.inf}.get(kind, 1)
+        for name, arrays, given in calls(x, kernel, keywords | more):
+            if kind in ("normal", "ties") or name.startswith("max"):
+                check_loops_result(name, arrays, given)
+
+    check_drawn(numpy_backend, options, check)
+
+
+@pytest.mark.parametrize("channels", [1, 9])
+@pytest.mark.parametrize("dtype", ["float32", "int16", "uint8", "complex64"])
+def test_blocks_of_every_dtype_give_the_loops_result(cut_into, dtype, channels):
+    """What lays out rows goes along images or along channels, whichever are many."""
+    cut_into(1000)
+    x = normal((2, channels, 7, 6), dtype=dtype)
+    for name, arrays, keywords in calls(x, (3, 2), {"stride": (2, 1), "padding": [(1, 2), (0, 1)]}):
+        refused = {"max": np.complexfloating, "avg": np.integer}.get(name[:3])
+        if refused is None or not np.issubdtype(x.dtype, refused):
+            if name in ("im2col", "col2im"):
+                arrays = [np.round(array) if isinstance(array, np.ndarray) else array for array in arrays]
+            result = getattr(xconv, name)(*arrays, **keywords)
+            expected = getattr(reference, name)(*arrays, **keywords)
+            assert result.dtype == expected.dtype
+            assert np.allclose(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("room", [1, 3, 40])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "keywords"),
+    [
+        ((2, 3, 7, 9), 3, {"stride": 2, "padding": 1}),
+        ((1, 2, 5, 6, 4), (2, 3, 1), {"stride": 1, "dilation": (1, 2, 1)}),
+        ((2, 8, 5, 3), 2, {"channel_axis": -1, "ceil_mode": True}),
+        ((0, 2, 4, 4), 2, {}),
+    ],
+)
+def test_the_least_workspace_gives_the_loops_result(monkeypatch, name, room, shape, kernel, keywords):
+    monkeypatch.setattr(_pools, "SMALL", 0)
+    _pools._cut.cache_clear()
+    (call,) = [call for call in calls(normal(shape), kernel, keywords) if call[0] == name]
+    if shape[0] == 0:
+        check_loops_result(*call, max_workspace=room)
+        return
+    with pytest.raises(ValueError, match=r"max_workspace must be at least \d+ bytes for this call, got 1") as error:
+        check_loops_result(*call, max_workspace=1)
+    least = int(str(error.value).split("at least ")[1].split()[0])
+    with pytest.raises(ValueError, match="max_workspace must be at least"):
+        check_loops_result(*call, max_workspace=least - 1)
+    check_loops_result(*call, max_workspace=least * room)
+
+
+def test_a_mebibyte_is_enough_for_every_call():
+    """Windows of 250 000 elements, of which any two overlap."""
+    x = normal((1, 1, 510, 510), dtype="float32")
+    dx = xconv.max_pool_grad(np.ones((1, 1, 11, 11), dtype="float32"), x, 500, stride=1, max_workspace=MIB)
+    assert np.sum(dx) == 121
+    with pytest.raises(ValueError, match="max_workspace must be at least 1048576 bytes"):
+        xconv.max_pool_grad(np.ones((1, 1, 11, 11), dtype="float32"), x, 500, stride=1, max_workspace=MIB - 1)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, "64MB", True])
+@pytest.mark.parametrize("name", POOLS)
+def test_max_workspace_is_a_positive_int(name, bad):
+    ((_, arrays, keywords),) = [call for call in calls(normal((1, 1, 4, 4)), 2, {}) if call[0] == name]
+    with pytest.raises(ValueError, match="max_workspace must be an int of at least 1, got") as error:
+        getattr(xconv, name)(*arrays, **keywords, max_workspace=bad)
+    assert repr(bad) in str(error.value)
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize("name", [*POOLS, "im2col", "col2im"])
+def test_results_do_not_depend_on_the_number_of_threads(threads, parts, cut_into, name, channel_axis):
+    """Bit by bit, in images that are cut into boxes."""
+    cut_into(2**14)
+    more = {} if channel_axis == 1 else {"channel_axis": -1}
+    if more and name not in POOLS:
+        pytest.skip("rows have channels first")
+    x = normal((2, 3, 60, 50) if channel_axis == 1 else (2, 60, 50, 3), dtype="float32")
+    shape = xconv.max_pool(x, 3, stride=2, padding=1, **more).shape
+    dy, rows = normal(shape, 1, "float32"), normal((2 * 30 * 25, 27), 2, "float32")
+    arrays = {"max_pool_grad": (dy, x), "avg_pool_grad": (dy, x.shape), "col2im": (rows, x.shape)}.get(name, (x,))
+    results = []
+    for count in (1, 2, 5):
+        threads(count)
+        parts.clear()
+        results.append(getattr(xconv, name)(*arrays, 3, stride=2, padding=1, **more))
+        assert len(parts) > 6
+        assert min(count, 3) <= len({*parts}) <= count
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("is_adjoint", [False, True])
+@pytest.mark.parametrize("room", [5000, 2**18, 2**24])
+def test_blocks_depend_on_the_workspace_alone_and_threads_share_it(threads, room, is_adjoint):
+    """Where one block needs all of it, one is under way at a time."""
+    geometry = window_geometry((200, 100), 3, stride=2, padding=1, dilation=1)
+    held, plans = _pooling.held_by_sums, []
+    for count in (1, 5):
+        threads(count)
+        _pools._cut.cache_clear()
+        plans.append(_pools._cut(geometry, (2, 3), held, is_adjoint, 8, room, True))
+    assert plans[0] == plans[1]
+    parts = plans[0].parts
+    sizes = [
+        held(part.windows, part.windows.input_size, part.windows.output_size, 8)
+        * (part.samples.stop - part.samples.start)
+        * (part.channels.stop - part.channels.start)
+        for part in parts
+    ]
+    assert max(sizes) <= room
+    assert min(plans[0].threads, len(parts)) * max(sizes) <= room
+    assert len(parts) >= 4
+    least = held(geometry, (5, 5), (2, 2), 8) if is_adjoint else held(geometry, (3, 3), (1, 1), 8)
+    assert _pools._cut(geometry, (2, 3), held, is_adjoint, 8, least, True).threads == 1
+
+
+def test_a_small_call_is_not_cut(monkeypatch):
+    monkeypatch.setattr(_pools, "for_each", lambda *arguments: pytest.fail("it was"))
+    x = normal((1, 1, 8, 8))
+    assert xconv.max_pool(x, 2).shape == (1, 1, 4, 4)
+    assert xconv.max_pool_grad(xconv.max_pool(x, 2), x, 2).shape == x.shape
+
+
+def peak(function):
+    """Bytes that a call holds at most beyond its result; what is loaded and remembered once, is already."""
+    function()
+    tracemalloc.start()
+    try:
+        result = function()
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept >= result.nbytes
+    return most - result.nbytes
+
+
+@pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
+@pytest.mark.parametrize(
+    ("shape", "more"),
+    [
+        ((4, 16, 256, 256), {}),
+        ((4, 256, 256, 16), {"channel_axis": -1}),
+        ((1, 1, 2048, 2048), {}),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1)])
+def test_pools_take_no_more_than_their_workspace(name, dtype, shape, more, workspace, kernel, stride):
+    x = normal(shape, dtype=dtype)
+    keywords = more | {"stride": stride, "padding": kernel // 2}
+    dy = np.ones_like(xconv.max_pool(x, kernel, **keywords))
+    arrays = {"max_pool_grad": (dy, x), "avg_pool_grad": (dy, x.shape)}.get(name, (x,))
+    call = functools.partial(getattr(xconv, name), *arrays, kernel, **keywords, max_workspace=workspace)
+    assert peak(call) < workspace + SMALL
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", [(2, 16, 256, 256), (1, 1, 1448, 1448)])
+def test_rows_take_little_beside_themselves(shape, dtype):
+    """A matrix of 75 MB, or half of that, and blocks."""
+    x = normal(shape, dtype=dtype)
+    col = xconv.im2col(x, 3, padding=1)
+    assert peak(lambda: xconv.im2col(x, 3, padding=1)) < 3 * MIB
+    assert peak(lambda: xconv.col2im(col, shape, 3, padding=1)) < 3 * MIB
+
+
+def test_the_default_is_64_mib_or_what_operands_and_result_take():
+    x = np.empty((1, 1, 2, 2), dtype="float32")
+    geometry = window_geometry((2, 2), 2, stride=1, padding=0, dilation=1)
+    rooms = []
+    for known in (1, 2**27):
+        cut = _pools._cut
+        try:
+            _pools._cut = lambda *arguments: rooms.append(arguments[-2])
+            _pools._planned(np, geometry, 1, 1, _pooling.held_by_sums, False, x.itemsize, known)
+        finally:
+            _pools._cut = cut
+    assert rooms == [64 * MIB, 2**27]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "longdouble"])
+def test_windows_of_more_taps_than_a_byte_counts(dtype):
+    """And dtypes that have no integers of their size."""
+    x = np.round(normal((1, 2, 700)) * 2).astype(dtype)
+    dy = normal((1, 2, 401), 1).astype(dtype)
+    expected = reference.max_pool_grad(dy, x, 300, stride=1)
+    assert np.allclose(xconv.max_pool_grad(dy, x, 300, stride=1), expected, rtol=0, atol=1e-4)
+
+
+def test_infinite_gradients_reach_one_element_each(numpy_backend):
+    """0 times them would be NaN."""
+    dx = xconv.max_pool_grad(np.array([[[np.inf, np.nan]]]), np.array([[[1.0, 2, 4, 3]]]), 2)
+    assert np.array_equal(dx, [[[0, np.inf, np.nan, 0]]], equal_nan=True)
+
+
+def test_large_windows_compile_soon(jax_backend):
+    """The 225 taps of 15x15 one axis after the other, as few operations as XLA compiles in a fraction of a second."""
+    import jax
+
+    x = normal((1, 2, 20, 21))
+    rows = reference.im2col(x, (15, 15), padding=3)
+    for function, array, expected in (
+        (lambda x: xconv.im2col(x, 15, padding=3, pad_value=2), x, reference.im2col(x, (15, 15), 2, padding=3)),
+        (lambda rows: xconv.col2im(rows, x.shape, 15, padding=3), rows, reference.col2im(rows, x.shape, 15, padding=3)),
+    ):
+        compiled = jax.jit(function)
+        assert compiled.lower(array).as_text().count(" = stablehlo.") < 15 * 15
+        assert np.allclose(compiled(array), expected, rtol=0, atol=1e-10)
+
+
+def test_large_windows_are_differentiated(torch_backend):
+    x = torch_backend.array(normal((1, 2, 9, 8))).requires_grad_()
+    rows = xconv.im2col(x, 7, padding=2)
+    rows.sum().backward()
+    expected = reference.col2im(np.ones(tuple(rows.shape)), (1, 2, 9, 8), 7, padding=2)
+    assert np.array_equal(torch_backend.to_numpy(x.grad), expected)
