@@ -1,6 +1,6 @@
 """Plain calls of the array libraries, of which rates are measured: no code of xconv is in them.
 
-NumPy and PyTorch write into arrays that are there already: new memory may take longer than the work.
+Products, copies and transforms are new arrays, as they are in the steps of a convolution: new memory takes its time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import threadpoolctl
 
+from xconv._arrays.libraries import transforms
 from xconv._run.threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
@@ -43,52 +44,50 @@ class Plain(Protocol):
         """Copy this view of an array into an array of its own."""
 
     def transform(self, shape: Ints) -> Call:
-        """Fourier transforms along the last axis."""
+        """Fourier transforms along the last two axes."""
 
 
 class NumPy:
-    """Into arrays that are there already."""
+    """With the Fourier transforms that are used for its arrays."""
 
     def __init__(self, backend: LoadedBackend) -> None:
         self._xp = backend.module
 
     def product(self, left: Ints, right: Ints) -> Call:
         a, b = random(left), random(right)
-        return functools.partial(self._xp.matmul, a, b, out=a @ b)
+        return functools.partial(self._xp.matmul, a, b)
 
     def add(self, shape: Ints) -> Call:
         a, b = random(shape), random(shape)
         return functools.partial(self._xp.add, a, b, out=a)
 
     def copy(self, shape: Ints, view: View) -> Call:
-        source = view(random(shape))
-        return functools.partial(self._xp.copyto, np.zeros(source.shape, dtype=source.dtype), source)
+        return functools.partial(self._xp.array, view(random(shape)), order="C")
 
     def transform(self, shape: Ints) -> Call:
-        x = random(shape)
-        return functools.partial(self._xp.fft.rfft, x, out=self._xp.fft.rfft(x))
+        return functools.partial(transforms(self._xp).rfft2, random(shape))
 
 
 class PyTorch:
-    """Into tensors that are there already."""
+    """Of whole tensors."""
 
     def __init__(self, backend: LoadedBackend) -> None:
         self._torch, self._from_numpy = backend.module, backend.from_numpy
 
     def product(self, left: Ints, right: Ints) -> Call:
         a, b = self._random(left), self._random(right)
-        return functools.partial(self._torch.matmul, a, b, out=a @ b)
+        return functools.partial(self._torch.matmul, a, b)
 
     def add(self, shape: Ints) -> Call:
         return functools.partial(self._random(shape).add_, self._random(shape))
 
     def copy(self, shape: Ints, view: View) -> Call:
-        source = view(self._random(shape))
-        return functools.partial(self._torch.zeros(source.shape, device=source.device).copy_, source)
+        return functools.partial(
+            self._torch.clone, view(self._random(shape)), memory_format=self._torch.contiguous_format
+        )
 
     def transform(self, shape: Ints) -> Call:
-        x = self._random(shape)
-        return functools.partial(self._torch.fft.rfft, x, out=self._torch.fft.rfft(x))
+        return functools.partial(self._torch.fft.rfft2, self._random(shape))
 
     def _random(self, shape: Ints) -> Any:
         return self._from_numpy(random(shape))
@@ -119,7 +118,7 @@ class Jax:
         return self._compiled(lambda x: self._jax.numpy.copy(view(x)), shape)
 
     def transform(self, shape: Ints) -> Call:
-        return self._compiled(self._jax.numpy.fft.rfft, shape)
+        return self._compiled(self._jax.numpy.fft.rfft2, shape)
 
     def _compiled(self, function: Callable[..., Any], *shapes: Ints) -> Call:
         return functools.partial(self._jax.jit(function), *(self._from_numpy(random(shape)) for shape in shapes))

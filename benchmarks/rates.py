@@ -26,9 +26,9 @@ SECONDS = 20.0  # for all rates together
 MEBIBYTE = 2**18  # of float32, in elements
 LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
 RUN = 8  # elements of a short run, of which each is the half of a row
-SIDE = 512
-ROWS, LENGTH = 256, 4096  # of Fourier transforms
-LOGARITHM = LENGTH.bit_length() - 1
+SIDE = 4096
+PLANES, EDGE = 64, 64  # of Fourier transforms
+LOGARITHM = 2 * (EDGE.bit_length() - 1)
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         Rate(OPERATION, "any call, here adding 16 elements to others", lambda plain: plain.add((16,))),
         Rate(
             "multiplication",
-            "a multiply-add in a product of 1024x1024 matrices",
-            lambda plain: plain.product((1024, 1024), (1024, 1024)),
-            units=1024**3,
+            "a multiply-add of (32, 288) @ (288, 1568), filters of 3x3 by the windows of half an image of 56x56",
+            lambda plain: plain.product((32, 288), (288, 1568)),
+            units=32 * 288 * 1568,
         ),
         Rate(
             "packed",
-            "an element of the right operand of (8, 576) @ (576, 4096), beyond its multiplications",
-            lambda plain: plain.product((8, 576), (576, 4096)),
-            units=576 * 4096,
-            beyond={"multiplication": 8 * 576 * 4096},
+            "an element of the right operand of (1, 288) @ (288, 1568), beyond its multiplications",
+            lambda plain: plain.product((1, 288), (288, 1568)),
+            units=288 * 1568,
+            beyond={"multiplication": 288 * 1568},
         ),
         Rate(
             "written",
@@ -100,9 +100,9 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "copied",
-            "an element copied in one long run, of 1 MiB",
-            lambda plain: plain.copy((MEBIBYTE,), lambda x: x),
-            units=MEBIBYTE,
+            "an element copied in runs of 56, of 1 MiB",
+            lambda plain: plain.copy((MEBIBYTE // 64, 64), lambda x: x[:, :56]),
+            units=MEBIBYTE // 64 * 56,
         ),
         Rate(
             "strided",
@@ -119,9 +119,9 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "transposed",
-            "an element of a transposed copy of 512x512",
-            lambda plain: plain.copy((SIDE, SIDE), lambda x: x.T),
-            units=SIDE**2,
+            "an element of a transposed copy of 64x4096",
+            lambda plain: plain.copy((64, SIDE), lambda x: x.T),
+            units=64 * SIDE,
         ),
         Rate("added", "an element of a += b, of 1 MiB", lambda plain: plain.add((MEBIBYTE,)), units=MEBIBYTE),
         Rate(
@@ -133,9 +133,9 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "butterfly",
-            "an element, by the logarithm of the length, of Fourier transforms of 256 real rows of 4096",
-            lambda plain: plain.transform((ROWS, LENGTH)),
-            units=ROWS * LENGTH * LOGARITHM,
+            "an element, by the logarithm of how many there are, of Fourier transforms of 64 real planes of 64x64",
+            lambda plain: plain.transform((PLANES, EDGE, EDGE)),
+            units=PLANES * EDGE**2 * LOGARITHM,
         ),
     )
 

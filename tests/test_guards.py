@@ -78,7 +78,7 @@ SIGNATURES = {
     "padding_mode='zeros', channel_axis=1, max_workspace=None, function='conv')",
     "plan": "(input_shape, weight_shape, *, xp, dtype, function='conv', measure=False, stride=1, padding=0, "
     "dilation=1, groups=1, padding_mode='zeros', channel_axis=1, method='auto', max_workspace=None)",
-    "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='auto')",
+    "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='direct')",
     "Pooling": "(pool_h, pool_w, stride=2, pad=0)",
 }
 

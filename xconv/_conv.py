@@ -82,14 +82,16 @@ def conv(
     method : {"auto", "direct", "im2col", "toeplitz", "winograd", "fft", "native"}
         The algorithm. "im2col" and "toeplitz" take everything and are exact for integers; "toeplitz" suits few
         channels in a group. "winograd" needs stride 1, dilation 1 and kernels of at most 5, "fft" floating-point
-        numbers; both round a little more. Where im2col keeps a NaN or inf in the windows that read it, the others
-        spread it over their blocks, of 16 outputs in a row or fewer with "toeplitz". "native" is the library's own
-        (JAX, PyTorch). "auto" estimates which is fastest and tells by `choose_method`; it takes "winograd" only
-        where its float32 error stays below 1e-5 of the largest output.
-    max_workspace : int
-        Bytes that may be held beyond operands and result. Larger convolutions run in blocks; with "native" the library
-        decides. Half precision, operands of two dtypes and a ``padding_mode`` other than "zeros" need a copy of the
-        operands besides, and ``flip``, integers and complex numbers one of the filters.
+        numbers; both round a little more, and spread a NaN, an inf or the rounding of a far outlier over their blocks.
+        "native" is the library's own (JAX, PyTorch). "auto" plans all of them and takes the fastest by the estimates,
+        as `plan` shows; "winograd" only where its float32 error stays below 1e-5 of the largest output. "direct" is
+        the faster of those whose outputs are the sums over their own windows, so that exact zeros, NaN, inf and
+        outliers stay in the windows that read them.
+    max_workspace : int, optional
+        Bytes that may be held beyond operands and result: 64 MiB if left out, or as much as operands and result take
+        together, whichever is more. Larger convolutions run in blocks, of outputs, channels and taps; with "native"
+        the library decides. Half precision, operands of two dtypes and a ``padding_mode`` other than "zeros" need a
+        copy of the operands besides, and ``flip``, integers and complex numbers one of the filters.
 
     Returns
     -------

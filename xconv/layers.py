@@ -22,7 +22,8 @@ class Convolution:
     b : array, shape (K,), or a number
         The bias, one per filter or the same for all.
     stride, pad, dilation, groups, padding_mode, method
-        As ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode`` and ``method`` in `conv`.
+        As ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode`` and ``method`` in `conv`; "direct" gives
+        exact zeros where the book's layer does.
 
     Attributes
     ----------
@@ -57,7 +58,7 @@ class Convolution:
         dilation: Any = 1,
         groups: int = 1,
         padding_mode: str = "zeros",
-        method: str = "auto",
+        method: str = "direct",
     ) -> None:
         self.W = W
         self.b = b

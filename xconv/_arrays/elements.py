@@ -35,6 +35,15 @@ def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape) if traits(xp).plain_memory else xp.reshape(array, shape)
 
 
+def is_finite(xp: Namespace, array: Array) -> bool:
+    """Whether no element is NaN or inf: by the extremes of real numbers, which takes no memory."""
+    if math.prod(array.shape) == 0:
+        return True
+    if is_kind(xp, array.dtype, "complex floating"):
+        return bool(xp.all(xp.isfinite(array)))
+    return bool(xp.isfinite(xp.min(array)) & xp.isfinite(xp.max(array)))
+
+
 def gathered(xp: Namespace, array: Array) -> Array:
     """The same elements in the order of the axes, where memory has one."""
     return xp.ascontiguousarray(array) if traits(xp).plain_memory else array

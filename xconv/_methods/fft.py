@@ -51,6 +51,7 @@ class Fft(NamedTuple):
     name: str = "fft"
     transforms: bool = True
     is_local: bool = False
+    mixes_zeros: bool = True
     cuts_taps: bool = True
     stacks_samples: bool = False
 

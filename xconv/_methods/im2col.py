@@ -33,6 +33,7 @@ class Im2col(NamedTuple):
     name: str = "im2col"
     transforms: bool = False
     is_local: bool = True
+    mixes_zeros: bool = False
     cuts_taps: bool = True
     weight_copies: int = 0
 

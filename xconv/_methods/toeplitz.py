@@ -34,6 +34,7 @@ class Toeplitz(NamedTuple):
     name: str = "toeplitz"
     transforms: bool = False
     is_local: bool = True
+    mixes_zeros: bool = True
     cuts_taps: bool = True
     weight_copies: int = 0
     stacks_samples: bool = True

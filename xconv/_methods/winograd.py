@@ -38,6 +38,7 @@ class Winograd(NamedTuple):
     name: str = "winograd"
     transforms: bool = True
     is_local: bool = False
+    mixes_zeros: bool = True
     cuts_taps: bool = False
     weight_copies: int = 0
     stacks_samples: bool = False

@@ -63,6 +63,8 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
     tile, task = found.schedule.tile, found.schedule.task
     if direct and not tile.is_local:
         return Candidate(name, math.inf, "its outputs are no sums over their own windows")
+    if direct and tile.mixes_zeros and not request.machine.threads:
+        return Candidate(name, math.inf, "NaN and inf spread, and results cannot be looked at for them")
     if not tile.is_accurate(task):
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
     return found

@@ -95,6 +95,10 @@ class Tile(Protocol):
         """Whether Wt(w) is a transform of the filters, which outweighs them."""
 
     @property
+    def mixes_zeros(self) -> bool:
+        """Whether elements of other windows are multiplied by zeros, which NaN and inf survive."""
+
+    @property
     def cuts_taps(self) -> bool:
         """Whether a box of the taps is as good a kernel as all."""
 

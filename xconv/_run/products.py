@@ -16,9 +16,19 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from .._arrays.elements import add_at, conjugate, conjugate_transpose, empty, put_at, reshaped, transposed, zeros
+from .._arrays.elements import (
+    add_at,
+    conjugate,
+    conjugate_transpose,
+    empty,
+    is_finite,
+    put_at,
+    reshaped,
+    transposed,
+    zeros,
+)
 from .._arrays.layout import per_channel, turned
-from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import matmul
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, native
@@ -44,44 +54,63 @@ def products(xp: Namespace, dtype: DType, task: Task, method: str, room: int) ->
         METHODS[method](xp, dtype, task)  # which may refuse; not every library transforms nothing
         method = "im2col"
     found = choose(asked, "im2col" if task.batch == 0 else method)
-    return native(xp, dtype, task) if found.schedule is None else Products(xp, asked, found)
+    if found.schedule is None:
+        return native(xp, dtype, task)
+    mixes = method == "direct" and found.schedule.tile.mixes_zeros and not is_kind(xp, dtype, "integral")
+    return Products(xp, asked, found, Products(xp, asked, planned(asked, "im2col")) if mixes else None)
 
 
 class Products:
     """One task by its plan: canonical arrays in and out, which may be written to parts of larger ones."""
 
-    def __init__(self, xp: Namespace, request: Request, candidate: Candidate) -> None:
+    def __init__(self, xp: Namespace, request: Request, candidate: Candidate, exact: Products | None = None) -> None:
         self.xp = xp
+        self.exact = exact  # what computes again where NaN and inf must stay in their windows, and may not have
         self.request = request
         self.candidate = candidate
         self.task = request.task
+        self.plain = self if exact is None else Products(xp, request, candidate)
         self.spreads = traits(xp).threads and self.task.multiplications > ALONE
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
-        bias = None if b is None else self._grouped(b, 0)
-        return self._run(lambda: self._joined(self._pass.forward(self._grouped(x, 1), self._grouped(w, 0), bias), 1))
+        return self._run(Products._forward, x, w, b)
 
     def backward_data(self, dy: Array, w: Array) -> Array:
         """(N, G*K, *o), (G*K, C, *k) -> (N, G*C, *d)."""
-        return self._run(lambda: self._joined(self._backward_data(self._grouped(dy, 1), self._grouped(w, 0)), 1))
+        return self._run(Products._backward_data, dy, w)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
-        return self._run(lambda: self._joined(self._pass.backward_filter(self._grouped(dy, 1), self._grouped(x, 1)), 0))
+        return self._run(Products._backward_filter, dy, x)
 
-    def _run(self, product: Callable[[], Array]) -> Array:
+    def _run(self, product: Callable[..., Array], *operands: Array | None) -> Array:
         """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
+        if self.exact is not None:
+            with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
+                result = self.plain._run(product, *operands)
+            return result if is_finite(self.xp, result) else self.exact._run(product, *operands)
         if not self.spreads:
-            return product()
+            return product(self, *operands)
         with one_blas_thread():
-            return product()
+            return product(self, *operands)
+
+    def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        bias = None if b is None else self._grouped(b, 0)
+        return self._joined(self._pass.forward(self._grouped(x, 1), self._grouped(w, 0), bias), 1)
+
+    def _backward_filter(self, dy: Array, x: Array) -> Array:
+        return self._joined(self._pass.backward_filter(self._grouped(dy, 1), self._grouped(x, 1)), 0)
+
+    def _backward_data(self, dy: Array, w: Array) -> Array:
+        return self._joined(self._data(self._grouped(dy, 1), self._grouped(w, 0)), 1)
 
     @property
     def _pass(self) -> _Pass:
         return _Pass(self.xp, self.candidate.schedule)
 
-    def _backward_data(self, dy: Array, w: Array) -> Array:
+    def _data(self, dy: Array, w: Array) -> Array:
+        """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
         phases = self.candidate.phases
         if not phases:
             return self._pass.scatter(dy, w)
