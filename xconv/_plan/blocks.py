@@ -101,6 +101,8 @@ class Grid(NamedTuple):
 
     def by_groups(self) -> list[Grid]:
         """A grid for each step along groups."""
+        if len(self.steps[0]) == 1:
+            return [self]
         return [self._replace(steps=(self.steps[0][at : at + 1], *self.steps[1:])) for at in range(len(self.steps[0]))]
 
 

@@ -35,6 +35,7 @@ from .._methods.native import Native, native
 from .._plan.blocks import Block, Grid, Part, pieces
 from .._plan.choice import Candidate, Request, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
+from .._plan.remembered import remembered
 from .._plan.schedule import Schedule
 from .._plan.task import Task
 from .threads import cpu_count, for_each, one_blas_thread
@@ -42,6 +43,7 @@ from .threads import cpu_count, for_each, one_blas_thread
 Item = TypeVar("Item")
 
 ALONE = 9216  # multiplications up to which OpenBLAS spreads no product over threads: 2304 * GEMM_MULTITHREAD_THRESHOLD
+FEW_BLOCKS = 64  # that are kept: a block is a kilobyte
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
@@ -105,30 +107,37 @@ class Products:
     def _backward_data(self, dy: Array, w: Array) -> Array:
         return self._joined(self._data(self._grouped(dy, 1), self._grouped(w, 0)), 1)
 
-    @property
+    @remembered
     def _pass(self) -> _Pass:
         return _Pass(self.xp, self.candidate.schedule)
 
+    @remembered
+    def _phases(self) -> list[tuple[Phase, _Pass]]:
+        """The convolutions that the gradient by the input is run as, if it is."""
+        found = []
+        for phase in self.candidate.phases:
+            request = self.request._replace(task=of_phase(self.task, phase))
+            found.append((phase, _Pass(self.xp, planned(request, self.candidate.method).schedule)))
+        return found
+
     def _data(self, dy: Array, w: Array) -> Array:
         """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
-        phases = self.candidate.phases
+        phases = self._phases
         if not phases:
             return self._pass.scatter(dy, w)
         xp, task = self.xp, self.task
         swapped = conjugate(xp, xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim))))
 
-        def run(phase: Phase, dx: Array | None = None) -> Array:
-            request = self.request._replace(task=of_phase(task, phase))
+        def run(phase: Phase, convolution: _Pass, dx: Array | None = None) -> Array:
             filters = turned(xp, swapped[(..., *phase.taps)], task.windows.ndim)
-            schedule = planned(request, self.candidate.method).schedule
-            return _Pass(xp, schedule).forward(dy[(..., *phase.outputs)], filters, None, dx)
+            return convolution.forward(dy[(..., *phase.outputs)], filters, None, dx)
 
         if max(task.windows.stride) == 1:
-            return run(phases[0])
+            return run(*phases[0])
         is_whole = len(phases) == math.prod([*map(min, task.windows.stride, task.windows.input_size)])
         dx = (empty if is_whole else zeros)(xp, dy, input_shape(task), w)
-        for phase in phases:
-            run(phase, dx[(..., *phase.inputs)])
+        for phase, convolution in phases:
+            run(phase, convolution, dx[(..., *phase.inputs)])
         return dx
 
     def _grouped(self, array: Array, axis: int) -> Array:
@@ -163,13 +172,32 @@ class _Pass:
         self.task = schedule.task
         self.maps: Maps = schedule.tile
 
+    @remembered
+    def _only_part(self) -> Any:
+        """The part that is all, if one is."""
+        return next(self.schedule.parts(), None) if self.schedule.is_whole else None
+
+    @remembered
+    def _only_grid(self) -> Grid:
+        return self.schedule.grid(self._only_part)
+
+    @remembered
+    def _few_blocks(self) -> list[Block]:
+        """The blocks of the only part: making them takes as long as a small convolution."""
+        return [*self._only_grid.blocks()] if self._only_grid.total <= FEW_BLOCKS else []
+
+    def _grid(self, part: Part) -> Grid:
+        return self._only_grid if part is self._only_part else self.schedule.grid(part)
+
+    def _block(self, grid: Grid, number: int) -> Block:
+        kept = self._few_blocks if self._only_part is not None and grid is self._only_grid else []
+        return kept[number] if kept else grid.block(number)
+
     def forward(self, x: Array, w: Array, b: Array | None, y: Array | None = None) -> Array:
         """y, written to that if it is given: plain memory."""
         schedule, task = self.schedule, self.task
-        if schedule.is_whole:
-            part = next(schedule.parts(), None)
-            if part is not None:
-                return self._forward_part(x, w, b, part, y, adds=False)
+        if self._only_part is not None:
+            return self._forward_part(x, w, b, self._only_part, y, adds=False)
         y = zeros(self.xp, x, output_shape(task), w) if y is None else put_at(y, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             index = (slice(None), slice(None), filters, ...)
@@ -185,7 +213,7 @@ class _Pass:
         """What a part gives, or y with that added to it."""
         if self.schedule.apart:
             return self._forward_apart(x, w, b, part, y, adds)
-        xp, grid = self.xp, self.schedule.grid(part)
+        xp, grid = self.xp, self._grid(part)
         rows = self.maps.weight_map(xp, w, part.windows)
 
         def product(block: Block, place: Array | None = None) -> Array:
@@ -197,14 +225,14 @@ class _Pass:
             return self._biased(self.maps.output_map(xp, product(block), block.windows), bias)
 
         if y is None and grid.total == 1:
-            return output(grid.block(0))
+            return output(self._block(grid, 0))
         is_own = y is None
         shape = (*output_shape(self.task)[:2], w.shape[1], *part.windows.output_size)
         target: Array = empty(xp, x, shape, w) if y is None else y
 
         def fill(number: int) -> None:
             nonlocal target
-            block = grid.block(number)
+            block = self._block(grid, number)
             place = self._place(target, block) if is_own else None
             if place is not None:
                 product(block, place)
@@ -248,7 +276,7 @@ class _Pass:
         dx: Array | None = None
         for filters in pieces(task.filters, schedule.filters):
             for part in schedule.parts():
-                grid = schedule.grid(part)
+                grid = self._grid(part)
                 rows = conjugate(xp, self.maps.weight_map(xp, w[part.weight_index][:, filters, ...], part.windows))
 
                 def share(block: Block, filters: slice = filters, rows: Array = rows) -> Array:
@@ -258,7 +286,7 @@ class _Pass:
                     return self.maps.input_adjoint(xp, products, block.windows)
 
                 if schedule.is_whole and grid.total == 1:
-                    return share(grid.block(0))
+                    return share(self._block(grid, 0))
                 dx = zeros(xp, dy, input_shape(task), w) if dx is None else dx
                 for same in grid.of_one_colour():
 
@@ -273,10 +301,8 @@ class _Pass:
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """dw, of which parts of channels, filters and taps are different elements."""
         xp, schedule, task = self.xp, self.schedule, self.task
-        if schedule.is_whole:
-            part = next(schedule.parts(), None)
-            if part is not None:
-                return self._backward_filter_part(dy, x, part)
+        if self._only_part is not None:
+            return self._backward_filter_part(dy, x, self._only_part)
         dw = zeros(xp, dy, weight_shape(task), x)
         for filters in pieces(task.filters, schedule.filters):
             for part in schedule.parts():
@@ -287,7 +313,7 @@ class _Pass:
     def _backward_filter_part(self, dy: Array, x: Array, part: Part) -> Array:
         if self.schedule.apart:
             return self._backward_filter_apart(dy, x, part)
-        xp, runs = self.xp, self._runs(part)
+        xp, runs = self.xp, self._only_runs if part is self._only_part else self._runs(part)
 
         def rows_of(block: Block, channels: slice) -> Array:
             left = self.maps.output_adjoint(xp, dy[block.output_index], block.windows)
@@ -298,7 +324,7 @@ class _Pass:
         def share(run: _Run) -> Array:
             rows: Array | None = None
             for number in run.numbers:
-                block = run.grid.block(number)
+                block = self._block(run.grid, number)
                 more = rows_of(block, run.channels)
                 rows = more if rows is None else add_at(rows, (...,), more)
             return self.maps.weight_adjoint(xp, rows, part.windows)
@@ -322,9 +348,13 @@ class _Pass:
             dw = add_at(dw, run.place(part), shares.pop(at))
         return dw
 
+    @remembered
+    def _only_runs(self) -> list[_Run]:
+        return self._runs(self._only_part)
+
     def _runs(self, part: Part) -> list[_Run]:
         """The sums that make up the gradient of a part."""
-        grids, start = self.schedule.grid(part).by_groups(), part.channels.start
+        grids, start = self._grid(part).by_groups(), part.channels.start
         count = max(self.schedule.sums // len(grids), 1)
         found = []
         for grid in grids:
