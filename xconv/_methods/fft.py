@@ -27,6 +27,7 @@ from .._plan.task import Steps, Task
 BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: what is tried
 
 
+LINE = 40  # butterflies that take as long as beginning a transform along a line, of 4 to 64 elements (SciPy)
 OPERATIONS = 20  # of the library, for a block
 
 
@@ -86,17 +87,18 @@ class Fft(NamedTuple):
     def steps(self, task: Task) -> Steps:
         size = math.prod(self.size)
         blocks = math.prod(unit_counts(task.windows, self.unit)) * task.batch * task.groups
-        planes = blocks * (task.channels + task.filters)
         pairs = task.channels * task.filters
+        planes, kernels = blocks * (task.channels + task.filters), task.groups * pairs
+        lines = sum([size / length for length in self.size])
         alone = pairs == 1 or task.channels == 1
         return Steps(
             operation=OPERATIONS,
             product=0 if alone else size / 2 * task.groups,
             multiplication=0 if alone else 2 * size * blocks * pairs,
-            copied=planes * size,
-            transposed=0 if alone else planes * size,
+            copied=(planes + kernels) * size,
+            transposed=0 if alone else (planes + 2 * kernels) * size,
             added=2 * size * blocks * pairs if alone else 0,
-            butterfly=(planes + task.groups * pairs) * size * math.log2(size + 1),
+            butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

@@ -6,6 +6,7 @@ only. How much memory they use is the library's own affair.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ from .._plan.rates import Own, rates_of
 from .._plan.remembered import remembered
 from .._plan.task import Task
 
+LANES = 16  # channels of float32 that fill a register of AVX-512, and that oneDNN lays out side by side
+FIRST = 4  # channels of an image, which oneDNN reads as they are
 AXES = 3  # PyTorch has conv1d, conv2d and conv3d, and with more axes XLA ends the process on a GPU
 
 
@@ -61,11 +64,23 @@ def own_cost(xp: Namespace, task: Task) -> float:
     rates = rates_of(library(xp))
     if on_accelerator(xp):  # whose rates are not measured, and which is what it is made for
         return 0.0
-    own, steps, windows = cast("Own", rates.own), rates.steps, task.windows
-    few = (own.pair if task.groups == 1 else own.depthwise) / (task.channels * task.filters)
-    each = max(own.multiplication, few) * (own.volume / own.multiplication if windows.ndim > 2 else 1)
-    each *= own.reduction / own.multiplication if task.reduces else 1
-    return steps.operation + task.multiplications * each + (task.inputs + task.outputs) * steps.copied
+    own, windows, groups = cast("Own", rates.own), task.windows, task.groups
+    each = own.reduction if task.reduces else own.multiplication
+    channels, filters = task.channels, task.filters
+    if groups == 1:  # with groups of few channels it leaves registers empty instead, or has code for one
+        channels = channels if channels <= FIRST and task.product != "scatter" else _lanes(channels)
+        filters = _lanes(filters)
+    moved = _lanes(groups * task.channels) * math.prod(windows.input_size)
+    moved += _lanes(groups * task.filters) * windows.positions
+    taps = task.positions * windows.taps
+    unfolded = taps * task.channels if task.product == "scatter" else 0
+    work = taps * (channels * filters * each + (own.grouped if groups > 1 else 0))
+    return own.operation + work + task.batch * moved * own.moved + unfolded * own.unfolded
+
+
+def _lanes(channels: int) -> int:
+    """Channels with those that fill the last register."""
+    return -(-channels // LANES) * LANES
 
 
 def native(xp: Namespace, dtype: DType, task: Task) -> Native:

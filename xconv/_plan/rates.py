@@ -11,13 +11,14 @@ from .task import Steps
 
 
 class Own(NamedTuple):
-    """Nanoseconds of a library's own convolution."""
+    """Nanoseconds of plain things that a library's own convolution does."""
 
+    operation: float  # a call, however small
     multiplication: float  # with many channels, 64 to 64, 3x3
-    pair: float  # of a pair of channels, however few there are, for each tap and position: 1 to 1, 9x9
-    depthwise: float  # with as many groups as channels, 3x3
-    reduction: float  # of its gradient by the filters, as the first
-    volume: float  # over three axes, 16 to 16 channels, 3x3x3
+    reduction: float  # the same in its gradient by the filters
+    moved: float  # an element of input or output brought into lanes of channels and back: 1 to 1, 3x3
+    unfolded: float  # an element of the windows of its gradient by an input of few channels: 1 to 1, 9x9
+    grouped: float  # a tap of an output where there are groups of one channel, 3x3
 
 
 class Rates(NamedTuple):
@@ -48,14 +49,14 @@ RATES = {
         "2026-11-28",
         Steps(1000, 270, 0.018, 0.0, 0.1, 1.02, 1.23, 0.0, 0.5, 0.97, 0.44),
         2.6,
-        Own(0.0156, 1.1, 3.0, 0.03, 0.06),
+        Own(10000, 0.0239, 0.0234, 1.0, 0.5, 3.0),
     ),
     "torch": Rates(
         "AMD EPYC, AVX2, 2 cores",
         "2026-11-28",
         Steps(5000, 250, 0.016, 0.0, 0.1, 0.82, 0.88, 0.0, 0.5, 1.3, 0.27),
         1.0,
-        Own(0.0139, 0.54, 0.06, 0.02, 0.0139),
+        Own(63600, 0.00885, 0.01374, 0.38, 0.054, 0.243),
     ),
 }
 
