@@ -158,6 +158,7 @@ def _rates_parser() -> Parser:
         help="for all together, unless the least rounds take longer; default: 20",
     )
     parser.add_argument("--quick", action="store_true", help="two rounds, and smaller large arrays: whether it runs")
+    parser.add_argument("--write", action="store_true", help="put them in the package, for method='auto' to use")
     add_numbers_file(parser)
     return parser
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,24 +12,32 @@ from typing import Any
 
 from rich.table import Table
 
+from xconv._plan import measured
+from xconv._plan.measured import MEASURED
 from xconv.demo.backends import LoadedBackend, load_backend
 
 from .devices import compile_quickly, full_precision, waiting_calls, without_autograd
 from .machine import Machine, describe_machine
 from .memory import keep_memory
 from .numbers_file import prepare, write_numbers
-from .peers.peer import FORWARD, WEIGHT_GRAD, Call
+from .peers.peer import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Call
 from .plain import OWN, PLAIN, Plain, Processors, all_processors, own_convolution
 from .suites import Layer, layer_of, square
 from .table import add_columns, make_console
 from .timing import QUICK, THOROUGH, Limits, interleave, within
+
+MEASURED_FILE = Path(measured.__file__)
+LANES = 16  # channels that fill a register
+HEADING = (
+    '"""Rates of libraries, as ``python -m benchmarks rates --write`` measured them."""\n\nfrom typing import Any\n\n'
+)
 
 SECONDS = 20.0  # for all rates together
 MEBIBYTE = 2**18  # of float32, in elements
 LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
 RUN = 8  # elements of a short run, of which each is the half of a row
 SIDE = 4096
-PLANES, EDGE = 64, 64  # of Fourier transforms
+PLANES, EDGE = 4, 256  # of Fourier transforms
 LOGARITHM = 2 * (EDGE.bit_length() - 1)
 
 
@@ -80,23 +90,24 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "packed",
-            "an element of the right operand of (1, 288) @ (288, 1568), beyond its multiplications",
-            lambda plain: plain.product((1, 288), (288, 1568)),
+            "an element of the right operand of (4, 288) @ (288, 1568), beyond its multiplications",
+            lambda plain: plain.product((4, 288), (288, 1568)),
             units=288 * 1568,
-            beyond={"multiplication": 288 * 1568},
+            beyond={"multiplication": 4 * 288 * 1568},
         ),
         Rate(
             "written",
-            "an element of the result of (64, 9) @ (9, 4096), beyond its multiplications",
-            lambda plain: plain.product((64, 9), (9, 4096)),
-            units=64 * 4096,
-            beyond={"multiplication": 64 * 9 * 4096},
+            "an element of the result of (64, 36) @ (36, 1568), beyond its multiplications",
+            lambda plain: plain.product((64, 36), (36, 1568)),
+            units=64 * 1568,
+            beyond={"multiplication": 64 * 36 * 1568},
         ),
         Rate(
             "product",
-            "one of a stack of 4096 products of 6x6 matrices",
-            lambda plain: plain.product((4096, 6, 6), (4096, 6, 6)),
-            units=4096,
+            "one of a stack of 512 of (1, 9) @ (9, 196), beyond its multiplications",
+            lambda plain: plain.product((512, 1, 9), (512, 9, 196)),
+            units=512,
+            beyond={"multiplication": 512 * 9 * 196},
         ),
         Rate(
             "copied",
@@ -106,9 +117,9 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "strided",
-            "an element copied, where every second one is",
-            lambda plain: plain.copy((2 * MEBIBYTE,), lambda x: x[::2]),
-            units=MEBIBYTE,
+            "an element copied, where every second one is, of rows of 56",
+            lambda plain: plain.copy((MEBIBYTE // 64, 64), lambda x: x[:, :56:2]),
+            units=MEBIBYTE // 64 * 28,
         ),
         Rate(
             "row",
@@ -119,9 +130,9 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "transposed",
-            "an element of a transposed copy of 64x4096",
-            lambda plain: plain.copy((64, SIDE), lambda x: x.T),
-            units=64 * SIDE,
+            "an element of a transposed copy of 4096x16",
+            lambda plain: plain.copy((SIDE, 16), lambda x: x.T),
+            units=SIDE * 16,
         ),
         Rate("added", "an element of a += b, of 1 MiB", lambda plain: plain.add((MEBIBYTE,)), units=MEBIBYTE),
         Rate(
@@ -133,7 +144,7 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "butterfly",
-            "an element, by the logarithm of how many there are, of Fourier transforms of 64 real planes of 64x64",
+            "an element, by the logarithm of how many there are, of Fourier transforms of 4 real planes of 256x256",
             lambda plain: plain.transform((PLANES, EDGE, EDGE)),
             units=PLANES * EDGE**2 * LOGARITHM,
         ),
@@ -142,26 +153,37 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
 
 def own_rates(backend: LoadedBackend) -> tuple[Rate, ...]:
     """The same of the library's own convolution, if it has one."""
-    ordinary = square("own", "", 8, 56, 64, 64, 3)
-    volume = layer_of("own", "", (1, 16, 32, 32, 32), (16, 16, 3, 3, 3), padding=1)
-    depthwise = layer_of("own", "", (8, 64, 56, 56), (64, 1, 3, 3), padding=1)
-
-    def rate(name: str, words: str, layer: Layer, operation: str = FORWARD) -> Rate:
-        return Rate(name, words, lambda plain: own_convolution(backend, layer, operation), units=layer.multiply_adds)
-
     if backend.name not in OWN:
         return ()
+    ordinary, narrow = square("own", "", 8, 56, 64, 64, 3), square("own", "", 1, 512, 1, 1, 3)
+    wide, depthwise = square("own", "", 1, 512, 1, 1, 9), layer_of("own", "", (8, 64, 56, 56), (64, 1, 3, 3), padding=1)
+
+    def rate(name: str, words: str, layer: Layer, units: int, operation: str = FORWARD) -> Rate:
+        return Rate(name, words, lambda plain: own_convolution(backend, layer, operation), units=units)
+
     return (
-        rate("own_multiplication", "a multiply-add of 3x3 from 64 to 64 channels, 56x56, batch 8", ordinary),
-        rate("own_pair", "a position and tap of 9x9 from 1 to 1 channel, 512x512", square("own", "", 1, 512, 1, 1, 9)),
-        rate("own_depthwise", "a multiply-add of 3x3 in 64 groups of one channel, 56x56, batch 8", depthwise),
-        rate("own_reduction", "a multiply-add of the gradient of own_multiplication by filters", ordinary, WEIGHT_GRAD),
-        rate("own_volume", "a multiply-add of 3x3x3 from 16 to 16 channels, 32x32x32", volume),
+        rate("own_operation", "a call for 1 channel of 8x8", square("own", "", 1, 8, 1, 1, 3), 1),
+        rate(
+            "own_multiplication",
+            "a multiply-add of 3x3 from 64 to 64 channels, 56x56",
+            ordinary,
+            ordinary.multiply_adds,
+        ),
+        rate("own_reduction", "the same in its gradient by filters", ordinary, ordinary.multiply_adds, WEIGHT_GRAD),
+        rate("own_moved", "an element of 16 lanes, of 3x3 from 1 to 1 channel, 512x512", narrow, 2 * LANES * 512**2),
+        rate(
+            "own_unfolded",
+            "a tap of the gradient of 9x9 by an input of 1 channel",
+            wide,
+            wide.multiply_adds,
+            INPUT_GRAD,
+        ),
+        rate("own_grouped", "a tap of 3x3 in 64 groups of one channel, 56x56", depthwise, depthwise.multiply_adds),
     )
 
 
-def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path | None, command: str) -> None:
-    """Measure all rates of a library, print them, and write them to the file."""
+def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path | None, write: bool, command: str) -> None:
+    """Measure all rates of a library, print them, and write them to the file, or to the package."""
     library = load_backend(backend)
     prepare(out)
     if quick:
@@ -178,6 +200,21 @@ def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path | N
     if quick:
         console.print("Two rounds: the times mean nothing.")
     write_numbers(_as_json(machine, rates), out)
+    if write:
+        write_row(backend, _row(machine, rates), MEASURED_FILE)
+        console.print(f"wrote them to {MEASURED_FILE}", highlight=False)
+
+
+def _row(machine: Machine, rates: Mapping[str, float]) -> dict[str, Any]:
+    """The rates to three digits, and where and when they were measured."""
+    return {"machine": machine.heading, **{name: float(f"{value:.3g}") for name, value in rates.items()}}
+
+
+def write_row(name: str, row: Mapping[str, Any], file: Path) -> None:
+    """Put a library's rates in the place of its earlier ones: the file is the literal of a dict."""
+    rows = json.dumps({**MEASURED, name: row}, indent=4)
+    literal = re.sub(r"(?<=[^{,])\n(\s*})", r",\n\1", rows)
+    file.write_text(f"{HEADING}MEASURED: dict[str, dict[str, Any]] = {literal}\n", encoding="utf-8")
 
 
 def measure_plain_rates(

@@ -16,7 +16,8 @@ CACHE = 16 * 2**20  # bytes of the caches that the rates were measured with
 def machine_of(xp: Namespace, dtype: DType) -> Machine:
     """The numbers for a dtype that is computed in."""
     rates = rates_of(library(xp))
-    return Machine(bytes_per_element(xp, dtype), traits(xp).threads, rates.steps, rates.uncached, CACHE)
+    steps = rates.steps._replace(operation=0) if traits(xp).traced else rates.steps  # in a program they are one
+    return Machine(bytes_per_element(xp, dtype), traits(xp).threads, steps, rates.uncached, CACHE)
 
 
 def item_size(xp: Namespace, dtype: DType) -> int:

@@ -28,7 +28,7 @@ BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: w
 
 
 LINE = 40  # butterflies that take as long as beginning a transform along a line, of 4 to 64 elements (SciPy)
-OPERATIONS = 20  # of the library, for a block
+OPERATIONS = 500  # of the shortest, that a block takes as long as, with what Python does for it
 
 
 class _Axis(NamedTuple):
@@ -95,9 +95,9 @@ class Fft(NamedTuple):
             operation=OPERATIONS,
             product=0 if alone else size / 2 * task.groups,
             multiplication=0 if alone else 2 * size * blocks * pairs,
-            copied=(planes + kernels) * size,
+            copied=(planes + kernels) * size * (1 + len(self.size)),  # each axis is a pass over memory of its own
             transposed=0 if alone else (planes + 2 * kernels) * size,
-            added=2 * size * blocks * pairs if alone else 0,
+            added=4 * size * blocks * pairs if alone else 0,
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),
         )
 

@@ -17,7 +17,7 @@ from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Steps, Task
 
-OPERATIONS = 6  # of the library, for a block
+OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
 
 
@@ -80,10 +80,9 @@ class Im2col(NamedTuple):
             multiplication=task.multiplications,
             packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
             written=self._written(task, windowed),
-            copied=padded + (0 if strides else laid_out if copies else 0),
+            copied=padded + moved + (0 if strides else laid_out if copies else 0),
             strided=copies if strides else 0,
-            row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps),
-            transposed=moved,
+            row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
             added=windowed if task.product == "scatter" else 0,
         )
 

@@ -22,7 +22,7 @@ from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Steps, Task
 
-OPERATIONS = 12  # of the library, for a block
+OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
 
 

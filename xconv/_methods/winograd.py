@@ -28,7 +28,7 @@ from .._plan.task import Steps, Task
 
 EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
 EXACT_CHANNELS = 512  # and the most that may be summed over: with 1024 the error is 1e-5, with 64 3e-6
-OPERATIONS = 12  # of the library, for a block and axis
+OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
 
 
 class Winograd(NamedTuple):
@@ -79,7 +79,7 @@ class Winograd(NamedTuple):
             operation=OPERATIONS * task.windows.ndim,
             product=tiles.taps * task.groups,
             multiplication=columns * (pairs + transforms) + tiles.taps * task.pairs * task.windows.taps,
-            packed=2 * columns * task.channels + columns * task.filters,
+            packed=columns * task.channels,
             written=2 * numbers + tiles.taps * task.pairs,
             strided=columns * task.channels,
             transposed=task.outputs,

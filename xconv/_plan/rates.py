@@ -1,12 +1,13 @@
-"""Nanoseconds of plain steps, by which methods are compared: the data that ``python -m benchmarks rates`` writes.
+"""Nanoseconds of plain steps, by which methods are compared: the data in `measured`.
 
 NumPy's are of all CPUs together, in float32. Only the ratios of a row matter.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from .measured import MEASURED
 from .task import Steps
 
 
@@ -24,41 +25,20 @@ class Own(NamedTuple):
 class Rates(NamedTuple):
     """A library on a kind of processor."""
 
-    machine: str
-    date: str
+    machine: str  # and versions, and the date
     steps: Steps
     uncached: float  # how many times longer a step over memory takes if no cache holds it
     own: Own | None = None
 
 
-RATES = {
-    "numpy": Rates(
-        "AMD EPYC, AVX2, 2 cores",
-        "2026-11-28",
-        Steps(4000, 150, 0.016, 0.07, 0.1, 0.13, 0.33, 4.0, 0.5, 0.13, 0.25),
-        2.0,
-    ),
-    "cupy": Rates(
-        "NVIDIA H200",
-        "2026-11-26",
-        Steps(30000, 20, 0.000045, 0.0, 0.0, 0.006, 0.008, 0.0, 0.012, 0.03, 0.002),
-        1.0,
-    ),
-    "jax": Rates(
-        "AMD EPYC, AVX2, 2 cores",
-        "2026-11-28",
-        Steps(1000, 270, 0.018, 0.0, 0.1, 1.02, 1.23, 0.0, 0.5, 0.97, 0.44),
-        2.6,
-        Own(10000, 0.0239, 0.0234, 1.0, 0.5, 3.0),
-    ),
-    "torch": Rates(
-        "AMD EPYC, AVX2, 2 cores",
-        "2026-11-28",
-        Steps(5000, 250, 0.016, 0.0, 0.1, 0.82, 0.88, 0.0, 0.5, 1.3, 0.27),
-        1.0,
-        Own(63600, 0.00885, 0.01374, 0.38, 0.054, 0.243),
-    ),
-}
+def _row(measured: dict[str, Any]) -> Rates:
+    """Numbers by their names, of which those of the library's own convolution begin with ``own_``."""
+    own = Own(*[measured[f"own_{name}"] for name in Own._fields]) if "own_operation" in measured else None
+    steps = Steps(*[measured[name] for name in Steps._fields])
+    return Rates(measured["machine"], steps, measured["uncached"], own)
+
+
+RATES = {name: _row(measured) for name, measured in MEASURED.items()}
 
 
 def rates_of(name: str) -> Rates:
