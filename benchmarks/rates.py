@@ -34,6 +34,7 @@ HEADING = (
 
 SECONDS = 20.0  # for all rates together
 MEBIBYTE = 2**18  # of float32, in elements
+PIECE = 16 * MEBIBYTE  # that libraries lay out at once; in blocks, as on NumPy, it is one
 LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
 RUN = 8  # elements of a short run, of which each is the half of a row
 SIDE = 4096
@@ -78,8 +79,8 @@ class Rate:
 OPERATION = "operation"
 
 
-def plain_rates(large: int) -> tuple[Rate, ...]:
-    """The table of what is measured: a rate is the time of ..."""
+def plain_rates(large: int, piece: int = MEBIBYTE) -> tuple[Rate, ...]:
+    """The table of what is measured, on pieces of so many elements: a rate is the time of ..."""
     return (
         Rate(OPERATION, "any call, here adding 16 elements to others", lambda plain: plain.add((16,))),
         Rate(
@@ -111,22 +112,22 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
         ),
         Rate(
             "copied",
-            "an element copied in runs of 56, of 1 MiB",
-            lambda plain: plain.copy((MEBIBYTE // 64, 64), lambda x: x[:, :56]),
-            units=MEBIBYTE // 64 * 56,
+            "an element copied in runs of 56, of a piece of memory",
+            lambda plain: plain.copy((piece // 64, 64), lambda x: x[:, :56]),
+            units=piece // 64 * 56,
         ),
         Rate(
             "strided",
             "an element copied, where every second one is, of rows of 56",
-            lambda plain: plain.copy((MEBIBYTE // 64, 64), lambda x: x[:, :56:2]),
-            units=MEBIBYTE // 64 * 28,
+            lambda plain: plain.copy((piece // 64, 64), lambda x: x[:, :56:2]),
+            units=piece // 64 * 28,
         ),
         Rate(
             "row",
             "beginning a run: copying runs of 8 elements of a larger array, beyond its elements",
-            lambda plain: plain.copy((MEBIBYTE // RUN, 2 * RUN), lambda x: x[:, :RUN]),
-            units=MEBIBYTE // RUN,
-            beyond={"copied": MEBIBYTE},
+            lambda plain: plain.copy((piece // RUN, 2 * RUN), lambda x: x[:, :RUN]),
+            units=piece // RUN,
+            beyond={"copied": piece},
         ),
         Rate(
             "transposed",
@@ -134,7 +135,7 @@ def plain_rates(large: int) -> tuple[Rate, ...]:
             lambda plain: plain.copy((SIDE, 16), lambda x: x.T),
             units=SIDE * 16,
         ),
-        Rate("added", "an element of a += b, of 1 MiB", lambda plain: plain.add((MEBIBYTE,)), units=MEBIBYTE),
+        Rate("added", "an element of a += b, of a piece of memory", lambda plain: plain.add((piece,)), units=piece),
         Rate(
             "uncached",
             "how many times longer than copied an element takes in arrays of 256 MiB, shared by all threads",
@@ -155,28 +156,34 @@ def own_rates(backend: LoadedBackend) -> tuple[Rate, ...]:
     """The same of the library's own convolution, if it has one."""
     if backend.name not in OWN:
         return ()
-    ordinary, narrow = square("own", "", 8, 56, 64, 64, 3), square("own", "", 1, 512, 1, 1, 3)
+    ordinary, narrow = square("own", "", 8, 56, 64, 64, 3), square("own", "", 1, 2048, 1, 1, 3)
     wide, depthwise = square("own", "", 1, 512, 1, 1, 9), layer_of("own", "", (8, 64, 56, 56), (64, 1, 3, 3), padding=1)
 
-    def rate(name: str, words: str, layer: Layer, units: int, operation: str = FORWARD) -> Rate:
-        return Rate(name, words, lambda plain: own_convolution(backend, layer, operation), units=units)
+    def rate(
+        name: str, words: str, layer: Layer, units: int, operation: str = FORWARD, multiplications: int = 0
+    ) -> Rate:
+        beyond = {"own_multiplication": multiplications} if multiplications else {}
+        return Rate(name, words, lambda plain: own_convolution(backend, layer, operation), units, beyond)
 
+    adds, taps = ordinary.multiply_adds, wide.multiply_adds
     return (
         rate("own_operation", "a call for 1 channel of 8x8", square("own", "", 1, 8, 1, 1, 3), 1),
+        rate("own_multiplication", "a multiply-add of 3x3 from 64 to 64 channels", ordinary, adds),
+        rate("own_reduction", "the same in its gradient by filters", ordinary, adds, WEIGHT_GRAD),
         rate(
-            "own_multiplication",
-            "a multiply-add of 3x3 from 64 to 64 channels, 56x56",
-            ordinary,
-            ordinary.multiply_adds,
+            "own_moved",
+            "an element of 16 lanes, of 3x3 from 1 to 1 channel, 2048x2048, beyond its multiplications",
+            narrow,
+            2 * LANES * 2048**2,
+            multiplications=LANES * narrow.multiply_adds,
         ),
-        rate("own_reduction", "the same in its gradient by filters", ordinary, ordinary.multiply_adds, WEIGHT_GRAD),
-        rate("own_moved", "an element of 16 lanes, of 3x3 from 1 to 1 channel, 512x512", narrow, 2 * LANES * 512**2),
         rate(
             "own_unfolded",
-            "a tap of the gradient of 9x9 by an input of 1 channel",
+            "a tap of the gradient of 9x9 by an input of 1 channel, beyond its multiplications",
             wide,
-            wide.multiply_adds,
+            taps,
             INPUT_GRAD,
+            LANES**2 * taps,
         ),
         rate("own_grouped", "a tap of 3x3 in 64 groups of one channel, 56x56", depthwise, depthwise.multiply_adds),
     )
@@ -192,7 +199,8 @@ def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path | N
     limits = within(QUICK, seconds) if quick else within(THOROUGH, SECONDS if seconds is None else seconds)
     machine = describe_machine(library, (), command, keeps_memory)
     with full_precision(backend), without_autograd(), all_processors(library) as processors:
-        table = plain_rates((QUICK_LARGE if quick else LARGE) // processors.copies) + own_rates(library)
+        piece = MEBIBYTE if quick or library.name == "numpy" else PIECE
+        table = plain_rates((QUICK_LARGE if quick else LARGE) // processors.copies, piece) + own_rates(library)
         rates = measure_plain_rates(table, library, processors, limits)
     console = make_console()
     console.print(_rates_table(table, rates))

@@ -9,7 +9,8 @@ from .._plan.schedule import Machine
 from .libraries import DType, Namespace, is_kind, library, traits
 from .matmul import bytes_per_element
 
-CACHE = 16 * 2**20  # bytes of the caches that the rates were measured with
+CACHE = 16 * 2**20  # bytes of a block, beyond which steps over memory are those of uncached memory
+WHOLE = 128 * 2**20  # the same where a block is all: some four arrays of 32 MiB, of which malloc keeps no larger ones
 
 
 @functools.lru_cache(maxsize=1024)
@@ -17,7 +18,9 @@ def machine_of(xp: Namespace, dtype: DType) -> Machine:
     """The numbers for a dtype that is computed in."""
     rates = rates_of(library(xp))
     steps = rates.steps._replace(operation=0) if traits(xp).traced else rates.steps  # in a program they are one
-    return Machine(bytes_per_element(xp, dtype), traits(xp).threads, steps, rates.uncached, CACHE)
+    return Machine(
+        bytes_per_element(xp, dtype), traits(xp).threads, steps, rates.uncached, CACHE if traits(xp).threads else WHOLE
+    )
 
 
 def item_size(xp: Namespace, dtype: DType) -> int:
