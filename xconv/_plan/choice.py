@@ -41,7 +41,10 @@ def choose(request: Request, method: str) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
         return planned(request, method)
-    best: Candidate = cheapest(candidates(request, method))
+    found = candidates(request, method)
+    best: Candidate = cheapest(found)
+    if math.isinf(best.cost):
+        raise ValueError(found[0].reason)
     return best
 
 

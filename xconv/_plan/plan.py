@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from .choice import Candidate
-from .geometry import Ints
+from .schedule import Schedule
 from .task import Task
 
 MIB = 2**20
@@ -109,7 +109,7 @@ def _what(chosen: Candidate, blocks: int, threads: int, held: int) -> str:
     task = schedule.task
     cut = [f"{blocks} block{'s' * (blocks > 1)} on {threads} thread{'s' * (threads > 1)}"]
     if schedule.part_count > 1:
-        cut.append(f"{schedule.part_count} parts of {_parts(task, schedule.channels, schedule.filters, schedule.taps)}")
+        cut.append(f"{schedule.part_count} parts of {_parts(task, schedule)}")
     if len(chosen.phases) > 1:
         cut.append(f"{len(chosen.phases)} phases of the strides")
     cut.append(f"{held / MIB:.1f} MiB held")
@@ -118,9 +118,12 @@ def _what(chosen: Candidate, blocks: int, threads: int, held: int) -> str:
     return ", ".join(cut)
 
 
-def _parts(task: Task, channels: int, filters: int, taps: Ints) -> str:
-    whole = task.windows.kernel_size
-    return f"{channels} of {task.channels} channels, {filters} of {task.filters} filters, {taps} of {whole} taps"
+def _parts(task: Task, schedule: Schedule) -> str:
+    names = ("groups", "channels", "filters", "taps")
+    wholes = (task.groups, task.channels, task.filters, task.windows.kernel_size)
+    pieces = (schedule.groups, schedule.channels, schedule.filters, schedule.taps)
+    cut = zip(names, pieces, wholes, strict=True)
+    return " and ".join(f"{piece} of {whole} {name}" for name, piece, whole in cut if piece != whole)
 
 
 def _milliseconds(nanoseconds: float) -> str:

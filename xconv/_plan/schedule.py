@@ -35,6 +35,7 @@ class Schedule(NamedTuple):
 
     task: Task
     tile: Tile
+    groups: int
     channels: int
     filters: int
     taps: Ints
@@ -56,21 +57,21 @@ class Schedule(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is one part, of all channels, filters and taps."""
+        """Whether there is one part, of all channels, filters and taps of the groups of a part."""
         task = self.task
         return (self.channels, self.filters, self.taps) == (task.channels, task.filters, task.windows.kernel_size)
 
     @property
     def blocks(self) -> int:
-        sizes = (self.task.groups, self.task.batch, *self.task.windows.output_size)
+        sizes = (self.groups, self.task.batch, *self.task.windows.output_size)
         return math.prod([max(-(-size // length), 1) for size, length in zip(sizes, self.box, strict=True)])
 
     @property
     def part_count(self) -> int:
         task = self.task
         sizes = zip(
-            (task.channels, task.filters, *task.windows.kernel_size),
-            (self.channels, self.filters, *self.taps),
+            (task.groups, task.channels, task.filters, *task.windows.kernel_size),
+            (self.groups, self.channels, self.filters, *self.taps),
             strict=True,
         )
         return math.prod([-(-size // width) for size, width in sizes])
@@ -123,18 +124,13 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
         return shared
     while True:
         held, least = _held(part, tile, machine), _least(part, tile, machine, part.channels)
-        narrower = [narrow for narrow in (_half(part, "channels"), _half(part, "filters")) if narrow != part]
+        narrower = [narrow for narrow in map(part.halved, ("groups", "channels", "filters")) if narrow != part]
         if held + least <= room and (held <= ROOM * room or not narrower):
             return _blocked(task, part, tile, machine, room)
         if not narrower:
             return held + least
         needs = [_held(one, tile, machine) + _least(one, tile, machine, one.channels) for one in narrower]
         part = narrower[needs.index(min(needs))]
-
-
-def _half(part: Task, name: str) -> Task:
-    width = -(-part.channels // 2) if name == "channels" else -(-part.filters // 2)
-    return part._replace(channels=width) if name == "channels" else part._replace(filters=width)
 
 
 def _held(part: Task, tile: Tile, machine: Machine) -> int:
@@ -191,7 +187,21 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     taps, each = part.windows.kernel_size, width * each
     limit = (room - held) // each
     return Schedule(
-        task, tile, part.channels, part.filters, taps, box, width, 1, part.channels, held, each, limit, cost, True
+        task,
+        tile,
+        part.groups,
+        part.channels,
+        part.filters,
+        taps,
+        box,
+        width,
+        1,
+        part.channels,
+        held,
+        each,
+        limit,
+        cost,
+        True,
     )
 
 
@@ -223,7 +233,7 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
             break
         units = max(units * 3 // 4, 1)
     limit, taps = max((room - held) // each, 1), part.windows.kernel_size
-    cuts = part.channels, part.filters, taps, box, 0, sums, width
+    cuts = part.groups, part.channels, part.filters, taps, box, 0, sums, width
     made = Schedule(task, tile, *cuts, held, each, limit, 0.0, machine.threads)
     return made._replace(cost=_cost(task, part, tile, machine, made.blocks * made.part_count, each))
 
@@ -245,8 +255,8 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
 def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, each: int) -> float:
     """Nanoseconds for all parts of a task, each of which takes what ``part`` does."""
     pairs = zip(
-        (task.channels, task.filters, *task.windows.kernel_size),
-        (part.channels, part.filters, *part.windows.kernel_size),
+        (task.groups, task.channels, task.filters, *task.windows.kernel_size),
+        (part.groups, part.channels, part.filters, *part.windows.kernel_size),
         strict=True,
     )
     count = math.prod([-(-size // width) for size, width in pairs])

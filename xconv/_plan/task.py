@@ -44,6 +44,14 @@ class Task(NamedTuple):
     def multiplications(self) -> int:
         return self.batch * self.pairs * self.windows.taps * self.windows.positions
 
+    def halved(self, name: str) -> Task:
+        """The task with half of its groups, channels or filters."""
+        if name == "groups":
+            return self._replace(groups=-(-self.groups // 2))
+        if name == "channels":
+            return self._replace(channels=-(-self.channels // 2))
+        return self._replace(filters=-(-self.filters // 2))
+
     @property
     def reduces(self) -> bool:
         return self.product == "backward_filter"

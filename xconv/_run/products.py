@@ -196,6 +196,13 @@ class _Pass:
     def forward(self, x: Array, w: Array, b: Array | None, y: Array | None = None) -> Array:
         """y, written to that if it is given: plain memory."""
         schedule, task = self.schedule, self.task
+        if schedule.groups < task.groups:
+            y = empty(self.xp, x, output_shape(task), w) if y is None else y
+            return self._by_groups(
+                y,
+                1,
+                lambda part, some: part.forward(x[:, some, ...], w[some, ...], None if b is None else b[some, ...]),
+            )
         if self._only_part is not None:
             return self._forward_part(x, w, b, self._only_part, y, adds=False)
         y = zeros(self.xp, x, output_shape(task), w) if y is None else put_at(y, (...,), 0)
@@ -208,6 +215,14 @@ class _Pass:
                 else:
                     y = add_at(y, index, self._forward_part(x, rows, None, part, None, adds=False))
         return self._biased(y, b)
+
+    def _by_groups(self, whole: Array, axis: int, share: Callable[[_Pass, slice], Array]) -> Array:
+        """Some groups after others, each of which is a convolution: an array that has them along an axis."""
+        for some in pieces(self.task.groups, self.schedule.groups):
+            task = self.task._replace(groups=some.stop - some.start)
+            part = _Pass(self.xp, self.schedule._replace(task=task, groups=task.groups))
+            whole = put_at(whole, (*(slice(None),) * axis, some, ...), share(part, some))
+        return whole
 
     def _forward_part(self, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool) -> Array:
         """What a part gives, or y with that added to it."""
@@ -273,6 +288,9 @@ class _Pass:
     def scatter(self, dy: Array, w: Array) -> Array:
         """dx, to which the windows of all parts are added."""
         xp, schedule, task = self.xp, self.schedule, self.task
+        if schedule.groups < task.groups:
+            whole = empty(xp, dy, input_shape(task), w)
+            return self._by_groups(whole, 1, lambda part, some: part.scatter(dy[:, some, ...], w[some, ...]))
         dx: Array | None = None
         for filters in pieces(task.filters, schedule.filters):
             for part in schedule.parts():
@@ -301,6 +319,9 @@ class _Pass:
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """dw, of which parts of channels, filters and taps are different elements."""
         xp, schedule, task = self.xp, self.schedule, self.task
+        if schedule.groups < task.groups:
+            whole = empty(xp, dy, weight_shape(task), x)
+            return self._by_groups(whole, 0, lambda part, some: part.backward_filter(dy[:, some, ...], x[:, some, ...]))
         if self._only_part is not None:
             return self._backward_filter_part(dy, x, self._only_part)
         dw = zeros(xp, dy, weight_shape(task), x)
