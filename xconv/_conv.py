@@ -1,6 +1,6 @@
 """Convolution, its adjoint and its gradients: check, lay out, pick a method, run it.
 
-For one axis, with x zero outside 0..d-1 and the letters of `_geometry`:
+For one axis, with x zero outside 0..d-1 and the letters of `_plan.geometry`:
 
     y[u, k, m]  = b[k] + sum over c, j of  x[u, c, a*j + s*m - lo] * w[k, c, j]
     dx[u, c, i] =        sum over k, m, j with a*j + s*m - lo = i of  dy[u, k, m] * conj(w[k, c, j])

@@ -54,4 +54,4 @@ def request(xp: Namespace, dtype: DType, task: Task, room: int) -> Request:
     """What is asked of the plan of a task on arrays of a dtype that sums can be accumulated in."""
     methods = {name: functools.partial(tiles, xp, dtype) for name, tiles in METHODS.items()}
     own = functools.partial(own_cost, xp) if has_native(xp, dtype, task.windows.ndim) else None
-    return Request(task, machine_of(xp, dtype), room, methods, own, traits(xp).plain_memory)
+    return Request(task, machine_of(xp, dtype), room, methods, own, traits(xp).threads)

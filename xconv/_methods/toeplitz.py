@@ -7,7 +7,7 @@ one filter are its taps, each s elements further to the right than those before:
 
 Most of T is zero, so there is more to multiply, by m rows at once instead of one, and less to lay out: it pays where a
 group has few channels and filters, as in depthwise convolution. The sums are those of im2col, with zeros between. A NaN
-or inf spreads over the blocks that read it.
+or inf spreads over the blocks that read it, for which the method "direct" computes anew by im2col.
 """
 
 from __future__ import annotations

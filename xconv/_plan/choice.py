@@ -34,7 +34,7 @@ class Request(NamedTuple):
     room: int
     methods: Mapping[str, Tiles]
     own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
-    writes_phases: bool  # whether results of strides can be written where they belong
+    writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
 
 
 def choose(request: Request, method: str) -> Candidate:

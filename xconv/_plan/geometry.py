@@ -1,4 +1,4 @@
-"""Integers only: arguments normalised, sizes computed, and every ValueError about shapes.
+"""Windows in integers: sizes, parts of a convolution as convolutions, and the phases of strides.
 
 Letters: N batch, C channels in, K channels out, G groups, n spatial axes. For axis i: input size d, kernel k, stride s,
 dilation a, padding (lo, hi), reach r = a*(k-1)+1, output size o = floor((d + lo + hi - r)/s) + 1.
