@@ -94,9 +94,9 @@ class Fft(NamedTuple):
         return Steps(
             operation=OPERATIONS,
             product=0 if alone else size / 2 * task.groups,
-            multiplication=0 if alone else 2 * size * blocks * pairs,
+            multiplication=0 if alone else 4 * size * blocks * pairs,  # complex ones, of small matrices
             copied=(planes + kernels) * size * (1 + len(self.size)),  # each axis is a pass over memory of its own
-            transposed=0 if alone else (planes + 2 * kernels) * size,
+            transposed=0 if alone else 2 * (planes + kernels) * size,
             added=4 * size * blocks * pairs if alone else 0,
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),
         )

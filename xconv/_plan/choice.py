@@ -109,7 +109,7 @@ def _by_phases(request: Request, name: str) -> Candidate | int | None:
         return made
     if len(phases) > 1 and made.tile.transforms:  # each phase would transform dy anew
         return None
-    return Candidate(name, made.cost * len(phases), schedule=made, phases=phases)
+    return Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)
 
 
 def of_phase(task: Task, phase: Phase) -> Task:

@@ -17,6 +17,8 @@ CACHED = 4 * 2**20  # bytes of a block, of which two stay in a shared cache of 8
 WORTHWHILE = 400_000  # nanoseconds: starting a thread takes a twentieth of that, and narrower products are slower
 MOST_BLOCKS = 16  # that threads are sure to share: more CPUs than that find more where blocks fill the cache
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every partial sum may have a copy
+COLUMNS, ROWS = 128, 1024  # of a product that reads all filters, or all of dy: with fewer, reading takes longer
+FEWEST = 4  # parts for threads all the same
 ROOM = 0.6  # of the workspace, for what is held all the while: blocks need the rest
 
 
@@ -223,6 +225,8 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     units = max((room - held) // unit, 1)
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
+        columns = part.batch * part.groups * part.windows.positions
+        shares = min(shares, max(columns // COLUMNS, FEWEST))
         units = max(min(units, CACHED // unit, -(-all_units // shares)), 1)
     while True:
         found = lengths([*counts[::-1], part.batch, part.groups], units)
@@ -249,7 +253,8 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
     weight = part.groups * _weight(part, tile, part.channels, copied=True) * machine.element
     if weight <= SMALL_WEIGHT:
         return max(min(shares, room // (4 * weight)), 1), part.channels
-    return 1, -(-part.channels // min(2 if tile.transforms else shares, part.channels))
+    rows = max(part.channels * part.windows.taps // ROWS, FEWEST)
+    return 1, -(-part.channels // min(2 if tile.transforms else shares, rows, part.channels))
 
 
 def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, each: int) -> float:
