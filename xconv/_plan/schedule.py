@@ -159,11 +159,20 @@ def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
     windows = block_geometry(part.windows, tuple(outputs))
     numbers = groups * samples * tile.workspace(windows, channels, part.filters)
     if part.reduces:
-        products = samples + 1 if tile.stacks_samples else max(tile.weight_copies, 2) if tile.transforms else 1
-        numbers += groups * (products + 1) * _weight(part, tile, channels, copied=True)
+        numbers += groups * _sums(part, tile, channels)
+    if part.reduces and tile.stacks_samples:
+        numbers += groups * samples * _weight(part, tile, channels, copied=True)
     if part.product == "scatter":
         numbers += groups * samples * channels * math.prod(windows.input_size)
     return max(numbers, 1)
+
+
+def _sums(part: Task, tile: Tile, channels: int) -> int:
+    """How many numbers a group of a reduction holds beside its maps: a sum, and what is added to it."""
+    if not part.reduces:
+        return 0
+    copies = 2 if tile.stacks_samples or not tile.transforms else max(tile.weight_copies, 2) + 1
+    return copies * _weight(part, tile, channels, copied=True)
 
 
 def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | None:
@@ -220,8 +229,8 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     if sums > 1:
         held += sums * part.groups * _weight(part, tile, width, copied=True) * machine.element
     counts = unit_counts(part.windows, tile.unit)
-    whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size)) * machine.element
-    unit = max(whole // math.prod(counts), 1)
+    whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size)) - _sums(part, tile, width)
+    unit = max(whole * machine.element // math.prod(counts), 1)
     units = max((room - held) // unit, 1)
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
