@@ -17,7 +17,6 @@ from xconv._arrays.matmul import matmul
 from xconv._methods import METHODS
 from xconv._methods import native as _native
 from xconv._plan.arguments import window_geometry
-from xconv._plan.remembered import forget
 from xconv._plan.task import Task
 
 CASES = [
@@ -44,12 +43,6 @@ REFUSED_CASES = [
 
 # Largest error by the largest output, in epsilons times the length of the sum: what the docstrings say, with room.
 ROUNDING = {"im2col": 1, "toeplitz": 1, "winograd": 8, "fft": 4, "native": 1}
-
-
-@pytest.fixture(autouse=True)
-def chosen_for_cpus(monkeypatch):
-    """Choices are tested by the rates of CPUs: with an accelerator they would all be the library's own."""
-    monkeypatch.setattr(_native, "on_accelerator", lambda xp: False)
 
 
 def must_refuse(backend, method, case):
@@ -138,16 +131,7 @@ WINDOWS = {
 }
 
 
-def tile_of(method, geometry, dtype):
-    """What a method offers for one channel, the largest of its tiles."""
-    return METHODS[method](np, np.dtype(dtype), Task("forward", geometry, 1, 1, 1, 1))[-1]
-
-
-def maps_of(method, dtype):
-    size, kernel, keywords = WINDOWS[method]
-    geometry = window_geometry(size, kernel, **keywords)
-    maps = tile_of(method, geometry, dtype)
-    return geometry, maps
+BATCH, GROUPS, CHANNELS, FILTERS = 3, 2, 4, 5
 
 
 def tiles_of(method, geometry, dtype):
@@ -279,14 +263,14 @@ def test_other_methods_spread_nan_no_further_than_their_blocks(method, bad):
 def test_winograd_takes_smaller_tiles_over_three_axes(kernel, unit, dtype):
     """F(4, 3) on one or two axes, F(2, 3) on more, where its errors multiply."""
     geometry = window_geometry((20,) * len(kernel), kernel, stride=1, padding=0, dilation=1)
-    assert tile_of("winograd", geometry, dtype).unit == unit
+    assert [maps.unit for maps in tiles_of("winograd", geometry, dtype)] == [unit]
 
 
 @pytest.mark.parametrize("samples", [1, 3])
 def test_im2col_of_one_element_copies_nothing(samples):
     """What it multiplies is the input itself, if samples are stacked."""
     geometry = window_geometry((10, 12), 1, stride=1, padding=0, dilation=1)
-    maps = tile_of("im2col", geometry, "float32")
+    (maps,) = tiles_of("im2col", geometry, "float32")
     x = normal((samples, 2, 4, 10, 12), dtype="float32")
     columns = maps.input_map(np, x, geometry)
     assert maps.stacks_samples
@@ -327,6 +311,44 @@ def test_a_method_that_cannot_says_what_it_needs(method, keywords, message):
     with pytest.raises(ValueError, match=message) as error:
         xconv.conv(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3)), method=method, **keywords)
     assert " must " in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["auto", "winograd"])
+@pytest.mark.parametrize(("channels", "size"), [(512, (1024,)), (64, (64, 64)), (512, (28, 28)), (512, (8, 8, 8))])
+def test_errors_of_what_auto_may_take_stay_small(channels, size, method):
+    """The most channels that Winograd's sums may be over have the largest error."""
+    x = normal((1, channels, *size), dtype="float32")
+    w = normal((channels, channels, *(3,) * len(size)), 1, "float32")
+    exact = xconv.conv(x.astype("float64"), w.astype("float64"), method="im2col")
+    assert_values(xconv.conv(x, w, method=method), exact, 1e-5)
+
+
+@pytest.mark.on("numpy", "jax", "torch")
+@pytest.mark.parametrize(("channels", "filters"), [(1024, 1024), (512, 1024), (1024, 512), (512, 512)])
+def test_auto_never_sums_over_many_channels_by_winograd(backend, channels, filters):
+    """The gradient by the input sums over filters, that by the filters over positions."""
+    shapes, xp = ((2, channels, 14, 14), (filters, channels, 3, 3)), backend.xp
+    sums = {"conv": channels, "conv_input_grad": filters, "conv_weight_grad": 0}
+    for function, summed in sums.items():
+        found = xconv.plan(*shapes, xp=xp, dtype=xp.float32, padding=1, function=function)
+        assert ("winograd" in dict(found.reasons)) == (summed > 512)
+        assert summed <= 512 or "rounding errors" in dict(found.reasons)["winograd"]
+        assert found.method not in dict(found.reasons)
+
+
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_auto_never_takes_winograd_for_larger_kernels(kernel):
+    found = xconv.plan((8, 64, 56, 56), (64, 64, kernel, kernel), xp=np, dtype=np.dtype("float32"))
+    assert "rounding errors" in dict(found.reasons)["winograd"]
+    assert found.method != "winograd"
+
+
+@pytest.mark.on("numpy", "jax", "torch")
+@pytest.mark.parametrize("name", ["int32", "complex64"])
+def test_auto_leaves_only_real_numbers_to_the_library(backend, name):
+    found = xconv.plan((8, 64, 56, 56), (64, 64, 3, 3), xp=backend.xp, dtype=getattr(backend.xp, name))
+    assert "native" not in dict(found.costs)
+    assert found.method == "im2col" or name == "complex64"
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -398,16 +420,15 @@ def test_windows_are_added_up_in_one_loop_under_xla(jax_backend, stride):
 
 def test_a_volume_that_fits_one_transform_has_one(numpy_backend):
     """The cube root of 2**18 is 63.99... in floating point."""
-    maps = tile_of("fft", window_geometry((64, 64, 64), 7, stride=1, padding=0, dilation=1), "float64")
-    assert maps.size == (64, 64, 64)
+    tiles = tiles_of("fft", window_geometry((64, 64, 64), 7, stride=1, padding=0, dilation=1), "float64")
+    assert (64, 64, 64) in [maps.size for maps in tiles]
+    assert len({maps.size for maps in tiles}) == len(tiles) > 1
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_few_kernels_under_cupy(named_cupy, stride):
-    """One product of matrices, of all samples, and windows laid out at once.
-
-    So is the gradient by the input, of dy; with strides its windows are added up, one axis after the other.
-    """
+    """One product of matrices, of all samples, and windows laid out at once; on the way back, too, or else they are
+    added up by one sum for each axis."""
     calls = {name: [] for name in ("matmul", "asarray", "zeros")}
 
     def counted(name):
@@ -430,8 +451,8 @@ def test_few_kernels_under_cupy(named_cupy, stride):
     y = xconv.conv(x, w, stride=stride, padding=1)
     assert count(xconv.conv, x, w) == {"matmul": 1, "asarray": 1, "zeros": 1}
     assert all(factor.ndim == 2 for factor in calls["matmul"][0])
-    back = {1: {"matmul": 1, "asarray": 1, "zeros": 1}, 2: {"matmul": 1, "asarray": 0, "zeros": 2}}
-    assert count(xconv.conv_input_grad, y, w, x.shape) == back[stride]
+    back = {"matmul": 1, "asarray": 1, "zeros": 1} if stride == 1 else {"matmul": 1, "asarray": 0, "zeros": 2}
+    assert count(xconv.conv_input_grad, y, w, x.shape) == back
     assert all(factor.ndim == 2 for factor in calls["matmul"][0])
     assert count(xconv.conv_weight_grad, y, x, 3) == {"matmul": 1, "asarray": 1, "zeros": 1}
     assert all(factor.ndim == 2 for factor in calls["matmul"][0])
@@ -461,7 +482,6 @@ def test_jax_is_left_over_four_axes_with_an_accelerator(jax_backend, monkeypatch
     """XLA would end the process."""
     shapes = {"input_shape": (1, 2, 3, 3, 2, 3), "weight_shape": (2, 2, 2, 2, 2, 2)}
     keywords = {"xp": jax_backend.xp, "dtype": np.dtype("float32")}
-    forget()
     monkeypatch.setattr(_native, "on_accelerator", lambda xp: True)
     assert xconv.choose_method(**shapes, **keywords) != "native"
     assert xconv.choose_method((1, 2, 3, 3, 2), (2, 2, 2, 2, 2), **keywords) == "native"

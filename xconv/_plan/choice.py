@@ -107,8 +107,6 @@ def _by_phases(request: Request, name: str) -> Candidate | int | None:
     )
     if isinstance(made, int):
         return made
-    if len(phases) > 1 and made.tile.transforms:  # each phase would transform dy anew
-        return None
     return Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)
 
 

@@ -124,13 +124,15 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
     shared = _apart(task, part, tile, machine, room)
     if shared is not None:
         return shared
+    smallest = part._replace(groups=1, channels=1, filters=1)
+    need = _held(smallest, tile, machine) + _least(smallest, tile, machine, 1)
+    if need > room:
+        return need
     while True:
         held, least = _held(part, tile, machine), _least(part, tile, machine, part.channels)
         narrower = [narrow for narrow in map(part.halved, ("groups", "channels", "filters")) if narrow != part]
         if held + least <= room and (held <= ROOM * room or not narrower):
             return _blocked(task, part, tile, machine, room)
-        if not narrower:
-            return held + least
         needs = [_held(one, tile, machine) + _least(one, tile, machine, one.channels) for one in narrower]
         part = narrower[needs.index(min(needs))]
 
@@ -224,7 +226,7 @@ def _worth(cost: float) -> int:
 def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:
     """The blocks of parts that fit: as large as there is room, a cache holds and threads have enough of them."""
     shares = _worth(_cost(task, part, tile, machine, 1, 0)) if machine.threads else 1
-    sums, width = _reduction(part, tile, machine, room, shares)
+    sums, width = _reduction(part, tile, machine, room - _least(part, tile, machine, part.channels), shares)
     held = _held(part, tile, machine)
     if sums > 1:
         held += sums * part.groups * _weight(part, tile, width, copied=True) * machine.element
