@@ -27,7 +27,7 @@ from .._plan.task import Steps, Task
 BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: what is tried
 
 
-LINE = 40  # butterflies that take as long as beginning a transform along a line, of 4 to 64 elements (SciPy)
+LINE = 100  # butterflies in the time of beginning a transform along a line: 7 ns, as SciPy takes eight lines at once
 OPERATIONS = 500  # of the shortest, that a block takes as long as, with what Python does for it
 
 
@@ -95,7 +95,7 @@ class Fft(NamedTuple):
             operation=OPERATIONS,
             product=0 if alone else size / 2 * task.groups,
             multiplication=0 if alone else 4 * size * blocks * pairs,  # complex ones, of small matrices
-            copied=(planes + kernels) * size * (1 + len(self.size)),  # each axis is a pass over memory of its own
+            copied=3 * (planes + kernels) * size * len(self.size),  # along each axis lines are copied, and back
             transposed=0 if alone else 2 * (planes + kernels) * size,
             added=4 * size * blocks * pairs if alone else 0,
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),

@@ -84,7 +84,7 @@ class Im2col(NamedTuple):
             copied=padded + moved + (0 if strides else laid_out if copies else 0),
             strided=copies if strides else 0,
             row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
-            transposed=task.pairs * windows.taps if task.turned else 0,
+            transposed=(task.pairs * windows.taps if task.turned else 0) + (windowed if task.reduces else 0),
             added=ADDED * windowed if task.product == "scatter" else 0,
         )
 
