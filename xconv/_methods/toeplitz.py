@@ -77,7 +77,7 @@ class Toeplitz(NamedTuple):
             written=framed if scatters else task.batch * bands if task.reduces else results,
             copied=task.inputs + framed * (2 if task.channels > 1 else 1) + 3 * bands,
             row=framed / blocks.kernel_size[-1],
-            transposed=results if task.filters > 1 else 0,
+            transposed=(results if task.filters > 1 else 0) + (framed if task.reduces else 0),
             added=ADDED * framed if scatters else 0,
         )
 
