@@ -449,7 +449,7 @@ def test_results_do_not_depend_on_the_number_of_threads(threads, seen, method, c
         threads(count)
         found = seen(thread_after_a_while)
         results.append([xconv.conv(x, w, b, **keywords), *xconv.conv_backward(dy, x, w, **keywords)])
-        assert min(count, 3) <= len(set(found)) <= count
+        assert min(count, 2 if method == "fft" else 3) <= len(set(found)) <= count  # whose blocks are large
     for others in results[1:]:
         for first, other in zip(results[0], others, strict=True):
             assert np.array_equal(first, other)

@@ -572,8 +572,9 @@ def measured_plan_runs(backend, function):
 
 @pytest.mark.parametrize("measure", [1, None, "yes"])
 def test_measure_is_true_or_false(measure):
-    with pytest.raises(ValueError, match="measure must be True or False, got"):
+    with pytest.raises(ValueError, match="measure must be True or False, got") as error:
         xconv.plan((1, 1, 8, 8), (1, 1, 3, 3), xp=np, dtype=FLOAT32, measure=measure)
+    assert repr(measure) in str(error.value)
 
 
 def test_a_plan_by_name_is_of_that_method_beside_the_others():

@@ -212,7 +212,7 @@ def _entries(xp: Namespace, rows: Array, windows: Geometry) -> Iterator[tuple[Ar
 
 def _divided(xp: Namespace, sums: Array, counts: Sequence[Sequence[int]]) -> Array:
     """Divide sums (N, C, *o) by the size of each window, which is a product of one count per axis."""
-    single = math.prod(count[0] for count in counts if len(count) == 1)
+    single = math.prod([count[0] for count in counts if len(count) == 1])
     if single > 1 or set(map(len, counts)) == {1}:
         sums = sums / xp.asarray(single, dtype=sums.dtype, device=device(sums))
     for axis, count in enumerate(counts, start=2):
