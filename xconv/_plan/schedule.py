@@ -13,7 +13,7 @@ from .blocks import Grid, Part, block_geometry, grid, lengths, parts, unit_count
 from .geometry import Geometry, Ints
 from .task import Steps, Task, Tile, unit_count
 
-CACHED = 8 * 2**20  # bytes of a block, of which two stay in a shared cache of 32 MiB while their maps pass over them
+CACHED = 4 * 2**20  # bytes of a block, of which two stay in a shared cache of 8 MiB while their maps pass over them
 WORTHWHILE = 400_000  # nanoseconds: starting a thread takes a twentieth of that, and narrower products are slower
 MOST_BLOCKS = 16  # that threads are sure to share: more CPUs than that find more where blocks fill the cache
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every partial sum may have a copy
