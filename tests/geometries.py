@@ -70,6 +70,8 @@ FULL_CASES = [
     Case((2, 5, 6, 4), (2, 2, 3, 2), {"channel_axis": -1, "groups": 2, "padding": "same", "stride": 2}),
     Case((1, 4, 3, 4, 2), (3, 2, 2, 2, 3), {"channel_axis": -1, "padding_mode": "circular", "padding": (1, 0, 2)}),
     Case((1, 2, 3, 3, 2, 3), (2, 2, 2, 2, 2, 2), {"padding": 1, "stride": 2}),
+    Case((2, 2, 1, 2), (3, 2, 1, 2), {"stride": (2, 4), "padding": [(0, 0), (0, 1)]}),
+    Case((1, 1, 1), (1, 1, 1), {"stride": 2}),
 ]
 
 

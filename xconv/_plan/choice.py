@@ -96,7 +96,7 @@ def _scheduled(request: Request, name: str) -> Candidate | int:
 def _by_phases(request: Request, name: str) -> Candidate | int | None:
     """As convolutions of dy by filters turned round, one for each phase of the strides; none if these are too many."""
     task = request.task
-    if math.prod([*map(min, task.windows.stride, task.windows.input_size)]) > (PHASES if request.writes_phases else 1):
+    if task.windows.phase_count > (PHASES if request.writes_phases else 1):
         return None
     phases = task.windows.phases
     if not phases:

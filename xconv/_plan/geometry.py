@@ -159,6 +159,11 @@ class Geometry:
         return tuple(_phase(self.output_size, parts) for parts in itertools.product(*axes))
 
     @remembered
+    def phase_count(self) -> int:
+        """How many phases the elements of the input are of, those without taps as well: one has all of a short axis."""
+        return math.prod([*map(min, self.stride, self.input_size)])
+
+    @remembered
     def is_identity(self) -> bool:
         """Whether each window is one element, and all elements have one."""
         return self.taps == 1 and set(self.stride) == {1} and not any(map(any, self.padding))

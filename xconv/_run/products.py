@@ -12,7 +12,6 @@ Which block adds to what, and when, does not depend on the threads, and so neith
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -132,10 +131,10 @@ class Products:
             filters = turned(xp, swapped[(..., *phase.taps)], task.windows.ndim)
             return convolution.forward(dy[(..., *phase.outputs)], filters, None, dx)
 
-        if max(task.windows.stride) == 1:
+        count = task.windows.phase_count
+        if count == 1:
             return run(*phases[0])
-        is_whole = len(phases) == math.prod([*map(min, task.windows.stride, task.windows.input_size)])
-        dx = (empty if is_whole else zeros)(xp, dy, input_shape(task), w)
+        dx = (empty if len(phases) == count else zeros)(xp, dy, input_shape(task), w)
         for phase, convolution in phases:
             run(phase, convolution, dx[(..., *phase.inputs)])
         return dx
