@@ -181,7 +181,7 @@ def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
     ],
 )
 @pytest.mark.parametrize("summed", [16, 256, 512])
-@pytest.mark.parametrize(("method", "bound"), [("im2col", 1e-6), ("toeplitz", 2e-6), ("winograd", 1e-5), ("fft", 4e-6)])
+@pytest.mark.parametrize(("method", "bound"), [("im2col", 1e-6), ("toeplitz", 1e-6), ("winograd", 1e-5), ("fft", 4e-6)])
 def test_float32_errors_stay_where_the_docstrings_say(method, bound, summed, function, sizes):
     """auto takes winograd only where its error stays under 1e-5 of the largest output; float64 measures it.
 
