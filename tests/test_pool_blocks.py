@@ -10,12 +10,15 @@ import tracemalloc
 import numpy as np
 import pytest
 import reference
+from backends import assert_array
 from geometries import check_drawn, normal, windows
 from hypothesis import strategies as st
 
 import xconv
-from xconv._arrays import pooling as _pooling
+from xconv._plan import pooling as _pooling
 from xconv._plan.arguments import window_geometry
+from xconv._plan.pooling import PoolTask, held_by_sums, pool_schedule
+from xconv._plan.remembered import forget
 from xconv._run import pools as _pools
 from xconv._run import threads as _threads
 
@@ -48,12 +51,12 @@ def cut_into(monkeypatch):
     """Sets how many bytes a block may hold, which is one element if they are few, of calls however small."""
 
     def set_size(size):
-        monkeypatch.setattr(_pools, "CACHED", size)
-        monkeypatch.setattr(_pools, "SMALL", 0)
-        _pools._cut.cache_clear()
+        monkeypatch.setattr(_pooling, "CACHED", size)
+        monkeypatch.setattr(_pooling, "SMALL", 0)
+        forget()
 
     yield set_size
-    _pools._cut.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -136,8 +139,8 @@ def test_blocks_of_every_dtype_give_the_loops_result(cut_into, dtype, channels):
     ],
 )
 def test_the_least_workspace_gives_the_loops_result(monkeypatch, name, room, shape, kernel, keywords):
-    monkeypatch.setattr(_pools, "SMALL", 0)
-    _pools._cut.cache_clear()
+    monkeypatch.setattr(_pooling, "SMALL", 0)
+    forget()
     (call,) = [call for call in calls(normal(shape), kernel, keywords) if call[0] == name]
     if shape[0] == 0:
         check_loops_result(*call, max_workspace=room)
@@ -157,6 +160,22 @@ def test_a_mebibyte_is_enough_for_every_call():
     assert np.sum(dx) == 121
     with pytest.raises(ValueError, match="max_workspace must be at least 1048576 bytes"):
         xconv.max_pool_grad(np.ones((1, 1, 11, 11), dtype="float32"), x, 500, stride=1, max_workspace=MIB - 1)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_blocks_of_every_library_give_the_loops_result(backend, monkeypatch, name):
+    """Where every step is an array of its own, too, and however small the workspace."""
+    cuts, own = [], _pools.pool_schedule
+    monkeypatch.setattr(_pools, "pool_schedule", lambda *arguments: cuts.append(own(*arguments)) or cuts[-1])
+    x = np.round(normal((4, 6, 9, 8)) * 2)
+    keywords = {"stride": 2, "padding": 1, "dilation": (1, 2)}
+    ((_, arrays, given),) = [call for call in calls(x, 3, keywords) if call[0] == name]
+    taken = [backend.array(array) for array in arrays if not isinstance(array, tuple)]
+    sizes = [array for array in arrays if isinstance(array, tuple)]
+    result = backend.run(lambda *some: getattr(xconv, name)(*some, *sizes, **given, max_workspace=4000), *taken)
+    assert_array(backend, result, getattr(reference, name)(*arrays, **given), terms=9)
+    assert all(cut.boxes.total > 1 and cut.task.bytes_of(cut.boxes.box) <= 4000 for cut in cuts)
+    assert cuts
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "64MB", True])
@@ -195,24 +214,28 @@ def test_results_do_not_depend_on_the_number_of_threads(threads, parts, cut_into
 def test_blocks_depend_on_the_workspace_alone_and_threads_share_it(threads, room, is_adjoint):
     """Where one block needs all of it, one is under way at a time."""
     geometry = window_geometry((200, 100), 3, stride=2, padding=1, dilation=1)
-    held, plans = _pooling.held_by_sums, []
+    task, plans = PoolTask(geometry, 2, 3, is_adjoint, held_by_sums, 8, True, False), []
     for count in (1, 5):
         threads(count)
-        _pools._cut.cache_clear()
-        plans.append(_pools._cut(geometry, (2, 3), held, is_adjoint, 8, room, True))
+        forget()
+        plans.append(pool_schedule(task, room, True))
     assert plans[0] == plans[1]
-    parts = plans[0].parts
+    total = plans[0].boxes.total
+    blocks = [block for number in range(total) if (block := plans[0].block(number)) is not None]
     sizes = [
-        held(part.windows, part.windows.input_size, part.windows.output_size, 8)
-        * (part.samples.stop - part.samples.start)
-        * (part.channels.stop - part.channels.start)
-        for part in parts
+        8
+        * held_by_sums(block.windows, block.windows.input_size, block.windows.output_size, task)
+        * (block.samples.stop - block.samples.start)
+        * (block.channels.stop - block.channels.start)
+        for block in blocks
     ]
     assert max(sizes) <= room
-    assert min(plans[0].threads, len(parts)) * max(sizes) <= room
-    assert len(parts) >= 4
-    least = held(geometry, (5, 5), (2, 2), 8) if is_adjoint else held(geometry, (3, 3), (1, 1), 8)
-    assert _pools._cut(geometry, (2, 3), held, is_adjoint, 8, least, True).threads == 1
+    assert min(plans[0].limit, total) * max(sizes) <= room
+    assert len(blocks) >= 4
+    least = 8 * (
+        held_by_sums(geometry, (5, 5), (2, 2), task) if is_adjoint else held_by_sums(geometry, (3, 3), (1, 1), task)
+    )
+    assert pool_schedule(task, least, True).limit == 1
 
 
 def test_a_small_call_is_not_cut(monkeypatch):
@@ -266,18 +289,15 @@ def test_rows_take_little_beside_themselves(shape, dtype):
     assert peak(lambda: xconv.col2im(col, shape, 3, padding=1)) < 3 * MIB
 
 
-def test_the_default_is_64_mib_or_what_operands_and_result_take():
-    x = np.empty((1, 1, 2, 2), dtype="float32")
-    geometry = window_geometry((2, 2), 2, stride=1, padding=0, dilation=1)
-    rooms = []
-    for known in (1, 2**27):
-        cut = _pools._cut
-        try:
-            _pools._cut = lambda *arguments: rooms.append(arguments[-2])
-            _pools._planned(np, geometry, 1, 1, _pooling.held_by_sums, False, x.itemsize, known)
-        finally:
-            _pools._cut = cut
-    assert rooms == [64 * MIB, 2**27]
+@pytest.mark.parametrize(("size", "room"), [(2, 64 * MIB), (4096, 2 * 4096**2 * 4 + 4 * 2048**2)])
+def test_the_default_is_64_mib_or_what_operands_and_result_take(monkeypatch, size, room):
+    rooms, own = [], _pools.pool_schedule
+    monkeypatch.setattr(
+        _pools, "pool_schedule", lambda task, room, threads: rooms.append(room) or own(task, room, True)
+    )
+    x = np.broadcast_to(np.float32(1), (1, 1, size, size))
+    xconv.max_pool_grad(np.broadcast_to(np.float32(1), (1, 1, size // 2, size // 2)), x, 2)
+    assert rooms == [room]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "longdouble"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype
-from ._plan.arguments import check_shape, flag, pool_geometry, positive
+from ._plan.arguments import check_shape, flag, pool_geometry
 from ._run import pools
 
 
@@ -69,7 +69,7 @@ def max_pool(
     xp, dtype = namespace_and_dtype(x=x)
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    return pools.max_pool(xp, x, pool, _workspace(max_workspace))
+    return pools.max_pool(xp, x, pool, max_workspace)
 
 
 def max_pool_grad(
@@ -124,7 +124,7 @@ def max_pool_grad(
         _check_ordered(xp, name, array.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    return pools.max_pool_grad(xp, dy, x, pool, dtype, _workspace(max_workspace))
+    return pools.max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
 
 
 def avg_pool(
@@ -178,7 +178,7 @@ def avg_pool(
     _check_divisible(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(flag("count_include_pad", count_include_pad))
-    return pools.avg_pool(xp, x, pool, counts, _workspace(max_workspace))
+    return pools.avg_pool(xp, x, pool, counts, max_workspace)
 
 
 def avg_pool_grad(
@@ -233,7 +233,7 @@ def avg_pool_grad(
     pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     counts = pool.counts(flag("count_include_pad", count_include_pad))
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    return pools.avg_pool_grad(xp, dy, pool, counts, _workspace(max_workspace))
+    return pools.avg_pool_grad(xp, dy, pool, counts, max_workspace)
 
 
 def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
@@ -244,7 +244,3 @@ def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
 def _check_divisible(xp: Namespace, name: str, dtype: DType) -> None:
     if is_kind(xp, dtype, "integral"):
         raise TypeError(f"{name} must have a real or complex dtype, which can hold a mean, got {dtype}")
-
-
-def _workspace(value: Any) -> int | None:
-    return None if value is None else positive("max_workspace", value)

@@ -59,14 +59,15 @@ def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> 
     return xp.full(shape, value, dtype=like.dtype, device=device(like))
 
 
-def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
-    """A new array of zeros, as `full`; memory from the system may be zero already.
+def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
+    """A new array of zeros, as `full` but for another dtype; memory from the system may be zero already.
 
     It has the hidden axes of the others, too: it may be written what is computed of all of them.
     """
+    dtype = like.dtype if dtype is None else dtype
     if traits(xp).hidden_axes:
-        return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
-    return xp.zeros(shape, dtype=like.dtype, device=device(like))
+        return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=dtype)
+    return xp.zeros(shape, dtype=dtype, device=device(like))
 
 
 def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:

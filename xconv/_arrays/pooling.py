@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .._plan.geometry import Geometry, Ints
+from .._plan.geometry import Geometry
+from .._plan.pooling import BYTE
 from .elements import from_ordered, full, lowest, ordered, reshaped, zeros
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .windows import add_taps, pad, tap_views
 
 NARROW = 8  # channels below which rows of windows are copied along images, measured for 3x3 (NumPy)
-BYTE = 254  # taps that a byte can number
 
 
 def maxima(xp: Namespace, x: Array, windows: Geometry) -> Array:
@@ -91,30 +91,6 @@ def rows_adjoint(xp: Namespace, rows: Array, windows: Geometry, dtype: DType) ->
         part = x[elements]
         part += entries
     return x if narrow else xp.moveaxis(x, -1, 1)
-
-
-def held_by_sums(windows: Geometry, inputs: Ints, outputs: Ints, element: int) -> int:
-    """Bytes that `maxima`, `means` and its adjoint hold of a plane with so many inputs and outputs."""
-    sizes = _sizes(inputs, outputs)
-    return element * (max(before + after for before, after in itertools.pairwise(sizes)) + max(sizes[0], sizes[-1]))
-
-
-def held_by_maxima_adjoint(windows: Geometry, inputs: Ints, outputs: Ints, element: int) -> int:
-    """Bytes that `maxima_adjoint` holds of a plane: one axis at work, and the number of each window's tap for all."""
-    number = 1 if max(windows.kernel_size) <= BYTE else 4
-    sizes = _sizes(inputs, outputs)
-    stage = max(element * (before + 4 * after) + 2 * number * after for before, after in itertools.pairwise(sizes))
-    return stage + element * sizes[0] + number * sum(sizes[1:])
-
-
-def held_by_rows(windows: Geometry, inputs: Ints, outputs: Ints, element: int) -> int:
-    """Bytes of a plane in `put_rows` and its adjoint, and those of its rows, which stay in the cache."""
-    return element * (2 * math.prod(inputs) + windows.taps * math.prod(outputs))
-
-
-def _sizes(inputs: Ints, outputs: Ints) -> list[int]:
-    """Elements of a plane before, between and after the passes over its axes, the last axis first."""
-    return [math.prod((*inputs[:done], *outputs[done:])) for done in range(len(inputs), -1, -1)]
 
 
 def _reduced(xp: Namespace, operation: Callable[..., Array], x: Array, windows: Geometry, neutral: complex) -> Array:

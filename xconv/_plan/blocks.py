@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .geometry import Geometry, Ints, Slices
@@ -46,71 +46,86 @@ class Block(NamedTuple):
         return (self.batch, self.groups, channels, *self.input)
 
 
-class Grid(NamedTuple):
-    """All blocks of a part, or every so many of them: the n-th is at those steps along groups, samples and axes."""
+class Boxes(NamedTuple):
+    """Boxes side by side, the last of which may be smaller, or every so many of them along an axis."""
 
-    part: Part
-    batch: int
-    groups: int
-    box: Ints  # groups, samples and outputs along each axis of a block
-    steps: tuple[range, ...]
+    sizes: Ints
+    box: Ints  # the length along each axis
+    steps: tuple[range, ...]  # which of the boxes along each axis
 
     @property
     def total(self) -> int:
-        """How many blocks there are."""
+        """How many there are."""
         return math.prod([*map(len, self.steps)])
 
-    def block(self, number: int) -> Block:
-        windows, sizes = self.part.windows, self.sizes
-        if self.total == 1 and self.box == tuple(map(max, self.box, sizes)):
-            return self._whole
-        ranges = []
-        for steps, length, size in zip(self.steps[::-1], self.box[::-1], sizes[::-1], strict=True):
+    @property
+    def is_whole(self) -> bool:
+        """Whether one box is all."""
+        return self.total == 1 and self.box == tuple(map(max, self.box, self.sizes))
+
+    def ranges(self, number: int) -> list[tuple[int, int]]:
+        """(start, stop) along each axis of a box: they are counted row-major, and made when they are asked for."""
+        found = []
+        for steps, length, size in zip(self.steps[::-1], self.box[::-1], self.sizes[::-1], strict=True):
             number, at = divmod(number, len(steps))
-            ranges.append((steps[at] * length, min((steps[at] + 1) * length, size)))
-        groups, samples, *output = ranges[::-1]
-        inputs, restricted = windows.restrict(output)
-        return Block(slice(*samples), slice(*groups), _slices(output), _within(self.part.input, inputs), restricted)
+            found.append((steps[at] * length, min((steps[at] + 1) * length, size)))
+        return found[::-1]
+
+
+def boxes(sizes: Ints, box: Ints) -> Boxes:
+    """All boxes of a length along each axis; one of nothing where there is nothing."""
+    steps = tuple(range(max(-(-size // max(length, 1)), 1)) for size, length in zip(sizes, box, strict=True))
+    return Boxes(sizes, box, steps)
+
+
+class Grid(NamedTuple):
+    """The blocks of a part, or some of them: boxes of groups, samples and outputs along each axis."""
+
+    part: Part
+    boxes: Boxes
 
     @property
-    def sizes(self) -> Ints:
-        return (self.groups, self.batch, *self.part.windows.output_size)
+    def total(self) -> int:
+        return self.boxes.total
 
-    @property
-    def _whole(self) -> Block:
-        """All in one: also what no window reads, behind the last one, which a restricted geometry leaves out."""
+    def block(self, number: int) -> Block:
         windows = self.part.windows
-        output = tuple(slice(0, o) for o in windows.output_size)
-        return Block(slice(0, self.batch), slice(0, self.groups), output, self.part.input, windows)
+        groups, samples, *output = self.boxes.ranges(number)
+        if self.boxes.is_whole:  # also what no window reads, behind the last one, which is left out of a box
+            inputs, restricted = self.part.input, windows
+        else:
+            inputs, restricted = windows.restrict(output)
+            inputs = _within(self.part.input, inputs)
+        return Block(slice(*samples), slice(*groups), slices_of(output), inputs, restricted)
 
     def blocks(self) -> Iterator[Block]:
         return (self.block(number) for number in range(self.total))
 
     def of_one_colour(self) -> Iterator[Grid]:
         """Grids whose blocks read parts of the input that do not overlap."""
-        windows = self.part.windows
+        windows, steps = self.part.windows, self.boxes.steps
         periods = (
             -(-((length - 1) * s + r) // (length * s))
-            for length, s, r in zip(self.box[2:], windows.stride, windows.reach, strict=True)
+            for length, s, r in zip(self.boxes.box[2:], windows.stride, windows.reach, strict=True)
         )
         axes = [
-            [steps[colour::period] for colour in range(min(period, len(steps)))]
-            for steps, period in zip(self.steps[2:], periods, strict=True)
+            [along[colour::period] for colour in range(min(period, len(along)))]
+            for along, period in zip(steps[2:], periods, strict=True)
         ]
-        return (self._replace(steps=(*self.steps[:2], *steps)) for steps in itertools.product(*axes))
+        return (self._along((*steps[:2], *some)) for some in itertools.product(*axes))
 
     def by_groups(self) -> list[Grid]:
         """A grid for each step along groups."""
-        if len(self.steps[0]) == 1:
-            return [self]
-        return [self._replace(steps=(self.steps[0][at : at + 1], *self.steps[1:])) for at in range(len(self.steps[0]))]
+        groups, *others = self.boxes.steps
+        return [self] if len(groups) == 1 else [self._along((groups[at : at + 1], *others)) for at in groups]
+
+    def _along(self, steps: tuple[range, ...]) -> Grid:
+        return Grid(self.part, self.boxes._replace(steps=steps))
 
 
 def grid(part: Part, batch: int, groups: int, box: Ints) -> Grid:
-    """The blocks of a part: boxes side by side, the last of which may be smaller."""
-    sizes = (groups, batch, *part.windows.output_size)
-    steps = tuple(range(max(-(-size // length), 1)) for size, length in zip(sizes, box, strict=True))
-    return Grid(part, batch, groups, box, steps)
+    """The blocks of a part, of so many groups, samples and outputs along each axis."""
+    return Grid(part, boxes((groups, batch, *part.windows.output_size), box))
 
 
 def parts(windows: Geometry, channels: int, width: int, box: Ints) -> Iterator[Part]:
@@ -123,7 +138,7 @@ def parts(windows: Geometry, channels: int, width: int, box: Ints) -> Iterator[P
             inputs, restricted = windows.restrict(everywhere, taps)
         if 0 not in restricted.input_size:
             for some in ranges(channels, width):
-                yield Part(slice(*some), _slices(taps), inputs, restricted)
+                yield Part(slice(*some), slices_of(taps), inputs, restricted)
 
 
 def ranges(size: int, length: int) -> list[tuple[int, int]]:
@@ -166,7 +181,7 @@ def lengths(sizes: list[int], budget: int) -> list[int]:
     return found
 
 
-def _slices(pairs: Any) -> Slices:
+def slices_of(pairs: Iterable[tuple[int, int]]) -> Slices:
     return tuple(slice(*pair) for pair in pairs)
 
 

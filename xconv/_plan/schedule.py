@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .blocks import Grid, Part, block_geometry, grid, lengths, parts, unit_counts
+from .blocks import Grid, Part, block_geometry, boxes, grid, lengths, parts, unit_counts
 from .geometry import Geometry, Ints
 from .task import Steps, Task, Tile, unit_count
 
@@ -65,8 +65,7 @@ class Schedule(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        sizes = (self.groups, self.task.batch, *self.task.windows.output_size)
-        return math.prod([max(-(-size // length), 1) for size, length in zip(sizes, self.box, strict=True)])
+        return boxes((self.groups, self.task.batch, *self.task.windows.output_size), self.box).total
 
     @property
     def part_count(self) -> int:

@@ -1,130 +1,75 @@
-"""Pools and rows of windows over blocks, in bounded memory, and on threads where they help.
-
-A block is some samples, some channels and a box: of outputs, or, for an adjoint, of inputs with all windows that reach
-into it. So no two blocks write to one place, and sums are rounded as if there were one block.
-"""
+"""Pools and rows of windows over blocks, in bounded memory, and on threads where they help."""
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-from .._arrays.elements import reshaped
+from .._arrays.elements import put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.machine import item_size
 from .._arrays.operands import working_dtype
-from .._arrays.pooling import (
+from .._arrays.pooling import maxima, maxima_adjoint, means, means_adjoint, put_rows, rows_adjoint
+from .._arrays.windows import gather, pad, scatter
+from .._plan.arguments import workspace
+from .._plan.geometry import Geometry, Ints, PoolGeometry, of_samples
+from .._plan.pooling import (
+    Held,
+    PoolBlock,
+    PoolSchedule,
+    PoolTask,
     held_by_maxima_adjoint,
     held_by_rows,
     held_by_sums,
-    maxima,
-    maxima_adjoint,
-    means,
-    means_adjoint,
-    put_rows,
-    rows_adjoint,
+    pool_schedule,
 )
-from .._arrays.windows import gather, pad, scatter
-from .._plan.geometry import Geometry, Ints, Pairs, PoolGeometry, Slices, of_samples
 from .threads import cpu_count, for_each
 
-MAX_WORKSPACE = 64 * 2**20  # bytes
-NEVER_REFUSED = 2**20  # bytes of workspace that no call is refused for, should its largest windows take more
-CACHED = 2**22  # bytes of a block, measured on 2 cores: 2**20 takes up to 2.5 times as long, 2**23 as long
-SMALL = 2**18  # bytes of what is done before a thread would have begun
-PARTS = 4  # at least, that threads share, whatever their number
 FEW = 32  # taps that are laid out or added up at once; XLA compiles 225 of them in 4 to 9 s
-OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
 Counts: TypeAlias = Sequence[Sequence[int]]
-Held: TypeAlias = Callable[[Geometry, Ints, Ints, int], int]
-
-
-class Part(NamedTuple):
-    """A block: what it reads of x and of y, its windows, and where what they give of the result belongs."""
-
-    samples: slice
-    channels: slice
-    outputs: Slices
-    inputs: Slices
-    windows: Geometry
-    place: Slices  # in the result, where part of what the block computes belongs
-    crop: Slices  # that part
-
-    def of_x(self, x: Array) -> Array:
-        return x[(self.samples, self.channels, *self.inputs)]
-
-    def of_y(self, y: Array) -> Array:
-        return y[(self.samples, self.channels, *self.outputs)]
-
-    def of_rows(self, rows: Array) -> Array:
-        return rows[(self.samples, *self.outputs, self.channels)]
-
-    def of_counts(self, counts: Counts) -> Counts:
-        return [count if len(count) == 1 else count[part] for count, part in zip(counts, self.outputs, strict=False)]
-
-    def put(self, result: Array, piece: Array) -> None:
-        result[(self.samples, self.channels, *self.place)] = piece[(..., *self.crop)]
-
-
-class Blocks(NamedTuple):
-    """How a call is cut, and how many parts may be under way at once."""
-
-    parts: tuple[Part, ...]
-    threads: int
-
-    def run(self, xp: Namespace, function: Callable[[Part], None]) -> None:
-        for_each(function, self.parts, min(self.threads, cpu_count()) if traits(xp).threads else 1)
-
-    def gathered(self, xp: Namespace, kernel: Callable[[Part], Array], shape: Ints, dtype: DType) -> Array:
-        """What the kernel gives of all parts."""
-        if len(self.parts) == 1:
-            return xp.astype(kernel(self.parts[0]), dtype, copy=False)
-        result = xp.zeros(shape, dtype=dtype)
-        self.run(xp, lambda part: part.put(result, kernel(part)))
-        return result
+Kernel: TypeAlias = Callable[[PoolBlock, Array, Array], Array]  # of a block and what it has of x and of dy
 
 
 def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
     """(N, C, *d) -> (N, C, *o), or with channels last."""
-    blocks, (x,) = _entered(xp, pool, held_by_sums, max_workspace, False, x)
-    return _left(xp, pool, blocks, lambda part: maxima(xp, part.of_x(x), part.windows), x.dtype)
+
+    def kernel(block: PoolBlock, x: Array, _: None) -> Array:
+        return maxima(xp, x, block.windows)
+
+    return _pooled(xp, pool, held_by_sums, kernel, x.dtype, max_workspace, x, None)
 
 
 def max_pool_grad(
     xp: Namespace, dy: Array, x: Array, pool: PoolGeometry, dtype: DType, max_workspace: int | None
 ) -> Array:
     """(N, C, *o), (N, C, *d) -> (N, C, *d), or with channels last."""
-    blocks, (x, dy) = _entered(xp, pool, held_by_maxima_adjoint, max_workspace, True, x, dy)
     sums = working_dtype(xp, dtype)
 
-    def kernel(part: Part) -> Array:
-        return maxima_adjoint(xp, part.of_y(dy), part.of_x(x), part.windows, sums)
+    def kernel(block: PoolBlock, x: Array, dy: Array) -> Array:
+        return maxima_adjoint(xp, dy, x, block.windows, sums)
 
-    return _left(xp, pool, blocks, kernel, dtype, True)
+    return _pooled(xp, pool, held_by_maxima_adjoint, kernel, dtype, max_workspace, x, dy)
 
 
 def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, counts: Counts, max_workspace: int | None) -> Array:
     """(N, C, *d) -> (N, C, *o), or with channels last."""
-    blocks, (x,) = _entered(xp, pool, held_by_sums, max_workspace, False, x)
     sums = working_dtype(xp, x.dtype)
 
-    def kernel(part: Part) -> Array:
-        return means(xp, part.of_x(x), part.windows, part.of_counts(counts), sums)
+    def kernel(block: PoolBlock, x: Array, _: None) -> Array:
+        return means(xp, x, block.windows, _counted(counts, block), sums)
 
-    return _left(xp, pool, blocks, kernel, x.dtype)
+    return _pooled(xp, pool, held_by_sums, kernel, x.dtype, max_workspace, x, None)
 
 
 def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, counts: Counts, max_workspace: int | None) -> Array:
     """(N, C, *o) -> (N, C, *d), or with channels last."""
-    blocks, (dy,) = _entered(xp, pool, held_by_sums, max_workspace, True, dy)
     sums = working_dtype(xp, dy.dtype)
 
-    def kernel(part: Part) -> Array:
-        return means_adjoint(xp, part.of_y(dy), part.windows, part.of_counts(counts), sums)
+    def kernel(block: PoolBlock, _: None, dy: Array) -> Array:
+        return means_adjoint(xp, dy, block.windows, _counted(counts, block), sums)
 
-    return _left(xp, pool, blocks, kernel, dy.dtype, True)
+    return _pooled(xp, pool, held_by_sums, kernel, dy.dtype, max_workspace, None, dy)
 
 
 def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
@@ -132,8 +77,12 @@ def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
     samples, channels = x.shape[:2]
     if traits(xp).plain_memory:
         rows = xp.empty((samples, *windows.output_size, channels, windows.taps), dtype=x.dtype)
-        blocks = _planned(xp, windows, samples, channels, held_by_rows, False, x.itemsize, x.nbytes + rows.nbytes)
-        blocks.run(xp, lambda part: put_rows(xp, part.of_x(x), part.of_rows(rows), part.windows, value))
+        task = PoolTask(windows, samples, channels, False, held_by_rows, x.itemsize, True, False)
+
+        def fill(block: PoolBlock) -> None:
+            put_rows(xp, _of_x(x, block), _of_rows(rows, block), block.windows, value)
+
+        _each(xp, pool_schedule(task, workspace(None, x.nbytes + rows.nbytes), traits(xp).threads), fill)
     else:
         columns = pad(xp, x, windows.padding, value=value)
         for step in _steps(windows.padded):
@@ -149,11 +98,11 @@ def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geom
     shape, sums = (samples, channels, *windows.input_size), working_dtype(xp, col.dtype)
     rows = reshaped(xp, col, (samples, *windows.output_size, channels, windows.taps))
     if traits(xp).plain_memory:
-        element = xp.dtype(sums).itemsize
-        known = col.nbytes + math.prod(shape) * col.itemsize
-        blocks = _planned(xp, windows, samples, channels, held_by_rows, True, element, known)
-        return blocks.gathered(
-            xp, lambda part: rows_adjoint(xp, part.of_rows(rows), part.windows, sums), shape, col.dtype
+        task = PoolTask(windows, samples, channels, True, held_by_rows, item_size(xp, sums), True, col.dtype != sums)
+        room = workspace(None, col.nbytes + math.prod(shape) * col.itemsize)
+        cut = pool_schedule(task, room, traits(xp).threads)
+        return _gathered(
+            xp, cut, lambda block: rows_adjoint(xp, _of_rows(rows, block), block.windows, sums), col, shape, col.dtype
         )
     steps = _steps(windows)[::-1]
     rows = xp.permute_dims(
@@ -170,106 +119,81 @@ def _steps(windows: Geometry) -> list[Geometry]:
     return [windows] if windows.taps <= FEW else windows.stages
 
 
-def _entered(
-    xp: Namespace, pool: PoolGeometry, held: Held, max_workspace: int | None, is_adjoint: bool, *arrays: Array
-) -> tuple[Blocks, list[Array]]:
-    """The blocks of a pool, and arrays as (N, C, *d), or (N, 1, *d, C): channels are an axis without windows then."""
-    windows, channels = pool.windows, pool.channels
-    if pool.channels_last:
-        windows, channels = of_samples(windows, channels, windows.ndim), 1
-        arrays = tuple([reshaped(xp, array, (pool.batch, 1, *array.shape[1:])) for array in arrays])
-    if not traits(xp).plain_memory:
-        return Blocks((_whole(windows, pool.batch, channels),), 1), [*arrays]
-    element = max(xp.dtype(working_dtype(xp, array.dtype)).itemsize for array in arrays)
-    known = sum(array.nbytes for array in arrays) + arrays[0].nbytes
-    return _planned(xp, windows, pool.batch, channels, held, is_adjoint, element, known, max_workspace), [*arrays]
-
-
-def _left(
+def _pooled(
     xp: Namespace,
     pool: PoolGeometry,
-    blocks: Blocks,
-    kernel: Callable[[Part], Array],
-    dtype: DType,
-    is_adjoint: bool = False,
-) -> Array:
-    shape = pool.input_shape if is_adjoint else pool.output_shape
-    canonical = (shape[0], 1, *shape[1:]) if pool.channels_last else shape
-    result = blocks.gathered(xp, kernel, canonical, dtype)
-    return reshaped(xp, result, shape) if pool.channels_last else result
-
-
-def _planned(
-    xp: Namespace,
-    windows: Geometry,
-    samples: int,
-    channels: int,
     held: Held,
-    is_adjoint: bool,
-    element: int,
-    known: int,
-    max_workspace: int | None = None,
-) -> Blocks:
-    """Blocks within the workspace, which is as much as is known of operands and result, if nothing is said of it."""
-    room = max(MAX_WORKSPACE, known) if max_workspace is None else max_workspace
-    return _cut(windows, (samples, channels), held, is_adjoint, element, room, traits(xp).threads)
+    kernel: Kernel,
+    dtype: DType,
+    max_workspace: int | None,
+    x: Array | None,
+    dy: Array | None,
+) -> Array:
+    """What a kernel gives of all blocks of (N, C, *d), or of (N, 1, *d, C): channels are an axis then."""
+    windows, channels = pool.windows, pool.channels
+    shape = pool.output_shape if dy is None else pool.input_shape
+    given = [array for array in (x, dy) if array is not None]
+    known = item_size(xp, dtype) * sum([math.prod(some) for some in (shape, *[array.shape for array in given])])
+    canonical = shape
+    if pool.channels_last:
+        windows, channels = of_samples(windows, channels, windows.ndim), 1
+        canonical = (shape[0], 1, *shape[1:])
+        x, dy = (
+            array if array is None else reshaped(xp, array, (pool.batch, 1, *array.shape[1:])) for array in (x, dy)
+        )
+    element = max([item_size(xp, working_dtype(xp, array.dtype)) for array in given])
+    converts = element > min([item_size(xp, array.dtype) for array in given])
+    task = PoolTask(windows, pool.batch, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
+    cut = pool_schedule(task, workspace(max_workspace, known), traits(xp).threads)
+
+    def piece(block: PoolBlock) -> Array:
+        return kernel(block, _of_x(x, block), _of_y(dy, block))
+
+    return reshaped(xp, _gathered(xp, cut, piece, given[0], canonical, dtype), shape)
 
 
-@functools.lru_cache(maxsize=64)
-def _cut(
-    windows: Geometry, lead: Ints, held: Held, is_adjoint: bool, element: int, room: int, on_threads: bool
-) -> Blocks:
-    """Samples are cut first, then channels, then rows; a block is as large as the cache, or the workspace, allows."""
-    sizes = (*lead, *(windows.input_size if is_adjoint else windows.output_size))
+def _gathered(
+    xp: Namespace, cut: PoolSchedule, piece: Callable[[PoolBlock], Array], like: Array, shape: Ints, dtype: DType
+) -> Array:
+    """One array of what all blocks give; zeros where no window reaches."""
+    if cut.boxes.total == 1:
+        return xp.astype(piece(cut.whole), dtype, copy=False)
+    result = zeros(xp, like, shape, dtype=dtype)
 
-    def bytes_of(lengths: Sequence[int]) -> int:
-        return math.prod(lengths[:2]) * held(windows, *_extent(windows, lengths[2:], is_adjoint), element)
+    def fill(block: PoolBlock) -> None:
+        nonlocal result
+        part = xp.astype(piece(block)[(..., *block.crop)], dtype, copy=False)
+        result = put_at(result, (block.samples, block.channels, *block.place), part)
 
-    least, whole = bytes_of([min(size, 1) for size in sizes]), bytes_of(sizes)
-    if room < min(least, NEVER_REFUSED):
-        raise ValueError(f"max_workspace must be at least {min(least, NEVER_REFUSED)} bytes for this call, got {room}")
-    budget = room
-    if on_threads and whole > SMALL:
-        budget = min(CACHED, room // PARTS, whole // PARTS)
-    lengths = [*sizes]
-    order = [0, *range(2, len(sizes)), 1] if held is held_by_rows else range(len(sizes))  # channels make up one row
-    for place in order:
-        while lengths[place] > 1 and (now := bytes_of(lengths)) > budget:
-            halved = [*lengths[:place], -(-lengths[place] // 2), *lengths[place + 1 :]]
-            if place > 1 and (least > room or (now <= room and bytes_of(halved) > OVERLAP * now)):
-                break  # windows so large that each box would compute much of what others do
-            lengths = halved
-    if lengths == [*sizes]:
-        return Blocks((_whole(windows, *lead),), 1)
-    ranges = [[(i, min(i + n, size)) for i in range(0, size, n)] for size, n in zip(sizes, lengths, strict=True)]
-    boxes = [box for pairs in itertools.product(*ranges[2:]) if (box := _restricted(windows, pairs, is_adjoint))]
-    parts = [Part(slice(*some), slice(*few), *box) for some in ranges[0] for few in ranges[1] for box in boxes]
-    return Blocks(tuple(parts), max(room // bytes_of(lengths), 1))
+    _each(xp, cut, fill)
+    return result
 
 
-def _extent(windows: Geometry, box: Sequence[int], is_adjoint: bool) -> tuple[Ints, Ints]:
-    """The most inputs and outputs, along each axis, of a box of outputs, or of inputs."""
-    axes = [*zip(box, windows.input_size, windows.output_size, windows.reach, windows.stride, strict=True)]
-    outputs = tuple(min((size + r - 2) // s + 1, o) if is_adjoint else size for size, _, o, r, s in axes)
-    return tuple(min((m - 1) * s + r, d) for m, (_, d, _, r, s) in zip(outputs, axes, strict=True)), outputs
+def _each(xp: Namespace, cut: PoolSchedule, function: Callable[[PoolBlock], None]) -> None:
+    def run(number: int) -> None:
+        block = cut.block(number)
+        if block is not None:
+            function(block)
+
+    if traits(xp).threads:
+        for_each(run, range(cut.boxes.total), min(cut.limit, cpu_count()))
+    else:
+        for number in range(cut.boxes.total):
+            run(number)
 
 
-def _restricted(
-    windows: Geometry, box: Pairs, is_adjoint: bool
-) -> tuple[Slices, Slices, Geometry, Slices, Slices] | None:
-    """Outputs, inputs and windows of a box, and its part of the result; nothing if no window reaches into it."""
-    ranges = windows.reading(box) if is_adjoint else box
-    if any(start >= stop for start, stop in ranges):
-        return None
-    inputs, restricted = windows.restrict(ranges)
-    outputs = tuple(slice(*pair) for pair in ranges)
-    if not is_adjoint:
-        return outputs, inputs, restricted, outputs, (slice(None),) * len(box)
-    bounds = [(max(start, read.start), min(stop, read.stop)) for (start, stop), read in zip(box, inputs, strict=True)]
-    crop = tuple(slice(a - read.start, b - read.start) for (a, b), read in zip(bounds, inputs, strict=True))
-    return outputs, inputs, restricted, tuple(slice(*pair) for pair in bounds), crop
+def _of_x(x: Array | None, block: PoolBlock) -> Any:
+    return x if x is None else x[(block.samples, block.channels, *block.inputs)]
 
 
-def _whole(windows: Geometry, samples: int, channels: int) -> Part:
-    everything = (slice(None),) * windows.ndim
-    return Part(slice(0, samples), slice(0, channels), everything, everything, windows, everything, everything)
+def _of_y(y: Array | None, block: PoolBlock) -> Any:
+    return y if y is None else y[(block.samples, block.channels, *block.outputs)]
+
+
+def _of_rows(rows: Array, block: PoolBlock) -> Array:
+    return rows[(block.samples, *block.outputs, block.channels)]
+
+
+def _counted(counts: Counts, block: PoolBlock) -> Counts:
+    """The counts of the windows of a block, for the axes that have more than one."""
+    return [count if len(count) == 1 else count[part] for count, part in zip(counts, block.outputs, strict=False)]

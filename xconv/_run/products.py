@@ -427,7 +427,7 @@ class _Run(NamedTuple):
     @property
     def target(self) -> tuple[int, int]:
         """Where in the gradient it begins."""
-        return self.grid.steps[0].start, self.channels.start
+        return self.grid.boxes.steps[0].start, self.channels.start
 
     def place(self, part: Part) -> tuple[Any, ...]:
         """What it gives of the gradient of a part."""

@@ -1,0 +1,157 @@
+"""Pools and rows of windows in integers: blocks that fit a workspace and a cache.
+
+A block is some samples, some channels and a box: of outputs, or, for an adjoint, of inputs with all windows that reach
+into it. So no two blocks write to one place, and sums are rounded as if there were one block.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from .blocks import Boxes, boxes, slices_of
+from .geometry import Geometry, Ints, Slices
+from .remembered import remembering
+from .schedule import CACHED, FEWEST, MOST_BLOCKS
+
+NEVER_REFUSED = 2**20  # bytes of workspace that no call is refused for
+SMALL = 2**18  # bytes of what is done before a thread would have begun
+OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
+BYTE = 254  # taps that a byte can number
+
+
+class PoolBlock(NamedTuple):
+    """What a block reads of x and of y, its windows, and where what they give of the result belongs."""
+
+    samples: slice
+    channels: slice
+    outputs: Slices
+    inputs: Slices
+    windows: Geometry
+    place: Slices  # in the result, where part of what the block computes belongs
+    crop: Slices  # that part
+
+
+class PoolTask(NamedTuple):
+    """A pool, rows of windows, or the adjoint of one, over planes of samples and channels."""
+
+    windows: Geometry
+    samples: int
+    channels: int
+    is_adjoint: bool
+    held: Held
+    element: int  # bytes of a number that is worked on
+    in_place: bool  # whether passes over plain memory are written in place, or every step is an array of its own
+    converts: bool  # whether operands have another dtype than what is worked on
+
+    @property
+    def sizes(self) -> Ints:
+        windows = self.windows
+        return (self.samples, self.channels, *(windows.input_size if self.is_adjoint else windows.output_size))
+
+    def bytes_of(self, lengths: Sequence[int]) -> int:
+        """What a block of these lengths holds."""
+        inputs, outputs = self._extent(lengths[2:])
+        return math.prod(lengths[:2]) * self.element * self.held(self.windows, inputs, outputs, self)
+
+    def _extent(self, box: Sequence[int]) -> tuple[Ints, Ints]:
+        """The most inputs and outputs, along each axis, of a box of outputs, or of inputs."""
+        windows = self.windows
+        axes = [*zip(box, windows.input_size, windows.output_size, windows.reach, windows.stride, strict=True)]
+        outputs = tuple(min((size + r - 2) // s + 1, o) if self.is_adjoint else size for size, _, o, r, s in axes)
+        return tuple(min((m - 1) * s + r, d) for m, (_, d, _, r, s) in zip(outputs, axes, strict=True)), outputs
+
+
+Held: TypeAlias = Callable[[Geometry, Ints, Ints, PoolTask], int]
+
+
+class PoolSchedule(NamedTuple):
+    """How a task is cut, and how many blocks may be under way at once."""
+
+    task: PoolTask
+    boxes: Boxes
+    limit: int
+
+    @property
+    def whole(self) -> PoolBlock:
+        """All in one block."""
+        everything = (slice(None),) * self.task.windows.ndim
+        return PoolBlock(slice(None), slice(None), everything, everything, self.task.windows, everything, everything)
+
+    def block(self, number: int) -> PoolBlock | None:
+        """A block; none if no window reaches into it."""
+        if self.boxes.total == 1:
+            return self.whole
+        windows, is_adjoint = self.task.windows, self.task.is_adjoint
+        samples, channels, *box = self.boxes.ranges(number)
+        everything = (slice(None),) * windows.ndim
+        lead = slice(*samples), slice(*channels)
+        ranges = windows.reading(box) if is_adjoint else box
+        if any(start >= stop for start, stop in ranges):
+            return None
+        inputs, restricted = windows.restrict(ranges)
+        outputs = slices_of(ranges)
+        if not is_adjoint:
+            return PoolBlock(*lead, outputs, inputs, restricted, outputs, everything)
+        bounds = [(max(a, read.start), min(b, read.stop)) for (a, b), read in zip(box, inputs, strict=True)]
+        crop = tuple(slice(a - read.start, b - read.start) for (a, b), read in zip(bounds, inputs, strict=True))
+        return PoolBlock(*lead, outputs, inputs, restricted, slices_of(bounds), crop)
+
+
+@remembering(3)
+def pool_schedule(task: PoolTask, room: int, on_threads: bool) -> PoolSchedule:
+    """Samples are cut first, then channels, then rows; a block is as large as the cache, or the workspace, allows."""
+    sizes = task.sizes
+    least, whole = task.bytes_of([min(size, 1) for size in sizes]), task.bytes_of(sizes)
+    if room < min(least, NEVER_REFUSED):
+        raise ValueError(f"max_workspace must be at least {min(least, NEVER_REFUSED)} bytes for this call, got {room}")
+    budget = room
+    if on_threads and whole > SMALL:
+        budget = min(CACHED, room // FEWEST, whole // max(FEWEST, min(whole // CACHED, MOST_BLOCKS)))
+    lengths = [*sizes]
+    order = [0, *range(2, len(sizes)), 1] if task.held is held_by_rows else [*range(len(sizes))]  # channels make a row
+    if least > room:
+        order = [place for place in order if place < 2]
+    while (now := task.bytes_of(lengths)) > budget:
+        ways = [_halved(lengths, place) for place in order if lengths[place] > 1]
+        held = [task.bytes_of(way) for way in ways]
+        worth = [way for way, each in zip(ways, held, strict=True) if each <= OVERLAP * now]
+        if not worth and (now <= room or not ways):
+            break  # windows so large that each box would compute much of what others do
+        lengths = worth[0] if worth else ways[held.index(min(held))]
+    return PoolSchedule(task, boxes(sizes, tuple(lengths)), max(room // max(task.bytes_of(lengths), 1), 1))
+
+
+def _halved(lengths: list[int], place: int) -> list[int]:
+    return [*lengths[:place], -(-lengths[place] // 2), *lengths[place + 1 :]]
+
+
+def held_by_sums(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+    """Numbers that a pass over each axis holds of a plane with so many inputs and outputs."""
+    sizes = _sizes(inputs, outputs)
+    pairs = [*itertools.pairwise(sizes)]
+    if not task.in_place:
+        return max([before + 4 * after for before, after in pairs]) + sizes[0]
+    if not (task.is_adjoint or task.converts):
+        pairs[0] = (0, sizes[1])  # which reads a view
+    return max([before + after for before, after in pairs]) + (sizes[0] if task.converts else sizes[-1])
+
+
+def held_by_maxima_adjoint(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+    """Numbers of one axis at work, and the number of each window's tap for all."""
+    number = (1 if task.in_place and max(windows.kernel_size) <= BYTE else 4) / task.element
+    sizes = _sizes(inputs, outputs)
+    stage = max([before + (4 + 2 * number) * after for before, after in itertools.pairwise(sizes)])
+    return math.ceil(stage + (sizes[0] if task.converts or not task.in_place else 0) + number * sum(sizes[1:]))
+
+
+def held_by_rows(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+    """Numbers of a plane and of its rows, which stay in the cache."""
+    return 2 * math.prod(inputs) + windows.taps * math.prod(outputs)
+
+
+def _sizes(inputs: Ints, outputs: Ints) -> list[int]:
+    """Elements of a plane before, between and after the passes over its axes, the last axis first."""
+    return [math.prod((*inputs[:done], *outputs[done:])) for done in range(len(inputs), -1, -1)]
