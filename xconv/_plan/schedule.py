@@ -13,12 +13,13 @@ from .blocks import Grid, Part, block_geometry, boxes, grid, lengths, parts, uni
 from .geometry import Geometry, Ints
 from .task import Steps, Task, Tile, unit_count
 
-CACHED = 4 * 2**20  # bytes of a block, of which two stay in a shared cache of 8 MiB while their maps pass over them
-WORTHWHILE = 400_000  # nanoseconds: starting a thread takes a twentieth of that, and narrower products are slower
+CACHED = 8 * 2**20  # bytes of a block: in half of that Winograd's tiles of large images take a quarter longer
+WORTHWHILE = 200_000  # nanoseconds: starting a thread takes a tenth of that
+LONG = 1_000_000  # nanoseconds that each of more parts than a few must take: narrower products are slower
 MOST_BLOCKS = 16  # that threads are sure to share: more CPUs than that find more where blocks fill the cache
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every partial sum may have a copy
 COLUMNS, ROWS = 128, 1024  # of a product that reads all filters, or all of dy: with fewer, reading takes longer
-FEWEST = 4  # parts for threads all the same
+FEWEST = 4  # parts for threads all the same, if there is work for so many
 ROOM = 0.6  # of the workspace, for what is held all the while: blocks need the rest
 
 
@@ -179,13 +180,17 @@ def _sums(part: Task, tile: Tile, channels: int) -> int:
 def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | None:
     """By parts of the filters that threads share, each of which is transformed just before its product.
 
-    It pays where transformed filters outweigh transformed data, which is mapped once, and held.
+    It pays where filters outweigh data, which is mapped once, and held, and where these are matrices of many columns.
     """
     columns = part.batch * unit_count(part.windows, tile)
     cost = _cost(task, part, tile, machine, 1, 0)
     shares = _worth(cost)
     if not (
-        machine.threads and tile.transforms and columns <= part.filters and shares > 1 and part.product != "scatter"
+        machine.threads
+        and (tile.transforms or tile.stacks_samples)
+        and columns <= part.filters
+        and shares > 1
+        and part.product != "scatter"
     ):
         return None
     samples = part.batch * part.groups
@@ -219,7 +224,8 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
 
 def _worth(cost: float) -> int:
     """How many parts are worth a thread each: a power of two, which threads share evenly."""
-    return 1 << max(min(int(cost / WORTHWHILE), MOST_BLOCKS).bit_length() - 1, 0)
+    parts = max(min(int(cost / WORTHWHILE), FEWEST), min(int(cost / LONG), MOST_BLOCKS))
+    return 1 << max(parts.bit_length() - 1, 0)
 
 
 def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:

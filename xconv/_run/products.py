@@ -338,8 +338,7 @@ class _Pass:
         def rows_of(block: Block, channels: slice) -> Array:
             left = self.maps.output_adjoint(xp, dy[block.output_index], block.windows)
             right = self.maps.input_map(xp, x[block.input_index(channels)], block.windows)
-            rows = matmul(xp, left, conjugate_transpose(xp, right))
-            return xp.sum(rows, axis=0, dtype=rows.dtype) if self.maps.stacks_samples else rows
+            return self._summed(matmul(xp, left, conjugate_transpose(xp, right)))
 
         def share(run: _Run) -> Array:
             rows: Array | None = None
@@ -368,6 +367,10 @@ class _Pass:
             dw = add_at(dw, run.place(part), shares.pop(at))
         return dw
 
+    def _summed(self, rows: Array) -> Array:
+        """Products of all samples, where each has its own."""
+        return self.xp.sum(rows, axis=0, dtype=rows.dtype) if self.maps.stacks_samples else rows
+
     @remembered
     def _only_runs(self) -> list[_Run]:
         return self._runs(self._only_part)
@@ -392,7 +395,7 @@ class _Pass:
 
         def fill(filters: slice) -> None:
             nonlocal dw
-            rows = matmul(xp, self.maps.output_adjoint(xp, dy[:, :, filters, ...], part.windows), columns)
+            rows = self._summed(matmul(xp, self.maps.output_adjoint(xp, dy[:, :, filters, ...], part.windows), columns))
             dw = put_at(dw, (slice(None), filters, ...), self.maps.weight_adjoint(xp, rows, part.windows))
 
         self._each(fill, pieces(dy.shape[2], self.schedule.apart))
