@@ -123,15 +123,15 @@ def test_blocks_cover_each_output_once_and_one_colour_shares_no_input(box, keywo
     (part,) = parts(windows, 1, 1, windows.kernel_size)
     cut = grid(part, 3, 2, (1, 1, *box))
     written = np.zeros((3, 2, 1, *windows.output_size), dtype=int)
-    for block in cut.blocks():
+    for block in cut:
         written[block.output_index] += 1
     assert np.all(written == 1)
-    for same in cut.of_one_colour():
+    for same in cut.colours:
         read = np.zeros((3, 2, 1, *windows.input_size), dtype=int)
-        for block in same.blocks():
+        for block in same:
             read[block.input_index(slice(None))] += 1
         assert np.max(read) == 1
-    assert cut.total > 1
+    assert len(cut) > 1
 
 
 def peak(function):

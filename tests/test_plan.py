@@ -112,8 +112,7 @@ def test_blocks_of_every_part_cover_each_output_once(drawn, data):
     for part in parts(geometry, 1, 1, taps):
         cut = grid(part, 3, 2, box)
         written = np.zeros((3, 2, 1, *geometry.output_size), dtype=int)
-        for number in range(cut.total):
-            block = cut.block(number)
+        for block in cut:
             written[block.output_index] += 1
             assert block.windows.output_size == written[block.output_index].shape[3:]
             read = np.zeros((3, 2, 1, *size))[block.input_index(slice(0, 1))]
@@ -128,13 +127,13 @@ def test_a_billion_blocks_take_no_memory():
     try:
         (part,) = parts(geometry, 4, 4, geometry.kernel_size)
         cut = grid(part, 2, 1, (1, 1, 2, 2))
-        numbers = (0, 1, 123_456_789, cut.total - 1)
-        found = [cut.block(number) for number in numbers]
-        colours = sum(same.total for same in cut.of_one_colour())
+        numbers = (0, 1, 123_456_789, cut.boxes.total - 1)
+        found = [cut[number] for number in numbers]
+        colours = sum(same.boxes.total for same in cut.colours)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert cut.total == colours == 10**9
+    assert cut.boxes.total == colours == 10**9
     assert peak < MIB
     for number, block in zip(numbers, found, strict=True):
         sample, row, column = number // (20_000 * 25_000), number // 25_000 % 20_000, number % 25_000

@@ -15,9 +15,8 @@ from .._arrays.layout import batch_inwards, batch_outwards
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import Steps, Task
+from .._plan.task import OVERLAPPING, Steps, Task
 
-ADDED = 5  # elements added in one long run, in the time of one added to windows that overlap
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
 
@@ -85,7 +84,7 @@ class Im2col(NamedTuple):
             strided=copies if strides else 0,
             row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
             transposed=(task.pairs * windows.taps if task.turned else 0) + (windowed if task.reduces else 0),
-            added=ADDED * windowed if task.product == "scatter" else 0,
+            added=OVERLAPPING * windowed if task.product == "scatter" else 0,
         )
 
     def _written(self, task: Task, windowed: int) -> int:

@@ -20,9 +20,8 @@ from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import Steps, Task
+from .._plan.task import OVERLAPPING, Steps, Task
 
-ADDED = 5  # elements added in one long run, in the time of one added to windows that overlap
 OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
 
@@ -78,7 +77,7 @@ class Toeplitz(NamedTuple):
             copied=task.inputs + framed * (2 if task.channels > 1 else 1) + 3 * bands,
             row=framed / blocks.kernel_size[-1],
             transposed=(results if task.filters > 1 else 0) + (framed if task.reduces else 0),
-            added=ADDED * framed if scatters else 0,
+            added=OVERLAPPING * framed if scatters else 0,
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

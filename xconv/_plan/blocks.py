@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .geometry import Geometry, Ints, Slices
+from .remembered import remembered
+
+FEW = 64  # blocks that are kept, each of which is a kilobyte
 
 
 class Part(NamedTuple):
@@ -78,17 +81,28 @@ def boxes(sizes: Ints, box: Ints) -> Boxes:
     return Boxes(sizes, box, steps)
 
 
-class Grid(NamedTuple):
+class Grid:
     """The blocks of a part, or some of them: boxes of groups, samples and outputs along each axis."""
 
-    part: Part
-    boxes: Boxes
+    def __init__(self, part: Part, boxes: Boxes) -> None:
+        self.part = part
+        self.boxes = boxes
 
-    @property
-    def total(self) -> int:
+    def __len__(self) -> int:
         return self.boxes.total
 
-    def block(self, number: int) -> Block:
+    def __iter__(self) -> Iterator[Block]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Block:
+        return self._few[number] if len(self) <= FEW else self._block(number)
+
+    @remembered
+    def _few(self) -> list[Block]:
+        """Those that are kept: making them takes as long as a small convolution."""
+        return [self._block(number) for number in range(len(self))]
+
+    def _block(self, number: int) -> Block:
         windows = self.part.windows
         groups, samples, *output = self.boxes.ranges(number)
         if self.boxes.is_whole:  # also what no window reads, behind the last one, which is left out of a box
@@ -98,11 +112,16 @@ class Grid(NamedTuple):
             inputs = _within(self.part.input, inputs)
         return Block(slice(*samples), slice(*groups), slices_of(output), inputs, restricted)
 
-    def blocks(self) -> Iterator[Block]:
-        return (self.block(number) for number in range(self.total))
-
-    def of_one_colour(self) -> Iterator[Grid]:
+    @property
+    def colours(self) -> Iterable[Grid]:
         """Grids whose blocks read parts of the input that do not overlap."""
+        return self._few_colours if len(self) <= FEW else self._coloured()
+
+    @remembered
+    def _few_colours(self) -> list[Grid]:
+        return [*self._coloured()]
+
+    def _coloured(self) -> Iterator[Grid]:
         windows, steps = self.part.windows, self.boxes.steps
         periods = (
             -(-((length - 1) * s + r) // (length * s))

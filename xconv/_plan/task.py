@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 from .blocks import unit_counts
 from .geometry import ConvGeometry, Geometry, Ints
 
+OVERLAPPING = 5  # elements added in one long run, in the time of one added to windows that overlap
+
 
 class Task(NamedTuple):
     """One of the three maps of a convolution; channels and filters counted within a group.

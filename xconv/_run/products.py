@@ -12,8 +12,8 @@ Which block adds to what, and when, does not depend on the threads, and so neith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .._arrays.elements import (
     add_at,
@@ -37,12 +37,9 @@ from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import Schedule
 from .._plan.task import Task
-from .threads import cpu_count, for_each, one_blas_thread
-
-Item = TypeVar("Item")
+from .threads import Item, Items, cpu_count, for_each, one_blas_thread
 
 ALONE = 9216  # multiplications up to which OpenBLAS spreads no product over threads: 2304 * GEMM_MULTITHREAD_THRESHOLD
-FEW_BLOCKS = 64  # that are kept: a block is a kilobyte
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
@@ -180,17 +177,8 @@ class _Pass:
     def _only_grid(self) -> Grid:
         return self.schedule.grid(self._only_part)
 
-    @remembered
-    def _few_blocks(self) -> list[Block]:
-        """The blocks of the only part: making them takes as long as a small convolution."""
-        return [*self._only_grid.blocks()] if self._only_grid.total <= FEW_BLOCKS else []
-
     def _grid(self, part: Part) -> Grid:
         return self._only_grid if part is self._only_part else self.schedule.grid(part)
-
-    def _block(self, grid: Grid, number: int) -> Block:
-        kept = self._few_blocks if self._only_part is not None and grid is self._only_grid else []
-        return kept[number] if kept else grid.block(number)
 
     def forward(self, x: Array, w: Array, b: Array | None, y: Array | None = None) -> Array:
         """y, written to that if it is given: plain memory."""
@@ -238,15 +226,14 @@ class _Pass:
             bias = None if b is None else b[block.groups, :]
             return self._biased(self.maps.output_map(xp, product(block), block.windows), bias)
 
-        if y is None and grid.total == 1:
-            return output(self._block(grid, 0))
+        if y is None and len(grid) == 1:
+            return output(grid[0])
         is_own = y is None
         shape = (*output_shape(self.task)[:2], w.shape[1], *part.windows.output_size)
         target: Array = empty(xp, x, shape, w) if y is None else y
 
-        def fill(number: int) -> None:
+        def fill(block: Block) -> None:
             nonlocal target
-            block = self._block(grid, number)
             place = self._place(target, block) if is_own else None
             if place is not None:
                 product(block, place)
@@ -255,7 +242,7 @@ class _Pass:
             else:
                 target = (add_at if adds else put_at)(target, block.output_index, output(block))
 
-        self._each(fill, range(grid.total))
+        self._each(fill, grid)
         return target
 
     def _forward_apart(self, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool) -> Array:
@@ -302,17 +289,16 @@ class _Pass:
                     products = matmul(xp, transposed(xp, _of_groups(rows, block)), columns)
                     return self.maps.input_adjoint(xp, products, block.windows)
 
-                if schedule.is_whole and grid.total == 1:
-                    return share(self._block(grid, 0))
+                if schedule.is_whole and len(grid) == 1:
+                    return share(grid[0])
                 dx = zeros(xp, dy, input_shape(task), w) if dx is None else dx
-                for same in grid.of_one_colour():
+                for same in grid.colours:
 
-                    def add(number: int, same: Grid = same, part: Part = part, share: Any = share) -> None:
+                    def add(block: Block, part: Part = part, share: Any = share) -> None:
                         nonlocal dx
-                        block = same.block(number)
                         dx = add_at(dx, block.input_index(part.channels), share(block))
 
-                    self._each(add, range(same.total))
+                    self._each(add, same)
         return zeros(xp, dy, input_shape(task), w) if dx is None else dx
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
@@ -343,8 +329,7 @@ class _Pass:
         def share(run: _Run) -> Array:
             rows: Array | None = None
             for number in run.numbers:
-                block = self._block(run.grid, number)
-                more = rows_of(block, run.channels)
+                more = rows_of(run.grid[number], run.channels)
                 rows = more if rows is None else add_at(rows, (...,), more)
             return self.maps.weight_adjoint(xp, rows, part.windows)
 
@@ -381,10 +366,10 @@ class _Pass:
         count = max(self.schedule.sums // len(grids), 1)
         found = []
         for grid in grids:
-            for numbers in pieces(grid.total, -(-grid.total // count)):
+            for numbers in pieces(len(grid), -(-len(grid) // count)):
                 for channels in pieces(part.channels.stop - start, self.schedule.width):
                     some = slice(channels.start + start, channels.stop + start)
-                    found.append(_Run(grid, range(grid.total)[numbers], some))
+                    found.append(_Run(grid, range(len(grid))[numbers], some))
         return found
 
     def _backward_filter_apart(self, dy: Array, x: Array, part: Part) -> Array:
@@ -412,7 +397,7 @@ class _Pass:
         place = self.maps.output_adjoint(self.xp, y[block.output_index], block.windows)
         return place if self.xp.may_share_memory(place, y) else None  # what reshape returns may be a copy
 
-    def _each(self, function: Callable[[Item], None], items: Sequence[Item]) -> None:
+    def _each(self, function: Callable[[Item], None], items: Items[Item]) -> None:
         if not traits(self.xp).threads:
             for item in items:
                 function(item)
@@ -434,7 +419,7 @@ class _Run(NamedTuple):
 
     def place(self, part: Part) -> tuple[Any, ...]:
         """What it gives of the gradient of a part."""
-        groups = self.grid.block(0).groups
+        groups = self.grid[0].groups
         start = part.channels.start
         return (groups, slice(None), slice(self.channels.start - start, self.channels.stop - start), ...)
 

@@ -11,13 +11,18 @@ import contextvars
 import functools
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sized
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
-Item = TypeVar("Item")
+Item = TypeVar("Item", covariant=True)
+
+
+class Items(Sized, Protocol[Item]):
+    """So many, which may be made as they are asked for."""
+
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 def cpu_count() -> int:
@@ -27,26 +32,28 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def for_each(function: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+def for_each(function: Callable[[Item], None], items: Items[Item], threads: int) -> None:
     """Call the function on every item, in any order and on at most so many threads, this one among them.
 
-    If a call raises, or the user interrupts, calls not yet begun are dropped and those begun are waited for.
+    Items are made one at a time. If a call raises, or the user interrupts, calls not yet begun are dropped and those
+    begun are waited for.
     """
-    waiting = deque(items)
+    waiting, taking = iter(items), threading.Lock()
 
     def work() -> None:
+        nonlocal waiting
         try:
             while True:
-                try:
-                    item = waiting.popleft()
-                except IndexError:  # none is left
+                with taking:
+                    item = next(waiting, None)
+                if item is None:
                     return
                 function(item)
         except BaseException:
-            waiting.clear()
+            waiting = iter(())
             raise
 
-    helpers = _started(work, min(threads, len(waiting)) - 1)
+    helpers = _started(work, min(threads, len(items)) - 1)
     try:
         work()
     finally:
