@@ -193,7 +193,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
         and part.product != "scatter"
     ):
         return None
-    samples = part.batch * part.groups
+    samples = max(part.batch, 1) * part.groups
     held = samples * tile.workspace(part.windows, part.channels, 0) * machine.element
     transformed = 3 * part.groups * tile.weight_workspace(part.windows, part.channels, 1)  # with steps on the way
     each = (samples * tile.workspace(part.windows, 0, 1) + transformed) * machine.element

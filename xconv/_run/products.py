@@ -12,7 +12,7 @@ Which block adds to what, and when, does not depend on the threads, and so neith
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .._arrays.elements import (
@@ -173,6 +173,9 @@ class _Pass:
         """The part that is all, if one is."""
         return next(self.schedule.parts(), None) if self.schedule.is_whole else None
 
+    def _parts(self) -> Iterable[Part]:
+        return self.schedule.parts() if self._only_part is None else [self._only_part]
+
     @remembered
     def _only_grid(self) -> Grid:
         return self.schedule.grid(self._only_part)
@@ -195,7 +198,7 @@ class _Pass:
         y = zeros(self.xp, x, output_shape(task), w) if y is None else put_at(y, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             index = (slice(None), slice(None), filters, ...)
-            for part in schedule.parts():
+            for part in self._parts():
                 rows = w[part.weight_index][:, filters, ...]
                 if traits(self.xp).plain_memory:
                     self._forward_part(x, rows, None, part, y[index], adds=True)
@@ -279,7 +282,7 @@ class _Pass:
             return self._by_groups(whole, 1, lambda part, some: part.scatter(dy[:, some, ...], w[some, ...]))
         dx: Array | None = None
         for filters in pieces(task.filters, schedule.filters):
-            for part in schedule.parts():
+            for part in self._parts():
                 grid = self._grid(part)
                 rows = conjugate(xp, self.maps.weight_map(xp, w[part.weight_index][:, filters, ...], part.windows))
 
@@ -311,7 +314,7 @@ class _Pass:
             return self._backward_filter_part(dy, x, self._only_part)
         dw = zeros(xp, dy, weight_shape(task), x)
         for filters in pieces(task.filters, schedule.filters):
-            for part in schedule.parts():
+            for part in self._parts():
                 share = self._backward_filter_part(dy[:, :, filters, ...], x, part)
                 dw = put_at(dw, (slice(None), filters, *part.weight_index[2:]), share)
         return dw
