@@ -40,6 +40,8 @@ class Case:
         return max(inputs, outputs // self.weight_shape[0], 1) * int(np.prod(self.kernel_size))
 
 
+MODES = ("zeros", "reflect", "symmetric", "replicate", "circular")
+
 CASES = [
     Case((2, 3, 9), (4, 3, 3), {"stride": 2, "padding": [(1, 2)], "dilation": 2}),
     Case((1, 1, 5, 5), (1, 1, 3, 3), {"stride": 2}),
@@ -72,9 +74,15 @@ FULL_CASES = [
     Case((1, 2, 3, 3, 2, 3), (2, 2, 2, 2, 2, 2), {"padding": 1, "stride": 2}),
     Case((2, 2, 1, 2), (3, 2, 1, 2), {"stride": (2, 4), "padding": [(0, 0), (0, 1)]}),
     Case((1, 1, 1), (1, 1, 1), {"stride": 2}),
+    Case((2, 2, 4, 5), (3, 2, 3, 2), {"padding_mode": "symmetric", "padding": [(4, 1), (2, 3)], "stride": 2}),
+    Case((1, 2, 2, 3), (2, 2, 3, 3), {"padding_mode": "reflect", "padding": [(9, 4), (5, 0)], "dilation": 2}),
+    Case((1, 2, 3, 2), (2, 1, 3, 3), {"padding_mode": "symmetric", "padding": [(0, 11), (8, 5)], "groups": 2}),
+    Case((2, 3, 2, 2), (2, 2, 2, 3), {"padding_mode": "circular", "padding": [(7, 6), (5, 8)], "channel_axis": -1}),
+    *(Case((1, 1, 1, 2), (1, 1, 3, 2), {"padding_mode": mode, "padding": 5}) for mode in MODES),
 ]
 
 
+WIDEST = (11, 7, 4)  # borders drawn over so many axes: several times an axis that is short
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 
 
@@ -87,12 +95,6 @@ def output_shape(case):
     return (batch, filters, *o) if axis == 1 else (batch, *o, filters)
 
 
-def axis_paddings(mode, d):
-    """What PyTorch lets a mode add on either side of an axis of size d."""
-    limit = {"zeros": 3, "replicate": 3, "reflect": min(3, d - 1), "circular": min(3, d)}[mode]
-    return st.tuples(st.integers(0, limit), st.integers(0, limit))
-
-
 @st.composite
 def windows(draw, modes=("zeros",)):
     """(input sizes, kernel sizes, keywords) of windows that fit."""
@@ -101,9 +103,9 @@ def windows(draw, modes=("zeros",)):
     size = draw(st.tuples(*[st.integers(1, largest)] * n))
     kernel, stride, dilation = (draw(st.tuples(*[st.integers(1, top)] * n)) for top in (3, 3, 2))
     mode = draw(st.sampled_from(modes))
-    words = PADDING_WORDS if mode in ("zeros", "replicate") else []
-    pairs = st.tuples(*(axis_paddings(mode, d) for d in size))
-    padding = draw(st.one_of(pairs, st.sampled_from(words)) if words else pairs)
+    width = st.integers(0, 3 if mode == "zeros" else WIDEST[n - 1])
+    pairs = st.tuples(*[st.tuples(width, width)] * n)
+    padding = draw(st.one_of(pairs, st.sampled_from(PADDING_WORDS)))
     lo_hi = reference.pairs(padding, size, kernel, stride, dilation)
     assume(all(a * (k - 1) + 1 <= d + sum(pad) for d, k, a, pad in zip(size, kernel, dilation, lo_hi, strict=True)))
     keywords = {"stride": stride, "padding": padding, "dilation": dilation}

@@ -37,15 +37,12 @@ def pairs(padding, size, kernel, stride, dilation):
     return result
 
 
-def source(i, d, mode):
-    """The input element that position i of a padded axis repeats, or None where the padding is a constant."""
-    if 0 <= i < d:
-        return i
-    if mode == "reflect":
-        return -i if i < 0 else 2 * (d - 1) - i
-    if mode == "replicate":
-        return 0 if i < 0 else d - 1
-    return i % d if mode == "circular" else None
+def padded_axis(d, lo, hi, mode):
+    """The input element that each position of a padded axis holds, or None where that is a constant: by numpy.pad."""
+    if mode == "zeros":
+        return [None] * lo + [*range(d)] + [None] * hi
+    names = {"replicate": "edge", "circular": "wrap"}
+    return np.pad(np.arange(d), (lo, hi), mode=names.get(mode, mode)).tolist()
 
 
 def output_size(size, kernel, stride, dilation, padding, ceil_mode=False):
@@ -68,18 +65,14 @@ class Windows:
         stride, dilation = sizes(stride, n), sizes(dilation, n)
         self.padding = pairs(padding, size, self.kernel, stride, dilation)
         self.output = output_size(size, self.kernel, stride, dilation, self.padding, ceil_mode)
+        axes = [padded_axis(d, lo, hi, padding_mode) for d, (lo, hi) in zip(size, self.padding, strict=True)]
         self.links, self.counted = [], {}
         for m in np.ndindex(*self.output):
             for j in np.ndindex(*self.kernel):
-                at = [
-                    a * jj + s * mm - lo
-                    for mm, jj, s, a, (lo, _) in zip(m, j, stride, dilation, self.padding, strict=True)
-                ]
-                i = tuple(source(p, d, padding_mode) for p, d in zip(at, size, strict=True))
-                inside = all(
-                    p < d + hi for p, d, (_, hi) in zip(at, size, self.padding, strict=True)
-                )  # ceil_mode reads on beyond the padding
-                self.counted[m] = self.counted.get(m, 0) + inside
+                places = [a * jj + s * mm for mm, jj, s, a in zip(m, j, stride, dilation, strict=True)]
+                inside = all(place < len(axis) for place, axis in zip(places, axes, strict=True))
+                self.counted[m] = self.counted.get(m, 0) + inside  # ceil_mode reads on beyond the padding
+                i = tuple(axis[place] for place, axis in zip(places, axes, strict=True)) if inside else (None,)
                 self.links.append((m, j, None if None in i else i))
 
 

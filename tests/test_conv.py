@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import reference
 from backends import assert_array
-from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, output_shape
+from geometries import FULL_CASES, MODES, Case, check_drawn, convolutions, normal, output_shape
 
 import xconv
-
-MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def operands(case, dtype="float64"):

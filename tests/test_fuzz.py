@@ -7,14 +7,13 @@ import collections
 import numpy as np
 import reference
 from backends import assert_values
-from geometries import convolutions, normal, output_shape, windows
+from geometries import MODES, convolutions, normal, output_shape, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xconv
 
 EXAMPLES = 5000
-MODES = ("zeros", "reflect", "replicate", "circular")
 
 NUMBERS = [
     0,

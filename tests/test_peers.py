@@ -198,12 +198,20 @@ def test_correlate_and_convolve_equal_scipy(numpy_backend, mode, shapes, dtype):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [("zeros", "constant"), ("reflect", "mirror"), ("replicate", "nearest"), ("circular", "wrap")]
+    ("ours", "theirs"),
+    [
+        ("zeros", "constant"),
+        ("reflect", "mirror"),
+        ("symmetric", "reflect"),
+        ("replicate", "nearest"),
+        ("circular", "wrap"),
+    ],
 )
-def test_padding_modes_equal_ndimage(numpy_backend, ours, theirs):
-    """What SciPy calls "reflect" repeats the edge and has no counterpart here; "mirror" is PyTorch's reflect."""
+@pytest.mark.parametrize("shape", [(7, 6), (2, 1), (1, 3)], ids=str)
+def test_padding_modes_equal_ndimage(numpy_backend, ours, theirs, shape):
+    """What SciPy calls "reflect" repeats the edge, "mirror" is PyTorch's reflect; kernels may be wider than images."""
     ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is not installed")
-    x, w = normal((7, 6)), normal((3, 5), 1)
+    x, w = normal(shape), normal((3, 5) if shape == (7, 6) else (13, 11), 1)
     y = xconv.conv(x[None, None], w[None, None], padding="same", padding_mode=ours)
     assert_array(numpy_backend, y, ndimage.correlate(x, w, mode=theirs)[None, None], terms=TERMS)
     y = xconv.conv(x[None, None], w[None, None], padding="same", padding_mode=ours, flip=True)

@@ -13,7 +13,7 @@ from geometries import normal
 import xconv
 from xconv._methods import METHODS
 
-KEYWORDS = {"stride": 2, "padding": [(1, 2), (0, 1)], "groups": 2, "padding_mode": "circular"}
+KEYWORDS = {"stride": 2, "padding": [(6, 2), (0, 13)], "groups": 2, "padding_mode": "symmetric"}  # on and on
 X, W = (4, 5, 6), (6, 2, 3, 2)  # one image; the filters
 
 

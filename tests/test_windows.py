@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import reference
@@ -12,6 +14,7 @@ import xconv
 from xconv._arrays import windows as _windows
 from xconv._arrays.elements import add_at
 from xconv._plan.arguments import window_geometry
+from xconv._plan.geometry import border_steps
 from xconv.testing import check_adjoint
 
 UNPADDED = {"stride": 1, "padding": 0, "dilation": 1}
@@ -85,6 +88,28 @@ def test_sums_in_place_write_no_view_back(numpy_backend):
     array = np.zeros((3, 4)).view(Array)
     add_at(array, (slice(1, 3), ...), np.ones((2, 4)))
     assert np.array_equal(np.sum(array, axis=1), [0, 4, 4])
+
+
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "replicate", "circular"])
+@pytest.mark.on("numpy", "strict", "torch")
+def test_borders_of_any_width_are_those_of_numpy_and_add_to_what_they_repeat(backend, mode):
+    """Exactly: what unpad adds up is the transpose of the matrix whose columns are padded unit vectors."""
+    name = {"replicate": "edge", "circular": "wrap"}.get(mode, mode)
+    for d, lo, hi in itertools.product((1, 2, 3, 5), (0, 1, 4, 17), (0, 2, 5, 12)):
+        places = np.pad(np.arange(d), (lo, hi), mode=name)
+        padded = _windows.pad(backend.xp, backend.array(np.arange(d)), ((lo, hi),), mode)
+        assert np.array_equal(backend.to_numpy(padded), places)
+        y = normal((3, lo + d + hi), dtype="int64")
+        expected = np.stack([np.bincount(places, row, d) for row in y])
+        added = _windows.unpad(backend.xp, backend.array(y), ((lo, hi),), mode)
+        assert np.array_equal(backend.to_numpy(added), expected)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "replicate", "circular"])
+def test_borders_a_million_times_as_wide_take_few_steps(mode):
+    """JAX and PyTorch compile and differentiate each of them."""
+    assert len(border_steps(mode, 2, 10**6, 0)) <= 21
+    assert len(border_steps(mode, 2, 10**6, 10**6)) <= 14
 
 
 @pytest.mark.over("dtype", DTYPES)

@@ -73,8 +73,9 @@ def conv(
         Step a between the elements of a window.
     groups : int
         Number G of groups: the g-th K/G filters read the g-th C/G channels only. G = C is a depthwise convolution.
-    padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the added elements hold, as in PyTorch.
+    padding_mode : {"zeros", "reflect", "symmetric", "replicate", "circular"}
+        What the added elements hold, as in PyTorch; "symmetric" mirrors as "reflect" does, but repeats the edge, as in
+        NumPy. Borders wider than the axis go on mirroring or wrapping, as `numpy.pad` does.
     flip : bool
         Flip the filters along every spatial axis: convolution as in mathematics and signal processing.
     channel_axis : {1, -1}

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from .._plan.geometry import Geometry, Ints, Pairs, border_sources, frame
+from .._plan.geometry import Geometry, Ints, Pairs, border_steps, frame
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
 from .libraries import Array, Namespace, traits
 
@@ -23,8 +23,12 @@ def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: com
     if mode == "zeros":
         return _framed(xp, x, padding, value)
     for axis, (lo, hi) in enumerate(padding, start=x.ndim - len(padding)):
-        if lo or hi:
-            x = xp.concat([*_borders(xp, x, axis, lo, hi, mode)], axis=axis)
+        for border in border_steps(mode, x.shape[axis], lo, hi):
+            low, high = (
+                _continued(xp, x[_along(axis, source)], axis, border.direction, width)
+                for source, width in zip(border.sources, border.widths, strict=True)
+            )
+            x = xp.concat([low, x, high], axis=axis)
     return x
 
 
@@ -32,16 +36,15 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
     """The adjoint of `pad`: the borders add to the elements that they repeat."""
     if not any(map(any, padding)):
         return y
+    if mode == "zeros":
+        first = y.ndim - len(padding)
+        return y[(..., *(slice(lo, d - hi) for d, (lo, hi) in zip(y.shape[first:], padding, strict=True)))]
     for axis, (lo, hi) in enumerate(padding, start=y.ndim - len(padding)):
-        d = y.shape[axis] - lo - hi
-        low, y, high = (y[_along(axis, part)] for part in (slice(0, lo), slice(lo, lo + d), slice(lo + d, lo + d + hi)))
-        if mode != "zeros":
-            for source, border in zip(border_sources(mode, d, lo, hi), (low, high), strict=True):
-                if mode == "reflect":
-                    border = xp.flip(border, axis=axis)
-                elif mode == "replicate":
-                    border = xp.sum(border, axis=axis, keepdims=True, dtype=border.dtype)
-                y = add_at(y, _along(axis, source), border)
+        for border in reversed(border_steps(mode, y.shape[axis] - lo - hi, lo, hi)):
+            start, stop = border.widths[0], y.shape[axis] - border.widths[1]
+            low, y, high = (y[_along(axis, part)] for part in (slice(start), slice(start, stop), slice(stop, None)))
+            for source, share in zip(border.sources, (low, high), strict=True):
+                y = add_at(y, _along(axis, source), _gathered_back(xp, share, axis, border.direction))
     return y
 
 
@@ -221,13 +224,18 @@ def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex) -> Array:
     return put_at(full(xp, x, shape, value) if value else zeros(xp, x, shape), (..., *inside), x)
 
 
-def _borders(xp: Namespace, x: Array, axis: int, lo: int, hi: int, mode: str) -> tuple[Array, Array, Array]:
-    low, high = (x[_along(axis, source)] for source in border_sources(mode, x.shape[axis], lo, hi))
-    if mode == "reflect":
-        low, high = xp.flip(low, axis=axis), xp.flip(high, axis=axis)
-    elif mode == "replicate":
-        low, high = (xp.broadcast_to(edge, _resized(x, axis, width)) for edge, width in ((low, lo), (high, hi)))
-    return low, x, high
+def _continued(xp: Namespace, source: Array, axis: int, direction: int, width: int) -> Array:
+    """What a border holds of the part of an axis that it repeats."""
+    if direction == 0:
+        return xp.broadcast_to(source, _resized(source, axis, width))
+    return xp.flip(source, axis=axis) if direction < 0 else source
+
+
+def _gathered_back(xp: Namespace, border: Array, axis: int, direction: int) -> Array:
+    """The adjoint of `_continued`."""
+    if direction == 0:
+        return xp.sum(border, axis=axis, keepdims=True, dtype=border.dtype)
+    return xp.flip(border, axis=axis) if direction < 0 else border
 
 
 def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:

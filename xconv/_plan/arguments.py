@@ -6,11 +6,11 @@ import operator
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from .geometry import ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size
+from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+PADDING_MODES = ("zeros", *BORDERS)
 
 
 class Keywords(NamedTuple):
@@ -168,7 +168,6 @@ def window_geometry(
     reach = effective_size(kernel, dilations)
     pads = _padding(padding, input_size, strides, reach)
     one_of("padding_mode", padding_mode, PADDING_MODES)
-    _check_padding_mode(padding_mode, input_size, pads)
     for axis, (d, (lo, hi), r) in enumerate(zip(input_size, pads, reach, strict=True)):
         if r > d + lo + hi:
             raise ValueError(
@@ -321,18 +320,6 @@ def _padding_word(word: str, d: int, s: int, r: int) -> tuple[int, int]:
         "causal": (r - 1, 0),
         "full": (r - 1, r - 1),
     }[word]
-
-
-def _check_padding_mode(mode: str, size: Ints, padding: Pairs) -> None:
-    limits = {"reflect": -1, "circular": 0}
-    if mode not in limits:
-        return
-    for axis, (d, pad) in enumerate(zip(size, padding, strict=True)):
-        if max(pad) > d + limits[mode]:
-            raise ValueError(
-                f"padding must be at most {d + limits[mode]} on spatial axis {axis} with padding_mode={mode!r} "
-                f"and an input of size {d}, got {pad}"
-            )
 
 
 def _weight_shape(name: str, shape: Any, n: int) -> tuple[int, int, Ints]:

@@ -340,13 +340,39 @@ def frame(size: Ints, padding: Pairs) -> tuple[Ints, Slices]:
     return tuple(lo + d + hi for d, (lo, hi) in pairs), tuple(slice(lo, lo + d) for d, (lo, _) in pairs)
 
 
-def border_sources(mode: str, d: int, lo: int, hi: int) -> tuple[slice, slice]:
-    """Which elements of an axis of size d its two borders repeat; reflect mirrors them, replicate stretches one."""
-    return {
-        "reflect": (slice(1, 1 + lo), slice(d - 1 - hi, d - 1)),
-        "replicate": (slice(0, 1), slice(d - 1, d)),
-        "circular": (slice(d - lo, d), slice(0, hi)),
-    }[mode]
+class Border(NamedTuple):
+    """A step in which an axis grows at both ends, by so many elements: where it has them from, and in which order."""
+
+    direction: int  # as in `BORDERS`
+    sources: tuple[slice, slice]
+    widths: tuple[int, int]
+
+
+# How an axis goes on beyond its ends: 1 from its other end, -1 backwards, 0 with the last element; and how many
+# elements at an end it leaves out.
+BORDERS = {"reflect": (-1, 1), "symmetric": (-1, 0), "replicate": (0, 0), "circular": (1, 0)}
+
+
+def border_steps(mode: str, d: int, lo: int, hi: int) -> list[Border]:
+    """The steps in which an axis of size d gets its borders: one, unless they are wider than the axis.
+
+    An axis that went backwards once repeats itself, so all steps but the first copy, from as many periods away as there
+    are; axes grow by half at least. One element has nothing else to repeat than itself, as in numpy.pad.
+    """
+    direction, edge = BORDERS[mode if d > 1 else "replicate"]
+    period = (d - edge) * (2 if direction < 0 else 1)
+    steps = []
+    while lo or hi:
+        widest = {-1: d - edge, 0: max(lo, hi), 1: d // period * period}[direction]
+        low, high = min(lo, widest), min(hi, widest)
+        sources = {
+            -1: (slice(edge, edge + low), slice(d - edge - high, d - edge)),
+            0: (slice(0, 1), slice(d - 1, d)),
+            1: (slice(widest - low, widest), slice(d - widest, d - widest + high)),
+        }[direction]
+        steps.append(Border(direction, sources, (low, high)))
+        lo, hi, d, direction = lo - low, hi - high, low + d + high, abs(direction)
+    return steps
 
 
 def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:
