@@ -78,11 +78,23 @@ FULL_CASES = [
     Case((1, 2, 2, 3), (2, 2, 3, 3), {"padding_mode": "reflect", "padding": [(9, 4), (5, 0)], "dilation": 2}),
     Case((1, 2, 3, 2), (2, 1, 3, 3), {"padding_mode": "symmetric", "padding": [(0, 11), (8, 5)], "groups": 2}),
     Case((2, 3, 2, 2), (2, 2, 2, 3), {"padding_mode": "circular", "padding": [(7, 6), (5, 8)], "channel_axis": -1}),
-    *(Case((1, 1, 1, 2), (1, 1, 3, 2), {"padding_mode": mode, "padding": 5}) for mode in MODES),
+    Case((1, 1, 1, 2), (1, 1, 3, 2), {"padding_mode": "reflect", "padding": 5}),
 ]
 
 
 WIDEST = (11, 7, 4)  # borders drawn over so many axes: several times an axis that is short
+TRANSPOSED = [  # also with more behind the last window than another would need, if dilation exceeds stride
+    *FULL_CASES[1::3],
+    Case((2, 2, 7, 6), (3, 2, 3, 2), {"stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2)}),
+    Case((2, 2, 9), (4, 1, 3), {"dilation": 3, "groups": 2, "padding": 1, "output_padding": 2}),
+    Case((1, 9, 7, 2), (2, 2, 2, 3), {"stride": 2, "dilation": (5, 2), "output_padding": (4, 1), "channel_axis": -1}),
+    Case((1, 1, 5), (1, 1, 2), {"dilation": 4, "padding": [(0, 2)], "output_padding": 3}),
+    Case(
+        (1, 2, 9, 5),
+        (2, 1, 3, 2),
+        {"dilation": (4, 2), "padding_mode": "symmetric", "padding": 3, "output_padding": (3, 1), "groups": 2},
+    ),
+]
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 
 
@@ -123,6 +135,29 @@ def convolutions(draw, modes=("zeros",), max_groups=1):
     channels_last = keywords.get("channel_axis") == -1
     shape = (batch, *size, c * groups) if channels_last else (batch, c * groups, *size)
     return Case(shape, (k * groups, c, *kernel), keywords)
+
+
+@st.composite
+def transposed_convolutions(draw, modes=("zeros",), max_groups=1):
+    """Any convolution as the transposed one: dy stands for its input."""
+    case = draw(convolutions(modes, max_groups))
+    steps = [max(pair) for pair in zip(case.keywords["stride"], case.keywords["dilation"], strict=True)]
+    extra = draw(st.tuples(*(st.integers(0, step - 1) for step in steps)))
+    if not str(case.keywords["padding"]).startswith("same"):
+        case = Case(case.input_shape, case.weight_shape, case.keywords | {"output_padding": extra})
+    assume(min(transposed_shape(case)[1:]) > 0)
+    return case
+
+
+def transposed_shape(case):
+    """Shape of what the transposed convolution makes of an array of the shape of y."""
+    shape, axis, groups = output_shape(case), case.keywords.get("channel_axis", 1), case.keywords.get("groups", 1)
+    size = shape[2:] if axis == 1 else shape[1:-1]
+    grown = reference.transposed_size(
+        size, case.kernel_size, case.keywords.get("output_padding", 0), **case.window_keywords
+    )
+    channels = case.weight_shape[1] * groups
+    return (shape[0], channels, *grown) if axis == 1 else (shape[0], *grown, channels)
 
 
 def check_drawn(backend, strategy, check):

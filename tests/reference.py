@@ -153,6 +153,51 @@ def conv_weight_grad(dy, x, kernel_size, *, groups=1, flip=False, channel_axis=1
     return flipped(dw) if flip else dw
 
 
+def transposed_size(size, kernel, output_padding, *, stride=1, padding=0, dilation=1, **_):
+    """The size of what conv_transpose makes of a size."""
+    n = len(size)
+    stride, dilation, extra = sizes(stride, n), sizes(dilation, n), sizes(output_padding, n)
+    grown = tuple(o * s for o, s in zip(size, stride, strict=True))
+    if isinstance(padding, str) and padding.startswith("same"):
+        return grown
+    borders = pairs(padding, grown, kernel, stride, dilation)
+    axes = zip(grown, kernel, stride, dilation, borders, extra, strict=True)
+    return tuple(d - s + a * (k - 1) + 1 - lo - hi + e for d, k, s, a, (lo, hi), e in axes)
+
+
+def transposed_links(size, kernel, output_padding, keywords):
+    """The size of the output, and the links from its elements to those of the input; windows behind these are none."""
+    grown = transposed_size(size, kernel, output_padding, **keywords)
+    links = Windows(grown, kernel, **keywords).links
+    return grown, [(m, j, i) for m, j, i in links if i is not None and all(map(int.__lt__, m, size))]
+
+
+def conv_transpose(x, w, b=None, *, output_padding=0, groups=1, flip=False, channel_axis=1, **keywords):
+    """The transpose, not its conjugate: every element of x adds the filters times itself."""
+    x, w = last_to_first(x, channel_axis), flipped(w) if flip else w
+    size, links = transposed_links(x.shape[2:], w.shape[2:], output_padding, keywords)
+    y = np.zeros((x.shape[0], w.shape[1] * groups, *size), dtype=np.result_type(x, w))
+    for k, c in group_slices(groups, y.shape[1], x.shape[1]):
+        for m, j, i in links:
+            y[:, k][at(*i)] += x[:, c][at(*m)] @ w[c][at(*j)]
+    if b is not None:
+        y = y + b.reshape(-1, *(1,) * len(size))
+    return first_to_last(y, channel_axis)
+
+
+def conv_transpose_backward(dy, x, w, *, output_padding=0, groups=1, flip=False, channel_axis=1, **keywords):
+    db = bias_grad(dy, channel_axis)
+    dy, x, w = last_to_first(dy, channel_axis), last_to_first(x, channel_axis), flipped(w) if flip else w
+    _, links = transposed_links(x.shape[2:], w.shape[2:], output_padding, keywords)
+    dtype = np.result_type(dy, x, w)
+    dx, dw = np.zeros(x.shape, dtype), np.zeros(w.shape, dtype)
+    for k, c in group_slices(groups, dy.shape[1], x.shape[1]):
+        for m, j, i in links:
+            dx[:, c][at(*m)] += dy[:, k][at(*i)] @ w[c][at(*j)].conj().T
+            dw[c][at(*j)] += x[:, c][at(*m)].conj().T @ dy[:, k][at(*i)]
+    return first_to_last(dx, channel_axis), flipped(dw) if flip else dw, db
+
+
 def bias_grad(dy, channel_axis=1):
     return last_to_first(dy, channel_axis).sum(axis=(0, *range(2, dy.ndim)), dtype=dy.dtype)
 

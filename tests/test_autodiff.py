@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backends import assert_array
-from geometries import FULL_CASES, normal, output_shape
+from geometries import FULL_CASES, TRANSPOSED, normal, output_shape, transposed_shape
 
 import xconv
 
@@ -43,16 +43,19 @@ def test_own_gradients_of_conv_equal_conv_backward(backend, case):
         assert_array(backend, ours, backend.to_numpy(theirs), terms=case.terms)
 
 
-@pytest.mark.over("case", FULL_CASES[1::4])
-def test_own_gradients_of_conv_transpose_are_convolutions(backend, case):
-    x, w = backend.array(normal(output_shape(case))), backend.array(normal(case.weight_shape, 1))
-    y = xconv.conv_transpose(x, w, **case.keywords)
-    dy = backend.array(normal(tuple(y.shape), 2))
-    dx, dw = vector_jacobian_product(backend, lambda x, w: xconv.conv_transpose(x, w, **case.keywords), (x, w), dy)
-    expected = backend.to_numpy(xconv.conv(dy, w, **case.keywords))
-    assert_array(backend, dx, expected, terms=case.terms)
-    weights = xconv.conv_weight_grad(x, dy, case.kernel_size, **case.keywords)
-    assert_array(backend, dw, backend.to_numpy(weights), terms=case.terms)
+@pytest.mark.over("case", TRANSPOSED[1::2])
+def test_own_gradients_of_conv_transpose_equal_conv_transpose_backward(backend, case):
+    shape = transposed_shape(case)
+    shapes = output_shape(case), case.weight_shape, (shape[case.keywords.get("channel_axis", 1)],), shape
+    x, w, b, dy = (backend.array(normal(shape, seed)) for seed, shape in enumerate(shapes))
+
+    def function(x, w, b):
+        return xconv.conv_transpose(x, w, b, **case.keywords)
+
+    own = vector_jacobian_product(backend, function, (x, w, b), dy)
+    explicit = xconv.conv_transpose_backward(dy, x, w, **case.keywords)
+    for ours, theirs in zip(explicit, own, strict=True):
+        assert_array(backend, ours, backend.to_numpy(theirs), terms=case.terms)
 
 
 @pytest.mark.over("pool", POOLS)

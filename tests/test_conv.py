@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import reference
 from backends import assert_array
-from geometries import FULL_CASES, MODES, Case, check_drawn, convolutions, normal, output_shape
+from geometries import (
+    FULL_CASES,
+    MODES,
+    TRANSPOSED,
+    Case,
+    check_drawn,
+    convolutions,
+    normal,
+    output_shape,
+    transposed_convolutions,
+    transposed_shape,
+)
 
 import xconv
 
@@ -56,6 +67,20 @@ def check_single_gradients(backend, case):
     assert_array(backend, dw, reference.conv_weight_grad(dy, x, case.kernel_size, **case.keywords), terms=case.terms)
 
 
+def check_transposed(backend, case, dtype="float64"):
+    """conv_transpose and its gradients: filters act as they are in it, and conjugated in them."""
+    output = transposed_shape(case)
+    shapes = output_shape(case), case.weight_shape, (output[case.keywords.get("channel_axis", 1)],), output
+    x, w, b, dy = (normal(shape, seed, dtype) for seed, shape in enumerate(shapes))
+    y = backend.run(xconv.conv_transpose, *map(backend.array, (x, w, b)), **case.keywords)
+    gradients = backend.run(xconv.conv_transpose_backward, *map(backend.array, (dy, x, w)), **case.keywords)
+    x, w, b, dy = widened((x, w, b, dy))
+    expected = reference.conv_transpose_backward(dy, x, w, **case.keywords)
+    assert_array(backend, y, reference.conv_transpose(x, w, b, **case.keywords), dtype=dtype, terms=case.terms)
+    for gradient, values in zip(gradients, expected, strict=True):
+        assert_array(backend, gradient, values, dtype=dtype, terms=case.terms)
+
+
 @pytest.mark.over("case", FULL_CASES)
 def test_forward_equals_the_loops_s1(backend, case):
     check_forward(backend, case)
@@ -76,6 +101,16 @@ def test_every_dtype_equals_the_loops(backend, dtype):
     case = Case((2, 4, 7, 6), (6, 2, 3, 3), {"groups": 2, "stride": (2, 1), "padding_mode": "reflect", "padding": 2})
     check_forward(backend, case, dtype)
     check_backward(backend, case, dtype)
+    check_transposed(backend, case, dtype)
+
+
+@pytest.mark.over("case", TRANSPOSED)
+def test_conv_transpose_and_its_gradients_equal_the_loops(backend, case):
+    check_transposed(backend, case)
+
+
+def test_drawn_transposed_convolutions_equal_the_loops(backend):
+    check_drawn(backend, transposed_convolutions(MODES, max_groups=3), lambda case: check_transposed(backend, case))
 
 
 def test_drawn_convolutions_equal_the_loops(backend):
@@ -165,31 +200,39 @@ def test_each_output_depends_on_an_input_through_at_most_one_weight_s9(backend):
     assert np.count_nonzero(jacobian) == 4 * k * k
 
 
-def test_finite_differences_of_the_bilinear_map_are_exact_s5(backend):
-    """conv is linear in x and in w, so a step of 1 has no truncation error."""
-    case = Case((1, 2, 4, 3), (2, 1, 2, 2), {"stride": (2, 1), "padding": 1, "groups": 2})
-    x, w, _, dy = operands(case)
-    gradients = (
-        lambda dy, w: xconv.conv_input_grad(dy, w, x.shape, **case.keywords),
-        lambda dy, x: xconv.conv_weight_grad(dy, x, case.kernel_size, **case.keywords),
-    )
-    for vary, gradient in enumerate(gradients):
-        moved, fixed = (x, w) if vary == 0 else (w, x)
+BILINEAR = {
+    "conv": (
+        Case((1, 2, 4, 3), (2, 1, 2, 2), {"stride": (2, 1), "padding": 1, "groups": 2}),
+        lambda dy, x, w, **keywords: (
+            xconv.conv_input_grad(dy, w, x.shape, **keywords),
+            xconv.conv_weight_grad(dy, x, 2, **keywords),
+        ),
+    ),
+    "conv_transpose": (
+        Case((1, 2, 3, 2), (2, 1, 2, 2), {"stride": (2, 1), "dilation": (1, 3), "output_padding": (1, 2), "groups": 2}),
+        lambda dy, x, w, **keywords: xconv.conv_transpose_backward(dy, x, w, **keywords)[:2],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BILINEAR)
+def test_finite_differences_of_the_bilinear_map_are_exact_s5(backend, name):
+    """It is linear in x and in w, so a step of 1 has no truncation error."""
+    (case, gradients), function = BILINEAR[name], getattr(xconv, name)
+    arrays = normal(case.input_shape), normal(case.weight_shape, 1)
+    y = backend.run(function, *map(backend.array, arrays), **case.keywords)
+    dy = normal(tuple(y.shape), 2)
+    exact = backend.run(gradients, *map(backend.array, (dy, *arrays)), **case.keywords)
+    for place, moved in enumerate(arrays):
         differences = np.zeros_like(moved)
         for i in np.ndindex(moved.shape):
-            step = np.zeros_like(moved)
-            step[i] = 1
-            ends = [
-                backend.run(xconv.conv, *map(backend.array, pair), **case.keywords)
-                for pair in (
-                    ((moved + step, fixed), (moved - step, fixed))
-                    if vary == 0
-                    else ((fixed, moved + step), (fixed, moved - step))
-                )
-            ]
-            differences[i] = np.sum(dy * (backend.to_numpy(ends[0]) - backend.to_numpy(ends[1]))) / 2
-        exact = backend.run(gradient, backend.array(dy), backend.array(fixed))
-        assert_array(backend, exact, differences, terms=case.terms)
+            ends = []
+            for step in (1, -1):
+                varied = [array.copy() for array in arrays]
+                varied[place][i] += step
+                ends.append(backend.to_numpy(backend.run(function, *map(backend.array, varied), **case.keywords)))
+            differences[i] = np.sum(dy * (ends[0] - ends[1])) / 2
+        assert_array(backend, exact[place], differences, terms=case.terms)
 
 
 @pytest.mark.parametrize("case", FULL_CASES, ids=str)

@@ -42,6 +42,11 @@ def transpose(a, x=None, w=None, b=None, **keywords):
     return xconv.conv_transpose(a.dy if x is None else x, a.w if w is None else w, b, **keywords)
 
 
+def transpose_backward(a, dy=None, x=None, w=None, **keywords):
+    dy, x, w = (right if given is None else given for given, right in ((dy, a.x), (x, a.dy), (w, a.w)))
+    return xconv.conv_transpose_backward(dy, x, w, **keywords)
+
+
 def input_grad(a, dy=None, w=None, input_shape=SHAPES["x"], **keywords):
     return xconv.conv_input_grad(a.dy if dy is None else dy, a.w if w is None else w, input_shape, **keywords)
 
@@ -112,7 +117,16 @@ VALUE = [
     # conv_transpose
     (lambda a: transpose(a, w=a.of(5, 4, 3, 3)), r"w must have C = 6 filters on axis 0.*got w of shape \(5, 4, 3, 3\)"),
     (lambda a: transpose(a, b=a.of(6)), r"b must have shape \(4,\).*got \(6,\)"),
-    (lambda a: transpose(a, output_padding=1), r"output_padding must be smaller than stride \(1, 1\).*got 1"),
+    (
+        lambda a: transpose(a, output_padding=1),
+        r"output_padding must be smaller than the stride or the dilation, got 1 with stride \(1, 1\)",
+    ),
+    (
+        lambda a: transpose(a, stride=(2, 3), dilation=(3, 1), output_padding=(2, 3)),
+        r"output_padding must be smaller.*got \(2, 3\) with stride \(2, 3\) and dilation \(3, 1\)",
+    ),
+    (lambda a: transpose_backward(a, dy=a.x, stride=2), r"dy must have shape \(2, 4, 9, 7\).*got \(2, 4, 6, 5\)"),
+    (lambda a: transpose_backward(a, w=a.of(5, 4, 3, 3)), r"w must have C = 6 filters on axis 0"),
     (lambda a: transpose(a, stride=2, output_padding=-1), r"output_padding must be.*at least 0, got -1"),
     (
         lambda a: transpose(a, padding="same", stride=2, output_padding=1),
@@ -194,6 +208,12 @@ TYPE = [
     (lambda a: input_grad(a, dy=[1]), r"dy must be an array, got list"),
     (lambda a: weight_grad(a, x=(1, 2)), r"x must be an array, got tuple"),
     (lambda a: backward(a, w={}), r"w must be an array, got dict"),
+    (
+        lambda a: backward(a, output_padding=1),
+        r"conv_backward must have the keywords of conv, got output_padding=1: that is one of conv_transpose_backward",
+    ),
+    (lambda a: conv(a, output_padding=0), r"conv must have .*, got output_padding=0: that is one of conv_transpose$"),
+    (lambda a: transpose_backward(a, w=[]), r"w must be an array, got list"),
     (lambda a: xconv.im2col([[1]], 1), r"x must be an array, got list"),
     (lambda a: xconv.im2col(a.x, 2, pad_value="0"), r"pad_value must be a number that .* can hold, got '0'"),
     (
@@ -367,6 +387,7 @@ def test_results_share_the_inputs_library_and_device(backend):
         conv(a),
         *backward(a),
         transpose(a),
+        *transpose_backward(a),
         xconv.im2col(a.x, 2),
         xconv.max_pool(a.x, 2),
         xconv.avg_pool(a.x, 2),

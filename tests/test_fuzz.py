@@ -7,7 +7,7 @@ import collections
 import numpy as np
 import reference
 from backends import assert_values
-from geometries import MODES, convolutions, normal, output_shape, windows
+from geometries import MODES, normal, output_shape, transposed_convolutions, transposed_shape, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +50,7 @@ NONSENSE = {
         ((1,), (2,)),
         [1, (0, 1)],
         {1: 2},
-        40,
+        12,
     ],
     "padding_mode": [*MODES, "constant", None, 0],
     "groups": [1, 2, 3, 0, -2, 2.0, None, "1", True],
@@ -110,11 +110,15 @@ def with_nonsense(draw, keywords, names):
 CONV_NAMES = [
     *("stride", "padding", "dilation", "groups", "padding_mode", "flip", "channel_axis", "method", "max_workspace"),
 ]
+CONVOLUTIONS = (
+    *("conv", "conv_transpose", "conv_input_grad", "conv_weight_grad", "conv_backward", "conv_transpose_backward"),
+)
 WINDOW_NAMES = ["stride", "padding", "dilation"]
 # How many of a call's positional arguments are arrays, if more than one.
 OPERANDS = {
     "conv": 3,
-    "conv_transpose": 2,
+    "conv_transpose": 3,
+    "conv_transpose_backward": 3,
     "conv_input_grad": 2,
     "conv_weight_grad": 2,
     "conv_backward": 3,
@@ -133,17 +137,23 @@ def calls(draw):
 
 @st.composite
 def convolution_calls(draw):
-    case = draw(convolutions(MODES, max_groups=2))
-    name = draw(st.sampled_from(["conv", "conv_transpose", "conv_input_grad", "conv_weight_grad", "conv_backward"]))
-    keywords = draw(with_nonsense(case.keywords, CONV_NAMES))
+    case = draw(transposed_convolutions(MODES, max_groups=2))
+    name = draw(st.sampled_from(CONVOLUTIONS))
+    right, names = dict(case.keywords), [*CONV_NAMES, "output_padding"]
+    if not name.startswith("conv_transpose"):
+        right.pop("output_padding", None)
+        names.pop()
+    keywords = draw(with_nonsense(right, names))
     x, w = draw(operands(case.input_shape)), draw(operands(case.weight_shape))
     dy = draw(operands(output_shape(case)))
     if name == "conv":
         b = draw(st.one_of(st.none(), operands((case.weight_shape[0],))))
         return name, (x, w, b), keywords
     if name == "conv_transpose":
-        extra = {"output_padding": draw(st.sampled_from(NONSENSE["output_padding"]))} if draw(st.booleans()) else {}
-        return name, (dy, w), keywords | extra
+        b = draw(st.one_of(st.none(), operands((transposed_shape(case)[case.keywords["channel_axis"]],))))
+        return name, (dy, w, b), keywords
+    if name == "conv_transpose_backward":
+        return name, (draw(operands(transposed_shape(case))), dy, w), keywords
     if name == "conv_input_grad":
         shape = draw(st.sampled_from([case.input_shape] * 8 + NONSENSE["input_shape"]))
         return name, (dy, w, shape), keywords
@@ -180,9 +190,8 @@ def expected(name, arguments, keywords, results):
     dtype = np.result_type(*(array for array in arrays if array is not None))
     arguments = [None if array is None else array.astype(dtype) for array in arrays] + [*rest]
     keywords = {key: value for key, value in keywords.items() if key not in ("method", "max_workspace")}
-    if name == "conv_transpose":
-        keywords.pop("output_padding", None)
-        return [reference.conv_input_grad(*arguments, results[0].shape, **keywords)]
+    if name == "conv_transpose_backward":
+        return reference.conv_transpose_backward(*arguments, **keywords)
     if name == "conv_backward":
         dy, x, w = arguments
         kernel, axis = w.shape[2:], keywords.get("channel_axis", 1)
@@ -219,7 +228,7 @@ def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
 
     check()
     accepted = {name: count for name, count in outcomes.items() if name != "refused"}
-    assert len(accepted) == 11
+    assert len(accepted) == 12
     assert min(accepted.values()) > EXAMPLES / 200
     assert outcomes["refused"] > EXAMPLES / 10
     assert sum(outcomes.values()) >= EXAMPLES

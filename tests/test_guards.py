@@ -26,6 +26,7 @@ PUBLIC = {
     "conv_input_grad",
     "conv_output_shape",
     "conv_transpose",
+    "conv_transpose_backward",
     "conv_weight_grad",
     "im2col",
     "layers",
@@ -58,6 +59,8 @@ SIGNATURES = {
     "conv": "(x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
     "channel_axis=1, method='auto', max_workspace=None)",
     "conv_transpose": "(x, w, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, "
+    "padding_mode='zeros', flip=False, channel_axis=1, method='auto', max_workspace=None)",
+    "conv_transpose_backward": "(dy, x, w, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, "
     "padding_mode='zeros', flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "conv_input_grad": "(dy, w, input_shape, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
     "flip=False, channel_axis=1, method='auto', max_workspace=None)",

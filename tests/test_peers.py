@@ -20,6 +20,8 @@ TRANSPOSED = [
     ((2, 4, 5, 4), (4, 3, 3, 2), {"stride": (2, 3), "padding": (1, 0), "dilation": (1, 2), "output_padding": (0, 2)}),
     ((2, 4, 5, 4), (4, 3, 3, 2), {"stride": 2, "groups": 2}),
     ((1, 2, 3, 4, 2), (2, 3, 2, 2, 3), {"stride": 2}),
+    ((2, 4, 5), (4, 2, 3), {"stride": 2, "dilation": 4, "padding": 1, "groups": 2, "output_padding": 3}),
+    ((2, 4, 5, 4), (4, 3, 3, 2), {"dilation": 3, "padding": 2, "output_padding": 2}),
 ]
 TERMS = 200  # no sum here has more
 
@@ -39,12 +41,23 @@ def test_conv_equals_torch(torch_backend, case):
     assert_array(torch_backend, xconv.conv(x, w, b, **keywords), torch_backend.to_numpy(theirs), terms=TERMS)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("case", TRANSPOSED, ids=str)
-def test_conv_transpose_equals_torch(torch_backend, case):
+def test_conv_transpose_and_its_gradients_equal_torch(torch_backend, case, dtype):
+    """PyTorch does not conjugate the filters, and its gradients are the adjoint's."""
     functional = torch_functional(torch_backend)
-    x, w, keywords = torch_backend.array(normal(case[0])), torch_backend.array(normal(case[1], 1)), case[2]
-    theirs = getattr(functional, f"conv_transpose{x.ndim - 2}d")(x, w, **keywords)
-    assert_array(torch_backend, xconv.conv_transpose(x, w, **keywords), torch_backend.to_numpy(theirs), terms=TERMS)
+    (shape, weight_shape, keywords), bias_shape = case, (case[1][1] * case[2].get("groups", 1),)
+    x, w, b = (
+        torch_backend.array(normal(shape, i, dtype)) for i, shape in enumerate((shape, weight_shape, bias_shape))
+    )
+    leaves = [array.clone().requires_grad_() for array in (x, w, b)]
+    theirs = getattr(functional, f"conv_transpose{x.ndim - 2}d")(*leaves, **keywords)
+    ours = xconv.conv_transpose(x, w, b, **keywords)
+    assert_array(torch_backend, ours, torch_backend.to_numpy(theirs), terms=TERMS)
+    dy = torch_backend.array(normal(tuple(ours.shape), 3, dtype))
+    theirs.backward(dy)
+    for gradient, leaf in zip(xconv.conv_transpose_backward(dy, x, w, **keywords), leaves, strict=True):
+        assert_array(torch_backend, gradient, torch_backend.to_numpy(leaf.grad), terms=TERMS)
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
@@ -163,12 +176,15 @@ def test_conv_equals_lax(jax_backend, case):
     assert_array(jax_backend, xconv.conv(x, w, **keywords), np.asarray(theirs), terms=TERMS)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("kernel", [2, 3])
 @pytest.mark.parametrize("word", ["VALID", "SAME"])
-def test_conv_transpose_with_same_equals_lax(jax_backend, kernel, word):
-    """lax counts both words from the adjoint's side, as Keras does: "SAME" gives size * stride."""
+def test_conv_transpose_with_same_equals_lax(jax_backend, kernel, word, dtype):
+    """lax counts both words from the adjoint's side, as Keras does, and does not conjugate: "SAME" is size * stride."""
     lax = pytest.importorskip("jax.lax", reason="jax is not installed")
-    x, w = jax_backend.array(normal((2, 3, 5, 4))), jax_backend.array(normal((3, 2, kernel, kernel), 1))
+    x, w = (
+        jax_backend.array(normal(shape, i, dtype)) for i, shape in enumerate([(2, 3, 5, 4), (3, 2, kernel, kernel)])
+    )
     theirs = lax.conv_transpose(x, w, (2, 2), word, dimension_numbers=("NCHW", "OIHW", "NCHW"), transpose_kernel=True)
     ours = xconv.conv_transpose(x, w, stride=2, padding=word.lower())
     assert_array(jax_backend, ours, np.asarray(theirs), terms=TERMS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+import xconv
 from xconv import Pooling
 from xconv.demo.backends import load_backend
 from xconv.demo.data import LARGEST_SHIFT, Digits, load_digits, shift_randomly, shuffled_batches
@@ -76,6 +77,52 @@ def test_jax_gives_the_loss_curve_of_numpy(numpy_curve):
 @pytest.mark.usefixtures("one_torch_thread")
 def test_torch_gives_the_loss_curve_of_numpy(numpy_curve):
     assert_same_curve(loss_curve(load_or_skip("torch")), numpy_curve)
+
+
+class Halving:
+    """ReLU, then a convolution with stride 2, or the transposed one: a layer written with functions alone."""
+
+    def __init__(self, rng, transposed, *shape):
+        name, self.keywords = "conv", {"stride": 2, "padding": 1}
+        if transposed:
+            name, self.keywords = "conv_transpose", self.keywords | {"output_padding": 1}
+        self.function, self.gradients = getattr(xconv, name), getattr(xconv, f"{name}_backward")
+        self.w = rng.normal(0, 1 / np.sqrt(shape[1] * 9), (*shape, 3, 3)).astype(np.float32)
+        self.b = np.zeros(shape[transposed], dtype=np.float32)
+        self.moments = [(np.zeros_like(array), np.zeros_like(array)) for array in (self.w, self.b)]
+
+    def forward(self, x):
+        self.x = np.maximum(x, 0)
+        return self.function(self.x, self.w, self.b, **self.keywords)
+
+    def learn(self, dy, step):
+        """Adam, and the gradient by the input."""
+        dx, *gradients = self.gradients(dy, self.x, self.w, **self.keywords)
+        for array, gradient, (mean, square) in zip((self.w, self.b), gradients, self.moments, strict=True):
+            mean += 0.1 * (gradient - mean)
+            square += 0.001 * (gradient**2 - square)
+            array -= 0.01 * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        return dx * (self.x > 0)
+
+
+def test_an_autoencoder_learns_with_numpy_alone():
+    """Its loss falls below a third of what the mean image leaves."""
+    images, rng = load_digits()[0].images, np.random.default_rng(SEED)
+    layers = [Halving(rng, at > 1, *shape) for at, shape in enumerate([(16, 1), (8, 16), (8, 16), (16, 1)])]
+
+    def decoded(x):
+        for layer in layers:
+            x = layer.forward(x)
+        return x
+
+    for step in range(1, 61):
+        batch = images[rng.integers(0, len(images), 32)]
+        gradient = (decoded(batch) - batch) / len(batch)
+        for layer in reversed(layers):
+            gradient = layer.learn(gradient, step)
+    batch = images[:200]
+    loss, of_the_mean = (np.mean((guess - batch) ** 2) for guess in (decoded(batch), images.mean(axis=0)))
+    assert loss < of_the_mean / 3
 
 
 def test_the_seed_decides_the_weights():

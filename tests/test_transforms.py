@@ -33,6 +33,9 @@ def convolve(x, w):
 FUNCTIONS = {
     "conv": convolve,
     "conv_transpose": lambda x, w: xconv.conv_transpose(convolve(x, w), w, **KEYWORDS, output_padding=(0, 0)),
+    "conv_transpose_backward": lambda x, w: xconv.conv_transpose_backward(
+        x, convolve(x, w), w, **KEYWORDS, output_padding=(0, 1)
+    )[1],
     "conv_input_grad": lambda x, w: xconv.conv_input_grad(convolve(x, w), w, x.shape, **KEYWORDS),
     "conv_weight_grad": lambda x, w: xconv.conv_weight_grad(convolve(x, w), x, (3, 2), **KEYWORDS),
     "im2col": lambda x, w: xconv.im2col(x, 3, stride=2, padding=1),

@@ -2,7 +2,14 @@
 
 from . import layers, testing
 from ._choose import choose_method, plan
-from ._conv import conv, conv_backward, conv_input_grad, conv_transpose, conv_weight_grad
+from ._conv import (
+    conv,
+    conv_backward,
+    conv_input_grad,
+    conv_transpose,
+    conv_transpose_backward,
+    conv_weight_grad,
+)
 from ._im2col import col2im, im2col
 from ._plan.arguments import conv_output_shape
 from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
@@ -22,6 +29,7 @@ __all__ = [
     "conv_input_grad",
     "conv_output_shape",
     "conv_transpose",
+    "conv_transpose_backward",
     "conv_weight_grad",
     "im2col",
     "layers",

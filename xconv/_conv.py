@@ -6,6 +6,9 @@ For one axis, with x zero outside 0..d-1 and the letters of `_plan.geometry`:
     dx[u, c, i] =        sum over k, m, j with a*j + s*m - lo = i of  dy[u, k, m] * conj(w[k, c, j])
     dw[k, c, j] =        sum over u, m of  dy[u, k, m] * conj(x[u, c, a*j + s*m - lo])
     db[k]       =        sum over u, m of  dy[u, k, m]
+
+The transposed convolution is dx without the conjugate. Its own gradients are y of dy, and dw with x and dy in each
+other's place.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from ._plan.arguments import (
     conv_weight_grad_geometry,
     flag,
     one_of,
+    without_output_padding,
     workspace,
 )
 from ._plan.choice import AUTOMATIC
@@ -36,6 +40,7 @@ from ._plan.task import task_of
 from ._run.products import Products, products
 
 
+@without_output_padding
 def conv(
     x: Array,
     w: Array,
@@ -143,9 +148,10 @@ def conv_transpose(
     method: str = "auto",
     max_workspace: int | None = None,
 ) -> Array:
-    """The exact adjoint of `conv`, as an operation of its own ("deconvolution", upsampling convolution).
+    """The transpose of `conv`, as an operation of its own ("deconvolution", upsampling convolution).
 
-    It equals `conv_input_grad` of the convolution with the same keywords that maps y's shape to x's:
+    ``y[u, k, i] = b[k] + sum over c, m, j with a*j + s*m - lo = i of x[u, c, m] * w[c, k, j]``. For real numbers it is
+    the exact adjoint, `conv_input_grad` of the convolution with the same keywords that maps y's shape to x's:
     <conv(v, w), x> = <v, conv_transpose(x, w)> for every v.
 
     Parameters
@@ -153,13 +159,14 @@ def conv_transpose(
     x : array, shape (N, C, *d), any numeric dtype
         The input; (N, *d, C) with ``channel_axis=-1``.
     w : array, shape (C, K/G, *k), any numeric dtype
-        The filters, as in PyTorch. Complex ones act conjugated, as the adjoint's do.
+        The filters, as in PyTorch. Complex ones act as they are, not conjugated as in the adjoint `conv_input_grad`.
     b : array, shape (K,), any numeric dtype, optional
         The bias.
     output_padding : int or n ints
-        Elements by which y is larger than the smallest size that the convolution maps to d; less than ``stride``.
+        Elements by which y is larger than the smallest size that the convolution maps to d; less than ``stride`` or
+        ``dilation``, as in PyTorch.
     stride, padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
-        As in `conv`: they describe the convolution that this is the adjoint of.
+        As in `conv`: they describe the convolution that this is the transpose of.
 
     Returns
     -------
@@ -172,6 +179,10 @@ def conv_transpose(
         If shapes do not fit together, a keyword has no such value, or y would be empty.
     TypeError
         If an operand is no array, is of another library than the others, or is bool.
+
+    See Also
+    --------
+    conv_transpose_backward : its gradients.
 
     References
     ----------
@@ -192,6 +203,68 @@ def conv_transpose(
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
     return call.backward_data(x, w, b)
+
+
+def conv_transpose_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    flip: bool = False,
+    channel_axis: int = 1,
+    method: str = "auto",
+    max_workspace: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """All three gradients of `conv_transpose`: with respect to the input, the filters and the bias.
+
+    dx is a convolution of dy, and dw the gradient of that by its filters. For one axis, with dy zero outside y's size:
+
+    ``dx[u, c, m] = sum over k, j of dy[u, k, a*j + s*m - lo] * conj(w[c, k, j])``
+    ``dw[c, k, j] = sum over u, m of dy[u, k, a*j + s*m - lo] * conj(x[u, c, m])``
+    ``db[k]       = sum over u, i of dy[u, k, i]``
+
+    Parameters
+    ----------
+    dy : array, shape (N, K, *o), any numeric dtype
+        Gradient with respect to y; (N, *o, K) with ``channel_axis=-1``.
+    x : array, shape (N, C, *d), any numeric dtype
+        The input; (N, *d, C) with ``channel_axis=-1``.
+    w : array, shape (C, K/G, *k), any numeric dtype
+        The filters.
+    stride, padding, output_padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
+        As in the call of `conv_transpose`.
+
+    Returns
+    -------
+    dx, dw, db : arrays, shapes of x and w, and (K,), the dtype that the operands promote to
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together, a keyword has no such value, or the method cannot do this.
+    TypeError
+        If an operand is no array, is of another library than the others, or is bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import conv_transpose, conv_transpose_backward
+    >>> x, w = np.ones((2, 4, 3, 3)), np.ones((4, 3, 2, 2))
+    >>> y = conv_transpose(x, w, stride=2)
+    >>> dx, dw, db = conv_transpose_backward(np.ones_like(y), x, w, stride=2)
+    >>> y.shape, dx.shape, dw.shape, db.shape
+    ((2, 3, 6, 6), (2, 4, 3, 3), (4, 3, 2, 2), (3,))
+    """
+    operands = described(dy=dy, x=x, w=w)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
+    return call.forward(dy, w), call.backward_filter(x, dy), call.bias_adjoint(dy)
 
 
 def conv_input_grad(
@@ -304,6 +377,7 @@ def conv_weight_grad(
     return call.backward_filter(dy, x)
 
 
+@without_output_padding
 def conv_backward(
     dy: Array,
     x: Array,
@@ -369,7 +443,7 @@ class _Call:
         self.method = method
         self.room = room
 
-    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         layout, products = self.layout, self.for_forward
         if layout.is_trivial:
             return products.forward(x, w, b)
@@ -432,7 +506,7 @@ def _call(
     geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
     one_of("method", method, (*AUTOMATIC, *METHODS, "native"))
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
-    return _Call(Layout(xp, operands, dtype, geometry, flip), method, room)
+    return _Call(Layout(xp, operands, dtype, geometry, flip, check is _transposed), method, room)
 
 
 def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:
@@ -444,6 +518,8 @@ def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:
 def _transposed(shapes: dict[str, Ints], keywords: Keywords, output_padding: Any) -> ConvGeometry:
     geometry = conv_transpose_geometry(shapes["x"], shapes["w"], output_padding, keywords)
     _check_bias(shapes, geometry.channels)
+    if "dy" in shapes:
+        check_shape("dy", shapes["dy"], geometry.input_shape, "the shape of the output")
     return geometry
 
 

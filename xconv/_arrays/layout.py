@@ -1,31 +1,41 @@
 """From the user's arrays to canonical ones and back.
 
 Canonical are x (N, C, *d), w (K, C/G, *k) and y (N, K, *o) with channels first, correlation and padding with zeros, in
-a dtype that sums can be accumulated in. The methods see nothing else, so channel order, flip, padding modes and half
-precision each stand here once, beside their adjoints.
+a dtype that sums can be accumulated in. The methods see nothing else, so channel order, flip, conjugates, padding modes
+and half precision each stand here once, beside their adjoints.
 """
 
 from __future__ import annotations
 
 from .._plan.geometry import ConvGeometry, Geometry
 from .._plan.remembered import remembered
-from .elements import add_at
-from .libraries import Array, DType, Namespace
+from .elements import add_at, conjugate
+from .libraries import Array, DType, Namespace, is_kind
 from .operands import Operand, working_dtype
 from .windows import pad, unpad
 
 
 class Layout:
-    """One call's way in and out; ``dtype`` is that of the arrays that leave."""
+    """One call's way in and out; ``dtype`` is that of the arrays that leave.
+
+    A transpose is the adjoint with conjugate filters.
+    """
 
     def __init__(
-        self, xp: Namespace, operands: tuple[Operand, ...], dtype: DType, geometry: ConvGeometry, flip: bool
+        self,
+        xp: Namespace,
+        operands: tuple[Operand, ...],
+        dtype: DType,
+        geometry: ConvGeometry,
+        flip: bool,
+        transposes: bool,
     ) -> None:
         self.xp = xp
         self.operands = operands
         self.dtype = dtype
         self.geometry = geometry
         self.flip = flip
+        self.conjugates = transposes and is_kind(xp, dtype, "complex floating")
 
     @property
     def windows(self) -> Geometry:
@@ -36,17 +46,19 @@ class Layout:
     def is_trivial(self) -> bool:
         """Whether the user's arrays are canonical ones."""
         dtypes = {working_dtype(self.xp, self.dtype), *(operand.dtype for operand in self.operands)}
-        plain = not self.geometry.channels_last and self.geometry.padding_mode == "zeros" and not self.flip
-        return plain and dtypes == {self.dtype}
+        changed = self.geometry.channels_last or self.geometry.is_framed or self.flip or self.conjugates
+        return not changed and dtypes == {self.dtype}
 
     def enter_input(self, x: Array) -> Array:
         x = self.enter_data(x)
-        if self.geometry.padding_mode != "zeros":
+        if self.geometry.is_framed:
             x = pad(self.xp, x, self.geometry.windows.padding, self.geometry.padding_mode)
+            x = unpad(self.xp, x, self.geometry.unread)
         return x
 
     def leave_input(self, dx: Array, b: Array | None = None) -> Array:
-        if self.geometry.padding_mode != "zeros":
+        if self.geometry.is_framed:
+            dx = pad(self.xp, dx, self.geometry.unread)
             dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
         if b is not None:  # before the sums are rounded to the result's dtype
             dx = add_at(dx, (...,), per_channel(self.enter(b), self.windows.ndim))
@@ -59,10 +71,10 @@ class Layout:
         return self._leave(channels_back(self.xp, data, self.geometry.channels_last))
 
     def enter_weight(self, w: Array) -> Array:
-        return self._flip(self.enter(w))
+        return self._turned(self.enter(w))
 
     def leave_weight(self, dw: Array) -> Array:
-        return self._leave(self._flip(dw))
+        return self._leave(self._turned(dw))
 
     def bias_adjoint(self, dy: Array) -> Array:
         """The sum of a canonical output over everything but its channels."""
@@ -77,8 +89,10 @@ class Layout:
     def _as(self, array: Array, dtype: DType) -> Array:
         return array if array.dtype == dtype else self.xp.astype(array, dtype)
 
-    def _flip(self, w: Array) -> Array:
-        return turned(self.xp, w, self.windows.ndim) if self.flip else w
+    def _turned(self, w: Array) -> Array:
+        """The filters that the canonical convolution has, or those of the user's: it is its own adjoint and inverse."""
+        w = turned(self.xp, w, self.windows.ndim) if self.flip else w
+        return conjugate(self.xp, w) if self.conjugates else w
 
 
 def turned(xp: Namespace, w: Array, axes: int) -> Array:

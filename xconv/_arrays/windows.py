@@ -32,7 +32,7 @@ def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: com
     return x
 
 
-def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str) -> Array:
+def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str = "zeros") -> Array:
     """The adjoint of `pad`: the borders add to the elements that they repeat."""
     if not any(map(any, padding)):
         return y

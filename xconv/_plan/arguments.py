@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
 PADDING_MODES = ("zeros", *BORDERS)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Keywords(NamedTuple):
@@ -70,7 +73,10 @@ def conv_weight_grad_geometry(
 def conv_transpose_geometry(
     input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords
 ) -> ConvGeometry:
-    """The convolution that conv_transpose is the adjoint of: its output is x, its input is y."""
+    """The convolution that conv_transpose is the transpose of: its output is x, its input is y.
+
+    It leaves ``unread`` what ``output_padding`` adds by whole strides, for which x has no elements.
+    """
     batch, filters, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
     weight_filters, group_channels, kernel = _weight_shape("w", weight_shape, len(size))
     groups = positive("groups", keywords.groups)
@@ -82,12 +88,10 @@ def conv_transpose_geometry(
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} channels C of x, got groups = {groups}")
     windows = _windows(_transposed_size(size, kernel, output_padding, keywords), kernel, keywords)
-    if windows.output_size != size:
-        raise ValueError(
-            f"output_padding must be smaller than stride {windows.stride}, for the convolution of the output "
-            f"{windows.input_size} to give back the size {size} of x, got {output_padding!r}"
-        )
-    return ConvGeometry(batch, group_channels * groups, filters, groups, channels_last, keywords.padding_mode, windows)
+    fitting = zip(windows.output_size, size, windows.stride, strict=True)
+    unread = tuple((0, (o - m) * s) for o, m, s in fitting)
+    channels = group_channels * groups
+    return ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows, unread)
 
 
 def conv_output_shape(
@@ -217,6 +221,23 @@ def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:
         raise ValueError(f"{name} must have shape {expected}, {meaning}, got {tuple(shape)}")
 
 
+def without_output_padding(function: Function) -> Function:
+    """Refuse the keyword that only the transposed convolution has, in words that name the function of that."""
+    name = function.__name__
+    other = name.replace("conv", "conv_transpose")
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        if "output_padding" in keywords:
+            raise TypeError(
+                f"{name} must have the keywords of conv, got output_padding={keywords['output_padding']!r}: "
+                f"that is one of {other}"
+            )
+        return function(*arguments, **keywords)
+
+    return cast(Function, checked)
+
+
 def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
     check_shape("dy", shape, geometry.output_shape, "the shape of the output")
 
@@ -274,6 +295,11 @@ def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Ke
     stride = per_axis("stride", keywords.stride, n, minimum=1)
     dilation = per_axis("dilation", keywords.dilation, n, minimum=1)
     extra = per_axis("output_padding", output_padding, n, minimum=0)
+    if any(e >= max(s, a) for e, s, a in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(
+            f"output_padding must be smaller than the stride or the dilation, got {output_padding!r} with stride "
+            f"{stride} and dilation {dilation}"
+        )
     if isinstance(padding, str) and padding in ("same", "same_lower"):
         if any(extra):
             raise ValueError(

@@ -257,7 +257,10 @@ class Phase(NamedTuple):
 
 
 class ConvGeometry(NamedTuple):
-    """A whole convolution in integers: the windows, the channels and how the user's arrays are laid out."""
+    """A whole convolution in integers: the windows, the channels and how the user's arrays are laid out.
+
+    What is ``unread`` lies behind the last window that counts, (0, elements) along each axis.
+    """
 
     batch: int
     channels: int
@@ -266,10 +269,15 @@ class ConvGeometry(NamedTuple):
     channels_last: bool
     padding_mode: str
     windows: Geometry
+    unread: Pairs = ()
 
     @property
     def output_shape(self) -> Ints:
-        return _joined(self.batch, self.filters, self.windows.output_size, self.channels_last)
+        return _joined(self.batch, self.filters, self.zero_padded.output_size, self.channels_last)
+
+    @property
+    def input_shape(self) -> Ints:
+        return _joined(self.batch, self.channels, self.windows.input_size, self.channels_last)
 
     @property
     def sizes(self) -> Sizes:
@@ -283,9 +291,18 @@ class ConvGeometry(NamedTuple):
         return weights + self.batch * sum(map(math.prod, shapes))
 
     @property
+    def is_framed(self) -> bool:
+        """Whether the input is padded, or cut off, before the windows see it."""
+        return self.padding_mode != "zeros" or any(map(any, self.unread))
+
+    @property
     def zero_padded(self) -> Geometry:
-        """The windows over an input of which a border that is not zeros is already part."""
-        return self.windows if self.padding_mode == "zeros" else self.windows.padded
+        """The windows over an input that is framed, if it has to be: such a border is already part of it."""
+        if not self.is_framed:
+            return self.windows
+        padded, unread = self.windows.padded, self.unread or ((0, 0),) * self.windows.ndim
+        read = tuple(size - high for size, (_, high) in zip(padded.input_size, unread, strict=True))
+        return padded.over(read, padded.padding)
 
 
 class PoolGeometry(NamedTuple):
