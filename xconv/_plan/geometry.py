@@ -370,7 +370,8 @@ class Border(NamedTuple):
 BORDERS = {"reflect": (-1, 1), "symmetric": (-1, 0), "replicate": (0, 0), "circular": (1, 0)}
 
 
-def border_steps(mode: str, d: int, lo: int, hi: int) -> list[Border]:
+@functools.lru_cache(maxsize=1024)
+def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
     """The steps in which an axis of size d gets its borders: one, unless they are wider than the axis.
 
     An axis that went backwards once repeats itself, so all steps but the first copy, from as many periods away as there
@@ -389,7 +390,7 @@ def border_steps(mode: str, d: int, lo: int, hi: int) -> list[Border]:
         }[direction]
         steps.append(Border(direction, sources, (low, high)))
         lo, hi, d, direction = lo - low, hi - high, low + d + high, abs(direction)
-    return steps
+    return tuple(steps)
 
 
 def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:
