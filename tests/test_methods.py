@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 from backends import assert_array, assert_values
-from geometries import FULL_CASES, Case, normal, output_shape
+from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, output_shape
 
 import xconv
 from xconv._arrays import windows as _windows
@@ -30,6 +30,7 @@ CASES = [
     Case((2, 1, 300), (1, 1, 17), {"stride": 3}),
     Case((1, 5, 4, 6, 2), (3, 2, 3, 2, 3), {"padding": 1, "flip": True, "channel_axis": -1}),
     Case((1, 9, 20, 2), (2, 2, 2, 3), {"channel_axis": -1, "padding": 1}),
+    Case((2, 2, 1, 3), (3, 2, 3, 7), {"padding": (1, 3), "stride": (1, 2)}),
 ]
 
 # Each refused for one reason alone, by one method at least.
@@ -75,6 +76,13 @@ def operands(case, dtype="float64"):
 @pytest.mark.parametrize("method", ROUNDING)
 def test_every_method_equals_the_loops(backend, method, case):
     equals_the_loops(backend, method, case)
+
+
+@pytest.mark.on("numpy")
+@pytest.mark.parametrize("method", METHODS)
+def test_drawn_convolutions_by_every_method_equal_the_loops(backend, method):
+    """Of images and of lines with kernels that may reach beyond both ends, which "auto" would take im2col for."""
+    check_drawn(backend, convolutions(max_groups=2), lambda case: equals_the_loops(backend, method, case))
 
 
 @pytest.mark.on("jax")

@@ -253,7 +253,8 @@ def _sizes(windows: Geometry, elements: int) -> tuple[Ints, Ints]:
         windows.input_size, windows.reach, windows.stride, windows.output_size, windows.padding, strict=True
     ):
         read = (o - 1) * s + r
-        whole = max(min(d, read - lo) + lo, read - min(lo, r - 1))  # less than is read: what wraps around is not kept
+        # Less than is read, since what wraps around is not kept, but all taps: their gradients are where they are.
+        whole = max(min(d, read - lo) + lo, read - min(lo, r - 1), r)
         size = _block_size(r, read, whole, max(longest, 2 * r))
         sizes.append(size)
         units.append(o if size >= whole else min((size - r) // s + 1, o))
