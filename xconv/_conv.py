@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ._arrays.entrances import entrance
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array
 from ._arrays.machine import item_size
@@ -41,6 +42,7 @@ from ._run.products import Products, products
 
 
 @without_output_padding
+@entrance
 def conv(
     x: Array,
     w: Array,
@@ -132,6 +134,7 @@ def conv(
     return _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords).forward(x, w, b)
 
 
+@entrance
 def conv_transpose(
     x: Array,
     w: Array,
@@ -205,6 +208,7 @@ def conv_transpose(
     return call.backward_data(x, w, b)
 
 
+@entrance
 def conv_transpose_backward(
     dy: Array,
     x: Array,
@@ -267,6 +271,7 @@ def conv_transpose_backward(
     return call.forward(dy, w), call.backward_filter(x, dy), call.bias_adjoint(dy)
 
 
+@entrance
 def conv_input_grad(
     dy: Array,
     w: Array,
@@ -322,6 +327,7 @@ def conv_input_grad(
     return call.backward_data(dy, w)
 
 
+@entrance
 def conv_weight_grad(
     dy: Array,
     x: Array,
@@ -378,6 +384,7 @@ def conv_weight_grad(
 
 
 @without_output_padding
+@entrance
 def conv_backward(
     dy: Array,
     x: Array,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype, plain_number
 from ._plan.arguments import check_shape, data_shape, window_geometry
 from ._run import pools
 
 
+@entrance
 def im2col(
     x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, pad_value: complex = 0
 ) -> Array:
@@ -72,6 +74,7 @@ def im2col(
     return pools.im2col(xp, x, geometry, _fill(xp, dtype, pad_value))
 
 
+@entrance
 def col2im(
     col: Array, input_shape: Any, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1
 ) -> Array:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype
 from ._plan.arguments import check_shape, flag, pool_geometry
 from ._run import pools
 
 
+@entrance
 def max_pool(
     x: Array,
     kernel_size: Any,
@@ -72,6 +74,7 @@ def max_pool(
     return pools.max_pool(xp, x, pool, max_workspace)
 
 
+@entrance
 def max_pool_grad(
     dy: Array,
     x: Array,
@@ -127,6 +130,7 @@ def max_pool_grad(
     return pools.max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
 
 
+@entrance
 def avg_pool(
     x: Array,
     kernel_size: Any,
@@ -181,6 +185,7 @@ def avg_pool(
     return pools.avg_pool(xp, x, pool, counts, max_workspace)
 
 
+@entrance
 def avg_pool_grad(
     dy: Array,
     input_shape: Any,

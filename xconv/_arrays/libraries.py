@@ -26,6 +26,7 @@ class Library(NamedTuple):
     traced: bool = False  # arrays may stand for those of a program to be compiled, and have no device then
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
+    entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
     own: str = ""  # which of the classes in `_methods.native` its own convolution is
     transforms: str = ""  # a module with faster Fourier transforms of its arrays than its own, where it is installed
 
@@ -38,9 +39,15 @@ TABLE = {
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
         Library("cupy", ("cuda12", "cuda13"), plain_memory=True, kernels=True),
         Library("jax", ("jax",), traced=True, own="lax"),
-        Library("torch", ("torch",), hidden_axes=True, own="torch"),
+        Library("torch", ("torch",), hidden_axes=True, entrance="torch", own="torch"),
     )
 }
+UNKNOWN = Library("")
+
+
+def row_of(array: Array) -> Library:
+    """The row of an array by the package of its type, before anything is asked of it; the cautious one if none."""
+    return TABLE.get(type(array).__module__.partition(".")[0], UNKNOWN)
 
 
 @functools.cache

@@ -10,11 +10,13 @@ import functools
 import math
 import operator
 
+from .._plan.geometry import is_symbol
 from .elements import reshaped
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
+LONGEST_SUM = 2**40  # of a length that is a symbol: no array is as long
 ALONE = 500  # results of a product up to which NumPy lets no other thread run until it is done
 PIECE = 2**9  # terms of a sum that are worth a product of their own
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
@@ -34,10 +36,10 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
     if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
         if _are_tiny(xp, left, right):
             return _outer_products(xp, left, right)
-        pieces = _pieces(left, right) if left.shape[-1] >= 2 * PIECE and traits(xp).threads else 1
+        pieces = _pieces(left, right) if traits(xp).threads and left.shape[-1] >= 2 * PIECE else 1
         return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
     bits = xp.iinfo(left.dtype).bits
-    width = _limb_bits(max(left.shape[-1], 1))
+    width = _limb_bits(left.shape[-1] or 1)
     products = [
         xp.astype(xp.matmul(a, b), xp.int64) << shift_a + shift_b
         for shift_a, a in _limbs(xp, left, bits, width)
@@ -75,6 +77,8 @@ def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:
     """Whether there are more matrices than multiplications for one, as at the frequencies of a transform."""
     matrices, inner = math.prod(left.shape[:-2]), left.shape[-1]
     multiplications = left.shape[-2] * inner * right.shape[-1]
+    if is_symbol(matrices) or is_symbol(multiplications):
+        return False
     return bool(inner == 1 or (0 < multiplications < min(matrices, TINY) and not traits(xp).kernels))
 
 
@@ -102,6 +106,7 @@ def _sum_of_pieces(xp: Namespace, left: Array, right: Array, pieces: int) -> Arr
 
 def _limb_bits(length: int) -> int:
     """How wide limbs may be for sums of so many products to be exact."""
+    length = LONGEST_SUM if is_symbol(length) else length
     return (FLOAT64_INTEGER_BITS - (length - 1).bit_length()) // 2
 
 

@@ -219,7 +219,7 @@ def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex) -> Array:
     if not any(map(any, padding)):
         return x
     first = x.ndim - len(padding)
-    size, inside = frame(x.shape[first:], padding)
+    size, inside = frame(tuple(map(operator.index, x.shape[first:])), padding)
     shape = (*x.shape[:first], *size)
     return put_at(full(xp, x, shape, value) if value else zeros(xp, x, shape), (..., *inside), x)
 

@@ -28,7 +28,7 @@ class Native(ABC):
     def __init__(self, xp: Namespace, task: Task) -> None:
         self.xp = xp
         self.windows = task.windows
-        self.batch, self.groups, self.channels, self.filters = task.batch, task.groups, task.channels, task.filters
+        self.groups, self.channels, self.filters = task.groups, task.channels, task.filters
 
     @abstractmethod
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
@@ -41,10 +41,6 @@ class Native(ABC):
     @abstractmethod
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
-
-    @remembered
-    def input_shape(self) -> Ints:
-        return (self.batch, self.groups * self.channels, *self.windows.input_size)
 
     @remembered
     def weight_shape(self) -> Ints:
@@ -107,7 +103,8 @@ class _Lax(Native):
         return y if b is None else y + b[(slice(None), *(None,) * windows.ndim)]
 
     def backward_data(self, dy: Array, w: Array) -> Array:
-        return self._transposed(lambda x: self.forward(x, w), self.input_shape, dy)
+        shape = (dy.shape[0], self.groups * self.channels, *self.windows.input_size)
+        return self._transposed(lambda x: self.forward(x, w), shape, dy)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         return self._transposed(lambda w: self.forward(x, w), self.weight_shape, dy)
@@ -182,10 +179,5 @@ class _Torch(Native):
         sizes = zip(windows.padded_size, windows.reach, windows.stride, strict=True)
         return tuple((p - r) % s for p, r, s in sizes)
 
-    @remembered
-    def padded_shape(self) -> Ints:
-        sizes = zip(self.windows.input_size, self.more_padding, strict=True)
-        return (*self.input_shape[:2], *(lo + d + hi for d, (lo, hi) in sizes))
-
     def _pad(self, x: Array) -> Array:
-        return x if self.padded_shape == self.input_shape else pad(self.xp, x, self.more_padding)
+        return pad(self.xp, x, self.more_padding)

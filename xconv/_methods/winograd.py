@@ -23,7 +23,7 @@ from .._arrays.layout import batch_inwards
 from .._arrays.libraries import Array, DType, Namespace, device, traits
 from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
-from .._plan.geometry import Geometry, Ints, of_samples
+from .._plan.geometry import Geometry, Ints, is_symbol, of_samples
 from .._plan.task import Steps, Task
 
 EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
@@ -148,25 +148,27 @@ def _missing(geometry: Geometry, unit: Ints) -> Ints:
 
 def _transformed(xp: Namespace, data: Array, tiles: Geometry, matrix: Array) -> Array:
     """Cut tiles, and multiply each by a matrix: (N, G, C, *d) -> (points, G, C, tiles of all samples)."""
-    tiles, place = _beside(tiles, data.shape[0])
-    columns = gather(xp, batch_inwards(xp, data, place), tiles, axis=0)
+    place = _place(tiles, data.shape[0])
+    beside = of_samples(tiles, data.shape[0], place) if place else tiles
+    columns = gather(xp, batch_inwards(xp, data, place), beside, axis=0)
     points = xp.matmul(matrix, xp.reshape(columns, (tiles.taps, math.prod(columns.shape[1:]))))
-    return xp.reshape(points, (matrix.shape[0], *columns.shape[1:3], tiles.positions))
+    return xp.reshape(points, (matrix.shape[0], *columns.shape[1:3], math.prod(columns.shape[3:])))
 
 
 def _restored(xp: Namespace, points: Array, tiles: Geometry, matrix: Array) -> Array:
     """The adjoint of `_transformed`, with the transposed matrix."""
-    beside, place = _beside(tiles, points.shape[3] // tiles.positions)
+    samples = points.shape[3] // tiles.positions
+    place = _place(tiles, samples)
+    size = tiles.output_size
     columns = xp.matmul(matrix, xp.reshape(points, (points.shape[0], math.prod(points.shape[1:]))))
-    columns = xp.reshape(columns, (tiles.taps, *points.shape[1:3], *beside.output_size))
+    columns = xp.reshape(columns, (tiles.taps, *points.shape[1:3], *size[:place], samples, *size[place:]))
     others = (axis for axis in range(3, columns.ndim) if axis != 3 + place)
     return scatter(xp, xp.permute_dims(columns, (0, 3 + place, 1, 2, *others)), tiles, axis=0)
 
 
-def _beside(tiles: Geometry, samples: int) -> tuple[Geometry, int]:
-    """The tiles of many samples, which are one more axis, and where: what is copied at once is the last of them."""
-    place = tiles.ndim if samples >= tiles.output_size[-1] else 0
-    return of_samples(tiles, samples, place), place
+def _place(tiles: Geometry, samples: int) -> int:
+    """Where among the axes of a sample that of the samples goes: what is copied at once is the last of them."""
+    return tiles.ndim if not is_symbol(samples) and samples >= tiles.output_size[-1] else 0
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, TypeVar, cast
 
-from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size
+from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size, is_symbol
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
@@ -182,8 +182,9 @@ def window_geometry(
 
 
 def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints, bool]:
-    """Split an input's or output's shape into (N, channels, spatial sizes, channels last?)."""
-    sizes = _shape(name, shape)
+    """Split an input's or output's shape into (N, channels, spatial sizes, channels last?); N may be a symbol."""
+    first, *others = _entries(shape) or (None,)
+    sizes = _shape(name, (1, *others) if is_symbol(first) else shape)
     if len(sizes) < 3:
         raise ValueError(f"{name} must have at least 3 axes, (N, C, *d), got shape {sizes}")
     try:
@@ -195,7 +196,7 @@ def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints
     batch, channels, *spatial = sizes if axis == 1 else (sizes[0], sizes[-1], *sizes[1:-1])
     if channels < 1 or min(spatial) < 1:
         raise ValueError(f"{name} must have at least size 1 on every axis but the batch, got shape {sizes}")
-    return batch, channels, tuple(spatial), axis == -1
+    return first if is_symbol(first) else batch, channels, tuple(spatial), axis == -1
 
 
 def per_axis(name: str, value: Any, n: int, *, minimum: int) -> Ints:

@@ -110,7 +110,7 @@ class Grid:
         else:
             inputs, restricted = windows.restrict(output)
             inputs = _within(self.part.input, inputs)
-        return Block(slice(*samples), slice(*groups), slices_of(output), inputs, restricted)
+        return Block(of_any(samples, self.boxes.sizes[1]), slice(*groups), slices_of(output), inputs, restricted)
 
     @property
     def colours(self) -> Iterable[Grid]:
@@ -158,6 +158,11 @@ def parts(windows: Geometry, channels: int, width: int, box: Ints) -> Iterator[P
         if 0 not in restricted.input_size:
             for some in ranges(channels, width):
                 yield Part(slice(*some), slices_of(taps), inputs, restricted)
+
+
+def of_any(samples: tuple[int, int], planned: int) -> slice:
+    """(start, stop) as a slice; if that is all that was planned for, of any number, as a batch that is a symbol has."""
+    return slice(None) if samples == (0, planned) else slice(*samples)
 
 
 def ranges(size: int, length: int) -> list[tuple[int, int]]:

@@ -280,15 +280,19 @@ class ConvGeometry(NamedTuple):
         return _joined(self.batch, self.channels, self.windows.input_size, self.channels_last)
 
     @property
+    def samples(self) -> int:
+        return planned_samples(self.batch)
+
+    @property
     def sizes(self) -> Sizes:
-        return self.batch, self.groups, self.channels // self.groups, self.filters // self.groups
+        return self.samples, self.groups, self.channels // self.groups, self.filters // self.groups
 
     @property
     def elements(self) -> int:
         """How many numbers operands and result are."""
         weights = self.filters * self.channels // self.groups * self.windows.taps
         shapes = (self.channels, *self.windows.input_size), (self.filters, *self.windows.output_size)
-        return weights + self.batch * sum(map(math.prod, shapes))
+        return weights + self.samples * sum(map(math.prod, shapes))
 
     @property
     def is_framed(self) -> bool:
@@ -321,6 +325,10 @@ class PoolGeometry(NamedTuple):
     @property
     def input_shape(self) -> Ints:
         return _joined(self.batch, self.channels, self.windows.input_size, self.channels_last)
+
+    @property
+    def samples(self) -> int:
+        return planned_samples(self.batch)
 
     def counts(self, include: bool) -> list[list[int]]:
         """What each window of a mean counts: the product of one number per axis, which has one for all or for each."""
@@ -401,6 +409,16 @@ def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:
 
 def _joined(batch: int, channels: int, size: Ints, channels_last: bool) -> Ints:
     return (batch, *size, channels) if channels_last else (batch, channels, *size)
+
+
+def planned_samples(batch: int) -> int:
+    """How many to plan for: one, in a block that takes any number, if the batch is a symbol."""
+    return 1 if is_symbol(batch) else batch
+
+
+def is_symbol(size: Any) -> bool:
+    """Whether PyTorch left a size open while it traces: what is asked of a symbol holds for its value alone."""
+    return hasattr(size, "node")
 
 
 def effective_size(kernel: Ints, dilation: Ints) -> Ints:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from .blocks import Boxes, boxes, slices_of
+from .blocks import Boxes, boxes, of_any, slices_of
 from .geometry import Geometry, Ints, Slices
 from .remembered import remembering
 from .schedule import CACHED, FEWEST, MOST_BLOCKS
@@ -87,7 +87,7 @@ class PoolSchedule(NamedTuple):
         windows, is_adjoint = self.task.windows, self.task.is_adjoint
         samples, channels, *box = self.boxes.ranges(number)
         everything = (slice(None),) * windows.ndim
-        lead = slice(*samples), slice(*channels)
+        lead = of_any(samples, self.task.samples), slice(*channels)
         ranges = windows.reading(box) if is_adjoint else box
         if any(start >= stop for start, stop in ranges):
             return None

@@ -32,7 +32,7 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
     """Compute what the same arguments give once.
 
     The first arguments are trusted to equal no others. Of the rest, what equals an int and is none, as True does, and
-    what cannot be looked up, as a list, is computed every time.
+    what cannot be looked up, as a list, or a size that is a symbol, is computed every time.
     """
 
     def decorate(function: Function) -> Function:
@@ -41,7 +41,12 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def run(*arguments: Any) -> Any:
-            return (looked_up if _are_plain(arguments[trusted:]) else function)(*arguments)
+            if _are_plain(arguments[trusted:]):
+                try:  # contextlib.suppress takes as long as the look-up
+                    return looked_up(*arguments)
+                except TypeError:  # of what has no hash; one of the function's own is raised again
+                    pass
+            return function(*arguments)
 
         return cast(Function, run)
 

@@ -133,17 +133,18 @@ def _pooled(
     windows, channels = pool.windows, pool.channels
     shape = pool.output_shape if dy is None else pool.input_shape
     given = [array for array in (x, dy) if array is not None]
-    known = item_size(xp, dtype) * sum([math.prod(some) for some in (shape, *[array.shape for array in given])])
+    shapes = [pool.input_shape, pool.output_shape, shape][: len(given) + 1]
+    known = item_size(xp, dtype) * pool.samples * sum([math.prod(some[1:]) for some in shapes])
     canonical = shape
     if pool.channels_last:
         windows, channels = of_samples(windows, channels, windows.ndim), 1
         canonical = (shape[0], 1, *shape[1:])
         x, dy = (
-            array if array is None else reshaped(xp, array, (pool.batch, 1, *array.shape[1:])) for array in (x, dy)
+            array if array is None else reshaped(xp, array, (array.shape[0], 1, *array.shape[1:])) for array in (x, dy)
         )
     element = max([item_size(xp, working_dtype(xp, array.dtype)) for array in given])
     converts = element > min([item_size(xp, array.dtype) for array in given])
-    task = PoolTask(windows, pool.batch, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
+    task = PoolTask(windows, pool.samples, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
     cut = pool_schedule(task, workspace(max_workspace, known), traits(xp).threads)
 
     def piece(block: PoolBlock) -> Array:

@@ -131,7 +131,7 @@ class Products:
         count = task.windows.phase_count
         if count == 1:
             return run(*phases[0])
-        dx = (empty if len(phases) == count else zeros)(xp, dy, input_shape(task), w)
+        dx = (empty if len(phases) == count else zeros)(xp, dy, input_shape(task, dy), w)
         for phase, convolution in phases:
             run(phase, convolution, dx[(..., *phase.inputs)])
         return dx
@@ -147,12 +147,12 @@ class Products:
         return reshaped(self.xp, array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
 
 
-def input_shape(task: Task) -> Ints:
-    return (task.batch, task.groups, task.channels, *task.windows.input_size)
+def input_shape(task: Task, samples: Array) -> Ints:
+    return (samples.shape[0], task.groups, task.channels, *task.windows.input_size)
 
 
-def output_shape(task: Task) -> Ints:
-    return (task.batch, task.groups, task.filters, *task.windows.output_size)
+def output_shape(task: Task, samples: Array) -> Ints:
+    return (samples.shape[0], task.groups, task.filters, *task.windows.output_size)
 
 
 def weight_shape(task: Task) -> Ints:
@@ -187,7 +187,7 @@ class _Pass:
         """y, written to that if it is given: plain memory."""
         schedule, task = self.schedule, self.task
         if schedule.groups < task.groups:
-            y = empty(self.xp, x, output_shape(task), w) if y is None else y
+            y = empty(self.xp, x, output_shape(task, x), w) if y is None else y
             return self._by_groups(
                 y,
                 1,
@@ -195,7 +195,7 @@ class _Pass:
             )
         if self._only_part is not None:
             return self._forward_part(x, w, b, self._only_part, y, adds=False)
-        y = zeros(self.xp, x, output_shape(task), w) if y is None else put_at(y, (...,), 0)
+        y = zeros(self.xp, x, output_shape(task, x), w) if y is None else put_at(y, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             index = (slice(None), slice(None), filters, ...)
             for part in self._parts():
@@ -232,7 +232,7 @@ class _Pass:
         if y is None and len(grid) == 1:
             return output(grid[0])
         is_own = y is None
-        shape = (*output_shape(self.task)[:2], w.shape[1], *part.windows.output_size)
+        shape = (*output_shape(self.task, x)[:2], w.shape[1], *part.windows.output_size)
         target: Array = empty(xp, x, shape, w) if y is None else y
 
         def fill(block: Block) -> None:
@@ -278,7 +278,7 @@ class _Pass:
         """dx, to which the windows of all parts are added."""
         xp, schedule, task = self.xp, self.schedule, self.task
         if schedule.groups < task.groups:
-            whole = empty(xp, dy, input_shape(task), w)
+            whole = empty(xp, dy, input_shape(task, dy), w)
             return self._by_groups(whole, 1, lambda part, some: part.scatter(dy[:, some, ...], w[some, ...]))
         dx: Array | None = None
         for filters in pieces(task.filters, schedule.filters):
@@ -294,7 +294,7 @@ class _Pass:
 
                 if schedule.is_whole and len(grid) == 1:
                     return share(grid[0])
-                dx = zeros(xp, dy, input_shape(task), w) if dx is None else dx
+                dx = zeros(xp, dy, input_shape(task, dy), w) if dx is None else dx
                 for same in grid.colours:
 
                     def add(block: Block, part: Part = part, share: Any = share) -> None:
@@ -302,7 +302,7 @@ class _Pass:
                         dx = add_at(dx, block.input_index(part.channels), share(block))
 
                     self._each(add, same)
-        return zeros(xp, dy, input_shape(task), w) if dx is None else dx
+        return zeros(xp, dy, input_shape(task, dy), w) if dx is None else dx
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """dw, of which parts of channels, filters and taps are different elements."""
@@ -394,10 +394,12 @@ class _Pass:
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
-        samples = block.batch.stop - block.batch.start
-        if not (traits(self.xp).threads and self.maps.writes_in_place(samples, y.shape[2])):
+        if not traits(self.xp).threads:
             return None
-        place = self.maps.output_adjoint(self.xp, y[block.output_index], block.windows)
+        share = y[block.output_index]
+        if not self.maps.writes_in_place(share.shape[0], y.shape[2]):
+            return None
+        place = self.maps.output_adjoint(self.xp, share, block.windows)
         return place if self.xp.may_share_memory(place, y) else None  # what reshape returns may be a copy
 
     def _each(self, function: Callable[[Item], None], items: Items[Item]) -> None:

@@ -1,0 +1,256 @@
+"""What PyTorch's compiler, its export, its autocast and torch.jit make of every function by every method."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from backends import assert_array
+from geometries import normal
+
+import xconv
+from xconv._methods import METHODS
+
+ALL_METHODS = ("auto", "direct", "native", *METHODS)
+# (N, C, *d), (K, C/G, *k) and keywords of a convolution. Winograd takes no strides.
+GEOMETRIES = {
+    "plane": ((2, 4, 9, 9), (6, 4, 3, 3), {"padding": 1}),
+    "strided": (
+        (2, 4, 9, 8),
+        (6, 2, 3, 2),
+        {"padding": [(1, 2), (0, 1)], "stride": 2, "dilation": (1, 2), "groups": 2},
+    ),
+    "line": ((2, 11, 4), (2, 4, 4), {"padding": 2, "padding_mode": "circular", "channel_axis": -1, "flip": True}),
+}
+CASES = [
+    (geometry, method)
+    for geometry in GEOMETRIES
+    for method in ALL_METHODS
+    if (geometry, method) != ("strided", "winograd")
+]
+POOL = {"padding": 1, "stride": 2, "ceil_mode": True}
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler(torch_backend):
+    import torch
+
+    torch._dynamo.reset()
+
+
+def convolutions(geometry, method):
+    """Every function of a convolution in one, of (x, w)."""
+    _, weight_shape, keywords = GEOMETRIES[geometry]
+    keywords = {**keywords, "method": method}
+
+    def run(x, w):
+        y = xconv.conv(x, w, w[:, 0].sum(tuple(range(1, w.ndim - 1))), **keywords)
+        return (
+            y,
+            xconv.conv_transpose(y, w, **keywords),
+            xconv.conv_input_grad(y, w, x.shape, **keywords),
+            xconv.conv_weight_grad(y, x, weight_shape[2:], **keywords),
+            *xconv.conv_backward(y, x, w, **keywords),
+        )
+
+    return run
+
+
+def windowed(x, w):
+    """Every other function of arrays in one."""
+    col = xconv.im2col(x, 2, stride=2, padding=1, pad_value=3)
+    largest, mean = xconv.max_pool(x, 3, **POOL), xconv.avg_pool(x, 3, **POOL)
+    return (
+        col,
+        xconv.col2im(col, x.shape, 2, stride=2, padding=1),
+        largest,
+        xconv.max_pool_grad(largest, x, 3, **POOL),
+        mean,
+        xconv.avg_pool_grad(mean, x.shape, 3, **POOL),
+        xconv.max_pool(x, 2, channel_axis=-1),
+        xconv.avg_pool_grad(xconv.avg_pool(x, 2, channel_axis=-1), x.shape, 2, channel_axis=-1),
+    )
+
+
+def operands(backend, geometry, batch=None):
+    (samples, *sizes), weight_shape, _ = GEOMETRIES[geometry]
+    shape = (samples if batch is None else batch, *sizes)
+    return backend.array(normal(shape)), backend.array(normal(weight_shape, 1))
+
+
+def functions():
+    return [*(pytest.param(convolutions(*case), case[0], id="-".join(case)) for case in CASES), *WINDOWED]
+
+
+WINDOWED = [pytest.param(windowed, "plane", id="windowed")]
+
+
+def assert_all(backend, actual, expected):
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        assert_array(backend, one, backend.to_numpy(other), terms=1000)
+
+
+@pytest.mark.parametrize(("function", "geometry"), functions())
+def test_one_graph_has_every_function_by_every_method(torch_backend, function, geometry):
+    import torch
+
+    x, w = operands(torch_backend, geometry)
+    compiled = torch.compile(function, backend="eager", fullgraph=True)
+    assert_all(torch_backend, compiled(x, w), function(x, w))
+
+
+def test_the_first_call_of_a_process_may_be_compiled():
+    """Each in a child of a process that has loaded PyTorch, and nothing that xconv loads when it is called."""
+    script = """
+        import os, sys, torch, torch._dynamo, xconv
+        x, w, dy = torch.ones(2, 3, 9, 9), torch.ones(4, 3, 3, 3), torch.ones(2, 4, 7, 7)
+        calls = {
+            "conv": lambda: xconv.conv(x, w), "conv_backward": lambda: xconv.conv_backward(dy, x, w)[0],
+            "conv_transpose": lambda: xconv.conv_transpose(dy, w),
+            "conv_input_grad": lambda: xconv.conv_input_grad(dy, w, x.shape),
+            "conv_weight_grad": lambda: xconv.conv_weight_grad(dy, x, 3),
+            "im2col": lambda: xconv.im2col(x, 3), "col2im": lambda: xconv.col2im(x[0, 0], (1, 1, 11, 11), 3, stride=4),
+            "max_pool": lambda: xconv.max_pool(x, 2), "avg_pool": lambda: xconv.avg_pool(x, 2),
+            "max_pool_grad": lambda: xconv.max_pool_grad(x[:, :, :4, :4], x, 2),
+            "avg_pool_grad": lambda: xconv.avg_pool_grad(x[:, :, :4, :4], x.shape, 2),
+        }
+        calls |= {method: lambda method=method: xconv.conv(x, w, method=method)
+                  for method in ("direct", "native", "im2col", "toeplitz", "winograd", "fft")}
+        for name, call in calls.items():
+            if os.fork() == 0:
+                status = 1
+                try:
+                    compiled = torch.compile(call, backend="eager", fullgraph=True)()
+                    status = 0 if torch.allclose(compiled, call(), atol=1e-3) else 2
+                finally:
+                    os._exit(status)
+            print(name, os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+    )
+    results = dict(line.split() for line in process.stdout.splitlines())
+    assert results.keys() > set(METHODS)
+    assert set(results.values()) == {"0"}, process.stderr
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("name", ["native", "im2col", "windowed"])
+def test_a_compiled_function_takes_any_batch(torch_backend, name, dynamic):
+    """Compiled as often as PyTorch's own convolution is."""
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    counts, ours = [], windowed if name == "windowed" else convolutions("plane", name)
+    for function in (torch.nn.functional.conv2d, ours):
+        torch._dynamo.reset()
+        count = CompileCounter()
+        compiled = torch.compile(function, backend=count, fullgraph=True, dynamic=dynamic)
+        for batch in range(1, 12):
+            x, w = operands(torch_backend, "plane", batch)
+            result = compiled(x, w)
+        counts.append(count.frame_count)
+    assert_all(torch_backend, result, ours(x, w))
+    assert counts[1] <= counts[0]
+
+
+def export(function, arguments):
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(self, x, w):
+            return function(x, w)
+
+    shapes = ({0: torch.export.Dim("batch")}, None)
+    return torch.export.export(Module(), arguments, dynamic_shapes=shapes).module()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "complex64", "float16"])
+def test_exported_with_a_batch_of_any_size_in_every_kind_of_dtype(torch_backend, dtype):
+
+    def function(x, w):
+        return xconv.conv(x, w, padding=1), xconv.conv_weight_grad(xconv.conv(x, w), x, 3)
+
+    first, second = [
+        (torch_backend.array(normal((n, 2, 5, 5), 0, dtype)), torch_backend.array(normal((3, 2, 3, 3), 1, dtype)))
+        for n in (2, 5)
+    ]
+    exported = export(function, first)
+    assert_all(torch_backend, exported(*second), function(*second))
+
+
+@pytest.mark.parametrize(("function", "geometry"), functions())
+def test_exported_with_a_batch_of_any_size(torch_backend, function, geometry):
+    exported = export(function, operands(torch_backend, geometry))
+    x, w = operands(torch_backend, geometry, 5)
+    assert_all(torch_backend, exported(x, w), function(x, w))
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+def test_gradients_of_a_batch_that_is_a_symbol(torch_backend, method):
+    import torch
+
+    def loss(x, w):
+        return (xconv.conv(x, w, padding=1, method=method) ** 2).sum()
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=True)
+    for batch in (2, 5):
+        x, w = (operand.requires_grad_() for operand in operands(torch_backend, "plane", batch))
+        gradients, expected = (torch.autograd.grad(run(x, w), (x, w)) for run in (compiled, loss))
+        assert_all(torch_backend, gradients, expected)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_sizes_other_than_the_batch_are_constants_of_a_graph(torch_backend, dynamic):
+    """Each new one is compiled anew, and right."""
+    import torch
+
+    w = torch_backend.array(normal((6, 4, 3, 3), 1))
+    compiled = torch.compile(lambda x: xconv.conv(x, w, padding="same"), backend="eager", dynamic=dynamic)
+    for size in (7, 8, 9):
+        x = torch_backend.array(normal((2, 4, size, size)))
+        assert_array(torch_backend, compiled(x), torch_backend.to_numpy(xconv.conv(x, w, padding="same")), terms=1000)
+
+
+@pytest.mark.parametrize(("function", "geometry"), functions())
+def test_autocast_does_not_change_results(torch_backend, function, geometry):
+    """Their dtype is that of the operands, whatever the method, and to the last bit what it is without."""
+    import torch
+
+    x, w = (torch_backend.array(torch_backend.to_numpy(a), "float32") for a in operands(torch_backend, geometry))
+    expected = function(x, w)
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        results = function(x, w)
+        assert torch.is_autocast_enabled(x.device.type)
+    for result, other in zip(results, expected, strict=True):
+        assert result.dtype == torch.float32
+        assert torch.equal(result, other)
+
+
+def test_tensors_without_autocast_of_their_device():
+    import torch
+
+    assert xconv.conv(torch.ones(1, 1, 5, 5, device="meta"), torch.ones(1, 1, 3, 3, device="meta")).shape == (
+        1,
+        1,
+        3,
+        3,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", ["conv", "max_pool"])
+def test_torch_jit_trace_says_that_sizes_become_constants(torch_backend, name):
+    import torch
+
+    x, w = operands(torch_backend, "plane")
+    call = {
+        "conv": lambda x, w: xconv.conv(x, w, padding="same", stride=2),
+        "max_pool": lambda x, w: xconv.max_pool(x, 2),
+    }
+    with pytest.warns(torch.jit.TracerWarning, match=f"xconv.{name} constants.*torch.compile or torch.export"):
+        traced = torch.jit.trace(call[name], (x, w), check_trace=False)
+    assert_array(torch_backend, traced(x, w), torch_backend.to_numpy(call[name](x, w)), terms=1000)

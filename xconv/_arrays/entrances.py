@@ -1,0 +1,31 @@
+"""The way into every public function of arrays: what a library asks of a call as a whole, before and around it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from .libraries import row_of
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+PUBLIC: dict[str, Callable[..., Any]] = {}  # the functions as they are inside
+
+
+def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let arrays in by the way of their library, if the table names one for it."""
+    PUBLIC[function.__name__] = function
+
+    @functools.wraps(function)
+    def enter(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        first = arguments[0] if arguments else next(iter(keywords.values()), None)
+        way = row_of(first).entrance
+        if way == "torch":
+            from .entrance_torch import INSIDE
+        else:
+            return function(*arguments, **keywords)
+        result: Result = INSIDE[function.__name__](*arguments, **keywords)
+        return result
+
+    return enter
