@@ -23,6 +23,8 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
         way = row_of(first).entrance
         if way == "torch":
             from .entrance_torch import INSIDE
+        elif way == "jax":
+            from .entrance_jax import INSIDE
         else:
             return function(*arguments, **keywords)
         result: Result = INSIDE[function.__name__](*arguments, **keywords)

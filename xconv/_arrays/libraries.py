@@ -38,7 +38,7 @@ TABLE = {
             "numpy", plain_memory=True, threads=True, keeps_arrays=True, transforms="scipy.fft"
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
         Library("cupy", ("cuda12", "cuda13"), plain_memory=True, kernels=True),
-        Library("jax", ("jax",), traced=True, own="lax"),
+        Library("jax", ("jax",), traced=True, entrance="jax", own="lax"),
         Library("torch", ("torch",), hidden_axes=True, entrance="torch", own="torch"),
     )
 }
@@ -47,7 +47,7 @@ UNKNOWN = Library("")
 
 def row_of(array: Array) -> Library:
     """The row of an array by the package of its type, before anything is asked of it; the cautious one if none."""
-    return TABLE.get(type(array).__module__.partition(".")[0], UNKNOWN)
+    return TABLE.get(type(array).__module__.partition(".")[0].removesuffix("lib"), UNKNOWN)  # JAX's are of jaxlib
 
 
 @functools.cache
@@ -88,8 +88,14 @@ def on_accelerator(xp: Namespace) -> bool:
 
 
 def device(array: Array) -> Any:
-    """Where an array is, for what is made beside it; None if that is not known: Dask's arrays, and traced ones."""
-    return getattr(array, "device", None)
+    """Where an array is, for what is made beside it; None if that is not known, as of Dask's arrays and traced ones.
+
+    Nor of those of JAX that follow others to where these are, or are on several devices: by a sharding of their shape.
+    """
+    place = getattr(array, "device", None)
+    if place is None or hasattr(place, "device_set") or not getattr(array, "committed", True):
+        return None
+    return place
 
 
 @functools.lru_cache(maxsize=1024)

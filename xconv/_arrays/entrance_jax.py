@@ -1,0 +1,68 @@
+"""How arrays of JAX come in: under axes of a mesh that are Explicit, by which JAX wants to be told every sharding."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from .entrances import PUBLIC
+from .libraries import Array
+
+WEIGHTS = {"conv_weight_grad": 0, "conv_backward": 1}  # the first of the results that have no batch
+
+
+def _inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        leaves, tree = jax.tree.flatten((arguments, keywords))
+        arrays = {place: leaf for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+        if not any(map(_is_explicit, arrays.values())):
+            return function(*arguments, **keywords)
+
+        def run(*operands: Array) -> Any:
+            found = dict(zip(arrays, operands, strict=True))
+            places, names = jax.tree.unflatten(tree, [found.get(place, leaf) for place, leaf in enumerate(leaves)])
+            return function(*places, **names)
+
+        return _by_compiler(run, [*arrays.values()], WEIGHTS.get(name))
+
+    return call
+
+
+def _is_explicit(array: Array) -> bool:
+    """Whether its sharding is part of its type, as of no array before there was ``jax.typeof``."""
+    return hasattr(jax, "typeof") and jax.sharding.AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
+
+
+def _by_compiler(function: Callable[..., Any], operands: Sequence[Array], weights: int | None) -> Any:
+    """The function with shardings inside that the compiler chooses, and each result divided as the first operand is.
+
+    An axis that cannot be divided so is not; nor are weights.
+    """
+    like = next(jax.typeof(operand).sharding for operand in operands if _is_explicit(operand))
+    shapes = jax.eval_shape(function, *(jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands))
+    results, tree = jax.tree.flatten(shapes)
+    kept = len(results) if weights is None else weights
+    specs = [_spec(result.shape, like) if at < kept else () for at, result in enumerate(results)]
+    shardings = [jax.sharding.NamedSharding(like.mesh, jax.sharding.PartitionSpec(*spec)) for spec in specs]
+
+    def run(*arrays: Array) -> Any:  # without the barrier XLA fails at transforms whose result is brought together
+        return jax.lax.optimization_barrier(function(*arrays))
+
+    return jax.sharding.auto_axes(run, out_sharding=jax.tree.unflatten(tree, shardings))(*operands)
+
+
+def _spec(shape: tuple[int, ...], like: Any) -> list[Any]:
+    spec = []
+    for size, axes in zip(shape, like.spec, strict=False):
+        names = axes if isinstance(axes, tuple) else (axes,)
+        parts = math.prod([like.mesh.shape[name] for name in names if name is not None])
+        spec.append(axes if size % parts == 0 else None)
+    return spec
+
+
+INSIDE = {name: _inside(name, function) for name, function in PUBLIC.items()}
