@@ -80,3 +80,44 @@ def test_calls_go_on_while_the_interpreter_shuts_down():
     )
     assert process.stderr == ""
     assert process.stdout.split("\n") == ["thread (8, 32, 38, 38)", "exit (8, 32, 38, 38)", ""]
+
+
+def test_a_child_forked_while_another_thread_loads_something_does_not_wait_for_it():
+    """A fork at each module that the first calls load, whose lock the child would find held by a thread it lacks."""
+    process = run_script(
+        """
+        import os, signal, sys, threading, time, numpy as np, xconv
+        from xconv._run import products
+        products.cpu_count = lambda: 2
+        names = {
+            "array_api_compat", "array_api_compat.numpy", "threadpoolctl", "concurrent.futures.thread", "scipy.fft",
+            "xconv._methods.coefficients", "fractions",
+        }
+        begun, children = threading.Event(), []
+        class Slow:
+            def find_spec(self, name, path=None, target=None):
+                if name in names and threading.current_thread() is not threading.main_thread():
+                    names.discard(name)
+                    begun.set()
+                    time.sleep(0.3)
+        sys.meta_path.insert(0, Slow())
+        def call():
+            x, w = np.ones((8, 32, 40, 40), dtype="float32"), np.ones((32, 32, 3, 3), dtype="float32")
+            for method in ("winograd", "fft"):
+                xconv.conv(x, w, method=method)
+        first = threading.Thread(target=call)
+        first.start()
+        while first.is_alive():
+            if begun.wait(0.01):
+                begun.clear()
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(20)
+                    sys.meta_path.pop(0)
+                    call()
+                    os._exit(0)
+                children.append(child)
+        print(sorted(names), {os.waitpid(child, 0)[1] for child in children})
+        """
+    )
+    assert process.stdout == "[] {0}\n", process.stderr

@@ -10,6 +10,8 @@ import functools
 import importlib
 from typing import Any, NamedTuple, TypeAlias
 
+from .._plan.remembered import loading
+
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 DType: TypeAlias = Any
@@ -63,6 +65,7 @@ def traits(xp: Namespace) -> Library:
 
 
 @functools.cache
+@loading
 def transforms(xp: Namespace) -> Any:
     """Where a library's Fourier transforms are."""
     if traits(xp).transforms:

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
+from .._plan.remembered import loading
 from .libraries import Array, DType, Namespace, device, is_kind, library, traits, without_wrappers
 
 # Of array types seen so far whose devices have a hash: finding a namespace takes longer than all other checks.
@@ -96,6 +97,7 @@ def plain_number(value: Any) -> Any:
     return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
 
 
+@loading
 def _namespace(name: str, array: Array) -> Namespace:
     """The namespace of a named array, which is that of all of its type."""
     from array_api_compat import array_namespace, is_array_api_obj  # a fifth of what importing xconv would take

@@ -24,6 +24,7 @@ from .._arrays.libraries import Array, DType, Namespace, device, traits
 from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints, is_symbol, of_samples
+from .._plan.remembered import loading
 from .._plan.task import Steps, Task
 
 EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
@@ -178,6 +179,7 @@ def _array(xp: Namespace, name: str, unit: Ints, kernel_size: Ints, dtype: DType
 
 
 @functools.cache
+@loading
 def _floats(name: str, unit: Ints, kernel_size: Ints) -> tuple[tuple[float, ...], ...]:
     """A's transpose, B or G for all the axes at once, computed exactly and rounded once."""
     from .coefficients import exact_matrix  # whose fractions take as long to load as all of this

@@ -1,14 +1,17 @@
-"""What is computed once: the checks and plans of a small convolution take longer than the convolution."""
+"""What is computed or loaded once: the checks and plans of a small convolution take longer than the convolution."""
 
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
 KEPT = 1024  # results of a function
+PATIENCE = 10.0  # seconds that a fork waits for modules to be loaded
 _KEPT: list[Callable[[], None]] = []  # what empties each of the caches
 EXACT = frozenset({int, str, type(None)})
 
@@ -51,6 +54,46 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
         return cast(Function, run)
 
     return decorate
+
+
+class _Loading:
+    """What holds off forks while a thread loads modules: a child would wait for their locks for ever."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.is_held = False
+
+    def before_fork(self) -> None:
+        """Wait, but not for ever: what is loaded may itself wait for a lock that another library holds over a fork."""
+        self.is_held = self.lock.acquire(timeout=PATIENCE)
+
+    def after_in_parent(self) -> None:
+        if self.is_held:
+            self.lock.release()
+
+    def after_in_child(self) -> None:
+        self.lock = threading.RLock()
+
+
+_LOADING = _Loading()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_LOADING.before_fork,
+        after_in_parent=_LOADING.after_in_parent,
+        after_in_child=_LOADING.after_in_child,
+    )
+
+
+def loading(function: Function) -> Function:
+    """Of a function that loads modules: no other thread forks meanwhile."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        with _LOADING.lock:
+            return function(*arguments)
+
+    return cast(Function, run)
 
 
 def forget() -> None:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .._plan.remembered import loading
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 Item = TypeVar("Item", covariant=True)
@@ -150,6 +152,7 @@ def _set_own_to_one() -> None:
 
 
 @functools.cache
+@loading
 def _libraries() -> list[Any]:
     """The BLAS libraries of this process. Looking for them takes half a millisecond, so it is done once."""
     from threadpoolctl import ThreadpoolController
@@ -158,6 +161,7 @@ def _libraries() -> list[Any]:
 
 
 @functools.cache
+@loading
 def _pool() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # which takes longer to load than all of xconv
 
