@@ -7,16 +7,11 @@ import functools
 import array_api_compat
 import numpy as np
 
-NAMES = (
-    "numpy",
-    "numpy-readonly",
-    "strict",
-    "strict-device1",
-    "jax",
-    "jax-jit",
-    "torch",
-    "cupy",
-)
+from xconv._arrays.libraries import TABLE
+
+VARIANTS = {"numpy": ("numpy", "numpy-readonly"), "jax": ("jax", "jax-jit")}
+CAUTIOUS = ("strict", "strict-device1")  # which have no row in the table
+NAMES = (*(name for library in TABLE for name in VARIANTS.get(library, (library,))), *CAUTIOUS)
 
 EVERY = {"jax": 8}  # which part of a list of cases is enough: eager JAX compiles every operation for every new shape
 
