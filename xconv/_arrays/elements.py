@@ -86,20 +86,23 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
     return xp.asarray(view, copy=True, order="C")
 
 
-def add_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
+def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX).
 
-    The index is of slices and of numbers with an ellipsis, and so gives a view: ``+=`` on the index itself would then
-    write the view to where it is, which takes CuPy and PyTorch as long as the sum.
+    The index is of slices and of numbers with an ellipsis. Where that gives a view, ``+=`` on the index itself would
+    write the view to where it is, which takes CuPy and PyTorch as long as the sum; where it may be a copy, it must be.
     """
     if is_immutable(array):
         return array.at[index].add(values)
+    if not traits(xp).views:
+        array[index] = array[index] + values
+        return array
     part = array[index]
     part += values
     return array
 
 
-def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Array:
+def add_all(xp: Namespace, array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Array:
     """`add_at` for many overlapping indices, of slices only.
 
     XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
@@ -107,7 +110,7 @@ def add_all(array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Arr
     """
     spreads = is_immutable(array)
     for index, values in parts:
-        array = array + _spread(values, index, array.shape) if spreads else add_at(array, index, values)
+        array = array + _spread(values, index, array.shape) if spreads else add_at(xp, array, index, values)
     return array
 
 

@@ -61,7 +61,7 @@ class Layout:
             dx = pad(self.xp, dx, self.geometry.unread)
             dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
         if b is not None:  # before the sums are rounded to the result's dtype
-            dx = add_at(dx, (...,), per_channel(self.enter(b), self.windows.ndim))
+            dx = add_at(self.xp, dx, (...,), per_channel(self.enter(b), self.windows.ndim))
         return self.leave_data(dx)
 
     def enter_data(self, data: Array) -> Array:

@@ -22,6 +22,8 @@ class Library(NamedTuple):
 
     name: str
     extras: tuple[str, ...] = ()  # of xconv, that install it
+    refused: str = ""  # why its arrays are, if they are
+    views: bool = False  # slices are views: what is written to one is written to the array
     plain_memory: bool = False  # arrays are strided memory and no more: views may be written to, and may overlap
     threads: bool = False  # it computes on one core: threads of our own make it faster
     kernels: bool = False  # every operation is a kernel that a GPU is given by itself: few are best, however long
@@ -29,6 +31,7 @@ class Library(NamedTuple):
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
+    layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
     own: str = ""  # which of the classes in `_methods.native` its own convolution is
     transforms: str = ""  # a module with faster Fourier transforms of its arrays than its own, where it is installed
 
@@ -37,11 +40,13 @@ TABLE = {
     row.name: row
     for row in (
         Library(
-            "numpy", plain_memory=True, threads=True, keeps_arrays=True, transforms="scipy.fft"
+            "numpy", views=True, plain_memory=True, threads=True, keeps_arrays=True, transforms="scipy.fft"
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
-        Library("cupy", ("cuda12", "cuda13"), plain_memory=True, kernels=True),
+        Library("cupy", ("cuda12", "cuda13"), views=True, plain_memory=True, kernels=True),
         Library("jax", ("jax",), traced=True, entrance="jax", own="lax"),
-        Library("torch", ("torch",), hidden_axes=True, entrance="torch", own="torch"),
+        Library("torch", ("torch",), views=True, hidden_axes=True, layouts=True, entrance="torch", own="torch"),
+        Library("dask", refused="its arrays are computed later, which xconv cannot do yet: pass x.compute()"),
+        Library("sparse", refused="its arrays are no dense ones: pass x.todense()"),
     )
 }
 UNKNOWN = Library("")

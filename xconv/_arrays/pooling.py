@@ -41,7 +41,7 @@ def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype:
     stages = windows.stages
     for stage, winner in zip(reversed(stages), reversed(_winners(xp, ordered(xp, x), stages)), strict=True):
         shares = (xp.where(winner == tap, dy, xp.zeros_like(dy)) for tap in range(stage.taps))
-        dy = add_taps(zeros(xp, dy, (*dy.shape[:2], *stage.input_size)), shares, stage)
+        dy = add_taps(xp, zeros(xp, dy, (*dy.shape[:2], *stage.input_size)), shares, stage)
     return dy
 
 
@@ -62,7 +62,9 @@ def means_adjoint(xp: Namespace, dy: Array, windows: Geometry, counts: Sequence[
     dx = _divided(xp, xp.astype(dy, dtype, copy=False), counts)
     if not traits(xp).plain_memory:
         for stage in reversed(windows.stages):
-            dx = add_taps(zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), itertools.repeat(dx, stage.taps), stage)
+            dx = add_taps(
+                xp, zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), itertools.repeat(dx, stage.taps), stage
+            )
         return dx
     for axis, line in _axes(dx, windows)[::-1]:
         dx, shares = xp.zeros(_resized(dx, axis, line.input_size[0]), dtype=dtype), dx

@@ -44,7 +44,7 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str = "zeros") -> Array
             start, stop = border.widths[0], y.shape[axis] - border.widths[1]
             low, y, high = (y[_along(axis, part)] for part in (slice(start), slice(start, stop), slice(stop, None)))
             for source, share in zip(border.sources, (low, high), strict=True):
-                y = add_at(y, _along(axis, source), _gathered_back(xp, share, axis, border.direction))
+                y = add_at(xp, y, _along(axis, source), _gathered_back(xp, share, axis, border.direction))
     return y
 
 
@@ -148,7 +148,7 @@ def _strides(strides: Ints, windows: Geometry) -> tuple[Iterable[int], Iterable[
 def _overlap_taps(xp: Namespace, columns: Array, windows: Geometry, axis: int) -> Array:
     shares = [columns[_along(axis, tap)] for tap in range(windows.taps)]
     x = zeros(xp, columns, (*shares[0].shape[: -windows.ndim], *windows.input_size))
-    return add_taps(x, shares, windows)
+    return add_taps(xp, x, shares, windows)
 
 
 def _side_by_side(xp: Namespace, columns: Array, tiles: Geometry, axis: int) -> Array:
@@ -194,20 +194,20 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
         x = zeros(xp, pieces, (*pieces.shape[:window], *others, d, *pieces.shape[tap + 1 :]))
         if o < k:
             for m in range(o):
-                x = add_at(x, _along(tap - 1, slice(m * s, m * s + r, a)), pieces[_along(window, m)])
+                x = add_at(xp, x, _along(tap - 1, slice(m * s, m * s + r, a)), pieces[_along(window, m)])
         else:
             order = (*range(window), *range(window + 1, tap), window, *range(tap, pieces.ndim))
             pieces = xp.permute_dims(pieces, order)
             for j in range(k):
-                x = add_at(x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
+                x = add_at(xp, x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
         pieces = x
     return pieces
 
 
-def add_taps(x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
+def add_taps(xp: Namespace, x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
     """Add to an array of our own (..., *d), for each kernel offset, what every window has for it there (..., *o)."""
     places = zip(shares, geometry.tap_slices, strict=True)
-    return add_all(x, (((..., *elements), share[(..., *windows)]) for share, (windows, elements) in places))
+    return add_all(xp, x, (((..., *elements), share[(..., *windows)]) for share, (windows, elements) in places))
 
 
 def tap_views(x: Array, geometry: Geometry) -> list[Array]:

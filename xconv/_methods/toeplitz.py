@@ -114,7 +114,7 @@ class Toeplitz(NamedTuple):
         bands = xp.reshape(rows, (groups, filters // m, m, columns // blocks.taps, *blocks.kernel_size))
         dw = zeros(xp, rows, (groups, filters // m, columns // blocks.taps, *geometry.kernel_size))
         for b, band in enumerate(_bands(geometry, m)):
-            dw = add_at(dw, (...,), bands[:, :, b, ..., band])
+            dw = add_at(xp, dw, (...,), bands[:, :, b, ..., band])
         return dw
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:

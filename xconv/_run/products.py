@@ -203,7 +203,7 @@ class _Pass:
                 if traits(self.xp).plain_memory:
                     self._forward_part(x, rows, None, part, y[index], adds=True)
                 else:
-                    y = add_at(y, index, self._forward_part(x, rows, None, part, None, adds=False))
+                    y = add_at(self.xp, y, index, self._forward_part(x, rows, None, part, None, adds=False))
         return self._biased(y, b)
 
     def _by_groups(self, whole: Array, axis: int, share: Callable[[_Pass, slice], Array]) -> Array:
@@ -243,7 +243,8 @@ class _Pass:
                 if b is not None:
                     self._biased(target[block.output_index], b[block.groups, :])
             else:
-                target = (add_at if adds else put_at)(target, block.output_index, output(block))
+                index, share = block.output_index, output(block)
+                target = add_at(xp, target, index, share) if adds else put_at(target, index, share)
 
         self._each(fill, grid)
         return target
@@ -257,7 +258,8 @@ class _Pass:
             nonlocal y
             products = matmul(xp, self.maps.weight_map(xp, w[:, filters, ...], part.windows), columns)
             share = self._biased(self.maps.output_map(xp, products, part.windows), None if b is None else b[:, filters])
-            y = (add_at if adds else put_at)(y, (slice(None), slice(None), filters, ...), share)
+            index = (slice(None), slice(None), filters, ...)
+            y = add_at(xp, y, index, share) if adds else put_at(y, index, share)
 
         self._each(fill, pieces(w.shape[1], self.schedule.apart))
         return y
@@ -299,7 +301,7 @@ class _Pass:
 
                     def add(block: Block, part: Part = part, share: Any = share) -> None:
                         nonlocal dx
-                        dx = add_at(dx, block.input_index(part.channels), share(block))
+                        dx = add_at(xp, dx, block.input_index(part.channels), share(block))
 
                     self._each(add, same)
         return zeros(xp, dy, input_shape(task, dy), w) if dx is None else dx
@@ -333,7 +335,7 @@ class _Pass:
             rows: Array | None = None
             for number in run.numbers:
                 more = rows_of(run.grid[number], run.channels)
-                rows = more if rows is None else add_at(rows, (...,), more)
+                rows = more if rows is None else add_at(xp, rows, (...,), more)
             return self.maps.weight_adjoint(xp, rows, part.windows)
 
         if len(runs) == 1:
@@ -352,7 +354,7 @@ class _Pass:
         dw, shares = zeros(xp, dy, shape, x), dict[int, Array]()
         self._each(lambda at: shares.update({at: share(runs[at])}), range(len(runs)))
         for at, run in enumerate(runs):
-            dw = add_at(dw, run.place(part), shares.pop(at))
+            dw = add_at(xp, dw, run.place(part), shares.pop(at))
         return dw
 
     def _summed(self, rows: Array) -> Array:
@@ -390,7 +392,7 @@ class _Pass:
         return dw
 
     def _biased(self, y: Array, b: Array | None) -> Array:
-        return y if b is None else add_at(y, (...,), per_channel(b, self.task.windows.ndim))
+        return y if b is None else add_at(self.xp, y, (...,), per_channel(b, self.task.windows.ndim))
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
