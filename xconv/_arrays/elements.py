@@ -9,25 +9,39 @@ from typing import Any
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, traits
 from .operands import working_dtype
 
+FINITE = "fn"  # in the names of formats whose numbers are all finite: float8_e4m3fn, float8_e5m2fnuz
+
 
 def lowest(xp: Namespace, dtype: DType) -> float | int:
-    """What no element is below: -inf, or the smallest integer."""
-    return xp.iinfo(dtype).min if is_kind(xp, dtype, "integral") else -float("inf")
+    """What no element is below: -inf, or the least number of a dtype that has no inf."""
+    if is_kind(xp, dtype, "integral"):
+        return int(xp.iinfo(dtype).min)
+    return float(xp.finfo(dtype).min) if FINITE in str(dtype) else -math.inf
 
 
-def ordered(xp: Namespace, array: Array) -> Array:
-    """Unsigned integers as signed ones in the same order, their highest bit toggled; anything else as it is."""
-    if not is_kind(xp, array.dtype, "unsigned integer"):
-        return array
-    signed = xp.astype(array, working_dtype(xp, array.dtype))
-    return signed ^ xp.iinfo(signed.dtype).min
+def ordered(xp: Namespace, array: Array) -> tuple[Array, float | int]:
+    """Elements as some that every library compares, and what none is below.
+
+    Unsigned integers become signed ones in the same order, their highest bit toggled, and floats of a byte float32.
+    """
+    dtype = array.dtype
+    if is_kind(xp, dtype, "unsigned integer"):
+        signed = xp.astype(array, working_dtype(xp, dtype))
+        return signed ^ xp.iinfo(signed.dtype).min, int(xp.iinfo(signed.dtype).min)
+    if _is_byte(xp, dtype):
+        return xp.astype(array, working_dtype(xp, dtype)), lowest(xp, dtype)
+    return array, lowest(xp, dtype)
 
 
 def from_ordered(xp: Namespace, array: Array, dtype: DType) -> Array:
     """The inverse of `ordered`."""
-    if not is_kind(xp, dtype, "unsigned integer"):
-        return array
-    return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
+    if is_kind(xp, dtype, "unsigned integer"):
+        return xp.astype(array ^ xp.iinfo(array.dtype).min, dtype)
+    return xp.astype(array, dtype) if _is_byte(xp, dtype) else array
+
+
+def _is_byte(xp: Namespace, dtype: DType) -> bool:
+    return is_kind(xp, dtype, "real floating") and bool(xp.finfo(dtype).bits <= 8)
 
 
 def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 from .._plan.remembered import loading
 from .libraries import Array, DType, Namespace, device, is_kind, library, traits, without_wrappers
 
+SMALLEST = 8  # bits of a number that every operation takes
+
 # Of array types seen so far whose devices have a hash: finding a namespace takes longer than all other checks.
 _NAMESPACES: dict[type, Namespace] = {}
 
@@ -32,9 +34,15 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
     if b is not None:
         arrays["b"] = b
     try:
-        return tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
-    except (KeyError, AttributeError):  # Dask's arrays name no device, and CuPy's devices have no hash
+        found = tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
+    except (KeyError, AttributeError, RuntimeError):  # CuPy's devices have no hash, and nested tensors no shape
+        for name, array in arrays.items():
+            _check_layout(name, _namespace(name, array), array)
         return tuple([(name, _namespace(name, a), a.shape, a.dtype, _place(a)) for name, a in arrays.items()])
+    if traits(found[0][1]).layouts:
+        for name, xp, *_ in found:
+            _check_layout(name, xp, arrays[name])
+    return found
 
 
 def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
@@ -56,13 +64,15 @@ def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, 
 
 
 def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
-    """What is not a number cannot be convolved."""
+    """What is not a number cannot be convolved, nor what a library packs several of into a byte."""
     try:
-        numeric = is_kind(xp, dtype, "numeric")
+        bits = _bits(xp, dtype)
     except Exception as error:
-        raise TypeError(f"{name} must be a dtype of {library(xp)}, got {dtype!r}") from error
-    if not numeric:
+        raise TypeError(f"{name} must have a dtype that {library(xp)} computes with, got {dtype}") from error
+    if bits == 0:
         raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
+    if bits < SMALLEST:
+        raise TypeError(f"{name} must have a dtype of at least {SMALLEST} bits, got {dtype}")
 
 
 def namespace_of_library(xp: Namespace) -> Namespace:
@@ -81,6 +91,8 @@ def working_dtype(xp: Namespace, dtype: DType) -> DType:
     """
     if is_kind(xp, dtype, "real floating") and xp.finfo(dtype).bits < 32:
         return xp.float32
+    if is_kind(xp, dtype, "complex floating") and xp.finfo(dtype).bits < 32:
+        return xp.complex64
     if is_kind(xp, dtype, "unsigned integer"):
         return getattr(xp, f"int{xp.iinfo(dtype).bits}")
     return dtype
@@ -104,12 +116,30 @@ def _namespace(name: str, array: Array) -> Namespace:
 
     if not is_array_api_obj(array):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-    if hasattr(array, "mask"):  # which the sums would not see
+    if hasattr(array, "mask") or hasattr(array, "get_mask"):  # which the sums would not see
         raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")
     xp = without_wrappers(array_namespace(array))
+    if traits(xp).refused:
+        raise TypeError(f"{name} must be of another library than {library(xp)}: {traits(xp).refused}")
     if isinstance(device(array), Hashable):
         _NAMESPACES[type(array)] = xp
     return xp
+
+
+def _check_layout(name: str, xp: Namespace, array: Array) -> None:
+    """Sparse and nested tensors are of PyTorch's one type, too."""
+    if traits(xp).layouts and (array.is_nested or str(array.layout) != "torch.strided"):
+        layout = "nested" if array.is_nested else array.layout
+        raise TypeError(f"{name} must be a dense tensor, whose layout is torch.strided, got {layout}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _bits(xp: Namespace, dtype: DType) -> int:
+    """Those of a number, or of each of the two that a complex one is; 0 for what is none."""
+    if not is_kind(xp, dtype, "numeric"):
+        return 0
+    info = (xp.iinfo if is_kind(xp, dtype, "integral") else xp.finfo)(dtype)
+    return int(info.bits) if info.min <= 0 < info.max else 0  # float8_e8m0fnu has no zero, and pairs of 4 bits no least
 
 
 def _place(array: Array) -> Any:

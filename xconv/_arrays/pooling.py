@@ -24,9 +24,9 @@ def maxima(xp: Namespace, x: Array, windows: Geometry) -> Array:
     """The largest element of each window; NaN if one is, and what no element is below if there is none."""
     if traits(xp).plain_memory:
         return _reduced(xp, xp.maximum, x, windows, lowest(xp, x.dtype))
-    y = ordered(xp, x)
+    y, least = ordered(xp, x)
     for stage in windows.stages:
-        y, *others = tap_views(pad(xp, y, stage.padding, value=lowest(xp, y.dtype)), stage.padded)
+        y, *others = tap_views(pad(xp, y, stage.padding, value=least), stage.padded)
         for view in others:
             y = xp.where(_beats(xp, view, y), view, y)
     y = from_ordered(xp, y, x.dtype)
@@ -39,7 +39,7 @@ def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype:
     if traits(xp).plain_memory:
         return _taken(xp, dy, x, windows)
     stages = windows.stages
-    for stage, winner in zip(reversed(stages), reversed(_winners(xp, ordered(xp, x), stages)), strict=True):
+    for stage, winner in zip(reversed(stages), reversed(_winners(xp, *ordered(xp, x), stages)), strict=True):
         shares = (xp.where(winner == tap, dy, xp.zeros_like(dy)) for tap in range(stage.taps))
         dy = add_taps(xp, zeros(xp, dy, (*dy.shape[:2], *stage.input_size)), shares, stage)
     return dy
@@ -89,6 +89,8 @@ def rows_adjoint(xp: Namespace, rows: Array, windows: Geometry, dtype: DType) ->
     narrow = channels < NARROW
     size = (channels, *windows.input_size) if narrow else (*windows.input_size, channels)
     x = xp.zeros((samples, *size), dtype=dtype)
+    if rows.itemsize == x.itemsize:  # unsigned integers are added up as signed ones
+        rows = rows.view(dtype)
     for entries, elements in _entries(xp, rows, windows):
         part = x[elements]
         part += entries
@@ -206,14 +208,14 @@ def _beats(xp: Namespace, new: Array, old: Array) -> Array:
     return larger if is_kind(xp, new.dtype, "integral") else larger | (new != new)
 
 
-def _winners(xp: Namespace, x: Array, stages: list[Geometry]) -> list[Array]:
+def _winners(xp: Namespace, x: Array, least: float, stages: list[Geometry]) -> list[Array]:
     """For each stage and window the tap of its first largest element, which padding never is; -1 if there is none."""
     inside = xp.ones(stages[0].input_size, dtype=xp.bool, device=device(x))
     winners = []
     for stage in stages:
-        views = tap_views(pad(xp, x, stage.padding, value=lowest(xp, x.dtype)), stage.padded)
+        views = tap_views(pad(xp, x, stage.padding, value=least), stage.padded)
         reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded)
-        x, inside = full(xp, x, views[0].shape, lowest(xp, x.dtype)), xp.zeros_like(reals[0])
+        x, inside = full(xp, x, views[0].shape, least), xp.zeros_like(reals[0])
         winner = xp.full(x.shape, -1, dtype=xp.int32, device=device(x))
         for tap, (view, real) in enumerate(zip(views, reals, strict=True)):
             better = real & (_beats(xp, view, x) | ~inside)
