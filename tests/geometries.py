@@ -108,8 +108,8 @@ def output_shape(case):
 
 
 @st.composite
-def windows(draw, modes=("zeros",)):
-    """(input sizes, kernel sizes, keywords) of windows that fit."""
+def windows(draw, modes=("zeros",), ceil_modes=False):
+    """(input sizes, kernel sizes, keywords) of windows that fit, or of which one overhangs with ``ceil_mode``."""
     n = draw(st.integers(1, 3))
     largest = (9, 6, 4)[n - 1]
     size = draw(st.tuples(*[st.integers(1, largest)] * n))
@@ -119,8 +119,10 @@ def windows(draw, modes=("zeros",)):
     pairs = st.tuples(*[st.tuples(width, width)] * n)
     padding = draw(st.one_of(pairs, st.sampled_from(PADDING_WORDS)))
     lo_hi = reference.pairs(padding, size, kernel, stride, dilation)
-    assume(all(a * (k - 1) + 1 <= d + sum(pad) for d, k, a, pad in zip(size, kernel, dilation, lo_hi, strict=True)))
     keywords = {"stride": stride, "padding": padding, "dilation": dilation}
+    ceil_mode = draw(st.booleans()) if ceil_modes else False
+    assume(min(reference.output_size(size, kernel, stride, dilation, lo_hi, ceil_mode)) > 0)
+    keywords |= {"ceil_mode": ceil_mode} if ceil_modes else {}
     return size, kernel, keywords | ({} if mode == "zeros" else {"padding_mode": mode})
 
 

@@ -165,11 +165,11 @@ def convolution_calls(draw):
 
 @st.composite
 def window_calls(draw):
-    size, kernel, keywords = draw(windows())
+    name = draw(st.sampled_from(["im2col", "col2im", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"]))
+    size, kernel, keywords = draw(windows(ceil_modes="pool" in name))
     shape = (draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)
     o = reference.Windows(size, kernel, **keywords).output
     kernel = draw(st.sampled_from([kernel] * 8 + NONSENSE["kernel_size"]))
-    name = draw(st.sampled_from(["im2col", "col2im", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"]))
     names = WINDOW_NAMES if name in ("im2col", "col2im") else POOL_NAMES
     keywords = draw(with_nonsense(keywords, [*names, "pad_value"] if name == "im2col" else names))
     dy = draw(operands((*shape[:2], *o)))

@@ -25,6 +25,8 @@ POOLS = [
     ((1, 1, 5, 7), 2, {"ceil_mode": True, "stride": 3, "padding": 1}),
     ((1, 1, 4, 4), 1, {"ceil_mode": True, "stride": 3}),
     ((1, 2, 9), 2, {"ceil_mode": True, "stride": 3, "padding": [(0, 1)], "dilation": 3}),
+    ((1, 1, 2, 2), 3, {"ceil_mode": True, "stride": 2}),
+    ((2, 1, 2, 5), (5, 2), {"ceil_mode": True, "stride": (3, 4), "padding": [(0, 1), (1, 0)], "dilation": (1, 3)}),
     ((2, 2, 5, 5), 3, {"padding": "same", "stride": 2}),
     ((1, 1, 3, 2, 3, 4), 2, {"stride": 1, "padding": 1}),
 ]
@@ -87,11 +89,10 @@ def test_avg_pool_of_every_divisible_dtype(backend, dtype):
 
 
 def test_drawn_pools_equal_the_loops(backend):
-    options = st.tuples(windows(), st.booleans(), st.booleans())
+    options = st.tuples(windows(ceil_modes=True), st.booleans())
 
     def check(drawn):
-        (size, kernel, keywords), ceil_mode, integers = drawn
-        keywords = {**keywords, "ceil_mode": ceil_mode}
+        (size, kernel, keywords), integers = drawn
         x = normal((2, 2, *size))
         check_max(backend, x.shape, kernel, keywords, np.round(x) if integers else x)
         check_avg(backend, x.shape, kernel, keywords)
@@ -147,3 +148,27 @@ def test_what_ceil_mode_adds_never_counts(backend):
     assert_array(backend, y, [[[1.0, 1.0]]])
     y = backend.run(xconv.avg_pool, x, kernel_size=3, stride=2, padding=1, ceil_mode=True)
     assert_array(backend, y, [[[2 / 3, 2 / 3]]], terms=3)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"padding": 1}, {"stride": 3}, {"dilation": 2, "stride": 4}, {"stride": 1}])
+def test_sizes_with_ceil_mode_are_pytorchs(keywords):
+    """A window may overhang a small map, as one of 3x3 does in steps of 2 on 2x2; which are refused is PyTorch's."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    for d in range(1, 8):
+        for k in range(1, 8):
+            x, words = torch.ones(1, 1, d, 6), {"stride": 2, "ceil_mode": True} | keywords
+            if 2 * words.get("padding", 0) > k:
+                continue  # PyTorch pads by half a kernel at most
+            try:
+                expected = tuple(torch.nn.functional.max_pool2d(x, (k, 1), **pytorch_words(words)).shape)
+            except RuntimeError:
+                with pytest.raises(ValueError, match="kernel_size must fit the padded input"):
+                    xconv.max_pool(x, (k, 1), **pytorch_words(words))
+            else:
+                assert tuple(xconv.max_pool(x, (k, 1), **pytorch_words(words)).shape) == expected, (d, k)
+
+
+def pytorch_words(keywords):
+    """The same along the first axis, and windows of one element along the second."""
+    neutral = {"stride": 1, "padding": 0, "dilation": 1}
+    return {name: (value, neutral[name]) if name in neutral else value for name, value in keywords.items()}

@@ -146,13 +146,10 @@ def pool_geometry(
 ) -> PoolGeometry:
     """Check a pooling; ``name`` is what the caller calls the shape, and a stride of None means the kernel's size."""
     batch, channels, size, channels_last = data_shape(name, input_shape, channel_axis)
-    windows = window_geometry(
-        size, kernel_size, stride=kernel_size if stride is None else stride, padding=padding, dilation=dilation
-    )
-    declared = windows.padding
-    if flag("ceil_mode", ceil_mode):
-        windows = windows.over(windows.input_size, _ceil_padding(windows))
-    return PoolGeometry(batch, channels, channels_last, windows, declared)
+    declared = _unchecked_windows(size, kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    windows = declared.over(size, _ceil_padding(declared)) if flag("ceil_mode", ceil_mode) else declared
+    _check_fit(windows, declared.padding)
+    return PoolGeometry(batch, channels, channels_last, windows, declared.padding)
 
 
 def window_geometry(
@@ -165,20 +162,30 @@ def window_geometry(
     padding_mode: str = "zeros",
 ) -> Geometry:
     """Check windows over ``input_size``."""
+    windows = _unchecked_windows(input_size, kernel_size, stride, padding, dilation)
+    one_of("padding_mode", padding_mode, PADDING_MODES)
+    _check_fit(windows, windows.padding)
+    return windows
+
+
+def _unchecked_windows(input_size: Ints, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Geometry:
+    """Windows that may be larger than the padded input: ``ceil_mode`` pads more than was asked for."""
     n = len(input_size)
     kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
     strides = per_axis("stride", stride, n, minimum=1)
     dilations = per_axis("dilation", dilation, n, minimum=1)
     reach = effective_size(kernel, dilations)
-    pads = _padding(padding, input_size, strides, reach)
-    one_of("padding_mode", padding_mode, PADDING_MODES)
-    for axis, (d, (lo, hi), r) in enumerate(zip(input_size, pads, reach, strict=True)):
-        if r > d + lo + hi:
+    return Geometry(input_size, kernel, strides, dilations, _padding(padding, input_size, strides, reach))
+
+
+def _check_fit(windows: Geometry, declared: Pairs) -> None:
+    axes = zip(windows.input_size, windows.padded_size, declared, windows.reach, strict=True)
+    for axis, (d, padded, pads, r) in enumerate(axes):
+        if r > padded:
             raise ValueError(
                 f"kernel_size must fit the padded input: on spatial axis {axis} the kernel reaches over "
-                f"{r} = dilation*(k-1)+1 elements, got an input of size {d} with padding {(lo, hi)}"
+                f"{r} = dilation*(k-1)+1 elements, got an input of size {d} with padding {pads}"
             )
-    return Geometry(input_size, kernel, strides, dilations, pads)
 
 
 def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints, bool]:
@@ -266,7 +273,7 @@ def positive(name: str, value: Any) -> int:
 
 
 def _ceil_padding(windows: Geometry) -> Pairs:
-    """High padding grown to fit one more window, unless that would start in it."""
+    """High padding grown to fit one more window, the first maybe, unless that would start in it."""
     grown = []
     for d, (lo, hi), r, s, o in zip(
         windows.input_size, windows.padding, windows.reach, windows.stride, windows.output_size, strict=True
