@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -56,6 +57,54 @@ def is_finite(xp: Namespace, array: Array) -> bool:
     if is_kind(xp, array.dtype, "complex floating"):
         return bool(xp.all(xp.isfinite(array)))
     return bool(xp.isfinite(xp.min(array)) & xp.isfinite(xp.max(array)))
+
+
+def are_moderate(xp: Namespace, *arrays: Array) -> bool:
+    """Whether `scale` need not be asked for any, by their sums of squares: on NumPy, which may look, and is fast."""
+    if not traits(xp).threads:
+        return False
+    limit = 4.0 ** _moderate(xp, arrays[0].dtype)
+    squares = [abs(xp.vdot(a, a)) if a.flags.c_contiguous else _largest(xp, a) ** 2 for a in arrays]  # without copies
+    return all(1 / limit < square < limit for square in squares)
+
+
+def scale(xp: Namespace, array: Array) -> Array:
+    """A power of two that brings the largest element to where products and their sums stay finite: 1 nearly always.
+
+    What it is multiplied with keeps all its digits. It is 1 where an element is NaN or inf, too.
+    """
+    largest = _largest(xp, array)
+    moderate, dtype, place = _moderate(xp, array.dtype), largest.dtype, device(array)
+    bounds, factors = (
+        xp.asarray([2.0**exponent for exponent in exponents], dtype=dtype, device=place)
+        for exponents in ((moderate, 2 * moderate, 3 * moderate), (-moderate, -moderate, -moderate // 5))
+    )
+    largest = xp.where((largest > 0) & (largest <= xp.finfo(dtype).max), largest, xp.ones_like(largest))
+    both = xp.expand_dims(xp.stack([largest, 1 / largest]), axis=-1)  # the inverse of what is small is large
+    down, up = xp.prod(xp.where(both > bounds, factors, xp.ones_like(factors)), axis=1, dtype=dtype)
+    return down / up
+
+
+def _largest(xp: Namespace, array: Array) -> Array:
+    """The largest of all elements, and of the real and the imaginary parts of complex ones, by magnitude."""
+    parts = (xp.real(array), xp.imag(array)) if is_kind(xp, array.dtype, "complex floating") else (array,)
+    return functools.reduce(xp.maximum, [bound for part in parts for bound in (xp.max(part), -xp.min(part))])
+
+
+@functools.lru_cache(maxsize=1024)
+def _moderate(xp: Namespace, dtype: DType) -> int:
+    """The exponent up to which elements are left as they are: 5/16 of the largest.
+
+    Two such factors leave room for sums of 2**47 products, and an element 2**-38 of a scaled largest one is no
+    subnormal number yet. Of more than 64 bits those of 64 do.
+    """
+    return 40 if xp.finfo(dtype).bits == 32 else 320
+
+
+def unscaled(xp: Namespace, array: Array, *scales: Array) -> Array:
+    """An array over two powers of two, whose own product might not be finite: what makes it smaller comes first."""
+    first, second = (1 / one for one in scales)
+    return array * xp.minimum(first, second) * xp.maximum(first, second)
 
 
 def gathered(xp: Namespace, array: Array) -> Array:

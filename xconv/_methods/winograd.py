@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.layout import batch_inwards
 from .._arrays.libraries import Array, DType, Namespace, device, traits
@@ -30,6 +30,7 @@ from .._plan.task import Steps, Task
 EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
 EXACT_CHANNELS = 512  # and the most that may be summed over: with 1024 the error is 1e-5, with 64 3e-6
 SCATTERED = 40  # elements added in one long run, in the time of one of 36 taps of 4x4 tiles, 16 to 64 channels (NumPy)
+_Ratios: TypeAlias = tuple[tuple[Ints, ...], tuple[Ints, ...]]
 OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
 
 
@@ -123,7 +124,7 @@ class Winograd(NamedTuple):
         """A's transpose, B or G for all axes at once."""
         if traits(xp).keeps_arrays:
             return _array(xp, name, self.unit, geometry.kernel_size, like.dtype)
-        return xp.asarray(_floats(name, self.unit, geometry.kernel_size), dtype=like.dtype, device=device(like))
+        return _divided(xp, _ratios(name, self.unit, geometry.kernel_size), like.dtype, device(like))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -175,13 +176,22 @@ def _place(tiles: Geometry, samples: int) -> int:
 @functools.cache
 def _array(xp: Namespace, name: str, unit: Ints, kernel_size: Ints, dtype: DType) -> Array:
     """A's transpose, B or G as an array, which takes as long to make as a small product with it."""
-    return xp.asarray(_floats(name, unit, kernel_size), dtype=dtype)
+    return _divided(xp, _ratios(name, unit, kernel_size), dtype, None)
+
+
+def _divided(xp: Namespace, ratios: _Ratios, dtype: DType, place: Any) -> Array:
+    """Exact ratios, rounded once and to this very dtype, which may be wider than any number of Python's own."""
+    numerators, denominators = (xp.asarray(part, dtype=dtype, device=place) for part in ratios)
+    return numerators / denominators
 
 
 @functools.cache
 @loading
-def _floats(name: str, unit: Ints, kernel_size: Ints) -> tuple[tuple[float, ...], ...]:
-    """A's transpose, B or G for all the axes at once, computed exactly and rounded once."""
+def _ratios(name: str, unit: Ints, kernel_size: Ints) -> _Ratios:
+    """A's transpose, B or G for all the axes at once, as integers: numerators and denominators."""
     from .coefficients import exact_matrix  # whose fractions take as long to load as all of this
 
-    return tuple(tuple(map(float, row)) for row in exact_matrix(name, unit, kernel_size))
+    matrix = exact_matrix(name, unit, kernel_size)
+    return tuple(tuple(ratio.numerator for ratio in row) for row in matrix), tuple(
+        tuple(ratio.denominator for ratio in row) for row in matrix
+    )

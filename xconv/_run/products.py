@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 
 from .._arrays.elements import (
     add_at,
+    are_moderate,
     conjugate,
     conjugate_transpose,
     empty,
     is_finite,
     put_at,
     reshaped,
+    scale,
     transposed,
     zeros,
 )
@@ -31,6 +33,7 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import matmul
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, native
+from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, Part, pieces
 from .._plan.choice import Candidate, Request, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
@@ -68,6 +71,7 @@ class Products:
         self.candidate = candidate
         self.task = request.task
         self.plain = self if exact is None else Products(xp, request, candidate)
+        self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
         self.spreads = traits(xp).threads and self.task.multiplications > ALONE
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
@@ -83,11 +87,26 @@ class Products:
         return self._run(Products._backward_filter, dy, x)
 
     def _run(self, product: Callable[..., Array], *operands: Array | None) -> Array:
-        """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
+        """The product; where "direct" must keep NaN and inf in their windows, by im2col if the result is not finite."""
         if self.exact is not None:
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
                 result = self.plain._run(product, *operands)
             return result if is_finite(self.xp, result) else self.exact._run(product, *operands)
+        run = self._computed if self.is_local else self._scaled
+        return run(product, *operands)
+
+    def _scaled(self, product: Callable[..., Array], first: Array, second: Array, *bias: Array | None) -> Array:
+        """The product of a transform, of operands as they are only where these are surely moderate."""
+        scaled = self
+        if not are_moderate(self.xp, first, second):
+            scales = scale(self.xp, first), scale(self.xp, second)
+            scaled = Products(self.xp, self.request, self.candidate)
+            phases = [(phase, convolution.scaled(*scales)) for phase, convolution in self._phases]
+            scaled.__dict__.update(_pass=self._pass.scaled(*scales), _phases=phases)
+        return scaled._computed(product, first, second, *bias)
+
+    def _computed(self, product: Callable[..., Array], *operands: Array | None) -> Array:
+        """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
         if not self.spreads:
             return product(self, *operands)
         with one_blas_thread():
@@ -162,11 +181,15 @@ def weight_shape(task: Task) -> Ints:
 class _Pass:
     """One schedule carried out on x (N, G, C, *d), w (G, K, C, *k) and y (N, G, K, *o)."""
 
-    def __init__(self, xp: Namespace, schedule: Any) -> None:
+    def __init__(self, xp: Namespace, schedule: Any, maps: Any = None) -> None:
         self.xp = xp
         self.schedule: Schedule = schedule
         self.task = schedule.task
-        self.maps: Maps = schedule.tile
+        self.maps: Maps = schedule.tile if maps is None else maps
+
+    def scaled(self, first: Array, second: Array) -> _Pass:
+        """The same, of operands multiplied by powers of two meanwhile."""
+        return _Pass(self.xp, self.schedule, Scaled(self.maps, first, second, self.task.reduces))
 
     @remembered
     def _only_part(self) -> Any:
@@ -210,7 +233,7 @@ class _Pass:
         """Some groups after others, each of which is a convolution: an array that has them along an axis."""
         for some in pieces(self.task.groups, self.schedule.groups):
             task = self.task._replace(groups=some.stop - some.start)
-            part = _Pass(self.xp, self.schedule._replace(task=task, groups=task.groups))
+            part = _Pass(self.xp, self.schedule._replace(task=task, groups=task.groups), self.maps)
             whole = put_at(whole, (*(slice(None),) * axis, some, ...), share(part, some))
         return whole
 
