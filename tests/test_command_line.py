@@ -332,6 +332,46 @@ class TestFigure:
         assert str(out) in capsys.readouterr().out
 
 
+class TestClosedPipe:
+    """As ``| head`` leaves it: the command ends, and says nothing."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["info"],
+            ["check"],
+            ["figure", "--out", "FOLDER/a.png"],
+            ["train", "--epochs", "1", "--out", "FOLDER"],
+            ["--help"],
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_no_traceback(self, arguments, tmp_path):
+        few_digits = (
+            "import xconv.demo.train as train\n"
+            "few = tuple(digits[:50] for digits in train.load_digits())\n"
+            "train.load_digits = lambda: few\n"
+        )
+        code = (
+            "import sys, xconv.demo.backends as backends, xconv.__main__ as main\n"
+            "backends.BACKENDS = backends.BACKENDS[:1]\n"
+            f"{few_digits if arguments[0] == 'train' else ''}"
+            f"sys.exit(main.main({[argument.replace('FOLDER', str(tmp_path)) for argument in arguments]}))"
+        )
+        pipe = subprocess.PIPE
+        with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as process:
+            process.stdout.close()
+            assert process.stderr.read() == ""
+        assert process.wait(timeout=120) == 1 or arguments == ["--help"]  # argparse may say nothing of it
+
+    def test_as_a_module(self):
+        command = [sys.executable, "-m", "xconv", "info"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            process.stdout.close()
+            assert process.stderr.read() == ""
+        assert process.returncode == 1
+
+
 class TestImports:
     @pytest.mark.parametrize("module", ["xconv", "xconv.__main__"])
     def test_load_no_library(self, module):

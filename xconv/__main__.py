@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NoReturn
 
 from . import __version__
 from .demo.backends import BACKENDS
-from .demo.errors import DEMO_PACKAGES, INTERRUPTED, UNUSABLE, CommandError, require_packages
+from .demo.errors import DEMO_PACKAGES, FAILED, INTERRUPTED, UNUSABLE, CommandError, require_packages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,13 +29,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0; 1 if a check failed; 2 if something is missing or cannot be used; 130 after Ctrl-C.
+        0; 1 if a check failed, or nobody reads the output any more; 2 if something is missing or cannot be used; 130
+        after Ctrl-C.
 
     Raises
     ------
     SystemExit
         By argparse: status 2 if the arguments are wrong, 0 after ``--help``.
     """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # at the interpreter's end it would be too late to answer for it
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return FAILED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = vars(_parser().parse_args(arguments))
     command, packages = options.pop("command"), options.pop("packages")
     try:
