@@ -582,7 +582,8 @@ def test_a_plan_by_name_is_of_that_method_beside_the_others():
         found = xconv.plan(*shapes, xp=np, dtype=FLOAT32, padding=1, method=method)
         assert found.method == method
         assert set(dict(found.costs)) == set(METHODS)
-        assert ("may spread" in repr(found)) == (method in ("winograd", "fft"))
+        assert ("NaN and inf may spread" in repr(found)) == (method == "toeplitz")
+        assert ("far outliers may spread" in repr(found)) == (method in ("winograd", "fft", "native"))
 
 
 @pytest.mark.parametrize("room", [MIB, 2**28])

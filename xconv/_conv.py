@@ -92,9 +92,10 @@ def conv(
         channels in a group. "winograd" needs stride 1, dilation 1 and kernels of at most 5, "fft" floating-point
         numbers; both round a little more, and spread a NaN, an inf or the rounding of a far outlier over their blocks.
         "native" is the library's own (JAX, PyTorch). "auto" plans all of them and takes the fastest by the estimates,
-        as `plan` shows; "winograd" only where its float32 error stays below 1e-5 of the largest output. "direct" is
-        the faster of those whose outputs are the sums over their own windows, so that exact zeros, NaN, inf and
-        outliers stay in the windows that read them.
+        as `plan` shows; "winograd" only where its float32 error stays below 1e-5 of the largest output. So with "auto"
+        a NaN, an inf or a far outlier, such as a fill value of 9.97e36, may spoil outputs that do not read it, and
+        windows of zeros may give 1e-17. "direct" is the faster of those whose outputs are the sums over their own
+        windows, so that exact zeros, NaN, inf and outliers stay in the windows that read them, in gradients too.
     max_workspace : int, optional
         Bytes that may be held beyond operands and result: 64 MiB if left out, or as much as operands and result take
         together, whichever is more. Larger convolutions run in blocks, of outputs, channels and taps; with "native"
@@ -104,7 +105,8 @@ def conv(
     Returns
     -------
     y : array, shape (N, K, *o), the dtype that the operands promote to
-        o = floor((d + lo + hi - r)/s) + 1 with r = a*(k-1) + 1. float16 and bfloat16 are summed in float32.
+        o = floor((d + lo + hi - r)/s) + 1 with r = a*(k-1) + 1. float16 and bfloat16 are summed in float32. Integers
+        wrap: sums of uint8 by uint8 are modulo 256, so images want a wider dtype first, as below.
 
     Raises
     ------
@@ -128,6 +130,9 @@ def conv(
     ((2, 4, 4, 4), dtype('float32'))
     >>> float(y[0, 0, 0, 0])  # a window wholly inside: 3 channels times 3*3 elements
     27.0
+    >>> image, box = np.full((1, 1, 3), 200, dtype=np.uint8), np.ones((1, 1, 2), dtype=np.uint8)
+    >>> conv(image, box).tolist(), conv(image.astype(np.int32), box).tolist()
+    ([[[144, 144]]], [[[400, 400]]])
     """
     operands = described(x=x, w=w, b=b)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis

@@ -10,6 +10,7 @@ from .schedule import Schedule
 from .task import Task
 
 MIB = 2**20
+SPREAD = "NaN, inf and the rounding of far outliers may spread {}, and exact zeros be lost: not by 'direct'"
 MS = 1e6  # nanoseconds
 
 
@@ -105,7 +106,7 @@ def _what(chosen: Candidate, blocks: int, threads: int, held: int) -> str:
     """What is run, in words."""
     schedule = chosen.schedule
     if schedule is None:
-        return "the library's own convolution"
+        return f"the library's own convolution, {SPREAD.format('by its algorithm')}"
     task = schedule.task
     cut = [f"{blocks} block{'s' * (blocks > 1)} on {threads} thread{'s' * (threads > 1)}"]
     if schedule.part_count > 1:
@@ -114,7 +115,9 @@ def _what(chosen: Candidate, blocks: int, threads: int, held: int) -> str:
         cut.append(f"{len(chosen.phases)} phases of the strides")
     cut.append(f"{held / MIB:.1f} MiB held")
     if not schedule.tile.is_local:
-        cut.append("NaN, inf and far outliers may spread beyond the windows that read them")
+        cut.append(SPREAD.format("over the block that reads them"))
+    elif schedule.tile.mixes_zeros:
+        cut.append("NaN and inf may spread over the outputs of a block, unless asked for by 'direct'")
     return ", ".join(cut)
 
 
