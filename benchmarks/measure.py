@@ -90,7 +90,7 @@ def problem_of(layer: Layer, backend: LoadedBackend, arrays: Sequence[np.ndarray
 def chosen_methods(problem: Problem) -> dict[str, str]:
     """What "auto" takes for each operation."""
     layer, xp = problem.layer, array_api_compat.array_namespace(problem.x)
-    choose = functools.partial(
+    choose: Callable[..., str] = functools.partial(
         xconv.choose_method, layer.input_shape, layer.weight_shape, xp=xp, dtype=problem.x.dtype, **layer.keywords
     )
     return {operation: choose(function=function) for operation, function in FUNCTIONS.items()}

@@ -172,8 +172,9 @@ def test_random_keys_are_refused(jax_backend):
     import jax
 
     keys = jax.random.split(jax.random.key(0), 8).reshape(1, 1, 8)
-    with pytest.raises(TypeError, match=r"^x must be of a dtype that jax computes with, got key<fry>$"):
+    with pytest.raises(TypeError, match=r"^x must be of a dtype that jax computes with, got key<fry>$") as error:
         calls.xconv.max_pool(keys, 2)
+    assert error.type is TypeError
 
 
 def test_the_strict_namespace_has_no_other_dtypes(request):
@@ -208,7 +209,6 @@ def test_libraries_refused_in_words(monkeypatch, library):
 
     monkeypatch.setattr(operands, "_NAMESPACES", {})
     for _ in range(2):
-        with pytest.raises(
-            TypeError, match=rf"^x must be of another library than {library}: its arrays are .*pass x\."
-        ):
+        with pytest.raises(TypeError, match=f"^x must be of another library than {library}: its arrays are ") as error:
             calls.xconv.max_pool(Lazy(), 2)
+        assert "pass x." in str(error.value)

@@ -7,10 +7,13 @@ import inspect
 import pathlib
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 import xconv
+from xconv._methods import METHODS, Method
+from xconv._plan.choice import AUTOMATIC
 
 PACKAGE = pathlib.Path(xconv.__file__).parent
 
@@ -96,6 +99,16 @@ def test_all_is_exact():
     names = run_python("import xconv; print(*(name for name in vars(xconv) if not name.startswith('_')))")
     assert set(names.split()) == PUBLIC  # in a fresh process: importing xconv.demo adds its name
     assert xconv.testing.__all__ == ["check_adjoint", "check_gradient", "numerical_gradient"]
+
+
+def test_nothing_else_shows():
+    assert set(dir(xconv)) == PUBLIC
+    assert dir(xconv.layers) == ["Convolution", "Pooling"]
+    assert dir(xconv.testing) == xconv.testing.__all__
+
+
+def test_methods_are_those_that_there_are():
+    assert set(get_args(Method)) == {*AUTOMATIC, *METHODS, "native"}
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -7,6 +7,7 @@ import types
 import calls
 import numpy as np
 import pytest
+from calls import assert_close
 
 import xconv
 from xconv._arrays import libraries, operands
@@ -116,4 +117,4 @@ def test_methods_where_slices_are_copies(copying, name, method, stride):
 def check_copying(name, **more):
     arrays = calls.operands(name, stride=more.get("stride", 2))
     found = calls.results(name, [COPYING.asarray(array) for array in arrays], **more)
-    calls.assert_close(found, calls.results(name, arrays, **more), lambda array: np.asarray(array.strict))
+    assert_close(found, calls.results(name, arrays, **more), lambda array: np.asarray(array.strict))

@@ -38,3 +38,7 @@ __all__ = [
     "plan",
     "testing",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 from ._arrays.libraries import Array, DType, Namespace
 from ._arrays.machine import item_size
 from ._arrays.operands import check_numeric, namespace_of_library, working_dtype
-from ._methods import request
-from ._plan.arguments import Keywords, conv_geometry, flag, one_of, workspace
+from ._methods import Method, request
+from ._plan.arguments import (
+    ChannelAxis,
+    Keywords,
+    Padding,
+    PaddingMode,
+    PerAxis,
+    conv_geometry,
+    flag,
+    one_of,
+    workspace,
+)
 from ._plan.choice import Request, candidates, choose
 from ._plan.geometry import Ints
 from ._plan.plan import Plan, measured_plan, plan_of
@@ -19,25 +29,30 @@ from ._plan.task import Task, task_of
 from ._run.products import products
 from ._run.threads import cpu_count
 
-FUNCTIONS = {"conv": "forward", "conv_input_grad": "scatter", "conv_weight_grad": "backward_filter"}
+Function: TypeAlias = Literal["conv", "conv_input_grad", "conv_weight_grad"]
+FUNCTIONS = {
+    "conv": "forward",
+    "conv_input_grad": "scatter",
+    "conv_weight_grad": "backward_filter",
+}
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
 
 def plan(
-    input_shape: Any,
-    weight_shape: Any,
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
     *,
     xp: Namespace,
     dtype: DType,
-    function: str = "conv",
+    function: Function = "conv",
     measure: bool = False,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: Any = 1,
-    padding_mode: str = "zeros",
-    channel_axis: int = 1,
-    method: str = "auto",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
     max_workspace: int | None = None,
 ) -> Plan:
     """What a call of `conv`, or of one of its gradients, would do: method, blocks, threads, bytes and time.
@@ -98,19 +113,19 @@ def plan(
 
 
 def choose_method(
-    input_shape: Any,
-    weight_shape: Any,
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
     *,
     xp: Namespace,
     dtype: DType,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: Any = 1,
-    padding_mode: str = "zeros",
-    channel_axis: int = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
-    function: str = "conv",
+    function: Function = "conv",
 ) -> str:
     """Name the method that ``method="auto"`` would run: that of `plan`.
 

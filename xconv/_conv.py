@@ -13,18 +13,22 @@ other's place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 from ._arrays.entrances import entrance
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array
 from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described, working_dtype
-from ._methods import METHODS
+from ._methods import Method
 from ._methods.native import Native
 from ._plan.arguments import (
+    ChannelAxis,
     Keywords,
+    Padding,
+    PaddingMode,
+    PerAxis,
     check_shape,
     conv_geometry,
     conv_transpose_geometry,
@@ -34,7 +38,6 @@ from ._plan.arguments import (
     without_output_padding,
     workspace,
 )
-from ._plan.choice import AUTOMATIC
 from ._plan.geometry import ConvGeometry, Ints
 from ._plan.remembered import remembered, remembering
 from ._plan.task import task_of
@@ -48,14 +51,14 @@ def conv(
     w: Array,
     b: Array | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     flip: bool = False,
-    channel_axis: int = 1,
-    method: str = "auto",
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
     max_workspace: int | None = None,
 ) -> Array:
     """Convolve as neural networks do: slide the filters over the input without flipping them.
@@ -145,15 +148,15 @@ def conv_transpose(
     w: Array,
     b: Array | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     flip: bool = False,
-    channel_axis: int = 1,
-    method: str = "auto",
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
     max_workspace: int | None = None,
 ) -> Array:
     """The transpose of `conv`, as an operation of its own ("deconvolution", upsampling convolution).
@@ -280,16 +283,16 @@ def conv_transpose_backward(
 def conv_input_grad(
     dy: Array,
     w: Array,
-    input_shape: Any,
+    input_shape: Sequence[int],
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     flip: bool = False,
-    channel_axis: int = 1,
-    method: str = "auto",
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
     max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the input of `conv`, given the gradient with respect to its output.
@@ -336,16 +339,16 @@ def conv_input_grad(
 def conv_weight_grad(
     dy: Array,
     x: Array,
-    kernel_size: Any,
+    kernel_size: PerAxis,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     flip: bool = False,
-    channel_axis: int = 1,
-    method: str = "auto",
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
     max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the filters of `conv`, given the gradient with respect to its output.
@@ -395,14 +398,14 @@ def conv_backward(
     x: Array,
     w: Array,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     flip: bool = False,
-    channel_axis: int = 1,
-    method: str = "auto",
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
     max_workspace: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """All three gradients of `conv`: with respect to the input, the filters and the bias.
@@ -516,7 +519,7 @@ def _call(
     xp, dtype = common_namespace_and_dtype(operands)
     shapes = {operand.name: tuple(operand.shape) for operand in operands}
     geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
-    one_of("method", method, (*AUTOMATIC, *METHODS, "native"))
+    one_of("method", method, get_args(Method))
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
     return _Call(Layout(xp, operands, dtype, geometry, flip, check is _transposed), method, room)
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype, plain_number
-from ._plan.arguments import check_shape, data_shape, window_geometry
+from ._plan.arguments import Padding, PerAxis, check_shape, data_shape, window_geometry
 from ._run import pools
 
 
 @entrance
 def im2col(
-    x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, pad_value: complex = 0
+    x: Array,
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    pad_value: complex = 0,
 ) -> Array:
     """Lay every window of the input out as a row of a matrix.
 
@@ -76,7 +83,13 @@ def im2col(
 
 @entrance
 def col2im(
-    col: Array, input_shape: Any, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1
+    col: Array,
+    input_shape: Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
 ) -> Array:
     """Add every row of a window matrix back to the input elements it came from: the adjoint of `im2col`.
 

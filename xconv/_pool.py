@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype
-from ._plan.arguments import check_shape, flag, pool_geometry
+from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry
 from ._run import pools
 
 
 @entrance
 def max_pool(
     x: Array,
-    kernel_size: Any,
+    kernel_size: PerAxis,
     *,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
-    channel_axis: int = 1,
+    channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
 ) -> Array:
     """The largest element of every window.
@@ -78,13 +78,13 @@ def max_pool(
 def max_pool_grad(
     dy: Array,
     x: Array,
-    kernel_size: Any,
+    kernel_size: PerAxis,
     *,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
-    channel_axis: int = 1,
+    channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the input of `max_pool`.
@@ -133,14 +133,14 @@ def max_pool_grad(
 @entrance
 def avg_pool(
     x: Array,
-    kernel_size: Any,
+    kernel_size: PerAxis,
     *,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    channel_axis: int = 1,
+    channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
 ) -> Array:
     """The mean of every window.
@@ -188,15 +188,15 @@ def avg_pool(
 @entrance
 def avg_pool_grad(
     dy: Array,
-    input_shape: Any,
-    kernel_size: Any,
+    input_shape: Sequence[int],
+    kernel_size: PerAxis,
     *,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    channel_axis: int = 1,
+    channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
 ) -> Array:
     """Gradient of a loss with respect to the input of `avg_pool`: its exact adjoint, since it is linear.

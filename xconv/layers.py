@@ -7,7 +7,15 @@ from typing import Any
 from ._arrays.libraries import Array
 from ._arrays.operands import plain_number
 from ._conv import conv, conv_backward
+from ._methods import Method
+from ._plan.arguments import Padding, PaddingMode, PerAxis
 from ._pool import max_pool, max_pool_grad
+
+__all__ = ["Convolution", "Pooling"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Convolution:
@@ -52,13 +60,13 @@ class Convolution:
         self,
         W: Array,
         b: Array | complex,
-        stride: Any = 1,
-        pad: Any = 0,
+        stride: PerAxis = 1,
+        pad: Padding = 0,
         *,
-        dilation: Any = 1,
+        dilation: PerAxis = 1,
         groups: int = 1,
-        padding_mode: str = "zeros",
-        method: str = "direct",
+        padding_mode: PaddingMode = "zeros",
+        method: Method = "direct",
     ) -> None:
         self.W = W
         self.b = b
@@ -132,7 +140,7 @@ class Pooling:
     (100, 30, 24, 24)
     """
 
-    def __init__(self, pool_h: int, pool_w: int, stride: Any = 2, pad: Any = 0) -> None:
+    def __init__(self, pool_h: int, pool_w: int, stride: PerAxis = 2, pad: Padding = 0) -> None:
         self.pool_h = pool_h
         self.pool_w = pool_w
         self.stride = stride

@@ -16,6 +16,10 @@ from ._arrays.operands import namespace_and_dtype
 __all__ = ["check_adjoint", "check_gradient", "numerical_gradient"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def numerical_gradient(
     function: Callable[[Array], Array], x: Array, dy: Array | None = None, *, eps: float | None = None
 ) -> Array:

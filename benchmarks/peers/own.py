@@ -65,13 +65,13 @@ def _functions(backend: LoadedBackend, method: str, layer: Layer) -> tuple[Calla
     """Kept, so that layers of one geometry compile once."""
 
     def forward(x: Any, w: Any) -> Any:
-        return xconv.conv(x, w, method=method, **keywords)
+        return xconv.conv(x, w, **keywords)
 
     def input_grad(dy: Any, w: Any) -> Any:
-        return xconv.conv_input_grad(dy, w, layer.input_shape, method=method, **keywords)
+        return xconv.conv_input_grad(dy, w, layer.input_shape, **keywords)
 
     def weight_grad(dy: Any, x: Any) -> Any:
-        return xconv.conv_weight_grad(dy, x, layer.kernel_size, method=method, **keywords)
+        return xconv.conv_weight_grad(dy, x, layer.kernel_size, **keywords)
 
-    keywords = layer.keywords
+    keywords = layer.keywords | {"method": method}
     return tuple(backend.compile(function) for function in (forward, input_grad, weight_grad))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.machine import machine_of
@@ -45,6 +45,8 @@ class Maps(Tile, Protocol):
 
 Tiles: TypeAlias = Callable[[Namespace, DType, Task], Sequence[Maps]]  # those to choose among, or a ValueError
 
+# What may be passed as a method: the words for the fastest of all or of those that are local, and each by its name.
+Method: TypeAlias = Literal["auto", "direct", "im2col", "toeplitz", "winograd", "fft", "native"]
 METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
     {"im2col": Im2col.tiles, "toeplitz": Toeplitz.tiles, "winograd": Winograd.tiles, "fft": Fft.tiles}
 )

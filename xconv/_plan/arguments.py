@@ -5,12 +5,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size, is_symbol
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
-PADDING_WORDS = ("valid", "same", "same_lower", "causal", "full")
+PerAxis: TypeAlias = int | Sequence[int]
+PaddingWord: TypeAlias = Literal["valid", "same", "same_lower", "causal", "full"]
+Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | PaddingWord
+PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular", "symmetric"]
+ChannelAxis: TypeAlias = Literal[1, -1]
+PADDING_WORDS: tuple[str, ...] = get_args(PaddingWord)
 PADDING_MODES = ("zeros", *BORDERS)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -95,14 +100,14 @@ def conv_transpose_geometry(
 
 
 def conv_output_shape(
-    input_shape: Any,
-    weight_shape: Any,
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    channel_axis: int = 1,
+    channel_axis: ChannelAxis = 1,
 ) -> Ints:
     """Shape of what `conv` returns, from shapes alone.
 
