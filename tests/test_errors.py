@@ -61,7 +61,16 @@ def backward(a, dy=None, x=None, w=None, **keywords):
 
 VALUE = [
     # conv: shapes
-    (lambda a: conv(a, x=a.of(4, 6)), r"x must have at least 3 axes, \(N, C, \*d\), got shape \(4, 6\)"),
+    (
+        lambda a: conv(a, x=a.of(4, 6)),
+        r"x must have at least 3 axes.*got shape \(4, 6\): x\[None, None\] is one sample",
+    ),
+    (
+        lambda a: conv(a, x=a.of(48, 64, 4)),
+        r"w must have 3 axes.*\(48, 64, 4\).*x\[None\].*channel_axis must be -1",
+    ),
+    (lambda a: conv(a, x=a.of(2, 6, 5, 4)), r"w must have C / groups.*C = 6.*: with channel_axis=-1 x has 4$"),
+    (lambda a: backward(a, dy=a.of(6, 4), x=a.of(4, 6)), r"x must have at least 3 axes.*: x\[None, None\]"),
     (lambda a: conv(a, x=a.of()), r"x must have at least 3 axes.*got shape \(\)"),
     (lambda a: conv(a, x=a.of(2, 0, 6, 5)), r"x must have at least size 1 on every axis but the batch.*\(2, 0, 6, 5\)"),
     (lambda a: conv(a, x=a.of(2, 4, 0, 5)), r"x must have at least size 1 on every axis but the batch.*\(2, 4, 0, 5\)"),
@@ -287,7 +296,17 @@ def test_arrays_of_two_libraries(backend):
     with pytest.raises(TypeError, match="all arrays must come from one library, got ") as error:
         xconv.conv(backend.array(normal((1, 1, 4))), other.ones((1, 1, 2)))
     package = backend.name.split("-")[0].replace("strict", "array_api_strict")
-    assert str(error.value).endswith(f"got x from {package}, w from {other.__name__}")
+    assert f"got x from {package}, w from {other.__name__}: pass " in str(error.value)
+
+
+@pytest.mark.parametrize(("library", "convert"), [("jax.numpy", "jax.numpy.asarray"), ("torch", "torch.asarray")])
+def test_a_filter_of_numpy_beside_an_image_of_another_library(library, convert):
+    xp = pytest.importorskip(library, reason=f"{library} is not installed")
+    image, kernel = xp.ones((1, 1, 4)), np.ones((1, 1, 2))
+    for x, w, name in ((image, kernel, "w"), (kernel, image, "x")):
+        with pytest.raises(TypeError, match="all arrays must come from one library") as error:
+            xconv.conv(x, w)
+        assert str(error.value).endswith(f": pass {convert}({name})")
 
 
 def test_arrays_on_two_devices():
@@ -376,9 +395,12 @@ def test_traced_geometry_is_refused_in_words(jax_backend):
     import jax
 
     x, w = (jax_backend.array(normal(shape)) for shape in ((1, 1, 4), (1, 1, 2)))
-    with pytest.raises(ValueError, match="stride must be an int") as error:
-        jax.jit(lambda stride: xconv.conv(x, w, stride=stride))(1)
-    assert error.type is ValueError
+    for name, value in [("stride", 1), ("padding", 1), ("groups", 1), ("flip", True), ("channel_axis", 1)]:
+        with pytest.raises(ValueError, match=f"^{name} must be .*mark it static, by static_argnames") as error:
+            jax.jit(lambda value, name=name: xconv.conv(x, w, **{name: value}))(value)
+        assert error.type is ValueError
+    with pytest.raises(ValueError, match=r"^padding must be .*, got \(.*mark it static"):
+        jax.jit(lambda pads: xconv.max_pool(x, 2, padding=pads))(((1, 0),))
 
 
 def test_results_share_the_inputs_library_and_device(backend):

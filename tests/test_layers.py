@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 import reference
@@ -157,3 +160,21 @@ def test_numerical_gradient_of_the_layer_is_its_gradient(numpy_backend):
     x, layer = normal((1, 1, 3, 3)), xconv.Convolution(normal((1, 1, 2, 2), 1), np.zeros(1))
     dx = numerical_gradient(lambda x: np.sum(layer.forward(x) ** 2), x)
     assert np.allclose(layer.backward(2 * layer.forward(x)), dx, rtol=1e-8)
+
+
+def test_the_readmes_training_with_jax_learns(jax_backend):
+    """And the layers do not, if parameters are bound anew: JAX's arrays cannot be changed, as both say."""
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "import jax\n" in block)
+    names = {}
+    exec(code, names)
+    x, W = jax_backend.array(normal((4, 1, 6, 6))), normal((2, 1, 3, 3), 1)
+    target = xconv.conv(x, jax_backend.array(W), padding=1)
+    params = {"W1": jax_backend.array(0 * W), "b1": jax_backend.array(np.ones(2))}
+    layer, first = xconv.Convolution(params["W1"], params["b1"], pad=1), names["loss"](params, x, target)
+    for _ in range(40):
+        params = names["step"](params, x, target)
+    assert names["loss"](params, x, target) < first / 100
+    assert np.array_equal(layer.W, 0 * W)
+    assert "layer.W = params" in xconv.Convolution.__doc__
+    assert "layer.W = params" in readme

@@ -152,7 +152,10 @@ def _common_namespace(operands: Sequence[Operand]) -> Namespace:
     xp = operands[0].xp
     if any(operand.xp is not xp for operand in operands):
         libraries = ", ".join(f"{name} from {library(xp)}" for name, xp, *_ in operands)
-        raise TypeError(f"all arrays must come from one library, got {libraries}")
+        other = next((operand for operand in operands if library(operand.xp) != "numpy"), operands[0])
+        name = next(operand.name for operand in operands if operand.xp is not other.xp)
+        convert = f"{other.xp.__name__.removeprefix('array_api_compat.')}.asarray({name})"
+        raise TypeError(f"all arrays must come from one library, got {libraries}: pass {convert}")
     return xp
 
 

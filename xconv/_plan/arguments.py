@@ -41,12 +41,14 @@ def conv_geometry(
 ) -> ConvGeometry:
     """Check a convolution, and dy's shape if there is one; ``names`` are what the caller calls the two shapes."""
     batch, channels, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
-    filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size))
+    filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size), names[0], input_shape)
     groups = positive("groups", keywords.groups)
     if group_channels * groups != channels:
+        last = not channels_last and group_channels * groups == input_shape[-1]
         raise ValueError(
             f"{names[1]} must have C / groups channels on axis 1: {names[0]} has C = {channels} channels and groups is "
             f"{groups}, got {names[1]} of shape {tuple(weight_shape)} with {group_channels}"
+            + (f": with channel_axis=-1 {names[0]} has {input_shape[-1]}" if last else "")
         )
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
@@ -83,7 +85,7 @@ def conv_transpose_geometry(
     It leaves ``unread`` what ``output_padding`` adds by whole strides, for which x has no elements.
     """
     batch, filters, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
-    weight_filters, group_channels, kernel = _weight_shape("w", weight_shape, len(size))
+    weight_filters, group_channels, kernel = _weight_shape("w", weight_shape, len(size), "x", input_shape)
     groups = positive("groups", keywords.groups)
     if weight_filters != filters:
         raise ValueError(
@@ -198,13 +200,14 @@ def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints
     first, *others = _entries(shape) or (None,)
     sizes = _shape(name, (1, *others) if is_symbol(first) else shape)
     if len(sizes) < 3:
-        raise ValueError(f"{name} must have at least 3 axes, (N, C, *d), got shape {sizes}")
+        hint = f": {name}[None, None] is one sample of one channel" if sizes and name != "input_shape" else ""
+        raise ValueError(f"{name} must have at least 3 axes, (N, C, *d), got shape {sizes}{hint}")
     try:
         axis = operator.index(channel_axis)
     except TypeError:
         axis = None
     if isinstance(channel_axis, bool) or axis not in (1, -1):
-        raise ValueError(f"channel_axis must be 1 for (N, C, *d) or -1 for (N, *d, C), got {channel_axis!r}")
+        raise ValueError(f"channel_axis must be 1 for (N, C, *d) or -1 for (N, *d, C), {got(channel_axis)}")
     batch, channels, *spatial = sizes if axis == 1 else (sizes[0], sizes[-1], *sizes[1:-1])
     if channels < 1 or min(spatial) < 1:
         raise ValueError(f"{name} must have at least size 1 on every axis but the batch, got shape {sizes}")
@@ -218,7 +221,7 @@ def per_axis(name: str, value: Any, n: int, *, minimum: int) -> Ints:
     if values is None or len(values) != n or min(values) < minimum:
         raise ValueError(
             f"{name} must be an int or {n} int{'s' * (n > 1)} (one per spatial axis), each at least {minimum}, "
-            f"got {value!r}"
+            f"{got(value)}"
         )
     return values
 
@@ -258,14 +261,20 @@ def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     """A word out of a fixed list."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, {got(value)}")
     return value
+
+
+def got(value: Any) -> str:
+    """What an argument was, and what to do if it is one of JAX's tracers, which have no number yet."""
+    text = repr(value)
+    return f"got {text}" + (": under jax.jit, mark it static, by static_argnames" if "Trace" in text else "")
 
 
 def flag(name: str, value: Any) -> bool:
     """True or False and nothing that merely counts as one."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
+        raise ValueError(f"{name} must be True or False, {got(value)}")
     return value
 
 
@@ -273,7 +282,7 @@ def positive(name: str, value: Any) -> int:
     """An int of at least 1."""
     number = _integer(value)
     if number is None or number < 1:
-        raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+        raise ValueError(f"{name} must be an int of at least 1, {got(value)}")
     return number
 
 
@@ -345,7 +354,7 @@ def _padding(padding: Any, size: Ints, stride: Ints, reach: Ints) -> Pairs:
     if len(pairs) != n or not uniform or any(pair is None or min(pair) < 0 for pair in pairs):
         raise ValueError(
             f"padding must be an int, {n} int{'s' * (n > 1)} or {n} (lo, hi) pair{'s' * (n > 1)} of ints (one per "
-            f"spatial axis), each at least 0, or one of {', '.join(map(repr, PADDING_WORDS))}, got {padding!r}"
+            f"spatial axis), each at least 0, or one of {', '.join(map(repr, PADDING_WORDS))}, {got(padding)}"
         )
     return tuple(pair for pair in pairs if pair is not None)
 
@@ -361,12 +370,16 @@ def _padding_word(word: str, d: int, s: int, r: int) -> tuple[int, int]:
     }[word]
 
 
-def _weight_shape(name: str, shape: Any, n: int) -> tuple[int, int, Ints]:
+def _weight_shape(name: str, shape: Any, n: int, data: str, data_shape: Any) -> tuple[int, int, Ints]:
     sizes = _shape(name, shape)
     if len(sizes) != n + 2 or min(sizes) < 1:
+        hint = (
+            f": {data} of shape {tuple(data_shape)} is read as (N, C, *d); one sample alone is {data}[None], and where "
+            "its channels come last, channel_axis must be -1"
+        )
         raise ValueError(
             f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel) with {n} kernel "
-            f"ax{'is' if n == 1 else 'es'}, each at least 1, got shape {sizes}"
+            f"ax{'is' if n == 1 else 'es'}, each at least 1, got shape {sizes}{hint if len(sizes) == n + 3 else ''}"
         )
     return sizes[0], sizes[1], sizes[2:]
 
@@ -374,7 +387,7 @@ def _weight_shape(name: str, shape: Any, n: int) -> tuple[int, int, Ints]:
 def _shape(name: str, shape: Any) -> Ints:
     sizes = _integers(shape)
     if sizes is None or min(sizes, default=0) < 0:
-        raise ValueError(f"{name} must be a shape: a tuple of ints, none negative, got {shape!r}")
+        raise ValueError(f"{name} must be a shape: a tuple of ints, none negative, {got(shape)}")
     return sizes
 
 
