@@ -21,6 +21,10 @@ POOL = {"stride": 2, "padding": 1}
 NONE: dict = {}
 
 
+def transpose_backward(dy, x, w, *, stride, **words):
+    return xconv.conv_transpose_backward(dy, x, w, stride=stride, output_padding=(stride - 1, 0), **words)
+
+
 def layer(x, w, b, dy):
     made = xconv.Convolution(w, b, stride=2, pad=1, groups=2)
     return made.forward(x), made.backward(dy), made.dW, made.db
@@ -35,6 +39,7 @@ def pooling(x, pooled):
 CALLS = {
     "conv": ("x w b", CONV, xconv.conv),
     "conv_transpose": ("dy w c", CONV, xconv.conv_transpose),
+    "conv_transpose_backward": ("x dy w", CONV, transpose_backward),
     "conv_input_grad": ("dy w", CONV, lambda dy, w, **words: xconv.conv_input_grad(dy, w, SHAPES["x"], **words)),
     "conv_weight_grad": ("dy x", CONV, lambda dy, x, **words: xconv.conv_weight_grad(dy, x, 3, **words)),
     "conv_backward": ("dy x w", CONV, xconv.conv_backward),

@@ -21,6 +21,7 @@ def program(xp: Any, x: Any, w: Any, b: Any, stride: int, sizes: list[int]) -> t
     y = xconv.conv(x, w, b, stride=stride, padding="same", dilation=(1, 1), padding_mode="reflect", channel_axis=-1)
     v = xconv.conv_transpose(y, w, stride=sizes, padding=[(1, 2), (0, 1)], output_padding=1, method="fft", flip=True)
     dx, dw, db = xconv.conv_backward(y, x, w, padding=(1, 1), groups=2, max_workspace=2**20)
+    dw = xconv.conv_transpose_backward(x, y, w, output_padding=(1, 1), padding_mode="symmetric")[1] + dw
     dx = xconv.conv_input_grad(y, w, x.shape) + xconv.conv_weight_grad(y, x, w.shape[2:], method="direct")
     col = xconv.col2im(xconv.im2col(x, 3, pad_value=0.5), (1, 2, 3), [3, 3])
     p = xconv.max_pool_grad(xconv.max_pool(x, (2, 2), ceil_mode=True), x, 2) + xconv.avg_pool(x, 2, stride=None)
