@@ -87,13 +87,19 @@ class Products:
         return self._run(Products._backward_filter, dy, x)
 
     def _run(self, product: Callable[..., Array], *operands: Array | None) -> Array:
+        """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
+        if not self.spreads:
+            return self._checked(product, *operands)
+        with one_blas_thread():
+            return self._checked(product, *operands)
+
+    def _checked(self, product: Callable[..., Array], *operands: Array | None) -> Array:
         """The product; where "direct" must keep NaN and inf in their windows, by im2col if the result is not finite."""
         if self.exact is not None:
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
-                result = self.plain._run(product, *operands)
-            return result if is_finite(self.xp, result) else self.exact._run(product, *operands)
-        run = self._computed if self.is_local else self._scaled
-        return run(product, *operands)
+                result = self.plain._checked(product, *operands)
+            return result if is_finite(self.xp, result) else self.exact._checked(product, *operands)
+        return product(self, *operands) if self.is_local else self._scaled(product, *operands)
 
     def _scaled(self, product: Callable[..., Array], first: Array, second: Array, *bias: Array | None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
@@ -103,14 +109,7 @@ class Products:
             scaled = Products(self.xp, self.request, self.candidate)
             phases = [(phase, convolution.scaled(*scales)) for phase, convolution in self._phases]
             scaled.__dict__.update(_pass=self._pass.scaled(*scales), _phases=phases)
-        return scaled._computed(product, first, second, *bias)
-
-    def _computed(self, product: Callable[..., Array], *operands: Array | None) -> Array:
-        """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
-        if not self.spreads:
-            return product(self, *operands)
-        with one_blas_thread():
-            return product(self, *operands)
+        return product(scaled, first, second, *bias)
 
     def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
         bias = None if b is None else self._grouped(b, 0)
