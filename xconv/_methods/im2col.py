@@ -74,6 +74,7 @@ class Im2col(NamedTuple):
         strides = windows.stride[-1] > 1
         moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacks_samples else 0
         copies = windowed if windows.taps > 1 or strides else 0
+        several = task.reduces and task.groups * task.filters > 1  # one row of products reads windows as they lie
         return Steps(
             operation=OPERATIONS,
             product=stack if self.stacks_samples else task.groups,
@@ -83,7 +84,7 @@ class Im2col(NamedTuple):
             copied=padded + moved + (0 if strides else laid_out if copies else 0),
             strided=copies if strides else 0,
             row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
-            transposed=(task.pairs * windows.taps if task.turned else 0) + (windowed if task.reduces else 0),
+            transposed=(task.pairs * windows.taps if task.turned else 0) + (windowed if several else 0),
             added=OVERLAPPING * windowed if task.product == "scatter" else 0,
         )
 

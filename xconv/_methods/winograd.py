@@ -85,7 +85,7 @@ class Winograd(NamedTuple):
             packed=columns * task.channels,
             written=2 * numbers + tiles.taps * task.pairs,
             strided=columns * task.channels,
-            transposed=task.outputs,
+            transposed=task.outputs + (columns * task.channels if task.reduces else 0),
             added=SCATTERED * columns * task.channels if task.product == "scatter" else 0,
         )
 
