@@ -126,3 +126,51 @@ def test_a_method_that_transforms_loses_those_zeros(numpy_backend):
     x[:, :, 4:8, 5:9] = normal((2, 4, 4, 4))
     exact, other = (relu_network(method)[1].forward(x) for method in (None, "fft"))
     assert np.sum(exact == 0) > 4 * np.sum(other == 0)
+
+
+def _filled(kind):
+    """An image of numbers between 0 and 1 with outliers, and where the windows of 31x31 read none."""
+    image, clean = np.random.default_rng(0).random((1, 1, 256, 256)).astype("float32"), np.ones((256, 256), bool)
+    if kind == "land":
+        image[..., :80, :] = FILL
+        clean[:96, :] = False
+    else:
+        image[..., 3, 3] = {"one fill value": FILL, "a bright one": 1e6}[kind]
+        clean[:19, :19] = False
+    return image, clean
+
+
+@pytest.mark.on("numpy", "torch")
+@pytest.mark.parametrize("kind", ["one fill value", "a bright one", "land"])
+def test_auto_takes_no_large_transforms_of_far_outliers(backend, kind):
+    """Where elements can be looked at: what does not read the outliers is as exact as elsewhere, gradients too."""
+    image, clean = _filled(kind)
+    box = np.full((1, 1, 31, 31), 1 / 961, "float32")
+    want = reference_of_boxes(image)
+    x, w = backend.array(image), backend.array(box)
+    y = backend.to_numpy(xconv.conv(x, w, padding=15))
+    dx = backend.to_numpy(xconv.conv_input_grad(x, w, image.shape, padding=15))
+    for result in (y, dx):
+        assert np.max(np.abs(result[0, 0] - want)[clean]) <= 961 * EPSILON
+
+
+def reference_of_boxes(image):
+    """The mean over 31x31 with zeros around, by differences of sums, as if there were no outliers."""
+    image = np.where(image > 1, 0, image).astype("float64")
+    sums = np.cumsum(np.cumsum(np.pad(image[0, 0], ((16, 15), (16, 15))), axis=0), axis=1)
+    return (sums[31:, 31:] - sums[:-31, 31:] - sums[31:, :-31] + sums[:-31, :-31]) / 961
+
+
+def test_outliers_are_left_to_transforms_where_no_other_method_is_bearable(numpy_backend, monkeypatch):
+    """A kernel as large as the image, directly, would take minutes."""
+    image = np.random.default_rng(0).random((1, 1, 600, 600)).astype("float32")
+    image[0, 0, 3, 3] = FILL
+    y = xconv.conv(image, np.ones((1, 1, 600, 600), "float32"), padding="full")
+    assert y.shape == (1, 1, 1199, 1199)
+    assert np.isfinite(y).all()
+
+
+def test_few_elements_of_many_magnitudes_are_summed_directly(numpy_backend):
+    numbers = np.array([0.0] * 10000 + [10.0 ** (9 * i) for i in range(10)])
+    y = xconv.conv(numbers[None, None], numbers[None, None], padding="full", flip=True)[0, 0]
+    assert np.isclose(y[-19], 1.0)

@@ -7,10 +7,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, traits
+from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
 from .operands import working_dtype
 
 FINITE = "fn"  # in the names of formats whose numbers are all finite: float8_e4m3fn, float8_e5m2fnuz
+
+
+SAMPLED = 8  # elements along each axis, at least, of which one is typical: thousands of an image or a volume
+VISIBLE = 1e-3  # the relative error that somebody might see
 
 
 def lowest(xp: Namespace, dtype: DType) -> float | int:
@@ -83,6 +87,22 @@ def scale(xp: Namespace, array: Array) -> Array:
     both = xp.expand_dims(xp.stack([largest, 1 / largest]), axis=-1)  # the inverse of what is small is large
     down, up = xp.prod(xp.where(both > bounds, factors, xp.ones_like(factors)), axis=1, dtype=dtype)
     return down / up
+
+
+def has_outliers(xp: Namespace, array: Array) -> bool:
+    """Whether errors of the largest element would be a thousandth of a typical one, or of the smallest of few.
+
+    False where elements cannot be looked at.
+    """
+    if not (math.prod(array.shape) and may_look(xp, array)):
+        return False
+    error = float(_largest(xp, array)) * float(xp.finfo(array.dtype).eps)
+    some = xp.abs(array[tuple(slice(None, None, max(size // SAMPLED, 1)) for size in array.shape)])
+    typical = float(xp.sort(xp.reshape(some, (-1,)))[math.prod(some.shape) // 2])
+    if typical == 0:
+        others = xp.abs(array)
+        typical = float(xp.min(xp.where(others == 0, xp.max(others), others)))
+    return 0 < VISIBLE * typical < error
 
 
 def _largest(xp: Namespace, array: Array) -> Array:

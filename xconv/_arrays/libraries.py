@@ -112,6 +112,16 @@ def is_kind(xp: Namespace, dtype: DType, kind: str) -> bool:
     return bool(xp.isdtype(dtype, kind))
 
 
+def may_look(xp: Namespace, array: Array) -> bool:
+    """Whether elements are numbers now, and not those of a program to be compiled or of a transformation."""
+    if traits(xp).hidden_axes:
+        import torch
+
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(array)
+        return type(array) in (torch.Tensor, torch.nn.Parameter) and not (wrapped or torch.compiler.is_compiling())
+    return traits(xp).threads
+
+
 def is_immutable(array: Array) -> bool:
     """Whether it offers changed copies, ``at``, instead of being written to."""
     return hasattr(array, "at")

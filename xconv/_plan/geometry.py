@@ -7,14 +7,13 @@ No array is touched here, so everything below is decided before one is.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from .remembered import remembered
+from .remembered import remembered, remembering
 
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
@@ -342,7 +341,7 @@ class PoolGeometry(NamedTuple):
         return counts
 
 
-@functools.lru_cache(maxsize=1024)
+@remembering(1)
 def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
     """The same windows over many samples, which are one more axis, at this place, with windows of one element."""
 
@@ -358,7 +357,7 @@ def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
     )
 
 
-@functools.lru_cache(maxsize=1024)
+@remembering(0)
 def frame(size: Ints, padding: Pairs) -> tuple[Ints, Slices]:
     """The size with its padding, and where in that the elements lie."""
     pairs = [*zip(size, padding, strict=True)]
@@ -378,7 +377,7 @@ class Border(NamedTuple):
 BORDERS = {"reflect": (-1, 1), "symmetric": (-1, 0), "replicate": (0, 0), "circular": (1, 0)}
 
 
-@functools.lru_cache(maxsize=1024)
+@remembering(0)
 def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
     """The steps in which an axis of size d gets its borders: one, unless they are wider than the axis.
 

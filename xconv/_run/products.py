@@ -12,6 +12,7 @@ Which block adds to what, and when, does not depend on the threads, and so neith
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from .._arrays.elements import (
     conjugate,
     conjugate_transpose,
     empty,
+    has_outliers,
     is_finite,
     put_at,
     reshaped,
@@ -35,14 +37,16 @@ from .._methods import METHODS, Maps, request
 from .._methods.native import Native, native
 from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, Part, pieces
-from .._plan.choice import Candidate, Request, choose, of_phase, planned
+from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
-from .._plan.schedule import Schedule
+from .._plan.schedule import Schedule, cheapest
 from .._plan.task import Task
 from .threads import Item, Items, cpu_count, for_each, one_blas_thread
 
 ALONE = 9216  # multiplications up to which OpenBLAS spreads no product over threads: 2304 * GEMM_MULTITHREAD_THRESHOLD
+NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
+BEARABLE = 64  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
@@ -57,15 +61,33 @@ def products(xp: Namespace, dtype: DType, task: Task, method: str, room: int) ->
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
         return native(xp, dtype, task)
-    mixes = method == "direct" and found.schedule.tile.mixes_zeros and not is_kind(xp, dtype, "integral")
+    if method == "direct":
+        return _direct(xp, dtype, asked, found)
+    local = None
+    if method == "auto" and not task.reduces and math.prod(found.schedule.tile.unit) > NEAR:
+        direct = cheapest(candidates(asked, "direct"))
+        local = _direct(xp, dtype, asked, direct) if direct.cost < BEARABLE * found.cost else None
+    return Products(xp, asked, found, local=local)
+
+
+def _direct(xp: Namespace, dtype: DType, asked: Request, found: Candidate) -> Products:
+    mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not is_kind(xp, dtype, "integral")
     return Products(xp, asked, found, Products(xp, asked, planned(asked, "im2col")) if mixes else None)
 
 
 class Products:
     """One task by its plan: canonical arrays in and out, which may be written to parts of larger ones."""
 
-    def __init__(self, xp: Namespace, request: Request, candidate: Candidate, exact: Products | None = None) -> None:
+    def __init__(
+        self,
+        xp: Namespace,
+        request: Request,
+        candidate: Candidate,
+        exact: Products | None = None,
+        local: Products | None = None,
+    ) -> None:
         self.xp = xp
+        self.local = local  # what computes instead where outliers would be seen all over a block, if that is bearable
         self.exact = exact  # what computes again where NaN and inf must stay in their windows, and may not have
         self.request = request
         self.candidate = candidate
@@ -95,6 +117,8 @@ class Products:
 
     def _checked(self, product: Callable[..., Array], *operands: Array | None) -> Array:
         """The product; where "direct" must keep NaN and inf in their windows, by im2col if the result is not finite."""
+        if self.local is not None and has_outliers(self.xp, operands[0]):
+            return self.local._checked(product, *operands)
         if self.exact is not None:
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
                 result = self.plain._checked(product, *operands)
