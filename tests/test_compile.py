@@ -203,16 +203,18 @@ def test_gradients_of_a_batch_that_is_a_symbol(torch_backend, method):
         assert_all(torch_backend, gradients, expected)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "symmetric", "replicate", "circular"])
 @pytest.mark.parametrize("dynamic", [None, True])
-def test_sizes_other_than_the_batch_are_constants_of_a_graph(torch_backend, dynamic):
+def test_sizes_other_than_the_batch_are_constants_of_a_graph(torch_backend, dynamic, mode):
     """Each new one is compiled anew, and right."""
     import torch
 
     w = torch_backend.array(normal((6, 4, 3, 3), 1))
-    compiled = torch.compile(lambda x: xconv.conv(x, w, padding="same"), backend="eager", dynamic=dynamic)
+    words = {"padding": "same", "padding_mode": mode}
+    compiled = torch.compile(lambda x: xconv.conv(x, w, **words), backend="aot_eager", dynamic=dynamic)
     for size in (7, 8, 9):
         x = torch_backend.array(normal((2, 4, size, size)))
-        assert_array(torch_backend, compiled(x), torch_backend.to_numpy(xconv.conv(x, w, padding="same")), terms=1000)
+        assert_array(torch_backend, compiled(x), torch_backend.to_numpy(xconv.conv(x, w, **words)), terms=1000)
 
 
 @pytest.mark.parametrize(("function", "geometry"), functions())
