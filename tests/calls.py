@@ -25,6 +25,10 @@ def transpose_backward(dy, x, w, *, stride, **words):
     return xconv.conv_transpose_backward(dy, x, w, stride=stride, output_padding=(stride - 1, 0), **words)
 
 
+def unpooled(x, **words):
+    return xconv.max_unpool(*xconv.max_pool(x, 3, return_indices=True, **words), 3, output_size=x.shape[2:], **words)
+
+
 def layer(x, w, b, dy):
     made = xconv.Convolution(w, b, stride=2, pad=1, groups=2)
     return made.forward(x), made.backward(dy), made.dW, made.db
@@ -45,7 +49,8 @@ CALLS = {
     "conv_backward": ("dy x w", CONV, xconv.conv_backward),
     "im2col": ("x", POOL, lambda x, **words: xconv.im2col(x, 3, **words)),
     "col2im": ("col", POOL, lambda col, **words: xconv.col2im(col, SHAPES["x"], 3, **words)),
-    "max_pool": ("x", POOL, lambda x, **words: xconv.max_pool(x, 3, **words)),
+    "max_pool": ("x", POOL, lambda x, **words: xconv.max_pool(x, 3, return_indices=True, **words)),
+    "max_unpool": ("x", POOL, unpooled),
     "avg_pool": ("x", POOL, lambda x, **words: xconv.avg_pool(x, 3, **words)),
     "max_pool_grad": ("pooled x", POOL, lambda dy, x, **words: xconv.max_pool_grad(dy, x, 3, **words)),
     "avg_pool_grad": ("pooled", POOL, lambda dy, **words: xconv.avg_pool_grad(dy, SHAPES["x"], 3, **words)),

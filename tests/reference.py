@@ -229,6 +229,39 @@ def max_pool(x, kernel_size, *, stride=None, channel_axis=1, **keywords):
     return first_to_last(y, channel_axis)
 
 
+def max_pool_indices(x, kernel_size, *, stride=None, channel_axis=1, **keywords):
+    """Row after row in the plane of x; -1 for windows of padding alone."""
+    x = last_to_first(x, channel_axis)
+    windows = Windows(x.shape[2:], kernel_size, stride=kernel_size if stride is None else stride, **keywords)
+    indices = np.zeros((*x.shape[:2], *windows.output), dtype="int64")
+    for (m, u, c), (position, _) in first_largest(x, windows).items():
+        place = -1
+        if position is not None:
+            place = 0
+            for i, d in zip(position, x.shape[2:], strict=True):
+                place = place * d + i
+        indices[(u, c, *m)] = place
+    return first_to_last(indices, channel_axis)
+
+
+def max_unpool(y, indices, kernel_size, *, stride=None, padding=0, output_size=None, channel_axis=1):
+    y, indices = last_to_first(y, channel_axis), last_to_first(indices, channel_axis)
+    n = y.ndim - 2
+    kernel = sizes(kernel_size, n)
+    if output_size is None:
+        stride = kernel if stride is None else stride
+        output_size = transposed_size(y.shape[2:], kernel, 0, stride=stride, padding=padding)
+    x = np.zeros((*y.shape[:2], *sizes(output_size, n)), dtype=y.dtype)
+    for at_y in np.ndindex(*y.shape):
+        rest, position = int(indices[at_y].real), []
+        for d in reversed(x.shape[2:]):
+            position.insert(0, rest % d)
+            rest //= d
+        if rest == 0:
+            x[(*at_y[:2], *position)] = y[at_y]
+    return first_to_last(x, channel_axis)
+
+
 def max_pool_grad(dy, x, kernel_size, *, stride=None, channel_axis=1, **keywords):
     dy, x = last_to_first(dy, channel_axis), last_to_first(x, channel_axis)
     windows = Windows(x.shape[2:], kernel_size, stride=kernel_size if stride is None else stride, **keywords)

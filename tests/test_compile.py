@@ -70,6 +70,8 @@ def windowed(x, w):
         mean,
         xconv.avg_pool_grad(mean, x.shape, 3, **POOL),
         xconv.max_pool(x, 2, channel_axis=-1),
+        xconv.max_pool(x, 3, return_indices=True, **POOL)[1],
+        xconv.max_unpool(*xconv.max_pool(x, 2, return_indices=True), 2),
         xconv.avg_pool_grad(xconv.avg_pool(x, 2, channel_axis=-1), x.shape, 2, channel_axis=-1),
     )
 
@@ -113,7 +115,8 @@ def test_the_first_call_of_a_process_may_be_compiled():
             "conv_input_grad": lambda: xconv.conv_input_grad(dy, w, x.shape),
             "conv_weight_grad": lambda: xconv.conv_weight_grad(dy, x, 3),
             "im2col": lambda: xconv.im2col(x, 3), "col2im": lambda: xconv.col2im(x[0, 0], (1, 1, 11, 11), 3, stride=4),
-            "max_pool": lambda: xconv.max_pool(x, 2), "avg_pool": lambda: xconv.avg_pool(x, 2),
+            "max_pool": lambda: xconv.max_pool(x, 2), "max_unpool": lambda: xconv.max_unpool(x, x.to(int), 1),
+            "avg_pool": lambda: xconv.avg_pool(x, 2),
             "max_pool_grad": lambda: xconv.max_pool_grad(x[:, :, :4, :4], x, 2),
             "avg_pool_grad": lambda: xconv.avg_pool_grad(x[:, :, :4, :4], x.shape, 2),
         }
@@ -228,7 +231,7 @@ def test_autocast_does_not_change_results(torch_backend, function, geometry):
         results = function(x, w)
         assert torch.is_autocast_enabled(x.device.type)
     for result, other in zip(results, expected, strict=True):
-        assert result.dtype == torch.float32
+        assert result.dtype == (torch.float32 if other.is_floating_point() else torch.int64)  # indices
         assert torch.equal(result, other)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array_api_compat
 import numpy as np
 import pytest
+from backends import assert_array
 from geometries import normal
 
 import xconv
@@ -57,6 +58,10 @@ def weight_grad(a, dy=None, x=None, kernel_size=3, **keywords):
 
 def backward(a, dy=None, x=None, w=None, **keywords):
     return xconv.conv_backward(a.dy if dy is None else dy, a.x if x is None else x, a.w if w is None else w, **keywords)
+
+
+def unpool(a, indices=None, **keywords):
+    return xconv.max_unpool(a.pool, a.of(2, 4, 3, 2, dtype="int64") if indices is None else indices, 2, **keywords)
 
 
 VALUE = [
@@ -141,7 +146,7 @@ VALUE = [
         lambda a: transpose(a, padding="same", stride=2, output_padding=1),
         r"output_padding must be 0 with padding='same'",
     ),
-    (lambda a: transpose(a, padding=4), r"padding must leave an output.*got 4 for x of size \(4, 3\)"),
+    (lambda a: transpose(a, padding=4), r"padding must leave an output.*got 4 for an input of size \(4, 3\)"),
     (lambda a: transpose(a, groups=4), r"groups must divide the 6 channels C of x, got groups = 4"),
     # gradients
     (lambda a: input_grad(a, input_shape=(2, 4, 6)), r"w must have 3 axes.*got shape \(6, 4, 3, 3\)"),
@@ -173,6 +178,14 @@ VALUE = [
     (lambda a: xconv.max_pool(a.x, 2, ceil_mode="yes"), r"ceil_mode must be True or False, got 'yes'"),
     (lambda a: xconv.max_pool(a.x, 2, channel_axis=2), r"channel_axis must be.*got 2"),
     (lambda a: xconv.max_pool_grad(a.x, a.x, 2), r"dy must have shape \(2, 4, 3, 2\).*got \(2, 4, 6, 5\)"),
+    (lambda a: xconv.max_pool(a.x, 2, return_indices=1), r"return_indices must be True or False, got 1"),
+    (
+        lambda a: unpool(a, indices=a.of(2, 4, 3, 3, dtype="int64")),
+        r"indices must have shape \(2, 4, 3, 2\).*got \(2, 4, 3, 3\)",
+    ),
+    (lambda a: unpool(a, output_size=4), r"output_size must differ from \(6, 4\) by less than the stride.*got 4"),
+    (lambda a: unpool(a, output_size=(6, 4, 1)), r"output_size must be an int or 2 ints.*got \(6, 4, 1\)"),
+    (lambda a: unpool(a, padding=3), r"padding must leave an output.*got 3 for an input of size \(3, 2\)"),
     (lambda a: xconv.avg_pool(a.x, 2, count_include_pad=0), r"count_include_pad must be True or False, got 0"),
     (
         lambda a: xconv.avg_pool(a.x, 2, padding=2, count_include_pad=False),
@@ -236,6 +249,8 @@ TYPE = [
         r"x must have an integer or real dtype.*complex128",
     ),
     (lambda a: xconv.max_pool(a.of(1, 1, 4, dtype="bool"), 2), r"x must have an integer, real or complex dtype"),
+    (lambda a: unpool(a, indices=a.pool), r"indices must have an integer dtype, got .*float64"),
+    (lambda a: unpool(a, indices=1), r"indices must be an array, got int"),
     (lambda a: xconv.max_pool_grad(1, a.x, 2), r"dy must be an array, got int"),
     (lambda a: xconv.avg_pool(a.of(1, 1, 4, dtype="int64"), 2), r"x must have a real or complex dtype.*int64"),
     (
@@ -371,6 +386,19 @@ def test_methods_are_chosen_for_numbers_of_a_library(numpy_backend, keywords, pa
     with pytest.raises(TypeError, match=pattern) as error:
         xconv.choose_method((1, 1, 8, 8), (1, 1, 3, 3), **keywords)
     assert len(error.value.args) == 1
+
+
+def test_an_index_beyond_the_plane_is_refused_where_looking_is_cheap(numpy_backend):
+    y, indices = np.ones((1, 1, 2)), np.array([[[0, 4]]])
+    message = r"^indices must be less than the 4 elements of a plane of size \(4,\), got 4$"
+    with pytest.raises(ValueError, match=message) as error:
+        xconv.max_unpool(y, indices, 2)
+    assert error.type is ValueError
+
+
+def test_an_index_beyond_the_plane_reaches_no_other(torch_backend):
+    y, indices = torch_backend.array(np.ones((1, 2, 2))), torch_backend.array([[[0, 4], [5, 1]]])
+    assert_array(torch_backend, xconv.max_unpool(y, indices, 2), [[[1.0, 0, 0, 0], [0, 1, 0, 0]]])
 
 
 def test_of_two_operands_the_one_without_an_order_is_named(numpy_backend):

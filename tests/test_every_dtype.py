@@ -44,8 +44,8 @@ def check(make, to_numpy, info=None, jit=lambda function: function, names=tuple(
 
 
 def lacking(integral, is_complex):
-    """How many functions refuse a dtype: integers have no mean, complex numbers no order."""
-    return 2 if integral else 3 if is_complex else 0
+    """How many functions refuse a dtype: integers have no mean, complex numbers no order, nor indices of maxima."""
+    return 2 if integral else 4 if is_complex else 0
 
 
 def numpy_dtypes():

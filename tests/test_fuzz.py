@@ -62,6 +62,7 @@ NONSENSE = {
     "count_include_pad": [True, False, 0, None],
     "pad_value": [0, 2, -1.5, float("nan"), None, "0", 1j, True],
     "output_padding": NUMBERS,
+    "output_size": [None, 3, (4, 5), 0, "same", (2, 2, 2)],
     "input_shape": [(2, 2, 5), (1, 2, 4, 4), (0, 1, 3), (2, 2), (), None, 4, (1, 2, -3), (1, 2.5, 3), "abc"],
 }
 DTYPES = ["float64", "float64", "float64", "float32", "int64", "uint8", "complex128", "bool", "object", "U3"]
@@ -123,7 +124,10 @@ OPERANDS = {
     "conv_weight_grad": 2,
     "conv_backward": 3,
     "max_pool_grad": 2,
+    "max_unpool": 2,
 }
+WINDOWED = ("im2col", "col2im", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad", "max_unpool")
+UNPOOL_NAMES = ["stride", "padding", "output_size", "channel_axis"]
 POOL_NAMES = [*WINDOW_NAMES, "ceil_mode", "channel_axis"]
 
 
@@ -165,7 +169,7 @@ def convolution_calls(draw):
 
 @st.composite
 def window_calls(draw):
-    name = draw(st.sampled_from(["im2col", "col2im", "max_pool", "avg_pool", "max_pool_grad", "avg_pool_grad"]))
+    name = draw(st.sampled_from([*WINDOWED]))
     size, kernel, keywords = draw(windows(ceil_modes="pool" in name))
     shape = (draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)
     o = reference.Windows(size, kernel, **keywords).output
@@ -177,6 +181,13 @@ def window_calls(draw):
         rows = shape[0] * int(np.prod(o)), shape[1] * int(np.prod(reference.sizes(kernel, 1))) if np.ndim(kernel) else 1
         wrong = draw(st.sampled_from([shape] * 8 + NONSENSE["input_shape"]))
         return name, (draw(operands(rows)), wrong, kernel), keywords
+    if name == "max_unpool":
+        places = np.random.default_rng(draw(st.integers(0, 3))).permutation(int(np.prod(size)) + 1) - 1
+        indices = np.resize(places, (*shape[:2], *o)).astype(
+            draw(st.sampled_from(["int64", "int64", "int32", "float64"]))
+        )
+        right = {name: keywords[name] for name in UNPOOL_NAMES[:2]} | {"output_size": size}
+        return name, (dy, indices, kernel), draw(with_nonsense(right, UNPOOL_NAMES))
     if name == "max_pool_grad":
         return name, (dy, draw(operands(shape)), kernel), keywords
     if name == "avg_pool_grad":
@@ -228,7 +239,7 @@ def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
 
     check()
     accepted = {name: count for name, count in outcomes.items() if name != "refused"}
-    assert len(accepted) == 12
+    assert len(accepted) == 13
     assert min(accepted.values()) > EXAMPLES / 200
     assert outcomes["refused"] > EXAMPLES / 10
     assert sum(outcomes.values()) >= EXAMPLES

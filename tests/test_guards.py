@@ -35,6 +35,7 @@ PUBLIC = {
     "layers",
     "max_pool",
     "max_pool_grad",
+    "max_unpool",
     "plan",
     "testing",
 }
@@ -72,7 +73,8 @@ SIGNATURES = {
     "conv_backward": "(dy, x, w, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
     "channel_axis=1, method='auto', max_workspace=None)",
     "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1, "
-    "max_workspace=None)",
+    "max_workspace=None, return_indices=False)",
+    "max_unpool": "(y, indices, kernel_size, *, stride=None, padding=0, output_size=None, channel_axis=1)",
     "avg_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True, "
     "channel_axis=1, max_workspace=None)",
     "max_pool_grad": "(dy, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1, "

@@ -32,10 +32,6 @@ COUNTS = {
 }
 
 OUT_OF_SCOPE = {
-    "test_maxpool_with_argmax_2d_precomputed_pads": "asks for the indices of the maxima, which no function returns",
-    "test_maxpool_with_argmax_2d_precomputed_strides": "asks for the indices of the maxima, which no function returns",
-    "LpPool": "there is no Lp pooling",
-    "MaxUnpool": "scatters by indices, which no function returns",
     "DeformConv": "there is no deformable convolution",
     "QLinearConv": "quantisation scales are no part of a convolution here",
     "CausalConvWithState": "carries a state from call to call; padding 'causal' covers one whole call",
@@ -117,8 +113,36 @@ def pool_arguments(attributes):
 
 
 def run_max_pool(attributes, x):
+    """ONNX counts positions over all of x, and with ``storage_order`` column after column in each plane."""
     kernel, keywords = pool_arguments(attributes)
-    return xconv.max_pool(x, kernel, **keywords)
+    y, indices = xconv.max_pool(x, kernel, return_indices=True, **keywords)
+    xp, (height, width) = array_namespace(x), x.shape[-2:]
+    if attributes.get("storage_order", 0):
+        indices = indices % width * height + indices // width
+    planes = xp.arange(math.prod(x.shape[:2]), dtype=indices.dtype) * math.prod(x.shape[2:])
+    return y, indices + xp.reshape(planes, (*x.shape[:2], *(1 for _ in kernel)))
+
+
+def run_max_unpool(attributes, y, indices, shape=None):
+    """ONNX's count over all of the smallest x, which zeros then make larger."""
+    kernel, keywords = pool_arguments(attributes)
+    words = {"stride": keywords["stride"], "padding": keywords.get("padding", 0)}
+    plane = math.prod(xconv.max_unpool(y, indices, kernel, **words).shape[2:])
+    x = xconv.max_unpool(y, indices % plane, kernel, **words)
+    if shape is None:
+        return x
+    xp = array_namespace(x)
+    for axis, (size, wanted) in enumerate(zip(x.shape, shape, strict=True)):
+        more = xp.zeros((*x.shape[:axis], wanted - size, *x.shape[axis + 1 :]), dtype=x.dtype)
+        x = xp.concat([x, more], axis=axis)
+    return x
+
+
+def run_lp_pool(attributes, x):
+    """There is no Lp pooling: it is a mean of powers, where every window has all of its taps."""
+    kernel, keywords = pool_arguments(attributes)
+    xp, p = array_namespace(x), attributes["p"]
+    return (xconv.avg_pool(xp.abs(x) ** p, kernel, **keywords) * math.prod(kernel)) ** (1 / p)
 
 
 def run_average_pool(attributes, x):
@@ -148,6 +172,8 @@ ADAPTERS = {
     "ConvTranspose": run_conv_transpose,
     "ConvInteger": run_conv_integer,
     "MaxPool": run_max_pool,
+    "MaxUnpool": run_max_unpool,
+    "LpPool": run_lp_pool,
     "AveragePool": run_average_pool,
     "GlobalAveragePool": run_global_average_pool,
     "GlobalMaxPool": run_global_max_pool,
@@ -159,9 +185,12 @@ def check_case(backend, operator, attributes, inputs, outputs):
     arrays, static = inputs, {}
     if operator == "Col2Im":
         arrays, static = inputs[:1], {"size": inputs[1].tolist(), "kernel": inputs[2].tolist()}
+    if operator == "MaxUnpool":
+        arrays, static = inputs[:2], {"shape": inputs[2].tolist() if len(inputs) > 2 else None}
     adapter = functools.partial(ADAPTERS[operator], attributes, **static)
-    result = backend.run(adapter, *map(backend.array, arrays))
-    assert_array(backend, result, outputs[0], terms=1000)
+    results = backend.run(adapter, *map(backend.array, arrays))
+    for result, expected in zip(results if isinstance(results, tuple) else (results,), outputs, strict=False):
+        assert_array(backend, result, expected, terms=1000)  # indices if the node has them
 
 
 def test_every_case_of_these_operators_is_known():

@@ -134,6 +134,20 @@ def test_pools_equal_torch(torch_backend, n, keywords):
     theirs.backward(dy)
     dx = xconv.max_pool_grad(dy, x.detach(), 3, **keywords)
     assert_array(torch_backend, dx, torch_backend.to_numpy(x.grad), terms=27)
+    theirs, places = getattr(functional, f"max_pool{n}d")(x.detach(), 3, return_indices=True, **keywords)
+    ours, indices = xconv.max_pool(x.detach(), 3, return_indices=True, **keywords)
+    assert_array(torch_backend, indices, torch_backend.to_numpy(places), terms=0)
+    if keywords.get("dilation", 1) == 1:
+        words = {name: value for name, value in keywords.items() if name in ("stride", "padding")}
+        words["output_size"] = tuple(x.shape[2:])
+        y, leaf = theirs.clone().requires_grad_(), ours.clone().requires_grad_()
+        theirs = getattr(functional, f"max_unpool{n}d")(y, places, 3, **words)
+        ours = xconv.max_unpool(leaf, indices, 3, **words)
+        assert_array(torch_backend, ours.detach(), torch_backend.to_numpy(theirs), terms=0)
+        dx = torch_backend.array(normal(tuple(x.shape), 2))
+        theirs.backward(dx)
+        ours.backward(dx)
+        assert_array(torch_backend, leaf.grad, torch_backend.to_numpy(y.grad), terms=0)
     for include in (True, False):
         theirs = getattr(functional, f"avg_pool{n}d")(x.detach(), 3, count_include_pad=include, **keywords)
         ours = xconv.avg_pool(x.detach(), 3, count_include_pad=include, **keywords)
@@ -149,6 +163,9 @@ def test_nan_in_max_pool_equals_torch(torch_backend):
     assert_array(
         torch_backend, xconv.max_pool(x.detach(), 3, stride=1, padding=1), torch_backend.to_numpy(theirs), terms=0
     )
+    _, places = functional.max_pool2d(x.detach(), 3, stride=1, padding=1, return_indices=True)
+    _, indices = xconv.max_pool(x.detach(), 3, stride=1, padding=1, return_indices=True)
+    assert_array(torch_backend, indices, torch_backend.to_numpy(places), terms=0)
     dy = torch_backend.array(normal(tuple(theirs.shape), 1))
     theirs.backward(dy)
     dx = xconv.max_pool_grad(dy, x.detach(), 3, stride=1, padding=1)

@@ -7,6 +7,7 @@ import pytest
 import reference
 from backends import assert_array
 from geometries import check_drawn, normal, windows
+from hypothesis import assume
 from hypothesis import strategies as st
 
 import xconv
@@ -38,10 +39,25 @@ def pool_shape(shape, kernel, keywords):
 
 def check_max(backend, shape, kernel, keywords, x):
     dy = normal(pool_shape(shape, kernel, keywords), 1, x.dtype)
-    y = backend.run(xconv.max_pool, backend.array(x), kernel_size=kernel, **keywords)
+    y, indices = backend.run(xconv.max_pool, backend.array(x), kernel_size=kernel, return_indices=True, **keywords)
     assert_array(backend, y, reference.max_pool(x, kernel, **keywords), terms=0)
+    assert_array(backend, indices, reference.max_pool_indices(x, kernel, **keywords), terms=0)
     dx = backend.run(xconv.max_pool_grad, backend.array(dy), backend.array(x), kernel_size=kernel, **keywords)
     assert_array(backend, dx, reference.max_pool_grad(dy, x, kernel, **keywords), terms=x.size)
+
+
+def check_unpool(backend, shape, kernel, keywords, dtype="float64"):
+    """By indices of which no two are equal, and which are those of no element here and there."""
+    y = normal(shape, dtype=dtype)
+    size = reference.max_unpool(y, np.zeros(shape, dtype=int), kernel, **keywords).shape
+    channels_last, rng = keywords.get("channel_axis") == -1, np.random.default_rng(2)
+    plane, lines = int(np.prod(size[1:-1] if channels_last else size[2:])), np.zeros(shape, dtype=int)
+    for u, c in np.ndindex(shape[0], shape[-1 if channels_last else 1]):
+        line = lines[u, ..., c] if channels_last else lines[u, c]
+        places = np.concatenate([rng.permutation(plane), np.full(line.size, -1)])[: line.size + 2]
+        line[...] = rng.permutation(places)[: line.size].reshape(line.shape)
+    x = backend.run(xconv.max_unpool, backend.array(y), backend.array(lines), kernel_size=kernel, **keywords)
+    assert_array(backend, x, reference.max_unpool(y, lines, kernel, **keywords), terms=0)
 
 
 def check_avg(backend, shape, kernel, keywords, dtype="float64"):
@@ -98,6 +114,56 @@ def test_drawn_pools_equal_the_loops(backend):
         check_avg(backend, x.shape, kernel, keywords)
 
     check_drawn(backend, options, check)
+
+
+UNPOOLS = [
+    ((2, 3, 4), 2, {}),
+    ((2, 2, 3, 2), (3, 2), {"stride": (2, 3), "padding": (1, 0), "output_size": (4, 7)}),
+    ((1, 2, 2, 3, 2), 3, {"stride": 2, "padding": [(1, 0), (0, 1), (1, 1)]}),
+    ((2, 4, 3, 5), 2, {"channel_axis": -1, "output_size": 7}),
+    ((2, 3, 2), 3, {"stride": 2, "padding": "same"}),
+    ((0, 2, 3, 3), 2, {}),
+]
+
+
+@pytest.mark.over("unpool", UNPOOLS)
+def test_max_unpool_equals_the_loops(backend, unpool):
+    check_unpool(backend, *unpool)
+
+
+@pytest.mark.over("dtype", ["float32", "int8", "int32", "uint8", "uint16", "complex64"])
+def test_max_unpool_of_every_dtype(backend, dtype):
+    check_unpool(backend, *UNPOOLS[1], dtype)
+
+
+def test_drawn_unpools_equal_the_loops(backend):
+    def check(drawn):
+        size, kernel, keywords = drawn
+        words = {name: keywords[name] for name in ("stride", "padding")}
+        size = size[:1] if backend.name.startswith("jax") else size  # sizes of one axis compile soon
+        kernel, words = (
+            kernel[: len(size)],
+            {name: v if isinstance(v, str) else v[: len(size)] for name, v in words.items()},
+        )
+        assume(min(reference.transposed_size(size, kernel, 0, **words)) > 0)
+        check_unpool(backend, (2, 2, *size), kernel, words)
+
+    check_drawn(backend, windows(), check)
+
+
+def test_what_is_put_to_one_place_alike_stays(backend):
+    indices = backend.array([[[2, 2, 0]]])
+    x = backend.run(xconv.max_unpool, backend.array([[[5.0, 5, 3]]]), indices, kernel_size=2, stride=1)
+    assert_array(backend, x, [[[3.0, 0, 5, 0]]])
+
+
+def test_indices_lead_back_to_the_maxima(backend):
+    x = normal((2, 3, 7, 6))
+    y, indices = backend.run(xconv.max_pool, backend.array(x), kernel_size=(3, 2), return_indices=True)
+    back = backend.run(xconv.max_unpool, y, indices, kernel_size=(3, 2), output_size=(7, 6))
+    largest = reference.max_pool(x, (3, 2)).repeat(3, axis=2).repeat(2, axis=3)
+    largest = np.concatenate([largest, np.full((2, 3, 1, 6), np.inf)], axis=2)
+    assert_array(backend, back, np.where(x == largest, x, 0), terms=0)
 
 
 def test_max_pool_by_hand(backend):

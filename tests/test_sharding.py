@@ -34,6 +34,7 @@ def functions(methods):
         "im2col": lambda x, w: xconv.im2col(x, 3, pad_value=2, **strided),
         "col2im": lambda x, w: xconv.col2im(xconv.im2col(x, 3, **strided), x.shape, 3, **strided),
         "max_pool": lambda x, w: xconv.max_pool(x, 3, **strided),
+        "max_unpool": lambda x, w: xconv.max_unpool(*xconv.max_pool(x, 2, return_indices=True), 2),
         "max_pool_grad": lambda x, w: xconv.max_pool_grad(xconv.max_pool(x, 2), x, 2),
         "avg_pool": lambda x, w: xconv.avg_pool(x, 3, count_include_pad=False, **strided),
         "avg_pool_grad": lambda x, w: xconv.avg_pool_grad(x, large, 2),

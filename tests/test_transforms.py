@@ -41,6 +41,7 @@ FUNCTIONS = {
     "im2col": lambda x, w: xconv.im2col(x, 3, stride=2, padding=1),
     "col2im": lambda x, w: xconv.col2im(xconv.im2col(x, 3, stride=2, padding=1), x.shape, 3, stride=2, padding=1),
     "max_pool": lambda x, w: xconv.max_pool(x, 2, padding=1),
+    "max_unpool": lambda x, w: xconv.max_unpool(*xconv.max_pool(x, 2, return_indices=True), 2),
     "max_pool_grad": lambda x, w: xconv.max_pool_grad(xconv.max_pool(x, 2, padding=1), x, 2, padding=1),
     "avg_pool": lambda x, w: xconv.avg_pool(x, 2, padding=1, ceil_mode=True),
     "avg_pool_grad": lambda x, w: xconv.avg_pool_grad(xconv.avg_pool(x, 2), x.shape, 2),

@@ -25,13 +25,14 @@ def program(xp: Any, x: Any, w: Any, b: Any, stride: int, sizes: list[int]) -> t
     dx = xconv.conv_input_grad(y, w, x.shape) + xconv.conv_weight_grad(y, x, w.shape[2:], method="direct")
     col = xconv.col2im(xconv.im2col(x, 3, pad_value=0.5), (1, 2, 3), [3, 3])
     p = xconv.max_pool_grad(xconv.max_pool(x, (2, 2), ceil_mode=True), x, 2) + xconv.avg_pool(x, 2, stride=None)
+    u = xconv.max_unpool(y, xconv.max_pool(x, 2, return_indices=True)[1], 2, stride=(2, 2), output_size=[5, 4])
     q = xconv.avg_pool_grad(p, x.shape, 2, count_include_pad=False)
     shape: tuple[int, ...] = xconv.conv_output_shape(x.shape, w.shape, padding="causal")
     name: str = xconv.choose_method(x.shape, w.shape, xp=xp, dtype=x.dtype, function="conv_input_grad")
     held: int = xconv.plan(x.shape, w.shape, xp=xp, dtype=x.dtype, measure=False).held
     layer, pool = xconv.Convolution(w, 0, 1, "same", method="auto"), xconv.layers.Pooling(2, 2, stride=(2, 2))
     xconv.testing.check_adjoint(layer.forward, layer.backward, x, xconv.Pooling(2, 2).forward(y))
-    return v, dw, db, dx, col, q, shape, name, held, pool
+    return v, dw, db, dx, col, u, q, shape, name, held, pool
 """
 MISTAKES = {
     'xconv.conv(1, 2, stride="two")': "stride",

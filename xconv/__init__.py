@@ -12,7 +12,7 @@ from ._conv import (
 )
 from ._im2col import col2im, im2col
 from ._plan.arguments import conv_output_shape
-from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
+from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad, max_unpool
 from .layers import Convolution, Pooling
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ __all__ = [
     "layers",
     "max_pool",
     "max_pool_grad",
+    "max_unpool",
     "plan",
     "testing",
 ]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
-from ._arrays.operands import namespace_and_dtype
-from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry
+from ._arrays.operands import common_namespace, namespace_and_dtype
+from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry, unpool_geometry
 from ._run import pools
 
 
@@ -22,6 +22,7 @@ def max_pool(
     ceil_mode: bool = False,
     channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
+    return_indices: bool = False,
 ) -> Array:
     """The largest element of every window.
 
@@ -44,11 +45,17 @@ def max_pool(
         Where x and y have their channels.
     max_workspace : int, optional
         Bytes that may be held beyond the operands and the result; 64 MiB, or as many as these take, if left out.
+    return_indices : bool
+        Whether to give, beside y, where in x its elements are.
 
     Returns
     -------
     y : array, shape (N, C, *o), dtype of x
         NaN in a window makes its maximum NaN.
+    indices : array, shape of y, the library's default integer dtype
+        With ``return_indices``, so that ``(y, indices)`` is returned: the place of each element of y in the plane ``d``
+        of its sample and channel, counted row after row, as PyTorch does: the first of equal elements, the last NaN;
+        -1 for a window that has none but padding.
 
     Raises
     ------
@@ -67,11 +74,75 @@ def max_pool(
     >>> y[0, 0]
     array([[ 5.,  7.],
            [13., 15.]])
+    >>> max_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2, return_indices=True)[1][0, 0]
+    array([[ 5,  7],
+           [13, 15]])
     """
     xp, dtype = namespace_and_dtype(x=x)
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    return pools.max_pool(xp, x, pool, max_workspace)
+    if not flag("return_indices", return_indices):
+        return pools.max_pool(xp, x, pool, max_workspace)
+    indices = pools.max_pool_indices(xp, x, pool, max_workspace)  # which takes more workspace, or is refused, at once
+    return pools.max_pool(xp, x, pool, max_workspace), indices
+
+
+@entrance
+def max_unpool(
+    y: Array,
+    indices: Array,
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    output_size: PerAxis | None = None,
+    channel_axis: ChannelAxis = 1,
+) -> Array:
+    """Put the maxima that `max_pool` found back where they were, among zeros.
+
+    ``x[u, c].flat[indices[u, c, m]] = y[u, c, m]``
+
+    Parameters
+    ----------
+    y : array, shape (N, C, *o), any numeric dtype
+        What is to be put; (N, *o, C) with ``channel_axis=-1``.
+    indices : array, shape of y, any integer dtype
+        Places in the plane d, as `max_pool` returns them. What has a negative one is left out; one beyond the plane is
+        a ValueError where arrays are plain memory (NumPy, CuPy), and left out where they may be traced.
+    kernel_size, stride, padding, channel_axis
+        As in the call of `max_pool`.
+    output_size : int or n ints, optional
+        The size d, less than a stride from ``(o-1)*s + k - lo - hi``, which it is if left out; ``o*s`` for "same".
+
+    Returns
+    -------
+    x : array, shape (N, C, *d), dtype of y
+        Where several are put to one place, which should be equal, one of them stays.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong form, indices does not have the shape of y, or output_size is no size whose
+        pooling gives y.
+    TypeError
+        If an operand is no array, is of another library than the other, or indices has no integer dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import max_pool, max_unpool
+    >>> y, indices = max_pool(np.array([[[3.0, 1.0, 2.0, 5.0, 4.0]]]), 2, return_indices=True)
+    >>> max_unpool(y, indices, 2).shape
+    (1, 1, 4)
+    >>> max_unpool(y, indices, 2, output_size=5)[0, 0]
+    array([3., 0., 0., 5., 0.])
+    """
+    xp = common_namespace(y=y, indices=indices)
+    if not is_kind(xp, indices.dtype, "integral"):
+        raise TypeError(f"indices must have an integer dtype, got {indices.dtype}")
+    pool = unpool_geometry(y.shape, kernel_size, stride, padding, output_size, channel_axis)
+    check_shape("indices", indices.shape, tuple(y.shape), "that of y")
+    return pools.max_unpool(xp, y, indices, pool)
 
 
 @entrance

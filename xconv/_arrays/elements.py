@@ -205,6 +205,21 @@ def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     return array
 
 
+def placed(xp: Namespace, values: Array, positions: Array, size: int) -> Array:
+    """A line of zeros but for values at positions, of equal ones the last; what is at ``size`` is left out.
+
+    By the standard, which writes to slices only, they are sorted, and each place looks for its own.
+    """
+    if traits(xp).scatters:
+        return put_at(zeros(xp, values, (size + 1,), positions), (positions,), values)[:size]
+    values, positions = (xp.concat([one, zeros(xp, one, (1,)) + end]) for one, end in ((values, 0), (positions, size)))
+    order, places = xp.argsort(positions), xp.arange(size, dtype=positions.dtype, device=device(values))
+    ordered_positions = xp.take(positions, order)
+    last = xp.maximum(xp.searchsorted(ordered_positions, places, side="right") - 1, xp.zeros_like(places))
+    found = xp.take(values, xp.take(order, last))
+    return xp.where(xp.take(ordered_positions, last) == places, found, xp.zeros_like(found))
+
+
 def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     """An array of JAX that is zero but for ``values`` at an index of slices."""
     from jax import lax

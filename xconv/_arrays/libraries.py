@@ -24,6 +24,7 @@ class Library(NamedTuple):
     extras: tuple[str, ...] = ()  # of xconv, that install it
     refused: str = ""  # why its arrays are, if they are
     views: bool = False  # slices are views: what is written to one is written to the array
+    scatters: bool = False  # arrays are written to at arrays of positions, too
     plain_memory: bool = False  # arrays are strided memory and no more: views may be written to, and may overlap
     threads: bool = False  # it computes on one core: threads of our own make it faster
     kernels: bool = False  # every operation is a kernel that a GPU is given by itself: few are best, however long
@@ -40,11 +41,26 @@ TABLE = {
     row.name: row
     for row in (
         Library(
-            "numpy", views=True, plain_memory=True, threads=True, keeps_arrays=True, transforms="scipy.fft"
+            "numpy",
+            views=True,
+            scatters=True,
+            plain_memory=True,
+            threads=True,
+            keeps_arrays=True,
+            transforms="scipy.fft",
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
-        Library("cupy", ("cuda12", "cuda13"), views=True, plain_memory=True, kernels=True),
-        Library("jax", ("jax",), traced=True, entrance="jax", own="lax"),
-        Library("torch", ("torch",), views=True, hidden_axes=True, layouts=True, entrance="torch", own="torch"),
+        Library("cupy", ("cuda12", "cuda13"), views=True, scatters=True, plain_memory=True, kernels=True),
+        Library("jax", ("jax",), scatters=True, traced=True, entrance="jax", own="lax"),
+        Library(
+            "torch",
+            ("torch",),
+            views=True,
+            scatters=True,
+            hidden_axes=True,
+            layouts=True,
+            entrance="torch",
+            own="torch",
+        ),
         Library("dask", refused="its arrays are computed later, which xconv cannot do yet: pass x.compute()"),
         Library("sparse", refused="its arrays are no dense ones: pass x.todense()"),
     )

@@ -50,12 +50,14 @@ def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
     return common_namespace_and_dtype([Operand(*description) for description in described(**arrays)])
 
 
+def common_namespace(**arrays: Array) -> Namespace:
+    """The one namespace of the named arrays, whose dtypes need not promote to one."""
+    return _checked_namespace([Operand(*description) for description in described(**arrays)])
+
+
 def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
     """The one namespace of operands on one device, and the dtype that they promote to."""
-    xp = _common_namespace(operands)
-    for operand in operands:
-        check_numeric(operand.name, xp, operand.dtype)
-    _check_device(xp, operands)
+    xp = _checked_namespace(operands)
     try:
         return xp, xp.result_type(*(operand.dtype for operand in operands))
     except Exception as error:
@@ -146,6 +148,14 @@ def _place(array: Array) -> Any:
     """Where an array is, as part of what calls are remembered by; in words, where a device has no hash."""
     place = device(array)
     return place if isinstance(place, Hashable) else str(place)
+
+
+def _checked_namespace(operands: Sequence[Operand]) -> Namespace:
+    xp = _common_namespace(operands)
+    for operand in operands:
+        check_numeric(operand.name, xp, operand.dtype)
+    _check_device(xp, operands)
+    return xp
 
 
 def _common_namespace(operands: Sequence[Operand]) -> Namespace:

@@ -45,6 +45,31 @@ def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype:
     return dy
 
 
+def maxima_positions(
+    xp: Namespace, x: Array, places: Sequence[tuple[range, int]], windows: Geometry, dtype: DType
+) -> Array:
+    """Of each window the position of the element that `maxima_adjoint` gives its share; -1 if all is padding.
+
+    Positions add up over the axes of x: each has a range of them, and how many elements lie between two.
+    """
+    found: Any = 0
+    for axis, (place, step) in enumerate(places):
+        line = xp.arange(place.start, place.stop, dtype=dtype, device=device(x)) * step
+        found = found + xp.reshape(line, (1, 1, *(-1 if axis == other else 1 for other in range(windows.ndim))))
+    if not traits(xp).plain_memory:
+        stages = windows.stages
+        for stage, winner in zip(stages, _winners(xp, *ordered(xp, x), stages), strict=True):
+            views, found = tap_views(pad(xp, found, stage.padding), stage.padded), full(xp, found, (), -1)
+            for tap, view in enumerate(views):
+                found = xp.where(winner == tap, view, found)
+        return found
+    for (axis, line), winner in _plain_winners(xp, x, windows):
+        before, found = found, xp.full(winner.shape, -1, dtype=dtype)
+        for tap, inside, elements in _taps(line, axis):
+            xp.copyto(found[inside], before[elements], where=winner[inside] == tap)
+    return xp.array(xp.broadcast_to(found, (*x.shape[:2], *windows.output_size)))
+
+
 def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[int]], dtype: DType) -> Array:
     """The sum of each window in this dtype, over its count: a product of one number for each axis."""
     x = xp.astype(x, dtype, copy=False)
@@ -115,7 +140,18 @@ def _reduced(xp: Namespace, operation: Callable[..., Array], x: Array, windows: 
 
 
 def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
-    """`maxima_adjoint` in plain memory: the maxima once more, with the number of the tap that each is of."""
+    """`maxima_adjoint` in plain memory."""
+    for (axis, line), winner in reversed(_plain_winners(xp, x, windows)):
+        dx = xp.zeros(_resized(dy, axis, line.input_size[0]), dtype=dy.dtype)
+        for tap, inside, elements in _taps(line, axis):
+            part = dx[elements]
+            part += _where(xp, winner[inside] == tap, dy[inside])
+        dy = dx
+    return dy
+
+
+def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[tuple[int, Geometry], Array]]:
+    """`_winners` in plain memory, by `_axes`: the maxima once more, with the number of the tap that each is of."""
     lines, winners = _axes(x, windows)[::-1], []
     may_be_nan = not is_kind(xp, x.dtype, "integral")
     for axis, line in lines:
@@ -135,13 +171,7 @@ def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
             xp.maximum(taken, better.astype(number) * tap, out=taken)
         x = best
         winners.append(winner)
-    for (axis, line), winner in zip(lines[::-1], winners[::-1], strict=True):
-        dx = xp.zeros(_resized(dy, axis, line.input_size[0]), dtype=dy.dtype)
-        for tap, inside, elements in _taps(line, axis):
-            part = dx[elements]
-            part += _where(xp, winner[inside] == tap, dy[inside])
-        dy = dx
-    return dy
+    return [*zip(lines, winners, strict=True)]
 
 
 def _where(xp: Namespace, chosen: Array, values: Array) -> Array:

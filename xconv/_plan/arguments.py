@@ -7,7 +7,17 @@ import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
-from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, effective_size, is_symbol
+from .geometry import (
+    BORDERS,
+    ConvGeometry,
+    Geometry,
+    Ints,
+    Pairs,
+    PoolGeometry,
+    UnpoolGeometry,
+    effective_size,
+    is_symbol,
+)
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 PerAxis: TypeAlias = int | Sequence[int]
@@ -157,6 +167,23 @@ def pool_geometry(
     windows = declared.over(size, _ceil_padding(declared)) if flag("ceil_mode", ceil_mode) else declared
     _check_fit(windows, declared.padding)
     return PoolGeometry(batch, channels, channels_last, windows, declared.padding)
+
+
+def unpool_geometry(
+    shape: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any, channel_axis: Any
+) -> UnpoolGeometry:
+    """Check the inverse of a pooling: several sizes of x may give that of y, of which the smallest is meant."""
+    _, channels, size, channels_last = data_shape("y", shape, channel_axis)
+    n = len(size)
+    kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
+    strides = kernel if stride is None else per_axis("stride", stride, n, minimum=1)
+    grown = _transposed_size(size, kernel, 0, Keywords(strides, padding, 1, 1, "zeros", channel_axis))
+    if output_size is None:
+        return UnpoolGeometry(channels, channels_last, grown)
+    given = per_axis("output_size", output_size, n, minimum=1)
+    if any(abs(d - e) >= s for d, e, s in zip(given, grown, strides, strict=True)):
+        raise ValueError(f"output_size must differ from {grown} by less than the stride {strides}, {got(output_size)}")
+    return UnpoolGeometry(channels, channels_last, given)
 
 
 def window_geometry(
@@ -336,7 +363,7 @@ def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Ke
     )
     if min(grown) < 1:
         raise ValueError(
-            f"padding must leave an output of at least size 1, got {padding!r} for x of size {size} with kernel "
+            f"padding must leave an output of at least size 1, got {padding!r} for an input of size {size} with kernel "
             f"{kernel}, stride {stride} and dilation {dilation}: the output would have size {grown}"
         )
     return grown

@@ -308,6 +308,17 @@ class ConvGeometry(NamedTuple):
         return padded.over(read, padded.padding)
 
 
+class UnpoolGeometry(NamedTuple):
+    """What an inverse of a pooling gives."""
+
+    channels: int
+    channels_last: bool
+    size: Ints
+
+    def output_shape(self, samples: int) -> Ints:
+        return _joined(samples, self.channels, self.size, self.channels_last)
+
+
 class PoolGeometry(NamedTuple):
     """A whole pooling in integers. ``declared_padding`` lacks what ceil_mode adds to that of the windows."""
 

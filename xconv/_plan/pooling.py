@@ -19,6 +19,7 @@ from .schedule import CACHED, FEWEST, MOST_BLOCKS
 NEVER_REFUSED = 2**20  # bytes of workspace that no call is refused for
 SMALL = 2**18  # bytes of what is done before a thread would have begun
 OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
+POSITION = 8  # bytes of a position
 BYTE = 254  # taps that a byte can number
 
 
@@ -145,6 +146,13 @@ def held_by_maxima_adjoint(windows: Geometry, inputs: Ints, outputs: Ints, task:
     sizes = _sizes(inputs, outputs)
     stage = max([before + (4 + 2 * number) * after for before, after in itertools.pairwise(sizes)])
     return math.ceil(stage + (sizes[0] if task.converts or not task.in_place else 0) + number * sum(sizes[1:]))
+
+
+def held_by_positions(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+    """As the adjoint, and the positions of one axis at work."""
+    pairs = itertools.pairwise(_sizes(inputs, outputs))
+    positions = max([2 * before + 3 * after for before, after in pairs])
+    return held_by_maxima_adjoint(windows, inputs, outputs, task) + math.ceil(POSITION / task.element * positions)
 
 
 def held_by_rows(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:

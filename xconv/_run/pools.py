@@ -6,20 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from .._arrays.elements import put_at, reshaped, zeros
-from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.elements import placed, put_at, reshaped, zeros
+from .._arrays.libraries import Array, DType, Namespace, device, traits
 from .._arrays.machine import item_size
 from .._arrays.operands import working_dtype
-from .._arrays.pooling import maxima, maxima_adjoint, means, means_adjoint, put_rows, rows_adjoint
+from .._arrays.pooling import maxima, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
 from .._arrays.windows import gather, pad, scatter
 from .._plan.arguments import workspace
-from .._plan.geometry import Geometry, Ints, PoolGeometry, of_samples
+from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry, of_samples
 from .._plan.pooling import (
     Held,
     PoolBlock,
     PoolSchedule,
     PoolTask,
     held_by_maxima_adjoint,
+    held_by_positions,
     held_by_rows,
     held_by_sums,
     pool_schedule,
@@ -38,6 +39,44 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
         return maxima(xp, x, block.windows)
 
     return _pooled(xp, pool, held_by_sums, kernel, x.dtype, max_workspace, x, None)
+
+
+def max_pool_indices(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
+    """Of each output, the position of its element in the plane of its sample and channel: (N, C, *d) -> (N, C, *o)."""
+    dtype, size = _position_dtype(xp, x), pool.windows.input_size
+    steps = [math.prod(size[axis:]) for axis in range(1, len(size) + 1)]
+    if pool.channels_last:
+        size, steps = (*size, pool.channels), [*steps, 0]
+
+    def kernel(block: PoolBlock, x: Array, _: None) -> Array:
+        places = [(range(d)[part], step) for d, part, step in zip(size, block.inputs, steps, strict=True)]
+        return maxima_positions(xp, x, places, block.windows, dtype)
+
+    return _pooled(xp, pool, held_by_positions, kernel, dtype, max_workspace, x, None)
+
+
+def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
+    """(N, C, *o) -> (N, C, *d), or with channels last."""
+    samples, channels, plane = y.shape[0], pool.channels, math.prod(pool.size)
+    dtype, axes = _position_dtype(xp, y), (1,) * len(pool.size)
+    step, between, places = (channels, 1, (*axes, -1)) if pool.channels_last else (1, plane, (-1, *axes))
+    total = samples * channels * plane
+    first, second = (xp.arange(count, dtype=dtype, device=device(y)) for count in (samples, channels))
+    planes = xp.reshape(first, (-1, 1, *axes)) * (channels * plane) + xp.reshape(second, (1, *places)) * between
+    indices = xp.astype(indices, dtype, copy=False)
+    if traits(xp).plain_memory and total and bool(xp.max(indices) >= plane):
+        raise ValueError(
+            f"indices must be less than the {plane} elements of a plane of size {pool.size}, got {xp.max(indices)}"
+        )
+    positions = xp.where((indices >= 0) & (indices < plane), planes + step * indices, xp.full_like(indices, total))
+    values = xp.astype(y, working_dtype(xp, y.dtype), copy=False)
+    x = placed(xp, xp.reshape(values, (-1,)), xp.reshape(positions, (-1,)), total)
+    return xp.astype(xp.reshape(x, pool.output_shape(samples)), y.dtype, copy=False)
+
+
+def _position_dtype(xp: Namespace, array: Array) -> DType:
+    """The library's own of sizes: int64, but where JAX has none."""
+    return xp.arange(1, device=device(array)).dtype
 
 
 def max_pool_grad(
