@@ -169,7 +169,7 @@ class Fft(NamedTuple):
         ):
             count = -(-o // u)
             if count == 1:
-                kept, front = min(d, (o - 1) * s + r - lo), max(lo - r + 1, 0)
+                kept, front = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
                 axes.append(_Axis(1, o, kept, front, 0, r - 1 - lo + front))
             else:
                 read = (count - 1) * u * s + size
