@@ -496,3 +496,9 @@ def test_jax_is_left_over_four_axes_with_an_accelerator(jax_backend, monkeypatch
     x, w = (jax_backend.array(np.ones(shape)) for shape in shapes.values())
     with pytest.raises(ValueError, match=r"method 'native' must have .* at most 3 spatial axes, as JAX on a GPU"):
         xconv.conv(x, w, method="native")
+
+
+def test_a_single_window_of_padding_alone_reads_nothing(numpy_backend):
+    x, w = np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1))
+    y = xconv.conv(x, w, stride=(3, 1), padding=[(2, 0), (0, 0)], method="fft")
+    assert np.array_equal(y, [[[[0]]]])
