@@ -31,7 +31,7 @@ EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 
 EXACT_CHANNELS = 512  # and the most that may be summed over: with 1024 the error is 1e-5, with 64 3e-6
 SCATTERED = 40  # elements added in one long run, in the time of one of 36 taps of 4x4 tiles, 16 to 64 channels (NumPy)
 _Ratios: TypeAlias = tuple[tuple[Ints, ...], tuple[Ints, ...]]
-OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
+OPERATIONS = 450  # of the shortest, that a block, or parts of filters, take as long as, with what Python does for them
 
 
 class Winograd(NamedTuple):

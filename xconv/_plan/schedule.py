@@ -200,7 +200,6 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     width = min((room - held) // (2 * each), CACHED // each, -(-part.filters // shares))
     if width < 1:
         return None
-    cost = _cost(task, part, tile, machine, -(-part.filters // width), 0)
     box = (part.groups, max(part.batch, 1), *part.windows.output_size)
     taps, each = part.windows.kernel_size, width * each
     limit = (room - held) // each
