@@ -88,9 +88,11 @@ def traits(xp: Namespace) -> Library:
 @functools.cache
 @loading
 def transforms(xp: Namespace) -> Any:
-    """Where a library's Fourier transforms are."""
+    """Where a library's Fourier transforms are: its own, where the faster ones are not installed or, as the interpreter
+    shuts down, can no longer be loaded (RuntimeError, of the threads that their package would register).
+    """
     if traits(xp).transforms:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, RuntimeError):
             return importlib.import_module(traits(xp).transforms)
     return xp.fft
 
