@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from typing import Any
 
+from .._plan.blocks import pieces
 from .._plan.geometry import is_symbol
 from .elements import reshaped
 from .libraries import Array, DType, Namespace, device, is_kind, traits
@@ -19,6 +21,8 @@ LONG_SUM = 2**20
 LONGEST_SUM = 2**40  # of a length that is a symbol: no array is as long
 ALONE = 500  # results of a product up to which NumPy lets no other thread run until it is done
 PIECE = 2**9  # terms of a sum that are worth a product of their own
+SUMMED = 2**22  # bytes of products by elements that are added up at once: between two such a thread may have to wait
+MULTIPLIED = 2**20  # bytes of those of matrices, which take longer: half of what a core has in its own cache
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -47,6 +51,70 @@ def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None)
         if shift_a + shift_b < bits  # higher ones vanish modulo 2**bits
     ]
     return xp.astype(sum(products[1:], products[0]), left.dtype, copy=False)
+
+
+def summed_matmul(xp: Namespace, left: Array, right: Array) -> Array:
+    """The sum over s of left (*s, G, K, q) @ right (f, *s, G, q, p) -> (f, 1, ..., 1, G, K, p), of NumPy's arrays.
+
+    In memory it is (G, p, f, K), or with q = 1, which is by elements, (G, f, K, p). It is done in pieces of G and p, in
+    few operations on all of s: between two of them a thread may have to wait for another.
+    """
+    stack, (groups, filters, _) = left.shape[:-3], left.shape[-3:]
+    copies, count = right.shape[0], right.shape[-1]
+    right = xp.moveaxis(right, 0, -4)
+    by_elements = right.shape[-2] == 1
+    result = xp.empty((groups, *((copies, filters, count) if by_elements else (count, copies, filters))), right.dtype)
+    add_up, at_once = (_add_elements, SUMMED) if by_elements else (_add_matrices, MULTIPLIED)
+    length = at_once // (result.itemsize * math.prod(stack) * copies * filters)
+    with xp.errstate(invalid="ignore", over="ignore"):  # of what lies between the windows
+        for some in pieces(groups, max(length // count, 1)):
+            for piece in pieces(count, max(length, 1)):
+                place = result[some, ..., piece] if by_elements else result[some, piece]
+                add_up(xp, left[..., some, :, :], right[..., some, :, piece], place)
+    result = xp.permute_dims(result, (1, 0, 2, 3) if by_elements else (2, 0, 3, 1))
+    return result[(slice(None), *(None,) * len(stack))]
+
+
+def _add_matrices(xp: Namespace, left: Array, right: Array, place: Array) -> None:
+    """(*s, G, K, q) @ (*s, f, G, q, p) to (G, p, f, K)."""
+    stack, n = left.shape[:-3], left.ndim - 3
+    products = xp.empty((*stack, *place.shape), dtype=place.dtype)
+    order = (*range(n), n + 2, n, n + 1, n + 3)
+    factors = xp.matrix_transpose(right), xp.matrix_transpose(left)[(*(slice(None),) * n, None)]
+    xp.matmul(*factors, out=xp.permute_dims(products, order))
+    xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=place)
+
+
+def _add_elements(xp: Namespace, left: Array, right: Array, place: Array) -> None:
+    """(*s, G, K, 1) times (*s, f, G, 1, p) to (G, f, K, p)."""
+    left, right = left[..., None, :, :], xp.moveaxis(right, -4, -3)
+    for number, (w, x, opposite, join) in enumerate(_terms(xp, left, right)):
+        products = xp.empty((*w.shape[:-4], *place.shape), dtype=place.dtype)
+        x = x if join is None else join(x, opposite, out=products if products.shape == x.shape else None)
+        xp.multiply(x, w, out=products)
+        total = xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=None if number else place)
+        if number:
+            xp.add(place, total, out=place)
+
+
+def _terms(xp: Namespace, left: Array, right: Array) -> list[tuple[Array, Array, Array, Any]]:
+    """Factors and elements, with those that lie opposite and what joins the two, if filters are symmetric."""
+    axes = tuple(range(left.ndim - 4))
+    opposite = xp.flip(left, axis=axes)
+    join = xp.add if xp.all(left == opposite) else xp.subtract if xp.all(left == -opposite) else None
+    found = []
+    for axis in axes if join else ():
+        half = left.shape[axis] // 2
+        if half:
+            first, last = (_along(axis, part) for part in (slice(half), slice(left.shape[axis] - half, None)))
+            found.append((left[first], right[first], xp.flip(right[last], axis=axes), join))
+        middle = _along(axis, slice(half, left.shape[axis] - half))
+        left, right = left[middle], right[middle]
+    return [*found, (left, right, right, None)] if left.size else found
+
+
+def _along(axis: int, part: slice) -> tuple[Any, ...]:
+    return (*(slice(None),) * axis, part)
 
 
 def bytes_per_element(xp: Namespace, dtype: DType) -> int:

@@ -55,6 +55,8 @@ class Fft(NamedTuple):
     mixes_zeros: bool = True
     cuts_taps: bool = True
     stacks_samples: bool = False
+    stacks_taps: bool = False
+    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:

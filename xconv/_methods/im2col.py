@@ -36,6 +36,8 @@ class Im2col(NamedTuple):
     mixes_zeros: bool = False
     cuts_taps: bool = True
     weight_copies: int = 0
+    stacks_taps: bool = False
+    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col]:

@@ -27,6 +27,10 @@ class Scaled(NamedTuple):
     def stacks_samples(self) -> bool:
         return self.maps.stacks_samples
 
+    @property
+    def stacks_taps(self) -> bool:
+        return self.maps.stacks_taps
+
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return False
 

@@ -21,6 +21,7 @@ from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import OVERLAPPING, Steps, Task
+from .rows import Rows
 
 OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
@@ -38,12 +39,15 @@ class Toeplitz(NamedTuple):
     cuts_taps: bool = True
     weight_copies: int = 0
     stacks_samples: bool = True
+    stacks_taps: bool = False
+    is_uniform: bool = False
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz]:
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows]:
         *others, last = task.windows.output_size
         m = _length(last)
-        return [cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)]
+        laid_out = cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)
+        return [laid_out, *Rows.tiles(xp, dtype, task)]
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = _blocks(geometry, self.unit[-1])

@@ -45,6 +45,8 @@ class Winograd(NamedTuple):
     cuts_taps: bool = False
     weight_copies: int = 0
     stacks_samples: bool = False
+    stacks_taps: bool = False
+    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:

@@ -12,7 +12,10 @@ from .task import Task, Tile
 
 Tiles: TypeAlias = Callable[[Task], Sequence[Tile]]
 
-AUTOMATIC = ("auto", "direct")  # words for the least costly of the methods, or of those that are local
+# Words for the least costly of the methods, or of those that are local; and how many times the least a way may cost
+# by which equal windows give equal bits, as images that are constant, and edges that are none, need it.
+AUTOMATIC = {"auto": 1.0, "direct": 1.5, "uniform": math.inf}
+LOCAL = ("direct", "uniform")
 PHASES = 64  # of strides, beyond which each would be a convolution of too few outputs
 
 
@@ -25,6 +28,10 @@ class Candidate(NamedTuple):
     schedule: Schedule | None = None  # of the whole, or of the largest of the phases; none for the library's own
     phases: tuple[Phase, ...] = ()
 
+    @property
+    def is_uniform(self) -> bool:
+        return self.schedule is not None and self.schedule.is_uniform and math.isfinite(self.cost)
+
 
 class Request(NamedTuple):
     """What a plan is asked for: a task on a machine within a workspace, by which methods."""
@@ -35,6 +42,7 @@ class Request(NamedTuple):
     methods: Mapping[str, Tiles]
     own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
+    patience: float = 1  # how many times the least a uniform way may cost
 
 
 def choose(request: Request, method: str) -> Candidate:
@@ -42,7 +50,7 @@ def choose(request: Request, method: str) -> Candidate:
     if method not in AUTOMATIC:
         return planned(request, method)
     found = candidates(request, method)
-    best: Candidate = cheapest(found)
+    best: Candidate = cheapest(found, AUTOMATIC[method])
     if math.isinf(best.cost):
         raise ValueError(found[0].reason)
     return best
@@ -50,7 +58,8 @@ def choose(request: Request, method: str) -> Candidate:
 
 def candidates(request: Request, method: str = "auto") -> list[Candidate]:
     """All methods as candidates for a word; those ruled out say why."""
-    found = [_candidate(request, name, method == "direct") for name in request.methods]
+    request = request._replace(patience=AUTOMATIC[method])
+    found = [_candidate(request, name, method in LOCAL) for name in request.methods]
     if request.own is not None and method == "auto":
         found.append(Candidate("native", request.own(request.task)))
     return found
@@ -83,13 +92,13 @@ def planned(request: Request, name: str) -> Candidate:
         raise ValueError(
             f"max_workspace must be at least {least} bytes for this convolution by method {name!r}, got {request.room}"
         )
-    best: Candidate = cheapest(fitting)
+    best: Candidate = cheapest(fitting, request.patience)
     return best
 
 
 def _scheduled(request: Request, name: str) -> Candidate | int:
     """The candidate that does the task as it is, or the bytes that would do."""
-    made = schedule(request.task, request.methods[name], request.machine, request.room)
+    made = schedule(request.task, request.methods[name], request.machine, request.room, request.patience)
     return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
 
 
@@ -103,7 +112,11 @@ def _by_phases(request: Request, name: str) -> Candidate | int | None:
         return None
     sizes = [phase.windows.taps * phase.windows.positions for phase in phases]
     made = schedule(
-        of_phase(task, phases[sizes.index(max(sizes))]), request.methods[name], request.machine, request.room
+        of_phase(task, phases[sizes.index(max(sizes))]),
+        request.methods[name],
+        request.machine,
+        request.room,
+        request.patience,
     )
     if isinstance(made, int):
         return made

@@ -65,6 +65,10 @@ class Schedule(NamedTuple):
         return (self.channels, self.filters, self.taps) == (task.channels, task.filters, task.windows.kernel_size)
 
     @property
+    def is_uniform(self) -> bool:
+        return self.tile.is_uniform
+
+    @property
     def blocks(self) -> int:
         return boxes((self.groups, self.task.batch, *self.task.windows.output_size), self.box).total
 
@@ -83,7 +87,9 @@ class Schedule(NamedTuple):
         return self.held + self.each * min(threads, self.limit, max(self.blocks, self.sums))
 
 
-def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int) -> Schedule | int:
+def schedule(
+    task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int, patience: float = 1
+) -> Schedule | int:
     """The least costly way to carry a task out by the tiles that a method has for it, or the bytes that would do.
 
     Taps are cut only where nothing else fits.
@@ -95,7 +101,7 @@ def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machi
         found = [_fitted(task, part, tile, machine, room) for tile in offered]
         fitting = [one for one in found if isinstance(one, Schedule)]
         if fitting:
-            best: Schedule = cheapest(fitting)
+            best: Schedule = cheapest(fitting, patience)
             return best
         longest = taps.index(max(taps))
         if taps[longest] == 1 or not offered[0].cuts_taps:
@@ -103,10 +109,15 @@ def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machi
         taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
 
 
-def cheapest(found: list[Any]) -> Any:
-    """That of the least cost: by its place, since PyTorch's compiler knows no keys of a minimum."""
+def cheapest(found: list[Any], patience: float = 1) -> Any:
+    """That of the least cost, or a uniform one that costs at most so many times as much.
+
+    It is found by its place, since PyTorch's compiler knows no keys of a minimum.
+    """
     costs = [one.cost for one in found]
-    return found[costs.index(min(costs))]
+    best = found[costs.index(min(costs))]
+    uniform = [one for one in found if one.is_uniform and one.cost <= patience * best.cost]
+    return uniform[0] if uniform else best
 
 
 def _of_taps(windows: Geometry, taps: Ints) -> Geometry:
@@ -244,6 +255,9 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         columns = part.batch * part.groups * part.windows.positions
         shares = min(shares, max(columns // COLUMNS, FEWEST))
         units = max(min(units, CACHED // unit, -(-all_units // shares)), 1)
+        count = -(-all_units // units)
+        if count > FEWEST:  # of five blocks, two threads would run three and two
+            units = -(-all_units // (-(-count // FEWEST) * FEWEST))
     while True:
         found = lengths([*counts[::-1], part.batch, part.groups], units)
         outputs = (length * m for length, m in zip(found[: len(counts)][::-1], tile.unit, strict=True))

@@ -98,7 +98,11 @@ class Tile(Protocol):
 
     @property
     def stacks_samples(self) -> bool:
-        """Whether In(x) and Out*(y) are stacked by samples first of all, (N, ...), and Wt(w) multiplies each."""
+        """Whether In(x) and Out*(y) are stacked by samples, or parts of them, first, and Wt(w) multiplies each."""
+
+    @property
+    def stacks_taps(self) -> bool:
+        """Whether In(x), behind those, and Wt(w) are stacked by what adds up in y: products of plain memory."""
 
     @property
     def transforms(self) -> bool:
@@ -107,6 +111,10 @@ class Tile(Protocol):
     @property
     def mixes_zeros(self) -> bool:
         """Whether elements of other windows are multiplied by zeros, which NaN and inf survive."""
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every output is of the same operations, so that equal windows give equal bits."""
 
     @property
     def cuts_taps(self) -> bool:

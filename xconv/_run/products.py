@@ -32,12 +32,12 @@ from .._arrays.elements import (
 )
 from .._arrays.layout import per_channel, turned
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from .._arrays.matmul import matmul
+from .._arrays.matmul import matmul, summed_matmul
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, native
 from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, Part, pieces
-from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
+from .._plan.choice import AUTOMATIC, LOCAL, Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import Schedule, cheapest
@@ -61,16 +61,17 @@ def products(xp: Namespace, dtype: DType, task: Task, method: str, room: int) ->
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
         return native(xp, dtype, task)
-    if method == "direct":
-        return _direct(xp, dtype, asked, found)
+    if method in LOCAL:
+        return _direct(xp, dtype, asked, found, method)
     local = None
     if method == "auto" and not task.reduces and math.prod(found.schedule.tile.unit) > NEAR:
         direct = cheapest(candidates(asked, "direct"))
-        local = _direct(xp, dtype, asked, direct) if direct.cost < BEARABLE * found.cost else None
+        local = _direct(xp, dtype, asked, direct, "direct") if direct.cost < BEARABLE * found.cost else None
     return Products(xp, asked, found, local=local)
 
 
-def _direct(xp: Namespace, dtype: DType, asked: Request, found: Candidate) -> Products:
+def _direct(xp: Namespace, dtype: DType, asked: Request, found: Candidate, word: str) -> Products:
+    asked = asked._replace(patience=AUTOMATIC[word])
     mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not is_kind(xp, dtype, "integral")
     return Products(xp, asked, found, Products(xp, asked, planned(asked, "im2col")) if mixes else None)
 
@@ -269,7 +270,8 @@ class _Pass:
 
         def product(block: Block, place: Array | None = None) -> Array:
             columns = self.maps.input_map(xp, x[block.input_index(part.channels)], block.windows)
-            return matmul(xp, _of_groups(rows, block), columns, place)
+            some = _of_groups(rows, block)
+            return summed_matmul(xp, some, columns) if self.maps.stacks_taps else matmul(xp, some, columns, place)
 
         def output(block: Block) -> Array:
             bias = None if b is None else b[block.groups, :]

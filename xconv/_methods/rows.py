@@ -1,0 +1,243 @@
+"""Toeplitz blocks that lie in plain memory already: the rows of the padded input, one behind the other.
+
+Windows of m outputs, e = m + r - 1 elements each, begin at every m-th element. Those that begin at (p*f + h)*m for one
+h < f do not overlap if f*m >= e. If rows are a multiple of f*m apart, these are the rows of a matrix over the whole
+input, which BLAS reads where it is; and each channel and each tap along the other axes has one further on:
+
+    y[k, (p*f + h)*m + b] = sum over c, j, i of  x[c, j, (p*f + h)*m + i] * T[c, j][i, (k, b)],
+    T[c, j][b + a*i, (k, b)] = w[k, c, j, i]
+
+With m = 1 the taps of the last axis are steps like those of the others, and the products are of numbers: x, moved by a
+tap, times that tap, for all outputs. These then are sums of the same operations in the same order, wherever they lie,
+so that windows that are equal give equal bits. A filter equal to itself turned round, but for the sign maybe, is
+multiplied by sums, or differences, of elements that lie opposite, which are zero where those are equal.
+
+What is computed for the ends of rows, between the windows, is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import NamedTuple
+
+from .._arrays.elements import add_at, put_at, zeros
+from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
+from .._arrays.machine import item_size
+from .._arrays.matmul import MULTIPLIED, SUMMED
+from .._plan.geometry import Geometry, Ints, frame
+from .._plan.task import Steps, Task
+
+OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
+LINE = 64  # bytes of m outputs: one register of the widest, and a line of cache
+
+
+class Rows(NamedTuple):
+    """The maps for blocks of m outputs along the last axis: stacked by h, then by channels and taps, which add up."""
+
+    unit: Ints
+    m: int
+    name: str = "toeplitz"
+    transforms: bool = False
+    is_local: bool = True
+    cuts_taps: bool = True
+    weight_copies: int = 0
+    stacks_samples: bool = True
+    stacks_taps: bool = True
+
+    @property
+    def mixes_zeros(self) -> bool:
+        return self.m > 1
+
+    @property
+    def is_uniform(self) -> bool:
+        return self.m == 1
+
+    @classmethod
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Rows]:
+        """For windows without strides on NumPy: single outputs, and for products of floats a line of them."""
+        if task.product == "scatter" or set(task.windows.stride) != {1} or not traits(xp).threads:
+            return []
+        lengths = [1]
+        if not (task.reduces or is_kind(xp, dtype, "integral")):
+            lengths.append(LINE // item_size(xp, dtype))
+        others = (1,) * (task.windows.ndim - 1)
+        return [cls((*others, _memory(task.windows, m).step), m) for m in lengths]
+
+    def is_accurate(self, task: Task) -> bool:
+        return True
+
+    def writes_in_place(self, samples: int, filters: int) -> bool:
+        return False
+
+    def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        memory, stack = _memory(windows, self.m), channels * self._stacked(windows)
+        copied = 2 if self.m > 1 and filters > 1 else 1
+        summed = min(stack * filters * memory.size, (SUMMED if self.m == 1 else MULTIPLIED) // 4)
+        return channels * memory.size + windows.reach[-1] + copied * filters * memory.size + summed
+
+    def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        if self.m == 1:
+            return 0
+        return channels * filters * self._stacked(windows) * self.m * _window(windows, self.m)
+
+    def _stacked(self, windows: Geometry) -> int:
+        """How many products of a channel add up."""
+        return windows.taps if self.m == 1 else windows.taps // windows.kernel_size[-1]
+
+    def steps(self, task: Task) -> Steps:
+        windows, memory = task.windows, _memory(task.windows, self.m)
+        size, stack = task.groups * task.batch * memory.size, task.channels * self._stacked(windows)
+        results = size * task.filters
+        copied = size * task.channels + results
+        if self.m == 1 and task.reduces:
+            return Steps(OPERATIONS, product=stack * task.groups * task.filters, copied=copied, added=results * stack)
+        if self.m == 1:
+            return Steps(OPERATIONS, copied=copied, added=5 * results * stack, row=size / memory.pitch)
+        windowed = size * _window(windows, self.m) // self.m * stack
+        return Steps(
+            operation=OPERATIONS,
+            product=memory.copies * task.groups * stack,
+            multiplication=windowed * self.m * task.filters,
+            packed=2 * windowed,
+            written=results * stack,
+            copied=copied + (results if task.filters > 1 else 0),
+            added=results * stack,
+            row=size / memory.pitch,
+        )
+
+    def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
+        """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows."""
+        batch, groups, channels = x.shape[:3]
+        memory = _memory(geometry, self.m)
+        size, inside = frame(geometry.input_size, geometry.padding)
+        rows = zeros(xp, x, (groups * channels * batch * memory.size + geometry.reach[-1] - 1,))
+        framed = xp.reshape(
+            rows[: groups * channels * batch * memory.size], (groups, channels, batch, *size[:-1], memory.pitch)
+        )
+        framed = xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim)))
+        put_at(framed, (..., *inside), x)
+        return self._columns(xp, rows, x.shape[:3], geometry)
+
+    def _columns(self, xp: Namespace, rows: Array, sizes: Ints, geometry: Geometry) -> Array:
+        """Rows as the matrices that they are."""
+        batch, groups, channels = sizes
+        memory, element = _memory(geometry, self.m), rows.strides[0]
+        plane = batch * memory.size
+        taps = [a * stride for a, stride in zip(geometry.dilation, memory.strides, strict=True)]
+        stacked = geometry.kernel_size if self.m == 1 else geometry.kernel_size[:-1]
+        shape = (
+            memory.copies,
+            channels,
+            *stacked,
+            groups,
+            1 if self.m == 1 else _window(geometry, self.m),
+            memory.count(batch),
+        )
+        strides = (self.m, plane, *taps[: len(stacked)], channels * plane, 1, memory.step)
+        return xp.ndarray(shape, rows.dtype, rows, strides=tuple(stride * element for stride in strides))
+
+    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
+        """(f, C, *j, G, e, p) -> (N, G, C, *d)."""
+        memory = _memory(geometry, self.m)
+        batch, groups, channels = memory.batch(columns.shape[-1]), columns.shape[-3], columns.shape[1]
+        size, inside = frame(geometry.input_size, geometry.padding)
+        rows = zeros(xp, columns, (groups * channels * batch * memory.size + geometry.reach[-1] - 1,))
+        view = self._columns(xp, rows, (batch, groups, channels), geometry)
+        for at in itertools.product(*map(range, columns.shape[:-3])):
+            add_at(xp, view, at, columns[at])
+        framed = xp.reshape(
+            rows[: groups * channels * batch * memory.size], (groups, channels, batch, *size[:-1], memory.pitch)
+        )
+        return xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim)))[(..., *inside)]
+
+    def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
+        """(G, K, C, *k) -> (C, *j, G, K*m, e)."""
+        n = geometry.ndim
+        if self.m == 1:
+            return xp.permute_dims(w, (*range(2, n + 3), 0, 1))[..., None]
+        groups, filters = w.shape[:2]
+        w = xp.permute_dims(w, (*range(2, n + 2), 0, n + 2, 1))
+        bands = zeros(xp, w, (*w.shape[:n], groups, _window(geometry, self.m), filters, self.m))
+        for b, band in enumerate(_bands(geometry, self.m)):
+            bands = put_at(bands, (..., band, slice(None), b), w)
+        return xp.matrix_transpose(xp.reshape(bands, (*bands.shape[:-2], filters * self.m)))
+
+    def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
+        """(C, *j, G, K*m, e) -> (G, K, C, *k)."""
+        n = geometry.ndim
+        if self.m == 1:
+            return xp.permute_dims(rows[..., 0], (n + 1, n + 2, *range(n + 1)))
+        groups, filters = rows.shape[-3], rows.shape[-2] // self.m
+        bands = xp.reshape(rows, (*rows.shape[:n], groups, filters, self.m, rows.shape[-1]))
+        dw = zeros(xp, rows, (*rows.shape[:n], groups, filters, geometry.kernel_size[-1]))
+        for b, band in enumerate(_bands(geometry, self.m)):
+            dw = add_at(xp, dw, (...,), bands[..., b, band])
+        return xp.permute_dims(dw, (n, n + 1, *range(n), n + 2))
+
+    def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
+        """(f, 1, ..., 1, G, K*m, p) -> (N, G, K, *o)."""
+        memory, copies = _memory(geometry, self.m), products.shape[0]
+        groups, filters, count = products.shape[-3:]
+        filters //= self.m
+        blocks = xp.reshape(products, (copies, groups, filters, self.m, count))
+        flat = xp.reshape(xp.permute_dims(blocks, (1, 2, 4, 0, 3)), (groups, filters, count * memory.step))
+        return self._outputs(xp, flat, memory.batch(count), geometry)
+
+    def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
+        """(N, G, K, *o) -> (f, 1, ..., 1, G, K*m, p)."""
+        batch, groups, filters = y.shape[:3]
+        memory = _memory(geometry, self.m)
+        count = memory.count(batch)
+        flat = zeros(xp, y, (groups, filters, count * memory.step))
+        put_at(self._outputs(xp, flat, batch, geometry), (...,), y)
+        blocks = xp.permute_dims(xp.reshape(flat, (groups, filters, count, memory.copies, self.m)), (3, 0, 1, 4, 2))
+        ones = (1,) * (geometry.ndim + (1 if self.m == 1 else 0))
+        return xp.reshape(blocks, (memory.copies, *ones, groups, filters * self.m, count))
+
+    def _outputs(self, xp: Namespace, flat: Array, batch: int, geometry: Geometry) -> Array:
+        """A view of what is wanted of (G, K, outputs of all rows)."""
+        memory, (*outer, element) = _memory(geometry, self.m), flat.strides
+        strides = (memory.size * element, *outer, *(stride * element for stride in memory.strides))
+        return xp.ndarray((batch, *flat.shape[:2], *geometry.output_size), flat.dtype, flat, strides=strides)
+
+
+class Memory(NamedTuple):
+    """Where the rows of padded samples lie, in elements."""
+
+    pitch: int  # from one row to the next
+    step: int  # between neighbouring rows of a matrix
+    copies: int  # matrices that together have all windows
+    strides: Ints  # along each axis
+    size: int  # of a sample
+    last: int  # the place of a sample's last output
+
+    def count(self, batch: int) -> int:
+        """How many rows the matrices have."""
+        return -(-((batch - 1) * self.size + self.last + 1) // self.step)
+
+    def batch(self, count: int) -> int:
+        """The inverse of that."""
+        return (count * self.step - 1 - self.last) // self.size + 1
+
+
+@functools.lru_cache(maxsize=1024)
+def _memory(geometry: Geometry, m: int) -> Memory:
+    copies = 1 if m == 1 else -(-_window(geometry, m) // m)
+    step = copies * m
+    pitch = -(-geometry.padded_size[-1] // step) * step
+    rows = geometry.padded_size[:-1]
+    strides = (*(pitch * math.prod(rows[axis:]) for axis in range(1, geometry.ndim)), 1)
+    last = sum((o - 1) * stride for o, stride in zip(geometry.output_size, strides, strict=True))
+    return Memory(pitch, step, copies, strides, pitch * math.prod(rows), last)
+
+
+def _window(geometry: Geometry, m: int) -> int:
+    """How many elements in a row m outputs read."""
+    return m + geometry.reach[-1] - 1
+
+
+def _bands(geometry: Geometry, m: int) -> list[slice]:
+    """For each of m outputs in a row, which elements of their window its taps are."""
+    return [slice(b, b + geometry.reach[-1], geometry.dilation[-1]) for b in range(m)]
