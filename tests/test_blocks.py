@@ -164,13 +164,25 @@ LIMITS = pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
 @pytest.mark.parametrize(
     ("method", "dtype"),
     [
-        *((method, dtype) for method in METHODS for dtype in ("float32", "float64", "complex64")),
+        *((method, dtype) for method in METHODS for dtype in ("float32", "float64", "complex64", "float16")),
         ("im2col", "int16"),
         ("toeplitz", "int16"),
     ],
 )
 def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
     assert_bounded(method, dtype, workspace)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [96, 256])
+def test_half_precision_takes_no_more_where_parts_add_up(method, size):
+    """In float32, of some blocks at a time."""
+    x, w = normal((2, 64, size, size), dtype="float16"), normal((2, 64, 3, 3), 1, "float16") / np.float16(64)
+    keywords = {"padding": 1, "method": method, "max_workspace": MIB // 2}
+    y = xconv.conv(x, w, np.float16([1, 2]), **keywords)
+    wide = xconv.conv(x.astype("float32"), w.astype("float32"), np.float32([1, 2]), padding=1, method=method)
+    assert np.allclose(y, wide, rtol=2**-10, atol=1e-3)
+    assert peak(lambda: [xconv.conv(x, w, **keywords)]) < MIB
 
 
 @LIMITS
@@ -185,10 +197,20 @@ def test_no_method_takes_more_with_channels_last(method):
     assert_bounded(method, "float32", 2 * MIB, (2, 160, 160, 16), channel_axis=-1)
 
 
-def assert_bounded(method, dtype, workspace, input_shape=(2, 16, 96, 96), **keywords):
+@LIMITS
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("uint8", "float64"), ("float64", "float32")])
+def test_no_method_takes_more_for_two_dtypes(method, dtypes, workspace):
+    """Operands keep theirs until a block of them is read."""
+    assert_bounded(method, dtypes[0], workspace, weight_dtype=dtypes[1])
+
+
+def assert_bounded(method, dtype, workspace, input_shape=(2, 16, 96, 96), weight_dtype=None, **keywords):
     # the filters of toeplitz take the more room the more pairs of channels there are in a group
     filters, groups = (32, 16) if method == "toeplitz" else (24, 1)
-    x, w = normal(input_shape, dtype=dtype), normal((filters, 16 // groups, 3, 3), 1, dtype)
+    x, w = normal(input_shape, dtype=dtype), normal((filters, 16 // groups, 3, 3), 1, weight_dtype or dtype)
+    if dtype == "float16":  # or sums over all positions would overflow
+        x = x / np.float16(64)
     keywords |= {"padding": 1, "groups": groups, "method": method, "max_workspace": workspace}
     y = xconv.conv(x, w, **keywords)
     small = 2**19  # Python's own objects, and what is loaded and remembered once

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from ._arrays.layout import Access
 from ._arrays.libraries import Array, DType, Namespace
 from ._arrays.machine import item_size
 from ._arrays.operands import check_numeric, namespace_of_library, working_dtype
@@ -188,7 +189,7 @@ def _request(
 
 def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int) -> float:
     """The least time of a few trials."""
-    run = products(xp, dtype, task, method, room)
+    run = products(Access(xp, dtype, dtype), task, method, room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
     calls: dict[str, Callable[[], Array]] = {
         "forward": lambda: run.forward(x, w, None),

@@ -20,9 +20,8 @@ from ._arrays.entrances import entrance
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array
 from ._arrays.machine import item_size
-from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described, working_dtype
+from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described
 from ._methods import Method
-from ._methods.native import Native
 from ._plan.arguments import (
     ChannelAxis,
     Keywords,
@@ -41,7 +40,7 @@ from ._plan.arguments import (
 from ._plan.geometry import ConvGeometry, Ints
 from ._plan.remembered import remembered, remembering
 from ._plan.task import task_of
-from ._run.products import Products, products
+from ._run.products import Own, Products, products
 
 
 @without_output_padding
@@ -463,41 +462,43 @@ class _Call:
         layout, products = self.layout, self.for_forward
         if layout.is_trivial:
             return products.forward(x, w, b)
-        bias = None if b is None else layout.enter(b)
-        return layout.leave_data(products.forward(layout.enter_input(x), layout.enter_weight(w), bias))
+        return layout.leave_data(products.forward(layout.enter_input(x), layout.turned(w), b))
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         layout, products = self.layout, self.for_data
-        if layout.is_trivial and b is None:
-            return products.backward_data(dy, w)
-        return layout.leave_input(products.backward_data(layout.enter_data(dy), layout.enter_weight(w)), b)
+        if layout.is_trivial:
+            return products.backward_data(dy, w, b)
+        if not layout.geometry.is_framed:
+            return layout.leave_data(products.backward_data(layout.enter_data(dy), layout.turned(w), b))
+        return layout.leave_input(products.backward_data(layout.enter_data(dy), layout.turned(w)), b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         layout, products = self.layout, self.for_filter
         if layout.is_trivial:
             return products.backward_filter(dy, x)
-        return layout.leave_weight(products.backward_filter(layout.enter_data(dy), layout.enter_input(x)))
+        return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_input(x)))
 
     @remembered
-    def for_forward(self) -> Products | Native:
+    def for_forward(self) -> Products | Own:
         return self._products("forward")
 
     @remembered
-    def for_data(self) -> Products | Native:
+    def for_data(self) -> Products | Own:
         return self._products("scatter")
 
     @remembered
-    def for_filter(self) -> Products | Native:
+    def for_filter(self) -> Products | Own:
         return self._products("backward_filter")
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
 
-    def _products(self, product: str) -> Products | Native:
-        layout = self.layout
-        return products(
-            layout.xp, working_dtype(layout.xp, layout.dtype), task_of(product, layout.geometry), self.method, self.room
-        )
+    def _products(self, product: str) -> Products | Own:
+        layout, access = self.layout, self.layout.access
+        task = task_of(product, layout.geometry, layout.casts, access.conjugates)
+        if product == "scatter" and layout.geometry.is_framed:
+            access = access._replace(result=access.dtype)
+        return products(access, task, self.method, self.room)
 
 
 @remembering(trusted=3)

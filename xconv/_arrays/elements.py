@@ -63,22 +63,25 @@ def is_finite(xp: Namespace, array: Array) -> bool:
     return bool(xp.isfinite(xp.min(array)) & xp.isfinite(xp.max(array)))
 
 
-def are_moderate(xp: Namespace, *arrays: Array) -> bool:
+def are_moderate(xp: Namespace, dtype: DType, *arrays: Array) -> bool:
     """Whether `scale` need not be asked for any, by their sums of squares: on NumPy, which may look, and is fast."""
     if not traits(xp).threads:
         return False
-    limit = 4.0 ** _moderate(xp, arrays[0].dtype)
-    squares = [abs(xp.vdot(a, a)) if a.flags.c_contiguous else _largest(xp, a) ** 2 for a in arrays]  # without copies
+    limit = 4.0 ** _moderate(xp, dtype)
+    squares = [
+        abs(xp.vdot(a, a)) if a.flags.c_contiguous and a.dtype == dtype else _largest(xp, a, dtype) ** 2  # no copies
+        for a in arrays
+    ]
     return all(1 / limit < square < limit for square in squares)
 
 
-def scale(xp: Namespace, array: Array) -> Array:
+def scale(xp: Namespace, array: Array, dtype: DType) -> Array:
     """A power of two that brings the largest element to where products and their sums stay finite: 1 nearly always.
 
     What it is multiplied with keeps all its digits. It is 1 where an element is NaN or inf, too.
     """
-    largest = _largest(xp, array)
-    moderate, dtype, place = _moderate(xp, array.dtype), largest.dtype, device(array)
+    largest = _largest(xp, array, dtype)
+    moderate, dtype, place = _moderate(xp, dtype), largest.dtype, device(array)
     bounds, factors = (
         xp.asarray([2.0**exponent for exponent in exponents], dtype=dtype, device=place)
         for exponents in ((moderate, 2 * moderate, 3 * moderate), (-moderate, -moderate, -moderate // 5))
@@ -89,14 +92,15 @@ def scale(xp: Namespace, array: Array) -> Array:
     return down / up
 
 
-def has_outliers(xp: Namespace, array: Array) -> bool:
+def has_outliers(xp: Namespace, array: Array, dtype: DType) -> bool:
     """Whether errors of the largest element would be a thousandth of a typical one, or of the smallest of few.
 
+    Those of a dtype that is computed in.
     False where elements cannot be looked at.
     """
     if not (math.prod(array.shape) and may_look(xp, array)):
         return False
-    error = float(_largest(xp, array)) * float(xp.finfo(array.dtype).eps)
+    error = float(_largest(xp, array, dtype)) * float(xp.finfo(dtype).eps)
     some = xp.abs(array[tuple(slice(None, None, max(size // SAMPLED, 1)) for size in array.shape)])
     typical = float(xp.sort(xp.reshape(some, (-1,)))[math.prod(some.shape) // 2])
     if typical == 0:
@@ -105,10 +109,15 @@ def has_outliers(xp: Namespace, array: Array) -> bool:
     return 0 < VISIBLE * typical < error
 
 
-def _largest(xp: Namespace, array: Array) -> Array:
-    """The largest of all elements, and of the real and the imaginary parts of complex ones, by magnitude."""
+def _largest(xp: Namespace, array: Array, dtype: DType) -> Array:
+    """The largest of all elements, and of the real and the imaginary parts of complex ones, by magnitude.
+
+    It is of a dtype that is computed in, or of its real parts.
+    """
     parts = (xp.real(array), xp.imag(array)) if is_kind(xp, array.dtype, "complex floating") else (array,)
-    return functools.reduce(xp.maximum, [bound for part in parts for bound in (xp.max(part), -xp.min(part))])
+    bounds = [xp.astype(bound, dtype, copy=False) for part in parts for bound in (xp.max(part), xp.min(part))]
+    bounds = [xp.real(bound) for bound in bounds] if is_kind(xp, dtype, "complex floating") else bounds
+    return functools.reduce(xp.maximum, map(xp.abs, bounds))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -153,11 +162,12 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dt
     return xp.zeros(shape, dtype=dtype, device=device(like))
 
 
-def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
     """A new array to fill wholly, as `zeros`."""
+    dtype = like.dtype if dtype is None else dtype
     if traits(xp).hidden_axes:
-        return xp.empty_like(_number_of(xp, like, shape, *others), dtype=like.dtype)
-    return xp.empty(shape, dtype=like.dtype, device=device(like))
+        return xp.empty_like(_number_of(xp, like, shape, *others), dtype=dtype)
+    return xp.empty(shape, dtype=dtype, device=device(like))
 
 
 def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

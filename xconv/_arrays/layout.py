@@ -7,12 +7,46 @@ and half precision each stand here once, beside their adjoints.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .._plan.geometry import ConvGeometry, Geometry
 from .._plan.remembered import remembered
 from .elements import add_at, conjugate
 from .libraries import Array, DType, Namespace, is_kind
 from .operands import Operand, working_dtype
 from .windows import pad, unpad
+
+
+class Access(NamedTuple):
+    """How a block of an operand is read, and a block of a result written, in another dtype than sums are in.
+
+    No operand is copied as a whole: it keeps its dtype until a block of it is read.
+    """
+
+    xp: Namespace
+    dtype: DType  # of sums
+    result: DType
+    conjugates: bool = False  # the filters, which is its own adjoint
+
+    @property
+    def rounds(self) -> bool:
+        """Whether sums must not be added up where the result is."""
+        return bool(self.result != self.dtype)
+
+    def read(self, data: Array) -> Array:
+        return _as(self.xp, data, self.dtype)
+
+    def read_filters(self, w: Array) -> Array:
+        return self._conjugated(self.read(w))
+
+    def leave(self, data: Array) -> Array:
+        return _as(self.xp, data, self.result)
+
+    def leave_filters(self, dw: Array) -> Array:
+        return self.leave(self._conjugated(dw))
+
+    def _conjugated(self, w: Array) -> Array:
+        return conjugate(self.xp, w) if self.conjugates else w
 
 
 class Layout:
@@ -45,9 +79,17 @@ class Layout:
     @remembered
     def is_trivial(self) -> bool:
         """Whether the user's arrays are canonical ones."""
-        dtypes = {working_dtype(self.xp, self.dtype), *(operand.dtype for operand in self.operands)}
         changed = self.geometry.channels_last or self.geometry.is_framed or self.flip or self.conjugates
-        return not changed and dtypes == {self.dtype}
+        return not changed and not self.casts
+
+    @remembered
+    def casts(self) -> bool:
+        """Whether sums have another dtype than an operand or the result."""
+        return {self.access.dtype, *(operand.dtype for operand in self.operands)} != {self.dtype}
+
+    @remembered
+    def access(self) -> Access:
+        return Access(self.xp, working_dtype(self.xp, self.dtype), self.dtype, self.conjugates)
 
     def enter_input(self, x: Array) -> Array:
         x = self.enter_data(x)
@@ -56,43 +98,30 @@ class Layout:
             x = unpad(self.xp, x, self.geometry.unread)
         return x
 
-    def leave_input(self, dx: Array, b: Array | None = None) -> Array:
-        if self.geometry.is_framed:
-            dx = pad(self.xp, dx, self.geometry.unread)
-            dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
-        if b is not None:  # before the sums are rounded to the result's dtype
-            dx = add_at(self.xp, dx, (...,), per_channel(self.enter(b), self.windows.ndim))
-        return self.leave_data(dx)
+    def leave_input(self, dx: Array, b: Array | None) -> Array:
+        """Of a frame, before sums are rounded to the result's dtype."""
+        dx = pad(self.xp, dx, self.geometry.unread)
+        dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
+        return self.leave_data(self.access.leave(biased(self.access, dx, b)))
 
     def enter_data(self, data: Array) -> Array:
-        return channels_first(self.xp, self.enter(data), self.geometry.channels_last)
+        return channels_first(self.xp, data, self.geometry.channels_last)
 
     def leave_data(self, data: Array) -> Array:
-        return self._leave(channels_back(self.xp, data, self.geometry.channels_last))
+        return channels_back(self.xp, data, self.geometry.channels_last)
 
-    def enter_weight(self, w: Array) -> Array:
-        return self._turned(self.enter(w))
-
-    def leave_weight(self, dw: Array) -> Array:
-        return self._leave(self._turned(dw))
+    def turned(self, w: Array) -> Array:
+        """The filters that the canonical convolution has, or those of the user's: it is its own adjoint and inverse."""
+        return turned(self.xp, w, self.windows.ndim) if self.flip else w
 
     def bias_adjoint(self, dy: Array) -> Array:
         """The sum of a canonical output over everything but its channels."""
-        return self._leave(self.xp.sum(dy, axis=(0, *range(2, dy.ndim)), dtype=dy.dtype))
+        access = self.access
+        return access.leave(self.xp.sum(dy, axis=(0, *range(2, dy.ndim)), dtype=access.dtype))
 
-    def enter(self, array: Array) -> Array:
-        return self._as(array, working_dtype(self.xp, self.dtype))
 
-    def _leave(self, array: Array) -> Array:
-        return self._as(array, self.dtype)
-
-    def _as(self, array: Array, dtype: DType) -> Array:
-        return array if array.dtype == dtype else self.xp.astype(array, dtype)
-
-    def _turned(self, w: Array) -> Array:
-        """The filters that the canonical convolution has, or those of the user's: it is its own adjoint and inverse."""
-        w = turned(self.xp, w, self.windows.ndim) if self.flip else w
-        return conjugate(self.xp, w) if self.conjugates else w
+def _as(xp: Namespace, array: Array, dtype: DType) -> Array:
+    return array if array.dtype == dtype else xp.astype(array, dtype)
 
 
 def turned(xp: Namespace, w: Array, axes: int) -> Array:
@@ -100,9 +129,11 @@ def turned(xp: Namespace, w: Array, axes: int) -> Array:
     return xp.flip(w, axis=tuple(range(-axes, 0)))
 
 
-def per_channel(b: Array, axes: int) -> Array:
-    """One number for each channel, (..., channels) -> (..., channels, 1, ..., 1)."""
-    return b[(..., *(None,) * axes)]
+def biased(access: Access, y: Array, b: Array | None) -> Array:
+    """y (N, ..., channels, *o) of our own with a bias for each channel, (..., channels)."""
+    if b is None:
+        return y
+    return add_at(access.xp, y, (...,), access.read(b)[(..., *(None,) * (y.ndim - b.ndim - 1))])
 
 
 def channels_first(xp: Namespace, data: Array, channels_last: bool) -> Array:

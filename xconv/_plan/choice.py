@@ -125,4 +125,5 @@ def _by_phases(request: Request, name: str) -> Candidate | int | None:
 
 def of_phase(task: Task, phase: Phase) -> Task:
     """The convolution that gives a phase of the gradient by the input."""
-    return Task("forward", phase.windows, task.batch, task.groups, task.filters, task.channels, turned=True)
+    swapped = task._replace(channels=task.filters, filters=task.channels)
+    return swapped._replace(product="forward", windows=phase.windows, turned=True, copies_filters=True)

@@ -49,6 +49,7 @@ class Schedule(NamedTuple):
     held: int  # bytes all the while
     each: int  # bytes for each block under way
     limit: int  # blocks under way at once that there is room for
+    kept: int  # blocks whose sums are kept until all parts are added, where the result could not hold them
     cost: float  # nanoseconds, estimated
     threads: bool  # whether threads of ours run blocks
 
@@ -150,7 +151,9 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
 
 def _held(part: Task, tile: Tile, machine: Machine) -> int:
     """Bytes of transformed filters, or of those turned round, all the while."""
-    return 0 if part.reduces else part.groups * _weight(part, tile, part.channels, part.turned) * machine.element
+    if part.reduces:
+        return 0
+    return part.groups * _weight(part, tile, part.channels, part.copies_filters) * machine.element
 
 
 def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
@@ -163,7 +166,8 @@ def _least(part: Task, tile: Tile, machine: Machine, channels: int) -> int:
     """Bytes of the smallest block, or of what transforming the filters takes before there are any."""
     unit = tuple(map(min, tile.unit, part.windows.output_size))
     numbers = _numbers(part, tile, channels, (1, 1, *unit))
-    return max(numbers * machine.element, tile.weight_copies * _held(part, tile, machine))
+    copied = 0 if part.reduces or not part.copies_filters else part.groups * channels * part.filters * part.windows.taps
+    return max(numbers * machine.element, tile.weight_copies * _held(part, tile, machine) + copied * machine.element)
 
 
 def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
@@ -177,6 +181,8 @@ def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
         numbers += groups * samples * _weight(part, tile, channels, copied=True)
     if part.product == "scatter":
         numbers += groups * samples * channels * math.prod(windows.input_size)
+    if part.copies:
+        numbers += groups * samples * (channels * math.prod(windows.input_size) + part.filters * windows.positions)
     return max(numbers, 1)
 
 
@@ -193,6 +199,8 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
 
     It pays where filters outweigh data, which is mapped once, and held, and where these are matrices of many columns.
     """
+    if part.copies and part.windows.taps < task.windows.taps:
+        return None
     columns = part.batch * unit_count(part.windows, tile)
     cost = _cost(task, part, tile, machine, 1, 0)
     shares = _worth(cost)
@@ -228,6 +236,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
         held,
         each,
         limit,
+        1,
         cost,
         True,
     )
@@ -266,9 +275,14 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         if held + each <= room or units == 1:  # what neighbouring blocks read twice weighs more in small ones
             break
         units = max(units * 3 // 4, 1)
-    limit, taps = max((room - held) // each, 1), part.windows.kernel_size
+    kept, taps = 1, part.windows.kernel_size
+    if part.copies and (part.channels, taps) != (task.channels, task.windows.kernel_size):
+        sum_bytes = math.prod(box) * part.filters * machine.element
+        kept = 1 + max(room - held - each, 0) // 2 // sum_bytes
+        held += (kept - 1) * sum_bytes
+    limit = max((room - held) // each, 1)
     cuts = part.groups, part.channels, part.filters, taps, box, 0, sums, width
-    made = Schedule(task, tile, *cuts, held, each, limit, 0.0, machine.threads)
+    made = Schedule(task, tile, *cuts, held, each, limit, kept, 0.0, machine.threads)
     return made._replace(cost=_cost(task, part, tile, machine, made.blocks * made.part_count, each))
 
 

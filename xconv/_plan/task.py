@@ -15,7 +15,8 @@ class Task(NamedTuple):
     """One of the three maps of a convolution; channels and filters counted within a group.
 
     "forward" gives y; "backward_filter" dw; "scatter" adds windows back to dx. The gradient by the input is also run
-    "forward", of dy by filters ``turned`` round, whose channels are those of dy.
+    "forward", of dy by filters ``turned`` round, whose channels are those of dy. Operands may have to be copied where
+    they are read: data, and filters.
     """
 
     product: str
@@ -25,6 +26,8 @@ class Task(NamedTuple):
     channels: int
     filters: int
     turned: bool = False
+    copies: bool = False
+    copies_filters: bool = False
 
     @property
     def positions(self) -> int:
@@ -59,9 +62,9 @@ class Task(NamedTuple):
         return self.product == "backward_filter"
 
 
-def task_of(product: str, geometry: ConvGeometry) -> Task:
-    """One of the three maps of a convolution."""
-    return Task(product, geometry.zero_padded, *geometry.sizes)
+def task_of(product: str, geometry: ConvGeometry, casts: bool = False, conjugates: bool = False) -> Task:
+    """One of the three maps of a convolution; operands may be of other dtypes than sums, and filters conjugated."""
+    return Task(product, geometry.zero_padded, *geometry.sizes, False, casts, casts or conjugates)
 
 
 class Steps(NamedTuple):

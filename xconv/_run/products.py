@@ -30,13 +30,13 @@ from .._arrays.elements import (
     transposed,
     zeros,
 )
-from .._arrays.layout import per_channel, turned
-from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
+from .._arrays.layout import Access, biased, turned
+from .._arrays.libraries import Array, is_kind, traits
 from .._arrays.matmul import matmul, summed_matmul
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, native
 from .._methods.scaled import Scaled
-from .._plan.blocks import Block, Grid, Part, pieces
+from .._plan.blocks import Block, Grid, Part, parts, pieces
 from .._plan.choice import AUTOMATIC, LOCAL, Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
@@ -50,30 +50,53 @@ BEARABLE = 64  # times as long as transforms would take, for outputs that outlie
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
-def products(xp: Namespace, dtype: DType, task: Task, method: str, room: int) -> Products | Native:
+def products(access: Access, task: Task, method: str, room: int) -> Products | Own:
     """What carries a task out by a method, or by that which a word stands for."""
+    xp, dtype = access.xp, access.dtype
     asked = request(xp, dtype, task, room)
     if method == "native":
-        return native(xp, dtype, task)
+        return Own(access, native(xp, dtype, task))
     if task.batch == 0 and method in METHODS:
         METHODS[method](xp, dtype, task)  # which may refuse; not every library transforms nothing
         method = "im2col"
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
-        return native(xp, dtype, task)
+        return Own(access, native(xp, dtype, task))
     if method in LOCAL:
-        return _direct(xp, dtype, asked, found, method)
+        return _direct(access, asked, found, method)
     local = None
-    if method == "auto" and not task.reduces and math.prod(found.schedule.tile.unit) > NEAR:
+    tile = found.schedule.tile
+    if method == "auto" and not (task.reduces or tile.is_local) and math.prod(tile.unit) > NEAR:
         direct = cheapest(candidates(asked, "direct"))
-        local = _direct(xp, dtype, asked, direct, "direct") if direct.cost < BEARABLE * found.cost else None
-    return Products(xp, asked, found, local=local)
+        local = _direct(access, asked, direct, "direct") if direct.cost < BEARABLE * found.cost else None
+    return Products(access, asked, found, local=local)
 
 
-def _direct(xp: Namespace, dtype: DType, asked: Request, found: Candidate, word: str) -> Products:
+def _direct(access: Access, asked: Request, found: Candidate, word: str) -> Products:
     asked = asked._replace(patience=AUTOMATIC[word])
-    mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not is_kind(xp, dtype, "integral")
-    return Products(xp, asked, found, Products(xp, asked, planned(asked, "im2col")) if mixes else None)
+    integral = is_kind(access.xp, access.dtype, "integral")
+    mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not integral
+    return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
+
+
+class Own(NamedTuple):
+    """The library's own convolution, which takes operands as a whole."""
+
+    access: Access
+    own: Native
+
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        access = self.access
+        bias = None if b is None else access.read(b)
+        return access.leave(self.own.forward(access.read(x), access.read_filters(w), bias))
+
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
+        access = self.access
+        dx = self.own.backward_data(access.read(dy), access.read_filters(w))
+        return access.leave(biased(access, dx, b))
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        return self.access.leave_filters(self.own.backward_filter(self.access.read(dy), self.access.read(x)))
 
 
 class Products:
@@ -81,19 +104,21 @@ class Products:
 
     def __init__(
         self,
-        xp: Namespace,
+        access: Access,
         request: Request,
         candidate: Candidate,
         exact: Products | None = None,
         local: Products | None = None,
     ) -> None:
+        xp = access.xp
+        self.access = access
         self.xp = xp
         self.local = local  # what computes instead where outliers would be seen all over a block, if that is bearable
         self.exact = exact  # what computes again where NaN and inf must stay in their windows, and may not have
         self.request = request
         self.candidate = candidate
         self.task = request.task
-        self.plain = self if exact is None else Products(xp, request, candidate)
+        self.plain = self if exact is None else Products(access, request, candidate)
         self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
         self.spreads = traits(xp).threads and self.task.multiplications > ALONE
 
@@ -101,9 +126,9 @@ class Products:
         """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
         return self._run(Products._forward, x, w, b)
 
-    def backward_data(self, dy: Array, w: Array) -> Array:
-        """(N, G*K, *o), (G*K, C, *k) -> (N, G*C, *d)."""
-        return self._run(Products._backward_data, dy, w)
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
+        """(N, G*K, *o), (G*K, C, *k), (G*C,) -> (N, G*C, *d)."""
+        return self._run(Products._backward_data, dy, w, b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
@@ -118,7 +143,7 @@ class Products:
 
     def _checked(self, product: Callable[..., Array], *operands: Array | None) -> Array:
         """The product; where "direct" must keep NaN and inf in their windows, by im2col if the result is not finite."""
-        if self.local is not None and has_outliers(self.xp, operands[0]):
+        if self.local is not None and has_outliers(self.xp, operands[0], self.access.dtype):
             return self.local._checked(product, *operands)
         if self.exact is not None:
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
@@ -128,53 +153,58 @@ class Products:
 
     def _scaled(self, product: Callable[..., Array], first: Array, second: Array, *bias: Array | None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
-        scaled = self
-        if not are_moderate(self.xp, first, second):
-            scales = scale(self.xp, first), scale(self.xp, second)
-            scaled = Products(self.xp, self.request, self.candidate)
+        scaled, dtype = self, self.access.dtype
+        if not are_moderate(self.xp, dtype, first, second):
+            scales = scale(self.xp, first, dtype), scale(self.xp, second, dtype)
+            scaled = Products(self.access, self.request, self.candidate)
             phases = [(phase, convolution.scaled(*scales)) for phase, convolution in self._phases]
             scaled.__dict__.update(_pass=self._pass.scaled(*scales), _phases=phases)
         return product(scaled, first, second, *bias)
 
     def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        bias = None if b is None else self._grouped(b, 0)
-        return self._joined(self._pass.forward(self._grouped(x, 1), self._grouped(w, 0), bias), 1)
+        return self._joined(self._pass.forward(self._grouped(x, 1), self._grouped(w, 0), self._bias(b)), 1)
 
     def _backward_filter(self, dy: Array, x: Array) -> Array:
         return self._joined(self._pass.backward_filter(self._grouped(dy, 1), self._grouped(x, 1)), 0)
 
-    def _backward_data(self, dy: Array, w: Array) -> Array:
-        return self._joined(self._data(self._grouped(dy, 1), self._grouped(w, 0)), 1)
+    def _backward_data(self, dy: Array, w: Array, b: Array | None) -> Array:
+        return self._joined(self._data(self._grouped(dy, 1), self._grouped(w, 0), self._bias(b)), 1)
+
+    def _bias(self, b: Array | None) -> Array | None:
+        return None if b is None else self._grouped(b, 0)
 
     @remembered
     def _pass(self) -> _Pass:
-        return _Pass(self.xp, self.candidate.schedule)
+        return _Pass(self.access, self.candidate.schedule)
 
     @remembered
     def _phases(self) -> list[tuple[Phase, _Pass]]:
         """The convolutions that the gradient by the input is run as, if it is."""
-        found = []
+        found, adjoint = [], self.access._replace(conjugates=not self.access.conjugates)
         for phase in self.candidate.phases:
             request = self.request._replace(task=of_phase(self.task, phase))
-            found.append((phase, _Pass(self.xp, planned(request, self.candidate.method).schedule)))
+            found.append((phase, _Pass(adjoint, planned(request, self.candidate.method).schedule)))
         return found
 
-    def _data(self, dy: Array, w: Array) -> Array:
-        """(N, G, K, *o), (G, K, C, *k) -> (N, G, C, *d)."""
+    def _data(self, dy: Array, w: Array, b: Array | None) -> Array:
+        """(N, G, K, *o), (G, K, C, *k), (G, C) -> (N, G, C, *d)."""
         phases = self._phases
         if not phases:
-            return self._pass.scatter(dy, w)
+            return self._pass.scatter(dy, w, b)
         xp, task = self.xp, self.task
-        swapped = conjugate(xp, xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim))))
+        swapped = xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim)))
 
         def run(phase: Phase, convolution: _Pass, dx: Array | None = None) -> Array:
             filters = turned(xp, swapped[(..., *phase.taps)], task.windows.ndim)
-            return convolution.forward(dy[(..., *phase.outputs)], filters, None, dx)
+            return convolution.forward(dy[(..., *phase.outputs)], filters, b, dx)
 
         count = task.windows.phase_count
         if count == 1:
             return run(*phases[0])
-        dx = (empty if len(phases) == count else zeros)(xp, dy, input_shape(task, dy), w)
+        made = empty if len(phases) == count else zeros
+        dx: Array = made(xp, dy, input_shape(task, dy), w, dtype=self.access.result)
+        if len(phases) < count:  # which hold the bias alone
+            dx = biased(self.access, dx, b)
         for phase, convolution in phases:
             run(phase, convolution, dx[(..., *phase.inputs)])
         return dx
@@ -205,15 +235,16 @@ def weight_shape(task: Task) -> Ints:
 class _Pass:
     """One schedule carried out on x (N, G, C, *d), w (G, K, C, *k) and y (N, G, K, *o)."""
 
-    def __init__(self, xp: Namespace, schedule: Any, maps: Any = None) -> None:
-        self.xp = xp
+    def __init__(self, access: Access, schedule: Any, maps: Any = None) -> None:
+        self.access = access
+        self.xp = access.xp
         self.schedule: Schedule = schedule
         self.task = schedule.task
         self.maps: Maps = schedule.tile if maps is None else maps
 
     def scaled(self, first: Array, second: Array) -> _Pass:
         """The same, of operands multiplied by powers of two meanwhile."""
-        return _Pass(self.xp, self.schedule, Scaled(self.maps, first, second, self.task.reduces))
+        return _Pass(self.access, self.schedule, Scaled(self.maps, first, second, self.task.reduces))
 
     @remembered
     def _only_part(self) -> Any:
@@ -232,56 +263,90 @@ class _Pass:
 
     def forward(self, x: Array, w: Array, b: Array | None, y: Array | None = None) -> Array:
         """y, written to that if it is given: plain memory."""
-        schedule, task = self.schedule, self.task
+        schedule, task, access = self.schedule, self.task, self.access
         if schedule.groups < task.groups:
-            y = empty(self.xp, x, output_shape(task, x), w) if y is None else y
+            y = empty(self.xp, x, output_shape(task, x), w, dtype=access.result) if y is None else y
             return self._by_groups(
                 y,
                 1,
                 lambda part, some: part.forward(x[:, some, ...], w[some, ...], None if b is None else b[some, ...]),
             )
         if self._only_part is not None:
-            return self._forward_part(x, w, b, self._only_part, y, adds=False)
-        y = zeros(self.xp, x, output_shape(task, x), w) if y is None else put_at(y, (...,), 0)
+            return self._forward_part(access, x, w, b, self._only_part, y, adds=False)
+        if access.rounds:
+            return self._forward_rounded(x, w, b, y)
+        y = zeros(self.xp, x, output_shape(task, x), w, dtype=access.dtype) if y is None else put_at(y, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             index = (slice(None), slice(None), filters, ...)
             for part in self._parts():
                 rows = w[part.weight_index][:, filters, ...]
                 if traits(self.xp).plain_memory:
-                    self._forward_part(x, rows, None, part, y[index], adds=True)
+                    self._forward_part(access, x, rows, None, part, y[index], adds=True)
                 else:
-                    y = add_at(self.xp, y, index, self._forward_part(x, rows, None, part, None, adds=False))
-        return self._biased(y, b)
+                    share = self._forward_part(access, x, rows, None, part, None, adds=False)
+                    y = add_at(self.xp, y, index, share)
+        return biased(access, y, b)
+
+    def _forward_rounded(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
+        """As `forward`, where the result cannot hold sums: those of some blocks are kept until all parts are added."""
+        xp, schedule, access = self.xp, self.schedule, self.access
+        target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
+        whole = schedule.grid(next(parts(self.task.windows, 1, 1, self.task.windows.kernel_size)))
+
+        def add(filters: slice, part: Part, sums: dict[int, Array]) -> None:
+            grid = schedule.grid(part)
+            rows = self.maps.weight_map(xp, access.read_filters(w[part.weight_index][:, filters, ...]), part.windows)
+
+            def fill(number: int) -> None:
+                block = grid[number]
+                columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
+                share = self.maps.output_map(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
+                sums[number] = add_at(xp, sums[number], (...,), share)
+
+            self._each(fill, [*sums])
+
+        for filters in pieces(self.task.filters, schedule.filters):
+            for some in pieces(len(whole), schedule.kept):
+                places = {number: _of_filters(whole[number], filters) for number in range(len(whole))[some]}
+                sums = {at: zeros(xp, x, target[place].shape, w, dtype=access.dtype) for at, place in places.items()}
+                for part in self._parts():
+                    add(filters, part, sums)
+                for number, place in places.items():
+                    bias = None if b is None else b[place[1:3]]
+                    target = put_at(target, place, access.leave(biased(access, sums.pop(number), bias)))
+        return target
 
     def _by_groups(self, whole: Array, axis: int, share: Callable[[_Pass, slice], Array]) -> Array:
         """Some groups after others, each of which is a convolution: an array that has them along an axis."""
         for some in pieces(self.task.groups, self.schedule.groups):
             task = self.task._replace(groups=some.stop - some.start)
-            part = _Pass(self.xp, self.schedule._replace(task=task, groups=task.groups), self.maps)
+            part = _Pass(self.access, self.schedule._replace(task=task, groups=task.groups), self.maps)
             whole = put_at(whole, (*(slice(None),) * axis, some, ...), share(part, some))
         return whole
 
-    def _forward_part(self, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool) -> Array:
+    def _forward_part(
+        self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
+    ) -> Array:
         """What a part gives, or y with that added to it."""
         if self.schedule.apart:
-            return self._forward_apart(x, w, b, part, y, adds)
+            return self._forward_apart(access, x, w, b, part, y, adds)
         xp, grid = self.xp, self._grid(part)
-        rows = self.maps.weight_map(xp, w, part.windows)
+        rows = self.maps.weight_map(xp, access.read_filters(w), part.windows)
 
         def product(block: Block, place: Array | None = None) -> Array:
-            columns = self.maps.input_map(xp, x[block.input_index(part.channels)], block.windows)
+            columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
             some = _of_groups(rows, block)
             return summed_matmul(xp, some, columns) if self.maps.stacks_taps else matmul(xp, some, columns, place)
 
         def output(block: Block) -> Array:
             bias = None if b is None else b[block.groups, :]
-            return self._biased(self.maps.output_map(xp, product(block), block.windows), bias)
+            return access.leave(biased(access, self.maps.output_map(xp, product(block), block.windows), bias))
 
         if y is None and len(grid) == 1:
             return output(grid[0])
-        is_own = y is None
+        is_own = y is None and not access.rounds
         shape = (*output_shape(self.task, x)[:2], w.shape[1], *part.windows.output_size)
-        target: Array = empty(xp, x, shape, w) if y is None else y
+        target: Array = empty(xp, x, shape, w, dtype=access.result) if y is None else y
 
         def fill(block: Block) -> None:
             nonlocal target
@@ -289,7 +354,7 @@ class _Pass:
             if place is not None:
                 product(block, place)
                 if b is not None:
-                    self._biased(target[block.output_index], b[block.groups, :])
+                    biased(access, target[block.output_index], b[block.groups, :])
             else:
                 index, share = block.output_index, output(block)
                 target = add_at(xp, target, index, share) if adds else put_at(target, index, share)
@@ -297,15 +362,19 @@ class _Pass:
         self._each(fill, grid)
         return target
 
-    def _forward_apart(self, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool) -> Array:
+    def _forward_apart(
+        self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
+    ) -> Array:
         """As `_forward_part`, by parts of the filters."""
         xp, columns = self.xp, self._shared_input(x, part)
-        y = empty(xp, x, (*x.shape[:2], w.shape[1], *part.windows.output_size), w) if y is None else y
+        shape = (*x.shape[:2], w.shape[1], *part.windows.output_size)
+        y = empty(xp, x, shape, w, dtype=access.result) if y is None else y
 
         def fill(filters: slice) -> None:
             nonlocal y
-            products = matmul(xp, self.maps.weight_map(xp, w[:, filters, ...], part.windows), columns)
-            share = self._biased(self.maps.output_map(xp, products, part.windows), None if b is None else b[:, filters])
+            rows = self.maps.weight_map(xp, access.read_filters(w[:, filters, ...]), part.windows)
+            share = self.maps.output_map(xp, matmul(xp, rows, columns), part.windows)
+            share = access.leave(biased(access, share, None if b is None else b[:, filters]))
             index = (slice(None), slice(None), filters, ...)
             y = add_at(xp, y, index, share) if adds else put_at(y, index, share)
 
@@ -319,32 +388,37 @@ class _Pass:
         columns: dict[int, Array] = {}
 
         def fill(at: int) -> None:
-            columns[at] = self.maps.input_map(self.xp, x[:, :, shares[at], ...], part.windows)
+            columns[at] = self.maps.input_map(self.xp, self.access.read(x[:, :, shares[at], ...]), part.windows)
 
         self._each(fill, range(len(shares)))
         return self.xp.concat([columns[at] for at in range(len(shares))], axis=-2)
 
-    def scatter(self, dy: Array, w: Array) -> Array:
+    def scatter(self, dy: Array, w: Array, b: Array | None) -> Array:
         """dx, to which the windows of all parts are added."""
-        xp, schedule, task = self.xp, self.schedule, self.task
+        xp, schedule, task, access = self.xp, self.schedule, self.task, self.access
         if schedule.groups < task.groups:
-            whole = empty(xp, dy, input_shape(task, dy), w)
-            return self._by_groups(whole, 1, lambda part, some: part.scatter(dy[:, some, ...], w[some, ...]))
+            whole = empty(xp, dy, input_shape(task, dy), w, dtype=access.result)
+            return self._by_groups(
+                whole,
+                1,
+                lambda part, some: part.scatter(dy[:, some, ...], w[some, ...], None if b is None else b[some, ...]),
+            )
         dx: Array | None = None
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
                 grid = self._grid(part)
-                rows = conjugate(xp, self.maps.weight_map(xp, w[part.weight_index][:, filters, ...], part.windows))
+                some = access.read_filters(w[part.weight_index][:, filters, ...])
+                rows = conjugate(xp, self.maps.weight_map(xp, some, part.windows))
 
                 def share(block: Block, filters: slice = filters, rows: Array = rows) -> Array:
-                    y = dy[block.output_index][:, :, filters, ...]
+                    y = access.read(dy[block.output_index][:, :, filters, ...])
                     columns = self.maps.output_adjoint(xp, y, block.windows)
                     products = matmul(xp, transposed(xp, _of_groups(rows, block)), columns)
                     return self.maps.input_adjoint(xp, products, block.windows)
 
                 if schedule.is_whole and len(grid) == 1:
-                    return share(grid[0])
-                dx = zeros(xp, dy, input_shape(task, dy), w) if dx is None else dx
+                    return access.leave(biased(access, share(grid[0]), b))
+                dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
                 for same in grid.colours:
 
                     def add(block: Block, part: Part = part, share: Any = share) -> None:
@@ -352,17 +426,18 @@ class _Pass:
                         dx = add_at(xp, dx, block.input_index(part.channels), share(block))
 
                     self._each(add, same)
-        return zeros(xp, dy, input_shape(task, dy), w) if dx is None else dx
+        dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
+        return access.leave(biased(access, dx, b))
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         """dw, of which parts of channels, filters and taps are different elements."""
-        xp, schedule, task = self.xp, self.schedule, self.task
+        xp, schedule, task, result = self.xp, self.schedule, self.task, self.access.result
         if schedule.groups < task.groups:
-            whole = empty(xp, dy, weight_shape(task), x)
+            whole = empty(xp, dy, weight_shape(task), x, dtype=result)
             return self._by_groups(whole, 0, lambda part, some: part.backward_filter(dy[:, some, ...], x[:, some, ...]))
         if self._only_part is not None:
             return self._backward_filter_part(dy, x, self._only_part)
-        dw = zeros(xp, dy, weight_shape(task), x)
+        dw = zeros(xp, dy, weight_shape(task), x, dtype=result)
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
                 share = self._backward_filter_part(dy[:, :, filters, ...], x, part)
@@ -372,11 +447,11 @@ class _Pass:
     def _backward_filter_part(self, dy: Array, x: Array, part: Part) -> Array:
         if self.schedule.apart:
             return self._backward_filter_apart(dy, x, part)
-        xp, runs = self.xp, self._only_runs if part is self._only_part else self._runs(part)
+        xp, access, runs = self.xp, self.access, self._only_runs if part is self._only_part else self._runs(part)
 
         def rows_of(block: Block, channels: slice) -> Array:
-            left = self.maps.output_adjoint(xp, dy[block.output_index], block.windows)
-            right = self.maps.input_map(xp, x[block.input_index(channels)], block.windows)
+            left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
+            right = self.maps.input_map(xp, access.read(x[block.input_index(channels)]), block.windows)
             return self._summed(matmul(xp, left, conjugate_transpose(xp, right)))
 
         def share(run: _Run) -> Array:
@@ -387,23 +462,23 @@ class _Pass:
             return self.maps.weight_adjoint(xp, rows, part.windows)
 
         if len(runs) == 1:
-            return share(runs[0])
+            return access.leave_filters(share(runs[0]))
         width = part.channels.stop - part.channels.start
         shape = (x.shape[1], dy.shape[2], width, *part.windows.kernel_size)
         if len({run.target for run in runs}) == len(runs):
-            dw = empty(xp, dy, shape, x)
+            dw = empty(xp, dy, shape, x, dtype=access.result)
 
             def fill(run: _Run) -> None:
                 nonlocal dw
-                dw = put_at(dw, run.place(part), share(run))
+                dw = put_at(dw, run.place(part), access.leave_filters(share(run)))
 
             self._each(fill, runs)
             return dw
-        dw, shares = zeros(xp, dy, shape, x), dict[int, Array]()
+        dw, shares = zeros(xp, dy, shape, x, dtype=access.dtype), dict[int, Array]()
         self._each(lambda at: shares.update({at: share(runs[at])}), range(len(runs)))
         for at, run in enumerate(runs):
             dw = add_at(xp, dw, run.place(part), shares.pop(at))
-        return dw
+        return access.leave_filters(dw)
 
     def _summed(self, rows: Array) -> Array:
         """Products of all samples, where each has its own."""
@@ -429,18 +504,17 @@ class _Pass:
         """As `_backward_filter_part`, by parts of the filters."""
         xp, columns = self.xp, conjugate_transpose(self.xp, self._shared_input(x, part))
         width = part.channels.stop - part.channels.start
-        dw = empty(xp, dy, (x.shape[1], dy.shape[2], width, *part.windows.kernel_size), x)
+        access, shape = self.access, (x.shape[1], dy.shape[2], width, *part.windows.kernel_size)
+        dw = empty(xp, dy, shape, x, dtype=access.result)
 
         def fill(filters: slice) -> None:
             nonlocal dw
-            rows = self._summed(matmul(xp, self.maps.output_adjoint(xp, dy[:, :, filters, ...], part.windows), columns))
-            dw = put_at(dw, (slice(None), filters, ...), self.maps.weight_adjoint(xp, rows, part.windows))
+            left = self.maps.output_adjoint(xp, access.read(dy[:, :, filters, ...]), part.windows)
+            share = self.maps.weight_adjoint(xp, self._summed(matmul(xp, left, columns)), part.windows)
+            dw = put_at(dw, (slice(None), filters, ...), access.leave_filters(share))
 
         self._each(fill, pieces(dy.shape[2], self.schedule.apart))
         return dw
-
-    def _biased(self, y: Array, b: Array | None) -> Array:
-        return y if b is None else add_at(self.xp, y, (...,), per_channel(b, self.task.windows.ndim))
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
@@ -477,6 +551,10 @@ class _Run(NamedTuple):
         groups = self.grid[0].groups
         start = part.channels.start
         return (groups, slice(None), slice(self.channels.start - start, self.channels.stop - start), ...)
+
+
+def _of_filters(block: Block, filters: slice) -> tuple[Any, ...]:
+    return (block.batch, block.groups, filters, *block.output)
 
 
 def _of_groups(rows: Array, block: Block) -> Array:
