@@ -50,7 +50,7 @@ def output_size(size, kernel, stride, dilation, padding, ceil_mode=False):
     result = []
     for d, k, s, a, (lo, hi) in zip(size, kernel, stride, dilation, padding, strict=True):
         r, m = a * (k - 1) + 1, 0
-        while m * s + r <= lo + d + hi or (ceil_mode and m * s < lo + d and (m - 1) * s + r < lo + d + hi):
+        while (m * s < lo + d and (m - 1) * s + r < lo + d + hi) if ceil_mode else m * s + r <= lo + d + hi:
             m += 1
         result.append(m)
     return tuple(result)

@@ -85,7 +85,7 @@ SIGNATURES = {
     "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
     "padding_mode='zeros', channel_axis=1, max_workspace=None, function='conv')",
     "plan": "(input_shape, weight_shape, *, xp, dtype, function='conv', measure=False, stride=1, padding=0, "
-    "dilation=1, groups=1, padding_mode='zeros', channel_axis=1, method='auto', max_workspace=None)",
+    "dilation=1, groups=1, padding_mode='zeros', channel_axis=1, method='auto', max_workspace=None, output_padding=0)",
     "Convolution": "(W, b, stride=1, pad=0, *, dilation=1, groups=1, padding_mode='zeros', method='direct')",
     "Pooling": "(pool_h, pool_w, stride=2, pad=0)",
 }

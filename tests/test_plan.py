@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xconv
+from xconv import _choose
 from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
@@ -269,7 +270,7 @@ def least_room(plan_in):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "auto", "direct"])
 @pytest.mark.parametrize("case", [*PARTED, Case((2, 8, 9, 10), (6, 4, 3, 3), {"groups": 2, "padding": 2, "stride": 2})])
 def test_the_least_that_an_error_names_works(case, method, function):
     """And no more than that is held."""
@@ -281,7 +282,7 @@ def test_the_least_that_an_error_names_works(case, method, function):
         try:
             found = planned(case, function, method, room)
         except ValueError:
-            with pytest.raises(ValueError, match="max_workspace must be at least") as error:
+            with pytest.raises(ValueError, match=f"max_workspace must be at least .* by method '{method}'") as error:
                 planned(case, function, method, room)
             least = least_named(error)
             assert least > room
@@ -413,6 +414,30 @@ def of_toeplitz(function, dtype=FLOAT64):
 def planned_by(xp, case, function, method, dtype=None):
     shapes = case.input_shape, case.weight_shape
     return xconv.plan(*shapes, xp=xp, dtype=dtype or xp.float64, function=function, method=method, **case.keywords)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64"])
+def test_the_plan_is_that_of_the_call(monkeypatch, numpy_backend, dtype):
+    """Of every function, transposed convolutions among them: the same task is asked for."""
+    asked, own = [], _products.choose
+    monkeypatch.setattr(_products, "choose", lambda request, method: asked.append(request.task) or own(request, method))
+    monkeypatch.setattr(_choose, "choose", lambda request, method: asked.append(request.task) or own(request, method))
+    forget()
+    words = {"stride": 2, "padding": 1, "dilation": 3, "groups": 2}
+    x, w = normal((2, 4, 15, 13), 0, dtype), normal((6, 2, 3, 2), 1, dtype)
+    y = xconv.conv(x, w, **words)
+    xconv.conv_backward(y, x, w, **words)
+    dy, more = xconv.conv_transpose(y, w, **words, output_padding=2), {"output_padding": 2}
+    xconv.conv_transpose_backward(dy, y, w, **words, **more)
+    for name, shape in {"conv": x.shape, "conv_transpose": y.shape}.items():
+        for suffix in ("", "_input_grad", "_weight_grad"):
+            more = {"output_padding": 2} if name == "conv_transpose" else {}
+            xconv.plan(shape, w.shape, xp=np, dtype=x.dtype, function=name + suffix, **words, **more)
+    called, planned = asked[:6], asked[6:]
+    assert [task.product for task in called] == [task.product for task in planned]
+    assert called == planned
+    with pytest.raises(ValueError, match="output_padding must be 0 but for functions of conv_transpose, got 1"):
+        xconv.plan(x.shape, w.shape, xp=np, dtype=x.dtype, output_padding=1)
 
 
 def with_bad(array, values, seed=0):

@@ -25,6 +25,8 @@ POOLS = [
     ((1, 1, 6, 6), 3, {"ceil_mode": True, "stride": 2}),
     ((1, 1, 5, 7), 2, {"ceil_mode": True, "stride": 3, "padding": 1}),
     ((1, 1, 4, 4), 1, {"ceil_mode": True, "stride": 3}),
+    ((1, 1, 2), 2, {"ceil_mode": True, "padding": [(0, 2)]}),  # the second window fits, but starts in the padding
+    ((1, 2, 3, 2), 1, {"ceil_mode": True, "stride": 1, "padding": [(0, 3), (0, 4)]}),
     ((1, 2, 9), 2, {"ceil_mode": True, "stride": 3, "padding": [(0, 1)], "dilation": 3}),
     ((1, 1, 2, 2), 3, {"ceil_mode": True, "stride": 2}),
     ((2, 1, 2, 5), (5, 2), {"ceil_mode": True, "stride": (3, 4), "padding": [(0, 1), (1, 0)], "dilation": (1, 3)}),
@@ -206,6 +208,10 @@ def test_ceil_mode_drops_a_window_that_would_start_in_the_high_padding(backend):
     assert_array(backend, y, [[[0.0, 2.0, 4.0]]])
     y = backend.run(xconv.max_pool, x, kernel_size=3, stride=4, padding=1, ceil_mode=True)
     assert_array(backend, y, [[[1.0, 4.0]]])
+    y = backend.run(
+        xconv.max_pool, backend.array(np.ones((1, 1, 2))), kernel_size=1, stride=3, padding=1, ceil_mode=True
+    )
+    assert y.shape == (1, 1, 1)
 
 
 def test_what_ceil_mode_adds_never_counts(backend):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ._arrays.layout import Access
-from ._arrays.libraries import Array, DType, Namespace
+from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.machine import item_size
 from ._arrays.operands import check_numeric, namespace_of_library, working_dtype
 from ._methods import Method, request
@@ -19,6 +19,7 @@ from ._plan.arguments import (
     PaddingMode,
     PerAxis,
     conv_geometry,
+    conv_transpose_geometry,
     flag,
     one_of,
     workspace,
@@ -30,11 +31,21 @@ from ._plan.task import Task, task_of
 from ._run.products import products
 from ._run.threads import cpu_count
 
-Function: TypeAlias = Literal["conv", "conv_input_grad", "conv_weight_grad"]
+Function: TypeAlias = Literal[
+    "conv",
+    "conv_input_grad",
+    "conv_weight_grad",
+    "conv_transpose",
+    "conv_transpose_input_grad",
+    "conv_transpose_weight_grad",
+]
 FUNCTIONS = {
     "conv": "forward",
     "conv_input_grad": "scatter",
     "conv_weight_grad": "backward_filter",
+    "conv_transpose": "scatter",
+    "conv_transpose_input_grad": "forward",
+    "conv_transpose_weight_grad": "backward_filter",
 }
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
@@ -55,22 +66,27 @@ def plan(
     channel_axis: ChannelAxis = 1,
     method: Method = "auto",
     max_workspace: int | None = None,
+    output_padding: PerAxis = 0,
 ) -> Plan:
-    """What a call of `conv`, or of one of its gradients, would do: method, blocks, threads, bytes and time.
+    """What a call of `conv`, `conv_transpose` or a gradient would do: method, blocks, threads, bytes and time.
 
     Parameters
     ----------
     input_shape : tuple (N, C, *d), or (N, *d, C) with ``channel_axis=-1``
-    weight_shape : tuple (K, C/G, *k)
+    weight_shape : tuple (K, C/G, *k), or (C, K/G, *k) of a transposed convolution
     xp : namespace
         The array library: ``numpy``, ``jax.numpy``, ``torch``, ...
     dtype : dtype of that library
-    function : {"conv", "conv_input_grad", "conv_weight_grad"}
-        Of `conv` or of one of its gradients, each of which is planned by itself.
+    function : {"conv", "conv_input_grad", "conv_weight_grad", "conv_transpose", "conv_transpose_input_grad", \
+"conv_transpose_weight_grad"}
+        Of `conv`, `conv_transpose` or a gradient of one, each of which is planned by itself: `conv_backward` and
+        `conv_transpose_backward` do two.
     measure : bool
         Time every method on random arrays, and plan the fastest: pass the plan's ``method`` to the call then.
     stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
         As in `conv`. A method by name is planned even where others would be faster.
+    output_padding
+        As in `conv_transpose`, for that and its gradients.
 
     Returns
     -------
@@ -102,6 +118,7 @@ def plan(
         function,
         max_workspace,
         Keywords(stride, padding, dilation, groups, padding_mode, channel_axis),
+        output_padding,
     )
     word = method if method in ("auto", "direct") else "auto"
     chosen, others = choose(asked, method), candidates(asked, word)
@@ -143,8 +160,8 @@ def choose_method(
     dtype : dtype of that library
     stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace
         As in `conv`.
-    function : {"conv", "conv_input_grad", "conv_weight_grad"}
-        Of `conv` or of one of its gradients, each of which is chosen by its own cost.
+    function : str
+        As in `plan`: each is chosen by its own cost.
 
     Returns
     -------
@@ -177,14 +194,22 @@ def _request(
     function: str,
     max_workspace: Any,
     keywords: Keywords,
+    output_padding: Any = 0,
 ) -> tuple[Request, Namespace, DType, int]:
-    geometry = conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape"))
-    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
+    product, names = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))], ("input_shape", "weight_shape")
+    transposes = function.startswith("conv_transpose")
+    if transposes:
+        geometry = conv_transpose_geometry(input_shape, weight_shape, output_padding, keywords, names)
+    elif output_padding != 0:
+        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, got {output_padding!r}")
+    else:
+        geometry = conv_geometry(input_shape, weight_shape, keywords, names)
     xp = namespace_of_library(xp)
     check_numeric("dtype", xp, dtype)
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
-    dtype = working_dtype(xp, dtype)
-    return request(xp, dtype, task_of(product, geometry), room), xp, dtype, room
+    working = working_dtype(xp, dtype)
+    conjugates = transposes and is_kind(xp, dtype, "complex floating")
+    return request(xp, working, task_of(product, geometry, working != dtype, conjugates), room), xp, working, room
 
 
 def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int) -> float:

@@ -40,7 +40,8 @@ def max_pool(
     padding, dilation
         As in `conv`.
     ceil_mode : bool
-        Round o up instead of down, unless the last window would start in the high padding; as in PyTorch and ONNX.
+        Round o up instead of down, but leave out windows that start in the high padding, which have nothing of x:
+        o = min(ceil((d + lo + hi - r)/s) + 1, ceil((d + lo)/s)), as in PyTorch and ONNX.
     channel_axis : {1, -1}
         Where x and y have their channels.
     max_workspace : int, optional

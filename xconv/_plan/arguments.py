@@ -88,22 +88,26 @@ def conv_weight_grad_geometry(
 
 
 def conv_transpose_geometry(
-    input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords
+    input_shape: Any,
+    weight_shape: Any,
+    output_padding: Any,
+    keywords: Keywords,
+    names: tuple[str, str] = ("x", "w"),
 ) -> ConvGeometry:
     """The convolution that conv_transpose is the transpose of: its output is x, its input is y.
 
     It leaves ``unread`` what ``output_padding`` adds by whole strides, for which x has no elements.
     """
-    batch, filters, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
-    weight_filters, group_channels, kernel = _weight_shape("w", weight_shape, len(size), "x", input_shape)
+    batch, filters, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
+    weight_filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size), names[0], input_shape)
     groups = positive("groups", keywords.groups)
     if weight_filters != filters:
         raise ValueError(
-            f"w must have C = {filters} filters on axis 0, as many as x has channels, "
-            f"got w of shape {tuple(weight_shape)}"
+            f"{names[1]} must have C = {filters} filters on axis 0, as many as {names[0]} has channels, "
+            f"got {names[1]} of shape {tuple(weight_shape)}"
         )
     if filters % groups:
-        raise ValueError(f"groups must divide the {filters} channels C of x, got groups = {groups}")
+        raise ValueError(f"groups must divide the {filters} channels C of {names[0]}, got groups = {groups}")
     windows = _windows(_transposed_size(size, kernel, output_padding, keywords), kernel, keywords)
     fitting = zip(windows.output_size, size, windows.stride, strict=True)
     unread = tuple((0, (o - m) * s) for o, m, s in fitting)
@@ -314,14 +318,13 @@ def positive(name: str, value: Any) -> int:
 
 
 def _ceil_padding(windows: Geometry) -> Pairs:
-    """High padding grown to fit one more window, the first maybe, unless that would start in it."""
-    grown = []
-    for d, (lo, hi), r, s, o in zip(
-        windows.input_size, windows.padding, windows.reach, windows.stride, windows.output_size, strict=True
-    ):
-        fits = (d + lo + hi - r) % s == 0 or o * s >= d + lo
-        grown.append((lo, hi if fits else o * s + r - d - lo))
-    return tuple(grown)
+    """High padding that fits windows until one reaches its end, the first maybe, but none that would start in it."""
+    fitted = []
+    for d, (lo, hi), r, s in zip(windows.input_size, windows.padding, windows.reach, windows.stride, strict=True):
+        o = min(-((r - d - lo - hi) // s) + 1, -(-(d + lo) // s))
+        least = (o - 1) * s + r - d - lo
+        fitted.append((lo, min(max(hi, least), least + s - 1)))
+    return tuple(fitted)
 
 
 def _windows(size: Ints, kernel: Any, keywords: Keywords) -> Geometry:

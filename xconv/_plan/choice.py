@@ -27,6 +27,7 @@ class Candidate(NamedTuple):
     reason: str = ""  # why it is
     schedule: Schedule | None = None  # of the whole, or of the largest of the phases; none for the library's own
     phases: tuple[Phase, ...] = ()
+    least: int = 0  # bytes that would do, if it is ruled out for want of them
 
     @property
     def is_uniform(self) -> bool:
@@ -52,7 +53,7 @@ def choose(request: Request, method: str) -> Candidate:
     found = candidates(request, method)
     best: Candidate = cheapest(found, AUTOMATIC[method])
     if math.isinf(best.cost):
-        raise ValueError(found[0].reason)
+        raise ValueError(_too_little(min([one.least for one in found if one.least]), method, request.room))
     return best
 
 
@@ -67,33 +68,42 @@ def candidates(request: Request, method: str = "auto") -> list[Candidate]:
 
 def _candidate(request: Request, name: str, direct: bool) -> Candidate:
     try:
-        found = planned(request, name)
+        tile = request.methods[name](request.task)[0]
     except ValueError as error:
         return Candidate(name, math.inf, str(error))
-    if found.schedule is None:
-        return found
-    tile, task = found.schedule.tile, found.schedule.task
     if direct and not tile.is_local:
         return Candidate(name, math.inf, "its outputs are no sums over their own windows")
     if direct and tile.mixes_zeros and not request.machine.threads:
         return Candidate(name, math.inf, "NaN and inf spread, and results cannot be looked at for them")
-    if not tile.is_accurate(task):
+    if not tile.is_accurate(request.task):
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
+    found = _fitting(request, name)
+    if isinstance(found, int):
+        return Candidate(name, math.inf, _too_little(found, name, request.room), least=found)
     return found
 
 
 def planned(request: Request, name: str) -> Candidate:
     """The candidate of that name; a ValueError if the method cannot do it, or not in this room."""
+    found = _fitting(request, name)
+    if isinstance(found, int):
+        raise ValueError(_too_little(found, name, request.room))
+    return found
+
+
+def _fitting(request: Request, name: str) -> Candidate | int:
+    """The less costly of the ways in which a method does it, or the bytes that would do."""
     ways = [_by_phases, _scheduled] if request.task.product == "scatter" else [_scheduled]
     found = [way(request, name) for way in ways]
     fitting = [one for one in found if isinstance(one, Candidate)]
-    if not fitting:
-        least = min([one for one in found if isinstance(one, int)])
-        raise ValueError(
-            f"max_workspace must be at least {least} bytes for this convolution by method {name!r}, got {request.room}"
-        )
-    best: Candidate = cheapest(fitting, request.patience)
-    return best
+    if fitting:
+        best: Candidate = cheapest(fitting, request.patience)
+        return best
+    return min([one for one in found if isinstance(one, int)])
+
+
+def _too_little(least: int, method: str, room: int) -> str:
+    return f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
 
 
 def _scheduled(request: Request, name: str) -> Candidate | int:

@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     Attributes
     ----------
     function : str
-        "conv", "conv_input_grad" or "conv_weight_grad".
+        As it was asked for: "conv", "conv_input_grad", ...
     method : str
         What to pass as ``method`` for the same.
     blocks : int
