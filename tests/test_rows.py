@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xconv._arrays import matmul
+from xconv._arrays.layout import Access
 from xconv._methods.rows import Rows
 from xconv._plan.arguments import window_geometry
 from xconv._plan.choice import planned
@@ -25,13 +26,17 @@ def task_of(x, w, groups, **keywords):
     return Task("forward", windows, x.shape[0], groups, w.shape[1], w.shape[0] // groups)
 
 
+def access_of(x):
+    return Access(np, x.dtype, x.dtype)
+
+
 def by(length, x, w, groups=1, room=2**26, **keywords):
     """The convolution by single outputs, or by lines of them, in its blocks."""
     task = task_of(x, w, groups, **keywords)
     asked = request(np, x.dtype, task, room)
     tiles = [tile for tile in Rows.tiles(np, x.dtype, task) if (tile.m == 1) == (length == "single")]
     asked = asked._replace(methods={"toeplitz": lambda _: tiles})
-    return Products(np, asked, planned(asked, "toeplitz")).forward(x, w, None)
+    return Products(access_of(x), asked, planned(asked, "toeplitz")).forward(x, w, None)
 
 
 @st.composite
@@ -78,7 +83,7 @@ def test_equal_windows_give_equal_bits(kernel, dtype):
         x = np.full((1, 1, 33, width), np.pi, dtype)
         w = normal((1, 1, *kernel), seed, dtype)
         y = [
-            products(np, x.dtype, task_of(x, w, 1, padding=0, dilation=1), "uniform", room).forward(x, w, None)
+            products(access_of(x), task_of(x, w, 1, padding=0, dilation=1), "uniform", room).forward(x, w, None)
             for room in (2**20, 2**26)
         ]
         assert len({bytes(value) for one in y for value in one.ravel()}) == 1
@@ -89,7 +94,7 @@ def test_antisymmetric_filters_of_constants_give_exact_zeros(kernel):
     w = normal((1, 1, *kernel), 3)
     w = w - np.flip(w, (2, 3))
     x = np.full((1, 1, 30, 41), np.e)
-    asked = products(np, x.dtype, task_of(x, w, 1, padding=0, dilation=1), "uniform", 2**26)
+    asked = products(access_of(x), task_of(x, w, 1, padding=0, dilation=1), "uniform", 2**26)
     assert not asked.forward(x, w, None).any()
 
 

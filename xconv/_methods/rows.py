@@ -38,6 +38,8 @@ class Rows(NamedTuple):
 
     unit: Ints
     m: int
+    mixes_zeros: bool  # of other windows, or of padding, with filters that are turned round
+    is_uniform: bool
     name: str = "toeplitz"
     transforms: bool = False
     is_local: bool = True
@@ -45,14 +47,6 @@ class Rows(NamedTuple):
     weight_copies: int = 0
     stacks_samples: bool = True
     stacks_taps: bool = True
-
-    @property
-    def mixes_zeros(self) -> bool:
-        return self.m > 1
-
-    @property
-    def is_uniform(self) -> bool:
-        return self.m == 1
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Rows]:
@@ -63,7 +57,11 @@ class Rows(NamedTuple):
         if not (task.reduces or is_kind(xp, dtype, "integral")):
             lengths.append(LINE // item_size(xp, dtype))
         others = (1,) * (task.windows.ndim - 1)
-        return [cls((*others, _memory(task.windows, m).step), m) for m in lengths]
+        mixes = task.reduces or task.turned
+        return [
+            cls((*others, _memory(task.windows, m).step), m, mixes or m > 1, m == 1 and not task.reduces)
+            for m in lengths
+        ]
 
     def is_accurate(self, task: Task) -> bool:
         return True

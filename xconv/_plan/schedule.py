@@ -207,6 +207,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     if not (
         machine.threads
         and (tile.transforms or tile.stacks_samples)
+        and not tile.stacks_taps
         and columns <= part.filters
         and shares > 1
         and part.product != "scatter"

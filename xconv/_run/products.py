@@ -300,7 +300,7 @@ class _Pass:
             def fill(number: int) -> None:
                 block = grid[number]
                 columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
-                share = self.maps.output_map(xp, matmul(xp, _of_groups(rows, block), columns), block.windows)
+                share = self.maps.output_map(xp, self._multiplied(_of_groups(rows, block), columns), block.windows)
                 sums[number] = add_at(xp, sums[number], (...,), share)
 
             self._each(fill, [*sums])
@@ -335,8 +335,7 @@ class _Pass:
 
         def product(block: Block, place: Array | None = None) -> Array:
             columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
-            some = _of_groups(rows, block)
-            return summed_matmul(xp, some, columns) if self.maps.stacks_taps else matmul(xp, some, columns, place)
+            return self._multiplied(_of_groups(rows, block), columns, place)
 
         def output(block: Block) -> Array:
             bias = None if b is None else b[block.groups, :]
@@ -361,6 +360,12 @@ class _Pass:
 
         self._each(fill, grid)
         return target
+
+    def _multiplied(self, rows: Array, columns: Array, place: Array | None = None) -> Array:
+        """Wt(w) @ In(x)."""
+        if self.maps.stacks_taps:
+            return summed_matmul(self.xp, rows, columns)
+        return matmul(self.xp, rows, columns, place)
 
     def _forward_apart(
         self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
