@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -171,6 +172,28 @@ LIMITS = pytest.mark.parametrize("workspace", [2 * MIB, 8 * MIB])
 )
 def test_no_method_takes_more_than_its_workspace(method, dtype, workspace):
     assert_bounded(method, dtype, workspace)
+
+
+@pytest.mark.parametrize(("method", "channels"), [("im2col", 512), ("winograd", 512), ("fft", 128), ("toeplitz", 128)])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_parts_of_many_channels_take_no_more_than_their_workspace(method, channels, dtype):
+    """Their filters are copied to be mapped: they are no longer one piece of memory."""
+    x, w = (normal(shape, 0, dtype) for shape in ((1, channels, 14, 14), (channels, channels, 3, 3)))
+    keywords = {"padding": 1, "method": method, "max_workspace": MIB}
+    y = xconv.conv(x, w, **keywords)
+    assert peak(lambda: [xconv.conv(x, w, **keywords)]) < MIB + 2**18
+    assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, **keywords)]) < MIB + 2**18
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
+@pytest.mark.parametrize("function", ["conv", "conv_input_grad", "conv_weight_grad"])
+def test_limbs_of_filters_are_within_the_workspace(function, dtype):
+    """In float64 all of these filters would be 9 MiB, and several times that of long integers."""
+    x, w, dy = (normal(shape, 0, dtype) for shape in ((1, 512, 6, 6), (256, 512, 3, 3), (1, 256, 6, 6)))
+    arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, 3)}[function]
+    call = functools.partial(getattr(xconv, function), *arrays, padding=1, method="im2col")
+    assert np.array_equal(call(max_workspace=MIB), call())
+    assert peak(lambda: [call(max_workspace=MIB)]) < MIB + 2**18
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -428,6 +451,23 @@ def test_the_pool_and_the_caller_are_as_many_threads_as_there_are_cpus(threads, 
     for_each(lambda _: found.append(thread_after_a_while()), range(40), 40)
     assert len(found) == 40
     assert len(set(found)) == expected
+
+
+def test_what_no_thread_has_begun_keeps_nothing(threads):
+    """The pool's only thread is busy while a call ends: what waits for it must not hold the call's arrays."""
+    threads(2)
+    done, begun = threading.Event(), threading.Event()
+    blocker = _threads._pool().submit(lambda: begun.set() or done.wait(10))
+    begun.wait(10)
+    array = np.ones(3)
+    gone = weakref.ref(array)
+    try:
+        for_each(lambda _, array=array: None, range(4), 2)
+        del array
+        assert gone() is None
+    finally:
+        done.set()
+        blocker.result()
 
 
 def blas_threads():

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .._plan.blocks import pieces
 from .._plan.geometry import is_symbol
@@ -26,31 +27,57 @@ MULTIPLIED = 2**20  # bytes of those of matrices, which take longer: half of wha
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
-def matmul(xp: Namespace, left: Array, right: Array, place: Array | None = None) -> Array:
+class Limbs(NamedTuple):
+    """Integers in float64, as the sum of limb * 2**shift."""
+
+    dtype: DType
+    width: int  # bits of a limb
+    parts: list[tuple[int, Array]]
+
+    def each(self, function: Callable[[Array], Array]) -> Limbs:
+        return self._replace(parts=[(shift, function(limb)) for shift, limb in self.parts])
+
+
+def factor(xp: Namespace, matrices: Array) -> Array | Limbs:
+    """The first factor of many products, brought into limbs once if it is of integers."""
+    if not is_kind(xp, matrices.dtype, "signed integer") or not _has_float64(xp, matrices):
+        return matrices
+    return _limbs(xp, matrices, _limb_bits(max(matrices.shape[-2:]) or 1))
+
+
+def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None = None) -> Array:
     """The product of two stacks of matrices of one dtype; signed integers modulo 2**bits, as all their arithmetic.
 
     With a place, which is NumPy's, it is written there.
     """
+    if isinstance(left, Limbs):
+        product = _of_limbs(xp, left, right)
+        if place is None:
+            return product
+        place[...] = product
+        return place
     left, right = _forwards(xp, left), _forwards(xp, right)
+    if is_kind(xp, left.dtype, "signed integer") and _has_float64(xp, left):
+        return _of_limbs(xp, _limbs(xp, left, _limb_bits(left.shape[-1] or 1)), right)
     if place is not None:
-        if is_kind(xp, left.dtype, "integral"):
-            place[...] = matmul(xp, left, right)
-            return place
         return xp.matmul(left, right, out=place)
-    if not is_kind(xp, left.dtype, "signed integer") or not _has_float64(xp, left):
-        if _are_tiny(xp, left, right):
-            return _outer_products(xp, left, right)
-        pieces = _pieces(left, right) if traits(xp).threads and left.shape[-1] >= 2 * PIECE else 1
-        return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
-    bits = xp.iinfo(left.dtype).bits
-    width = _limb_bits(left.shape[-1] or 1)
-    products = [
+    if _are_tiny(xp, left, right):
+        return _outer_products(xp, left, right)
+    pieces = _pieces(left, right) if traits(xp).threads and left.shape[-1] >= 2 * PIECE else 1
+    return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
+
+
+def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:
+    """The sum of the products of all limbs but those that vanish modulo 2**bits."""
+    parts, bits = _limbs(xp, right, left.width).parts, xp.iinfo(left.dtype).bits
+    products = (
         xp.astype(xp.matmul(a, b), xp.int64) << shift_a + shift_b
-        for shift_a, a in _limbs(xp, left, bits, width)
-        for shift_b, b in _limbs(xp, right, bits, width)
-        if shift_a + shift_b < bits  # higher ones vanish modulo 2**bits
-    ]
-    return xp.astype(sum(products[1:], products[0]), left.dtype, copy=False)
+        for shift_a, a in left.parts
+        for shift_b, b in parts
+        if shift_a + shift_b < bits
+    )
+    total = functools.reduce(operator.iadd if traits(xp).plain_memory else operator.add, products)
+    return xp.astype(total, left.dtype, copy=False)
 
 
 def summed_matmul(xp: Namespace, left: Array, right: Array) -> Array:
@@ -121,7 +148,7 @@ def bytes_per_element(xp: Namespace, dtype: DType) -> int:
     """What an element of a factor takes while it is multiplied, with its limbs or its conjugate."""
     if is_kind(xp, dtype, "integral"):
         bits = int(xp.iinfo(dtype).bits)
-        return bits // 8 + 8 * (2 - -bits // _limb_bits(LONG_SUM))
+        return bits // 4 - 8 * (-bits // _limb_bits(LONG_SUM))
     return int(xp.finfo(dtype).bits) // 8 * (4 if is_kind(xp, dtype, "complex floating") else 1)
 
 
@@ -178,15 +205,15 @@ def _limb_bits(length: int) -> int:
     return (FLOAT64_INTEGER_BITS - (length - 1).bit_length()) // 2
 
 
-def _limbs(xp: Namespace, array: Array, bits: int, width: int) -> list[tuple[int, Array]]:
-    """(shift, limb) with array = sum of limb * 2**shift, |limb| < 2**width, in float64."""
-    limbs = []
+def _limbs(xp: Namespace, array: Array, width: int) -> Limbs:
+    """Limbs of less than 2**width, but for the sign of the highest."""
+    bits, parts = xp.iinfo(array.dtype).bits, []
     for shift in range(0, bits, width):
         limb = array >> shift if shift else array
         if shift + width < bits:  # all but the highest, which has the sign
-            limb = xp.astype(limb, xp.int64, copy=False) & ((1 << width) - 1)
-        limbs.append((shift, xp.astype(limb, xp.float64)))
-    return limbs
+            limb = limb & ((1 << width) - 1)
+        parts.append((shift, xp.astype(limb, xp.float64)))
+    return Limbs(array.dtype, width, parts)
 
 
 def _has_float64(xp: Namespace, array: Array) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
-from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.machine import machine_of
 from .._plan.choice import Request
 from .._plan.geometry import Geometry
@@ -54,6 +54,8 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 
 def request(xp: Namespace, dtype: DType, task: Task, room: int) -> Request:
     """What is asked of the plan of a task on arrays of a dtype that sums can be accumulated in."""
+    copies = is_kind(xp, dtype, "integral") or (task.product == "scatter" and is_kind(xp, dtype, "complex floating"))
+    task = task._replace(copies_filters=task.copies_filters or copies)  # into limbs, or conjugated
     methods = {name: functools.partial(tiles, xp, dtype) for name, tiles in METHODS.items()}
     own = functools.partial(own_cost, xp) if has_native(xp, dtype, task.windows.ndim) else None
     return Request(task, machine_of(xp, dtype), room, methods, own, traits(xp).threads)

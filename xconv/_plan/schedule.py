@@ -97,7 +97,8 @@ def schedule(
     """
     taps = task.windows.kernel_size
     while True:
-        part = task._replace(windows=_of_taps(task.windows, taps))
+        is_cut = taps != task.windows.kernel_size
+        part = task._replace(windows=_of_taps(task.windows, taps), copies_filters=task.copies_filters or is_cut)
         offered = tiles(part)
         found = [_fitted(task, part, tile, machine, room) for tile in offered]
         fitting = [one for one in found if isinstance(one, Schedule)]
@@ -136,7 +137,7 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
     shared = _apart(task, part, tile, machine, room)
     if shared is not None:
         return shared
-    smallest = part._replace(groups=1, channels=1, filters=1)
+    smallest = part.of_channels(1)._replace(groups=1, filters=1)
     need = _held(smallest, tile, machine) + _least(smallest, tile, machine, 1)
     if need > room:
         return need
@@ -251,7 +252,7 @@ def _worth(cost: float) -> int:
 
 def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:
     """The blocks of parts that fit: as large as there is room, a cache holds and threads have enough of them."""
-    shares = _worth(_cost(task, part, tile, machine, 1, 0)) if machine.threads else 1
+    shares = _worth(_cost(part, part, tile, machine, 1, 0)) if machine.threads else 1  # of the blocks of one part
     sums, width = _reduction(part, tile, machine, room - _least(part, tile, machine, part.channels), shares)
     held = _held(part, tile, machine)
     if sums > 1:

@@ -54,8 +54,12 @@ class Task(NamedTuple):
         if name == "groups":
             return self._replace(groups=-(-self.groups // 2))
         if name == "channels":
-            return self._replace(channels=-(-self.channels // 2))
+            return self.of_channels(-(-self.channels // 2))
         return self._replace(filters=-(-self.filters // 2))
+
+    def of_channels(self, channels: int) -> Task:
+        """The task with some of its channels: its filters are no longer one piece of memory."""
+        return self._replace(channels=channels, copies_filters=self.copies_filters or channels < self.channels)
 
     @property
     def reduces(self) -> bool:

@@ -32,7 +32,7 @@ from .._arrays.elements import (
 )
 from .._arrays.layout import Access, biased, turned
 from .._arrays.libraries import Array, is_kind, traits
-from .._arrays.matmul import matmul, summed_matmul
+from .._arrays.matmul import Limbs, factor, matmul, summed_matmul
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, native
 from .._methods.scaled import Scaled
@@ -295,12 +295,12 @@ class _Pass:
 
         def add(filters: slice, part: Part, sums: dict[int, Array]) -> None:
             grid = schedule.grid(part)
-            rows = self.maps.weight_map(xp, access.read_filters(w[part.weight_index][:, filters, ...]), part.windows)
+            rows = self._rows(access, w[part.weight_index][:, filters, ...], part)
 
             def fill(number: int) -> None:
                 block = grid[number]
                 columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
-                share = self.maps.output_map(xp, self._multiplied(_of_groups(rows, block), columns), block.windows)
+                share = self.maps.output_map(xp, self._product(rows, block, columns), block.windows)
                 sums[number] = add_at(xp, sums[number], (...,), share)
 
             self._each(fill, [*sums])
@@ -331,11 +331,11 @@ class _Pass:
         if self.schedule.apart:
             return self._forward_apart(access, x, w, b, part, y, adds)
         xp, grid = self.xp, self._grid(part)
-        rows = self.maps.weight_map(xp, access.read_filters(w), part.windows)
+        rows = self._rows(access, w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
             columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
-            return self._multiplied(_of_groups(rows, block), columns, place)
+            return self._product(rows, block, columns, place)
 
         def output(block: Block) -> Array:
             bias = None if b is None else b[block.groups, :]
@@ -361,11 +361,17 @@ class _Pass:
         self._each(fill, grid)
         return target
 
-    def _multiplied(self, rows: Array, columns: Array, place: Array | None = None) -> Array:
-        """Wt(w) @ In(x)."""
+    def _rows(self, access: Access, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
+        """The filters of a part as the first factor of its products."""
+        rows = self.maps.weight_map(self.xp, access.read_filters(w), part.windows)
+        rows = conjugate(self.xp, rows) if conjugates else rows
+        return rows if self.maps.stacks_taps else factor(self.xp, rows)
+
+    def _product(self, rows: Array | Limbs, block: Block, columns: Array, place: Array | None = None) -> Array:
+        some = _of_groups(rows, block)
         if self.maps.stacks_taps:
-            return summed_matmul(self.xp, rows, columns)
-        return matmul(self.xp, rows, columns, place)
+            return summed_matmul(self.xp, some, columns)
+        return matmul(self.xp, some, columns, place)
 
     def _forward_apart(
         self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
@@ -412,13 +418,12 @@ class _Pass:
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
                 grid = self._grid(part)
-                some = access.read_filters(w[part.weight_index][:, filters, ...])
-                rows = conjugate(xp, self.maps.weight_map(xp, some, part.windows))
+                rows = self._rows(access, w[part.weight_index][:, filters, ...], part, conjugates=True)
 
-                def share(block: Block, filters: slice = filters, rows: Array = rows) -> Array:
+                def share(block: Block, filters: slice = filters, rows: Any = rows) -> Array:
                     y = access.read(dy[block.output_index][:, :, filters, ...])
                     columns = self.maps.output_adjoint(xp, y, block.windows)
-                    products = matmul(xp, transposed(xp, _of_groups(rows, block)), columns)
+                    products = matmul(xp, _each(lambda a: transposed(xp, a), _of_groups(rows, block)), columns)
                     return self.maps.input_adjoint(xp, products, block.windows)
 
                 if schedule.is_whole and len(grid) == 1:
@@ -562,5 +567,10 @@ def _of_filters(block: Block, filters: slice) -> tuple[Any, ...]:
     return (block.batch, block.groups, filters, *block.output)
 
 
-def _of_groups(rows: Array, block: Block) -> Array:
-    return rows[(..., block.groups, slice(None), slice(None))]
+def _of_groups(rows: Array | Limbs, block: Block) -> Array | Limbs:
+    index = (..., block.groups, slice(None), slice(None))
+    return _each(lambda matrices: matrices[index], rows)
+
+
+def _each(function: Callable[[Array], Array], rows: Array | Limbs) -> Array | Limbs:
+    return rows.each(function) if isinstance(rows, Limbs) else function(rows)

@@ -55,18 +55,20 @@ def for_each(function: Callable[[Item], None], items: Items[Item], threads: int)
             waiting = iter(())
             raise
 
-    helpers = _started(work, min(threads, len(items)) - 1)
+    shared = [work]
+    helpers = _started(shared, min(threads, len(items)) - 1)
     try:
         work()
     finally:
+        shared.clear()  # what is dropped stays in the pool's queue for a while, and must not keep our arrays
         begun = [helper for helper in helpers if not helper.cancel()]
         failures = [failure for helper in begun if (failure := helper.exception()) is not None]
     for failure in failures:
         raise failure
 
 
-def _started(work: Callable[[], None], count: int) -> list[Future[None]]:
-    """The function on so many threads of the pool, each in the caller's context, as NumPy keeps its error state there.
+def _started(work: list[Callable[[], None]], count: int) -> list[Future[None]]:
+    """The function in a list on so many threads of the pool, each in the caller's context, with NumPy's error state.
 
     Fewer where no thread can be had, as while the interpreter shuts down: the caller goes on by itself. What was to
     run on one that could not be started may stay in the pool's queue, and must not begin when nobody waits for it.
@@ -77,7 +79,8 @@ def _started(work: Callable[[], None], count: int) -> list[Future[None]]:
     def help_out(number: int) -> None:
         all_known.wait()
         if number < len(helpers):
-            work()
+            for function in work[:1]:
+                function()
 
     try:
         with contextlib.suppress(RuntimeError):
