@@ -121,7 +121,8 @@ def plan(
         output_padding,
     )
     word = method if method in ("auto", "direct") else "auto"
-    chosen, others = choose(asked, method), candidates(asked, word)
+    others = candidates(asked, word)
+    chosen = choose(asked, method, others)
     found = plan_of(function, chosen, others, cpu_count(), room)
     if not flag("measure", measure):
         return found

@@ -163,5 +163,5 @@ def _bands(geometry: Geometry, m: int) -> list[slice]:
 def _length(outputs: int) -> int:
     """How many outputs a block has: a row in equal pieces, if there are any that are not short."""
     pieces = -(-outputs // LONGEST)
-    equal = (count for count in range(pieces, 2 * pieces) if outputs % count == 0)
-    return -(-outputs // next(equal, pieces))
+    equal = (length for length in range(LONGEST, outputs // (2 * pieces), -1) if outputs % length == 0)
+    return next(equal, -(-outputs // pieces))

@@ -46,11 +46,11 @@ class Request(NamedTuple):
     patience: float = 1  # how many times the least a uniform way may cost
 
 
-def choose(request: Request, method: str) -> Candidate:
+def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
         return planned(request, method)
-    found = candidates(request, method)
+    found = candidates(request, method) if found is None else found
     best: Candidate = cheapest(found, AUTOMATIC[method])
     if math.isinf(best.cost):
         raise ValueError(_too_little(min([one.least for one in found if one.least]), method, request.room))
