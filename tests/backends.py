@@ -189,6 +189,9 @@ def assert_array(backend, actual, expected, *, dtype=None, terms=1):
 
 def assert_values(values, expected, relative):
     """Equal to within ``relative`` of the largest finite element; infinite and NaN in the same places."""
+    if expected.dtype == bool:
+        assert np.array_equal(values, expected)
+        return
     finite = np.isfinite(expected)
     scale = np.max(np.abs(expected[finite]), initial=0)
     assert np.array_equal(values[~finite], expected[~finite], equal_nan=expected.dtype.kind in "fc")
@@ -199,4 +202,4 @@ def assert_values(values, expected, relative):
 def epsilon(backend, name):
     """Spacing of the dtype's numbers near 1; none for integers."""
     dtype = backend.dtype(name)
-    return 0 if backend.xp.isdtype(dtype, "integral") else float(backend.xp.finfo(dtype).eps)
+    return 0 if backend.xp.isdtype(dtype, ("bool", "integral")) else float(backend.xp.finfo(dtype).eps)

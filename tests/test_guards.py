@@ -46,6 +46,7 @@ DOWNWARDS = [
     "demo",
     "__init__",
     "layers",
+    "ndimage",
     "testing",
     "_choose",
     "_conv",

@@ -6,13 +6,14 @@ place, and taps that lie in the padding are left out; elsewhere windows are padd
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .._plan.geometry import Geometry
-from .._plan.pooling import BYTE
+from .._plan.pooling import BYTE, Runs, doubles, power_of, taps_of
 from .elements import from_ordered, full, lowest, ordered, reshaped, zeros
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .windows import add_taps, pad, tap_views
@@ -20,15 +21,31 @@ from .windows import add_taps, pad, tap_views
 NARROW = 8  # channels below which rows of windows are copied along images, measured for 3x3 (NumPy)
 
 
-def maxima(xp: Namespace, x: Array, windows: Geometry) -> Array:
-    """The largest element of each window; NaN if one is, and what no element is below if there is none."""
+def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, runs: Runs = ()) -> Array:
+    """The largest, or the smallest, element of each window, or of runs of its taps; NaN if one is.
+
+    Padding, which only windows of largest ones without holes may have, counts as what no element is below.
+    """
     if traits(xp).plain_memory:
-        return _reduced(xp, xp.maximum, x, windows, lowest(xp, x.dtype))
+        operation, y = (xp.maximum if largest else xp.minimum), x
+        if runs:
+            y = _over_runs(operation, x, x.ndim - windows.ndim, windows, runs)
+        for axis, line in () if runs else _axes(x, windows):
+            if doubles(line):
+                border = (*line.padding, *((0, 0),) * (x.ndim - axis - 1))
+                y = _over_runs(operation, pad(xp, y, border, value=lowest(xp, x.dtype)), axis, line, taps_of(line))
+            else:
+                y = _reduced(xp, operation, y, axis, line, lowest(xp, x.dtype))
+        return xp.array(y) if y is x or y.base is not None else y
+
+    def first_of(old: Array, new: Array) -> Array:
+        return xp.where(_beats(xp, new, old, largest), new, old)
+
     y, least = ordered(xp, x)
-    for stage in windows.stages:
-        y, *others = tap_views(pad(xp, y, stage.padding, value=least), stage.padded)
-        for view in others:
-            y = xp.where(_beats(xp, view, y), view, y)
+    y = pad(xp, y, windows.padding, value=least)
+    lines = [(x.ndim - windows.ndim, windows)] if runs else _axes(x, windows.padded)[::-1]
+    for axis, line in lines:
+        y = _over_runs(first_of, y, axis, line, runs or taps_of(line))
     y = from_ordered(xp, y, x.dtype)
     return xp.astype(y, y.dtype) if windows.taps == 1 else y  # which may be a view of x still
 
@@ -74,7 +91,10 @@ def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[
     """The sum of each window in this dtype, over its count: a product of one number for each axis."""
     x = xp.astype(x, dtype, copy=False)
     if traits(xp).plain_memory:
-        return _divided(xp, _reduced(xp, xp.add, x, windows, 0), counts)
+        y = x
+        for axis, line in _axes(x, windows):
+            y = _reduced(xp, xp.add, y, axis, line, 0)
+        return _divided(xp, xp.array(y) if y is x else y, counts)
     for stage in windows.stages:
         x, *others = tap_views(pad(xp, x, stage.padding), stage.padded)
         for view in others:
@@ -122,21 +142,49 @@ def rows_adjoint(xp: Namespace, rows: Array, windows: Geometry, dtype: DType) ->
     return x if narrow else xp.moveaxis(x, -1, 1)
 
 
-def _reduced(xp: Namespace, operation: Callable[..., Array], x: Array, windows: Geometry, neutral: complex) -> Array:
-    """An operation over all elements of each window, in plain memory of our own."""
-    y = x
-    for axis, line in _axes(x, windows):
-        whole, edges = _sorted_taps(line, axis)
-        x, y = y, xp.empty(_resized(y, axis, line.output_size[0]), dtype=y.dtype)
-        if len(whole) > 1:
-            operation(x[whole[0]], x[whole[1]], out=y)
-        else:
-            y[...] = x[whole[0]] if whole else neutral
-        for elements in whole[2:]:
-            operation(y, x[elements], out=y)
-        for inside, elements in edges:
-            operation(y[inside], x[elements], out=y[inside])
-    return xp.array(y) if y is x else y
+def _reduced(
+    xp: Namespace, operation: Callable[..., Array], x: Array, axis: int, line: Geometry, neutral: complex
+) -> Array:
+    """An operation over all elements of each window along an axis, tap after tap, in plain memory of our own."""
+    whole, edges = _sorted_taps(line, axis)
+    y = xp.empty(_resized(x, axis, line.output_size[0]), dtype=x.dtype)
+    if len(whole) > 1:
+        operation(x[whole[0]], x[whole[1]], out=y)
+    else:
+        y[...] = x[whole[0]] if whole else neutral
+    for elements in whole[2:]:
+        operation(y, x[elements], out=y)
+    for inside, elements in edges:
+        operation(y[inside], x[elements], out=y[inside])
+    return y
+
+
+def _over_runs(pick: Callable[[Array, Array], Array], x: Array, axis: int, windows: Geometry, runs: Runs) -> Array:
+    """What is picked of all elements of some runs of taps, of windows over the axes from this one on that need no
+    padding: by levels of 2**i elements each, of which two make up a run, however long.
+    """
+    wanted = {power_of(length) for _, length in runs}
+    along, levels = axis + windows.ndim - 1, {0: x}
+    for power in range(max(wanted)):
+        level, shift = levels[power], windows.dilation[-1] << power
+        size = level.shape[along] - shift
+        low, high = (level[(*(slice(None),) * along, slice(at, at + size), ...)] for at in (0, shift))
+        levels[power + 1] = pick(low, high)
+        levels = {known: level for known, level in levels.items() if known in wanted or known > power}
+    views = [
+        _tap_view(levels[power_of(length)], axis, windows, (*lead, start))
+        for (*lead, tap), length in runs
+        for start in sorted({tap, tap + length - (1 << power_of(length))})
+    ]
+    return functools.reduce(pick, views)
+
+
+def _tap_view(x: Array, axis: int, windows: Geometry, tap: Sequence[int]) -> Array:
+    """The elements that all windows read by a tap."""
+    axes = zip(windows.dilation, tap, windows.stride, windows.output_size, strict=True)
+    parts = [slice(a * j, a * j + s * (o - 1) + 1, s) for a, j, s, o in axes]
+    sizes = zip(parts, x.shape[axis:], strict=False)
+    return x if all(part == slice(0, size, 1) for part, size in sizes) else x[(*(slice(None),) * axis, *parts, ...)]
 
 
 def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
@@ -232,10 +280,10 @@ def _divided(xp: Namespace, sums: Array, counts: Sequence[Sequence[int]]) -> Arr
     return sums
 
 
-def _beats(xp: Namespace, new: Array, old: Array) -> Array:
-    """Where a later element of the window takes over: when larger, never when equal, always when NaN."""
-    larger = new > old
-    return larger if is_kind(xp, new.dtype, "integral") else larger | (new != new)
+def _beats(xp: Namespace, new: Array, old: Array, largest: bool = True) -> Array:
+    """Where a later element of the window takes over: when larger, or smaller, never when equal, always when NaN."""
+    beyond = new > old if largest else new < old
+    return beyond if is_kind(xp, new.dtype, "integral") else beyond | (new != new)
 
 
 def _winners(xp: Namespace, x: Array, least: float, stages: list[Geometry]) -> list[Array]:

@@ -11,7 +11,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from .._plan.geometry import Geometry, Ints, Pairs, border_steps, frame
+from .._plan.geometry import Geometry, Ints, Pairs, Slices, border_steps, frame
+from .._plan.pooling import framed_part
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
 from .libraries import Array, Namespace, traits
 
@@ -30,6 +31,19 @@ def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: com
             )
             x = xp.concat([low, x, high], axis=axis)
     return x
+
+
+def framed(xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: tuple[str, ...], value: complex) -> Array:
+    """Parts of what `pad` gives, with a mode for each axis, of the elements that they need."""
+    first, pairs = x.ndim - len(parts), []
+    for axis, (part, (lo, hi), mode) in enumerate(zip(parts, padding, modes, strict=True), start=first):
+        start, stop, _ = part.indices(lo + x.shape[axis] + hi)
+        pairs.append((mode, *framed_part(mode, x.shape[axis], lo, start, stop)))
+    x = x[(..., *(slice(*source) for _, source, _, _ in pairs))]
+    for axis, (mode, _, border, _) in enumerate(pairs):
+        if any(border):
+            x = pad(xp, x, (border, *((0, 0),) * (len(pairs) - axis - 1)), mode, value)
+    return x[(..., *(slice(*place) for _, _, _, place in pairs))]
 
 
 def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str = "zeros") -> Array:

@@ -35,6 +35,9 @@ class PoolBlock(NamedTuple):
     crop: Slices  # that part
 
 
+Runs: TypeAlias = tuple[tuple[Ints, int], ...]  # the first tap of each, and how many follow along the last axis
+
+
 class PoolTask(NamedTuple):
     """A pool, rows of windows, or the adjoint of one, over planes of samples and channels."""
 
@@ -46,6 +49,7 @@ class PoolTask(NamedTuple):
     element: int  # bytes of a number that is worked on
     in_place: bool  # whether passes over plain memory are written in place, or every step is an array of its own
     converts: bool  # whether operands have another dtype than what is worked on
+    runs: Runs = ()  # of the taps of windows with holes
 
     @property
     def sizes(self) -> Ints:
@@ -140,6 +144,21 @@ def held_by_sums(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask)
     return max([before + after for before, after in pairs]) + (sizes[0] if task.converts else sizes[-1])
 
 
+def held_by_extremes(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+    """Numbers of the input, with its border, of two levels at a time and of those that runs of taps are made of."""
+    read = math.prod([(o - 1) * s + r for o, s, r in zip(outputs, windows.stride, windows.reach, strict=True)])
+    kept = len({power_of(length) for _, length in task.runs})
+    if not task.in_place:  # comparisons as well, and what is written to blocks
+        return max((5 + kept) * read, held_by_sums(windows, inputs, outputs, task))
+    return (3 + kept) * read + 2 * math.prod(outputs)
+
+
+def held_by_maxima(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+    """As sums, which go tap after tap, or by levels."""
+    held = held_by_extremes if any(map(doubles, windows.axes)) else held_by_sums
+    return held(windows, inputs, outputs, task)
+
+
 def held_by_maxima_adjoint(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
     """Numbers of one axis at work, and the number of each window's tap for all."""
     number = (1 if task.in_place and max(windows.kernel_size) <= BYTE else 4) / task.element
@@ -163,3 +182,67 @@ def held_by_rows(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask)
 def _sizes(inputs: Ints, outputs: Ints) -> list[int]:
     """Elements of a plane before, between and after the passes over its axes, the last axis first."""
     return [math.prod((*inputs[:done], *outputs[done:])) for done in range(len(inputs), -1, -1)]
+
+
+def power_of(length: int) -> int:
+    """That of the largest power of two among lengths up to this one."""
+    return length.bit_length() - 1
+
+
+@remembering(1)
+def doubles(line: Geometry) -> bool:
+    """Whether extremes along an axis are found sooner by levels than tap after tap.
+
+    A level has those of twice as many taps as the one before, at every element; any two of its runs that overlap make a
+    longer one.
+    """
+    size, outputs = line.padded_size[0], line.output_size[0]
+    passes = power_of(line.taps) + any(map(any, line.padding))  # over an input that is padded first
+    return passes * size + outputs < (line.taps - 1) * outputs
+
+
+def taps_of(line: Geometry) -> Runs:
+    """The taps along an axis as one run, or as many of one tap."""
+    return (((0,), line.taps),) if doubles(line) else tuple([((tap,), 1) for tap in range(line.taps)])
+
+
+@remembering(0)
+def centred(size: Ints, kernel_size: Ints, before: Ints) -> Geometry:
+    """Windows of as many outputs as inputs, each with so many elements before its own."""
+    ones, border = (1,) * len(size), tuple([(lo, k - 1 - lo) for k, lo in zip(kernel_size, before, strict=True)])
+    return Geometry(size, kernel_size, ones, ones, border)
+
+
+@remembering(0)
+def runs_of(footprint: tuple[bool, ...], kernel_size: Ints) -> Runs:
+    """The taps that a footprint has, given row after row."""
+    runs: list[tuple[Ints, int]] = []
+    row = kernel_size[-1]
+    for number, lead in enumerate(itertools.product(*map(range, kernel_size[:-1]))):
+        tap = 0
+        for has, group in itertools.groupby(footprint[number * row : (number + 1) * row]):
+            length = len([*group])
+            runs += [((*lead, tap), length)] if has else []
+            tap += length
+    return tuple(runs)
+
+
+@remembering(0)
+def framed_part(
+    mode: str, d: int, lo: int, start: int, stop: int
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """A part of an axis of size d that has ``lo`` elements of a border before it: what of the axis, with which border
+    of its own, holds it, and where.
+
+    A border that comes from the other end, and one at both, needs all of the axis.
+    """
+    low, high = max(lo - start, 0), max(stop - lo - d, 0)
+    first, end = 0, d
+    if not (low or high):
+        first, end = start - lo, stop - lo
+    elif mode != "circular" and not high:
+        end = min(max(stop - lo, low + 1), d)  # mirrored, of which an edge may be left out
+    elif mode != "circular" and not low:
+        first = max(min(start - lo, d - high - 1), 0)
+    begin = 0 if low else start - lo - first
+    return (first, end), (low, high), (begin, begin + stop - start)

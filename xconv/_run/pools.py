@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from .._arrays.elements import placed, put_at, reshaped, zeros
-from .._arrays.libraries import Array, DType, Namespace, device, traits
+from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
+from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
 from .._arrays.machine import item_size
 from .._arrays.operands import working_dtype
-from .._arrays.pooling import maxima, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
-from .._arrays.windows import gather, pad, scatter
+from .._arrays.pooling import extremes, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
+from .._arrays.windows import framed, gather, pad, scatter
 from .._plan.arguments import workspace
 from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry, of_samples
 from .._plan.pooling import (
@@ -19,6 +19,9 @@ from .._plan.pooling import (
     PoolBlock,
     PoolSchedule,
     PoolTask,
+    Runs,
+    held_by_extremes,
+    held_by_maxima,
     held_by_maxima_adjoint,
     held_by_positions,
     held_by_rows,
@@ -36,9 +39,32 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
     """(N, C, *d) -> (N, C, *o), or with channels last."""
 
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
-        return maxima(xp, x, block.windows)
+        return extremes(xp, x, block.windows)
 
-    return _pooled(xp, pool, held_by_sums, kernel, x.dtype, max_workspace, x, None)
+    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None)
+
+
+def extreme_filter(
+    xp: Namespace, x: Array, windows: Geometry, modes: tuple[str, ...], value: complex, largest: bool, runs: Runs = ()
+) -> Array:
+    """The largest, or the smallest, element of each window, or of runs of its taps: (*d) -> (*o).
+
+    Each axis has a border of its own mode, in which "zeros" are this value.
+    """
+    dtype, size, plain = x.dtype, item_size(xp, working_dtype(xp, x.dtype)), traits(xp).plain_memory
+    if not plain:  # PyTorch cannot even turn round a border of unsigned integers
+        x, least = ordered(xp, x)
+        value = value - lowest(xp, dtype) + least if is_kind(xp, dtype, "integral") else value
+    task = PoolTask(windows.padded, 1, 1, False, held_by_extremes, size, plain, False, runs)
+    known = item_size(xp, x.dtype) * (math.prod(windows.input_size) + windows.positions)
+    cut = pool_schedule(task, workspace(None, known), traits(xp).threads)
+
+    def piece(block: PoolBlock) -> Array:
+        part = framed(xp, x, block.inputs, windows.padding, modes, value)
+        return extremes(xp, part[(None, None, ...)], block.windows, largest, runs)
+
+    y = reshaped(xp, _gathered(xp, cut, piece, x, (1, 1, *windows.output_size), x.dtype), windows.output_size)
+    return y if plain else from_ordered(xp, y, dtype)
 
 
 def max_pool_indices(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
