@@ -108,12 +108,12 @@ def output_shape(case):
 
 
 @st.composite
-def windows(draw, modes=("zeros",), ceil_modes=False):
+def windows(draw, modes=("zeros",), ceil_modes=False, largest_kernel=3):
     """(input sizes, kernel sizes, keywords) of windows that fit, or of which one overhangs with ``ceil_mode``."""
     n = draw(st.integers(1, 3))
-    largest = (9, 6, 4)[n - 1]
+    largest = (3 * largest_kernel, 6, 4)[n - 1]
     size = draw(st.tuples(*[st.integers(1, largest)] * n))
-    kernel, stride, dilation = (draw(st.tuples(*[st.integers(1, top)] * n)) for top in (3, 3, 2))
+    kernel, stride, dilation = (draw(st.tuples(*[st.integers(1, top)] * n)) for top in (largest_kernel, 3, 2))
     mode = draw(st.sampled_from(modes))
     width = st.integers(0, 3 if mode == "zeros" else WIDEST[n - 1])
     pairs = st.tuples(*[st.tuples(width, width)] * n)

@@ -32,6 +32,9 @@ POOLS = [
     ((2, 1, 2, 5), (5, 2), {"ceil_mode": True, "stride": (3, 4), "padding": [(0, 1), (1, 0)], "dilation": (1, 3)}),
     ((2, 2, 5, 5), 3, {"padding": "same", "stride": 2}),
     ((1, 1, 3, 2, 3, 4), 2, {"stride": 1, "padding": 1}),
+    ((1, 2, 14, 13), (9, 6), {"stride": 1, "padding": [(4, 2), (3, 0)]}),
+    ((1, 2, 5, 40), (1, 7), {"stride": 1, "dilation": 2}),
+    ((1, 1, 60, 3), (16, 1), {"stride": 2, "padding": (8, 0)}),
 ]
 
 
@@ -107,7 +110,7 @@ def test_avg_pool_of_every_divisible_dtype(backend, dtype):
 
 
 def test_drawn_pools_equal_the_loops(backend):
-    options = st.tuples(windows(ceil_modes=True), st.booleans())
+    options = st.tuples(windows(ceil_modes=True, largest_kernel=7), st.booleans())
 
     def check(drawn):
         (size, kernel, keywords), integers = drawn

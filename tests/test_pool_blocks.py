@@ -104,7 +104,7 @@ def threads(monkeypatch):
 def test_drawn_blocks_give_the_loops_result(numpy_backend, cut_into):
     """Down to blocks of one element, some of which no window reads, or whose windows lie in the padding alone."""
     options = st.tuples(
-        windows(ceil_modes=True),
+        windows(ceil_modes=True, largest_kernel=7),
         st.sampled_from([1, 300, 2000]),
         st.sampled_from([{}, {"channel_axis": -1}]),
         st.sampled_from(["normal", "ties", "nan", "infinite"]),
@@ -282,7 +282,7 @@ def peak(function):
 )
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", POOLS)
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1), (13, 1)])
 def test_pools_take_no_more_than_their_workspace(name, dtype, shape, more, workspace, kernel, stride):
     x = normal(shape, dtype=dtype)
     keywords = more | {"stride": stride, "padding": kernel // 2}

@@ -35,7 +35,7 @@ MODES = {
 }
 
 
-# BEGIN extrema
+# Maximum and minimum filters
 @entrance
 def maximum_filter(
     input: Any,
@@ -229,6 +229,8 @@ def _extreme(
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
         size, taps = _footprint(footprint)
+        if len(size) != len(found) and not all(taps):
+            raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
     elif size is None:
         raise RuntimeError("size or footprint must be given, got neither")
     sizes, origins = _sequence(size, len(found)), _sequence(origin, len(found))
@@ -310,7 +312,7 @@ def _stored_extremes(
     return truncated(xp, x, dtype)
 
 
-# END extrema
+# What all filters translate
 
 
 def as_arrays(*values: Any) -> tuple[Array, ...]:

@@ -155,7 +155,7 @@ def held_by_extremes(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolT
 
 def held_by_maxima(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
     """As sums, which go tap after tap, or by levels."""
-    held = held_by_extremes if any(map(doubles, windows.axes)) else held_by_sums
+    held = held_by_extremes if any(map(doubles, windows.padded.axes)) else held_by_sums
     return held(windows, inputs, outputs, task)
 
 
