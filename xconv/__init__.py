@@ -1,6 +1,6 @@
 """Convolution with exact gradients, written once against the Array API: NumPy, CuPy, JAX, PyTorch."""
 
-from . import layers, testing
+from . import layers, signal, testing
 from ._choose import choose_method, plan
 from ._conv import (
     conv,
@@ -37,6 +37,7 @@ __all__ = [
     "max_pool_grad",
     "max_unpool",
     "plan",
+    "signal",
     "testing",
 ]
 

@@ -37,6 +37,7 @@ from ._plan.arguments import (
     without_output_padding,
     workspace,
 )
+from ._plan.choice import Candidate
 from ._plan.geometry import ConvGeometry, Ints
 from ._plan.remembered import remembered, remembering
 from ._plan.task import task_of
@@ -482,6 +483,11 @@ class _Call:
     def for_forward(self) -> Products | Own:
         return self._products("forward")
 
+    @property
+    def cost(self) -> float:
+        """Estimated nanoseconds of the product itself; none known for a library's own."""
+        return getattr(self.for_forward, "candidate", Candidate("", 0.0)).cost
+
     @remembered
     def for_data(self) -> Products | Own:
         return self._products("scatter")
@@ -524,6 +530,22 @@ def _call(
     one_of("method", method, get_args(Method))
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
     return _Call(Layout(xp, operands, dtype, geometry, flip, check is _transposed), method, room)
+
+
+def conv_of(
+    like: Operand,
+    shapes: tuple[Ints, Ints],
+    *,
+    method: str,
+    flip: bool = False,
+    groups: int = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    padding_mode: str = "zeros",
+) -> _Call:
+    """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
+    x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
+    return _call(_conv, (x, w), flip, method, None, stride, padding, 1, groups, padding_mode, 1)
 
 
 def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:

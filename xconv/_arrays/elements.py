@@ -15,6 +15,7 @@ FINITE = "fn"  # in the names of formats whose numbers are all finite: float8_e4
 
 SAMPLED = 8  # elements along each axis, at least, of which one is typical: thousands of an image or a volume
 VISIBLE = 1e-3  # the relative error that somebody might see
+EXACT = 2**46  # integers that float64 holds to within 1/128
 
 
 def lowest(xp: Namespace, dtype: DType) -> float | int:
@@ -61,6 +62,17 @@ def is_finite(xp: Namespace, array: Array) -> bool:
     if is_kind(xp, array.dtype, "complex floating"):
         return bool(xp.all(xp.isfinite(array)))
     return bool(xp.isfinite(xp.min(array)) & xp.isfinite(xp.max(array)))
+
+
+def are_exact_in_floats(xp: Namespace, first: Array, second: Array, terms: int) -> bool:
+    """Whether sums of so many products of integers, by transforms in float64, err by less than 1/2, as far as is seen.
+
+    Their errors are some dozen epsilons of the largest sum.
+    """
+    if not (may_look(xp, first) and math.prod(first.shape) and math.prod(second.shape)):
+        return False
+    largest, other = (max(int(xp.max(one)), -int(xp.min(one))) for one in (first, second))
+    return largest * other * terms < EXACT
 
 
 def are_moderate(xp: Namespace, dtype: DType, *arrays: Array) -> bool:

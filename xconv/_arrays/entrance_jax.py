@@ -15,7 +15,7 @@ from .libraries import Array
 WEIGHTS = {"conv_weight_grad": 0, "conv_backward": 1}  # the first of the results that have no batch
 
 
-def _inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         leaves, tree = jax.tree.flatten((arguments, keywords))
@@ -28,7 +28,7 @@ def _inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             places, names = jax.tree.unflatten(tree, [found.get(place, leaf) for place, leaf in enumerate(leaves)])
             return function(*places, **names)
 
-        return _by_compiler(run, [*arrays.values()], WEIGHTS.get(name))
+        return _by_compiler(run, [*arrays.values()], WEIGHTS.get(function.__name__))
 
     return call
 
@@ -65,4 +65,4 @@ def _spec(shape: tuple[int, ...], like: Any) -> list[Any]:
     return spec
 
 
-INSIDE = {name: _inside(name, function) for name, function in PUBLIC.items()}
+INSIDE = {name: _inside(function) for name, function in PUBLIC.items()}

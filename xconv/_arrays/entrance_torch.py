@@ -17,13 +17,13 @@ TRACED = (
 )
 
 
-def _inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with its results in the dtypes of its operands, by whatever method: autocast knows only some."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         if torch.jit.is_tracing():
-            warnings.warn(TRACED.format(name), torch.jit.TracerWarning, stacklevel=3)
+            warnings.warn(TRACED.format(function.__name__), torch.jit.TracerWarning, stacklevel=3)
         first = arguments[0] if arguments else next(iter(keywords.values()))
         kind = first.device.type if isinstance(first, torch.Tensor) else ""
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
@@ -35,4 +35,4 @@ def _inside(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # What compiles follows the operations of a call then, and not the integers before them, which decide on no tensor.
-INSIDE = {name: torch.compiler.allow_in_graph(_inside(name, function)) for name, function in PUBLIC.items()}
+INSIDE = {name: torch.compiler.allow_in_graph(_inside(function)) for name, function in PUBLIC.items()}

@@ -10,12 +10,13 @@ from .libraries import row_of
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-PUBLIC: dict[str, Callable[..., Any]] = {}  # the functions as they are inside
+PUBLIC: dict[str, Callable[..., Any]] = {}  # the functions as they are inside, by module and name
 
 
 def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Let arrays in by the way of their library, if the table names one for it."""
-    PUBLIC[function.__name__] = function
+    key = f"{function.__module__}.{function.__name__}"
+    PUBLIC[key] = function
 
     @functools.wraps(function)
     def enter(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
@@ -27,7 +28,7 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
             from .entrance_jax import INSIDE
         else:
             return function(*arguments, **keywords)
-        result: Result = INSIDE[function.__name__](*arguments, **keywords)
+        result: Result = INSIDE[key](*arguments, **keywords)
         return result
 
     return enter

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .._plan.broadcast import Order
 from .._plan.geometry import ConvGeometry, Geometry
 from .._plan.remembered import remembered
-from .elements import add_at, conjugate
+from .elements import add_at, conjugate, reshaped
 from .libraries import Array, DType, Namespace, is_kind
 from .operands import Operand, working_dtype
 from .windows import pad, unpad
@@ -144,6 +145,17 @@ def channels_first(xp: Namespace, data: Array, channels_last: bool) -> Array:
 def channels_back(xp: Namespace, data: Array, channels_last: bool) -> Array:
     """The adjoint, and the inverse, of `channels_first`."""
     return xp.permute_dims(data, (0, *range(2, data.ndim), 1)) if channels_last else data
+
+
+def joined(xp: Namespace, array: Array, order: Order) -> Array:
+    """An array with its axes in an order, then joined to the order's shape."""
+    return reshaped(xp, array if order.is_kept else xp.permute_dims(array, order.axes), order.shape)
+
+
+def split(xp: Namespace, array: Array, order: Order) -> Array:
+    """An array with its axes split to the order's shape, then in the order."""
+    array = reshaped(xp, array, order.shape)
+    return array if order.is_kept else xp.permute_dims(array, order.axes)
 
 
 def batch_inwards(xp: Namespace, data: Array, place: int = 0) -> Array:

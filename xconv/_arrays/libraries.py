@@ -125,9 +125,14 @@ def device(array: Array) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def is_kind(xp: Namespace, dtype: DType, kind: str) -> bool:
+def is_kind(xp: Namespace, dtype: DType, kind: str | tuple[str, ...]) -> bool:
     """``xp.isdtype``, remembered: a short call would spend most of its time asking."""
     return bool(xp.isdtype(dtype, kind))
+
+
+def has_float64(xp: Namespace, place: Any) -> bool:
+    """Whether a device has it: JAX only when it is switched on, and some accelerators never."""
+    return "float64" in xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
 
 
 def may_look(xp: Namespace, array: Array) -> bool:

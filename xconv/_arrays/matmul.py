@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .._plan.blocks import pieces
 from .._plan.geometry import is_symbol
 from .elements import reshaped
-from .libraries import Array, DType, Namespace, device, is_kind, traits
+from .libraries import Array, DType, Namespace, device, has_float64, is_kind, traits
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -57,7 +57,7 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
         place[...] = product
         return place
     left, right = _forwards(xp, left), _forwards(xp, right)
-    if is_kind(xp, left.dtype, "signed integer") and _has_float64(xp, left):
+    if is_kind(xp, left.dtype, "signed integer") and has_float64(xp, device(left)):
         return _of_limbs(xp, _limbs(xp, left, _limb_bits(left.shape[-1] or 1)), right)
     if place is not None:
         return xp.matmul(left, right, out=place)
@@ -214,8 +214,3 @@ def _limbs(xp: Namespace, array: Array, width: int) -> Limbs:
             limb = limb & ((1 << width) - 1)
         parts.append((shift, xp.astype(limb, xp.float64)))
     return Limbs(array.dtype, width, parts)
-
-
-def _has_float64(xp: Namespace, array: Array) -> bool:
-    """JAX has it only when switched on, and some accelerators never."""
-    return "float64" in xp.__array_namespace_info__().dtypes(device=device(array), kind="real floating")

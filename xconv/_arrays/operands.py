@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import math
 from collections.abc import Hashable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
@@ -55,6 +57,12 @@ def common_namespace(**arrays: Array) -> Namespace:
     return _checked_namespace([Operand(*description) for description in described(**arrays)])
 
 
+def namespace_of_numbers(operands: Sequence[Operand]) -> Namespace:
+    """The one namespace of operands on one device, of which some may be bool."""
+    xp = operands[0].xp
+    return _checked_namespace([one._replace(dtype=xp.int8) if one.dtype == xp.bool else one for one in operands])
+
+
 def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
     """The one namespace of operands on one device, and the dtype that they promote to."""
     xp = _checked_namespace(operands)
@@ -63,6 +71,38 @@ def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, 
     except Exception as error:
         dtypes = ", ".join(f"{operand.name} of {operand.dtype}" for operand in operands)
         raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
+
+
+def arrays(*values: Any) -> tuple[Array, ...]:
+    """Values as arrays: numbers and sequences of them become such of the first one's library, or NumPy's."""
+    if all(type(value) in _NAMESPACES for value in values):
+        return values
+    from array_api_compat import is_array_api_obj
+
+    like = next((value for value in values if is_array_api_obj(value)), None)
+    xp = importlib.import_module("numpy") if like is None else _namespace("in", like)
+    return tuple(
+        [v if is_array_api_obj(v) else xp.asarray(v, device=None if like is None else device(like)) for v in values]
+    )
+
+
+def promoted(xp: Namespace, *dtypes: DType) -> DType:
+    """The dtype that all promote to, bool and mixed kinds as well, which the standard leaves open."""
+    try:
+        return xp.result_type(*dtypes)
+    except (TypeError, RuntimeError):  # of the strict namespace, and of PyTorch for unsigned integers
+        numbers = [dtype for dtype in dtypes if dtype != xp.bool]
+        if is_kind(xp, numbers[0], "integral") and len(numbers) == 1:
+            return numbers[0]
+        return xp.result_type(*[floating(xp, dtype) for dtype in numbers])
+
+
+def floating(xp: Namespace, dtype: DType) -> DType:
+    """That of the floating-point numbers which hold those of an integer's dtype, as NumPy promotes it with float32."""
+    if not is_kind(xp, dtype, ("bool", "integral")):
+        return dtype
+    short = dtype == xp.bool or xp.iinfo(dtype).bits <= 16
+    return xp.result_type(xp.float32 if short else xp.float64)  # which JAX may not have switched on
 
 
 def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
@@ -98,6 +138,30 @@ def working_dtype(xp: Namespace, dtype: DType) -> DType:
     if is_kind(xp, dtype, "unsigned integer"):
         return getattr(xp, f"int{xp.iinfo(dtype).bits}")
     return dtype
+
+
+def number(name: str, value: Any) -> Any:
+    """A number, or the one that an array holds."""
+    if isinstance(value, int | float | complex):
+        return value
+    (array,) = arrays(value)
+    if math.prod(array.shape) != 1:
+        raise ValueError(f"`{name}` must be scalar or an array with one element, got shape {tuple(array.shape)}")
+    found = complex(_namespace(name, array).reshape(array, ()))
+    return found if found.imag else found.real
+
+
+def as_element(name: str, xp: Namespace, value: Any, dtype: DType) -> Any:
+    """A number as one of a dtype; fractions are cut off for integers."""
+    if is_kind(xp, dtype, "complex floating"):
+        return value
+    if isinstance(value, complex):
+        raise ValueError(f"could not cast `{name}` directly to the output type {dtype}, got {value}")
+    if is_kind(xp, dtype, "integral"):
+        value = int(value)
+        if not xp.iinfo(dtype).min <= value <= xp.iinfo(dtype).max:
+            raise ValueError(f"could not cast `{name}` directly to the output type {dtype}, got {value}")
+    return value
 
 
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:

@@ -1,0 +1,321 @@
+"""xconv.signal gives what scipy.signal gives: shapes, dtypes, values and classes of errors, on every backend."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from backends import assert_array, assert_values
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_autodiff import vector_jacobian_product
+
+import xconv.signal
+
+scipy_signal = pytest.importorskip("scipy.signal")
+
+PAIRS = ("convolve", "correlate", "fftconvolve", "oaconvolve", "convolve2d", "correlate2d")
+MODES = ("full", "same", "valid")
+EXTENSIONS = (
+    *("constant", "wrap", "edge", "symmetric", "reflect"),
+    *("smooth", "line", "antisymmetric", "antireflect"),
+)
+# The function, the shapes of its operands, their dtypes and the keywords.
+CASES = [
+    *[("convolve", ((9,), (4,)), dtypes, {"mode": mode}) for dtypes in ("ff", "di", "bb") for mode in MODES],
+    ("convolve", ((4,), (11,)), "dd", {"mode": "same"}),
+    ("convolve", ((1, 5), (4, 1)), "dd", {"mode": "same"}),
+    ("convolve", ((3, 7, 5), (2, 3, 2)), "DF", {"mode": "valid"}),
+    ("convolve", ((6, 5), (3, 2)), "ff", {"method": "fft"}),
+    ("convolve", ((6, 5), (3, 2)), "fi", {"method": "direct", "mode": "same"}),
+    ("convolve", ((), ()), "dd", {}),
+    *[("correlate", ((6, 5), (3, 2)), dtypes, {"mode": mode}) for dtypes in ("DD", "fF") for mode in MODES],
+    ("correlate", ((3, 2), (6, 5)), "DD", {"mode": "valid"}),
+    ("correlate", ((4,), (9,)), "DD", {"mode": "same", "method": "direct"}),
+    ("correlate", ((4,), (9,)), "DD", {"mode": "same", "method": "fft"}),
+    ("fftconvolve", ((5, 1, 12), (1, 3, 4)), "dd", {"axes": -1}),
+    ("fftconvolve", ((5, 4, 12), (5, 1, 20)), "ff", {"axes": [2], "mode": "same"}),
+    ("fftconvolve", ((1, 12), (6, 5)), "dd", {"axes": 1, "mode": "same"}),
+    ("fftconvolve", ((3, 4), (4, 3)), "ii", {"mode": "same"}),
+    ("fftconvolve", ((1, 4), (3, 1)), "bb", {}),
+    ("fftconvolve", ((1, 4), (3, 1)), "bb", {"mode": "same"}),
+    ("fftconvolve", ((6, 3, 7), (2, 3, 3)), "DF", {"axes": [0, 2], "mode": "valid"}),
+    ("fftconvolve", ((9,), (4,)), "?f", {}),
+    ("oaconvolve", ((300,), (7,)), "ff", {}),
+    ("oaconvolve", ((7, 2), (1, 40)), "dd", {"axes": [1], "mode": "same"}),
+    *[
+        (name, shapes, "dd", {"mode": mode, "boundary": boundary})
+        for name in ("convolve2d", "correlate2d")
+        for mode, boundary in itertools.product(MODES, ("fill", "wrap", "symm"))
+        for shapes in (((4, 7), (3, 4)), ((2, 3), (2, 8)))[: 2 if mode == "same" else 1]
+    ],
+    ("convolve2d", ((1, 4), (1, 21)), "dd", {"mode": "same", "boundary": "symm"}),
+    ("convolve2d", ((4, 3), (3, 3)), "ii", {"fillvalue": 2.5}),
+    ("correlate2d", ((4, 3), (2, 2)), "DD", {"fillvalue": 1 - 2j, "mode": "same"}),
+]
+RATES = [(1, 1), (2, 1), (1, 3), (3, 2), (2, 3), (4, 6), (7, 5), (11, 13)]
+RESAMPLED = [
+    *[((taps,), (2, 9), dtypes, {"up": u, "down": d}) for u, d in RATES for taps, dtypes in ((1, "ff"), (10, "di"))],
+    *[((11,), (3, 4, 2), "dd", {"up": 3, "down": 2, "axis": 1, "mode": mode, "cval": 1.5}) for mode in EXTENSIONS],
+    ((5,), (2, 3), "FD", {"mode": "antireflect"}),
+    ((3,), (4,), "bb", {}),
+    ((9,), (2, 0), "dd", {"up": 3}),
+]
+
+
+def drawn(shape, code, seed=0):
+    random = np.random.default_rng([seed, *shape])
+    values = np.round(4 * random.standard_normal(shape), 1) if code in "bi?" else random.standard_normal(shape)
+    if code in "FD":
+        values = values + 1j * random.standard_normal(shape)
+    return values.astype(code)
+
+
+def answers(backend, name, arrays, keywords):
+    """Ours on a backend and SciPy's on NumPy."""
+    ours = backend.run(
+        getattr(xconv.signal, name), *(backend.array(array, array.dtype) for array in arrays), **keywords
+    )
+    return ours, getattr(scipy_signal, name)(*arrays, **keywords)
+
+
+@pytest.mark.over("case", CASES)
+def test_pairs_are_as_scipy_has_them(backend, case):
+    name, shapes, dtypes, keywords = case
+    arrays = [drawn(shape, code, seed) for seed, (shape, code) in enumerate(zip(shapes, dtypes, strict=True))]
+    ours, expected = answers(backend, name, arrays, keywords)
+    lost = 2**29 if is_mixed(arrays) else 1
+    assert_array(backend, ours, expected, dtype=promotion(backend, name, expected, arrays), terms=100 * lost)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_of_bools(backend, mode):
+    arrays = [np.random.default_rng(seed).random(size) > 0.7 for seed, size in enumerate((9, 4))]
+    for name in ("convolve", "correlate"):
+        ours, expected = answers(backend, name, arrays, {"mode": mode})
+        assert ours.dtype == backend.dtype("bool")
+        assert np.array_equal(backend.to_numpy(ours), expected)
+
+
+def is_mixed(arrays):
+    """Whether SciPy transforms one operand in single precision and the other one not."""
+    dtypes = {array.real.dtype for array in arrays}
+    return len(dtypes) > 1 and np.dtype("float32") in dtypes
+
+
+def promotion(backend, name, expected, arrays):
+    """The dtype as the library promotes, where SciPy has NumPy do it: float32 with integers is float32 in others."""
+    dtypes = [array.dtype.name for array in arrays]
+    mixed = "int32" in dtypes and "float32" in dtypes and name in ("convolve", "correlate")
+    return "float32" if mixed and backend.name in ("torch", "jax", "jax-jit") else expected.dtype.name
+
+
+@pytest.mark.over("case", RESAMPLED)
+def test_resampling_is_as_scipy_has_it(backend, case):
+    taps, shape, dtypes, keywords = case
+    ours, expected = answers(backend, "upfirdn", [drawn(taps, dtypes[0]), drawn(shape, dtypes[1], 1)], keywords)
+    assert_array(backend, ours, expected, terms=100)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_drawn_pairs_are_as_scipy_has_them(data):
+    """Every function, with axes of one element and empty words left to it, on arrays of every order in memory."""
+    name = data.draw(st.sampled_from(PAIRS))
+    axes = 2 if name.endswith("2d") else data.draw(st.integers(1, 3))
+    sizes = st.lists(st.integers(1, 9), min_size=axes, max_size=axes)
+    first, second = (
+        drawn(tuple(data.draw(sizes)), data.draw(st.sampled_from("fdFDil")), seed).transpose(
+            data.draw(st.permutations(range(axes)))
+        )
+        for seed in range(2)
+    )
+    keywords = {"mode": data.draw(st.sampled_from(MODES))}
+    if name.endswith("2d"):
+        keywords["boundary"] = data.draw(st.sampled_from(["fill", "wrap", "symm"]))
+        keywords["fillvalue"] = data.draw(st.integers(-2, 2))
+    elif name in ("convolve", "correlate"):
+        keywords["method"] = data.draw(st.sampled_from(["auto", "direct", "fft"]))
+    elif data.draw(st.booleans()):
+        keywords["axes"] = data.draw(st.lists(st.integers(0, axes - 1), min_size=1, max_size=axes, unique=True))
+    try:
+        if name == "correlate2d" and keywords["mode"] == "valid":  # SciPy conjugates in1 where that is the smaller one
+            expected = scipy_signal.correlate(first, second, "valid", "direct")
+        else:
+            expected = getattr(scipy_signal, name)(first, second, **keywords)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"got|incompatible"):
+            getattr(xconv.signal, name)(first, second, **keywords)
+        return
+    ours = getattr(xconv.signal, name)(first, second, **keywords)
+    assert (ours.dtype, ours.shape) == (expected.dtype, expected.shape)
+    is_single = ours.real.dtype == np.float32 or is_mixed([first, second])
+    assert_values(ours, expected, 1e-5 if is_single else 1e-13)
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(1, 40),
+    st.integers(2, 12),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.sampled_from(EXTENSIONS),
+    st.floats(-2, 2),
+)
+def test_drawn_resamplings_are_as_scipy_has_them(taps, size, up, down, mode, cval):
+    h, x = drawn((taps,), "d"), drawn((2, size), "d", 1)
+    expected = scipy_signal.upfirdn(h, x, up, down, mode=mode, cval=cval)
+    ours = xconv.signal.upfirdn(h, x, up, down, mode=mode, cval=cval)
+    assert (ours.dtype, ours.shape) == (expected.dtype, expected.shape)
+    assert_values(ours, expected, 1e-13)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("given", [([1.0, 2.0], [3, 4]), (np.ones(3), [1, 2]), ([1], [2])])
+def test_lists_are_arrays(name, given):
+    one, other = ([array] if name.endswith("2d") else array for array in given)
+    ours, expected = (getattr(module, name)(one, other) for module in (xconv.signal, scipy_signal))
+    assert ours.dtype == expected.dtype
+    assert_values(ours, expected, 1e-15)
+
+
+@pytest.mark.on("jax", "torch")
+def test_lists_become_arrays_of_the_other_library(backend):
+    ours = xconv.signal.convolve([1.0, 2.0], backend.array([3.0, 4.0]))
+    assert_array(backend, ours, np.array([3.0, 10.0, 8.0]))
+
+
+def test_numbers_multiply():
+    assert xconv.signal.convolve(3, 4) == 12
+    assert xconv.signal.correlate(3, 4j) == -12j
+    assert xconv.signal.fftconvolve(3, 4.5) == 13.5
+
+
+WRONG = [
+    *[(name, ([1, 2], [[1]]), {}) for name in PAIRS],
+    *[(name, (np.ones((2, 3)), np.ones((3, 2))), {"mode": "valid"}) for name in PAIRS],
+    *[(name, (np.ones((2, 3)), np.ones((2, 2))), {"mode": "no"}) for name in PAIRS],
+    *[(name, (np.ones(3), np.ones(0)), {}) for name in ("convolve", "correlate")],
+    *[(name, ([1], [2]), {"method": "no"}) for name in ("convolve", "correlate")],
+    *[
+        (name, ([1], [2]), {"axes": axes})
+        for name in ("fftconvolve", "oaconvolve")
+        for axes in ([], [1], [-2], [0, 0], [0.0], 0.5, "0")
+    ],
+    ("fftconvolve", (np.ones((2, 3)), np.ones((3, 3))), {"axes": [1]}),
+    *[("convolve2d", (np.eye(2), np.eye(2)), {"boundary": word}) for word in ("no", "reflect")],
+    *[("convolve2d", ([[1]], [[1, 2]]), {"fillvalue": value}) for value in (1j, [1, 2], [])],
+    *[("upfirdn", operands, {}) for operands in (([], [1]), ([[1]], [1]))],
+    *[("upfirdn", ([1], [1]), keywords) for keywords in ({"up": 0}, {"down": 0}, {"mode": "no"})],
+    ("upfirdn", ([1], [1]), {"axis": 1}),
+    ("upfirdn", ([1], [1]), {"axis": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "operands", "keywords"), WRONG)
+def test_errors_are_of_scipys_classes(name, operands, keywords):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(Exception) as theirs:  # noqa: PT011 - whichever it is
+            getattr(scipy_signal, name)(*operands, **keywords)
+    with pytest.raises((ValueError, TypeError, IndexError)) as ours:
+        getattr(xconv.signal, name)(*operands, **keywords)
+    assert issubclass(ours.type, theirs.type)
+
+
+@pytest.mark.parametrize("code", "?bBil")
+def test_integers_are_exact_by_every_method(code):
+    """SciPy's transforms are not, and make True of what is noise between bools."""
+    x, w = (np.random.default_rng(seed).integers(0, 100, size).astype(code) for seed, size in enumerate((3000, 500)))
+    expected = np.convolve(x, w)
+    for method in ("auto", "direct", "fft"):
+        assert np.array_equal(xconv.signal.convolve(x, w, method=method), expected)
+    huge = np.full(40, 2**40 + 1)
+    assert np.array_equal(xconv.signal.convolve(huge, huge, method="fft"), np.convolve(huge, huge))  # modulo 2**64
+
+
+def test_nan_stays_in_its_windows_where_scipy_keeps_it():
+    x = np.random.default_rng(0).standard_normal(200)
+    x[90] = np.nan
+    h = np.arange(1.0, 24)
+    ours, theirs = (module.convolve(x, h, method="direct") for module in (xconv.signal, scipy_signal))
+    assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+    ours, theirs = (module.upfirdn(h, x, 7, 5) for module in (xconv.signal, scipy_signal))
+    assert 0 < np.sum(np.isnan(ours)) <= np.sum(np.isnan(theirs))  # SciPy multiplies by zeros that it adds to h
+    assert not np.any(np.isnan(ours) & ~np.isnan(theirs))
+    with pytest.warns(RuntimeWarning, match="Use of fft convolution"):
+        xconv.signal.convolve(x, h, method="fft")
+
+
+def test_same_of_a_short_signal_reads_a_part_of_a_long_filter():
+    from xconv._plan.broadcast import convolution
+
+    plan = convolution((10,), (1000,), (0,), "same", False)
+    assert plan.swaps
+    assert plan.windows.input_size == (19,)
+    assert plan.windows.padding == ((0, 0),)
+
+
+@pytest.mark.on("numpy")
+def test_batches_are_not_repeated(backend):
+    """Axes that one operand alone has: its data lie in the call as they are."""
+    from xconv._plan.broadcast import convolution
+
+    plan = convolution((5, 1, 4, 100), (1, 3, 4, 7), (3,), "full", False)
+    assert plan.data.shape == (5, 4, 100)
+    assert plan.weights.shape == (12, 1, 7)
+    assert plan.groups == 4
+
+
+DIFFERENTIATED = [
+    ("fftconvolve", ((3, 1, 9), (1, 2, 4)), "dd", {"axes": -1, "mode": "same"}),
+    ("oaconvolve", ((9, 5), (4, 6)), "dd", {}),
+    ("correlate", ((4, 3), (6, 5)), "dd", {"mode": "same"}),
+    ("convolve2d", ((4, 5), (3, 4)), "dd", {"mode": "same", "boundary": "symm"}),
+    ("correlate2d", ((4, 5), (3, 4)), "dd", {"fillvalue": 2}),
+    ("upfirdn", ((10,), (2, 7)), "dd", {"up": 3, "down": 2, "mode": "antireflect"}),
+]
+
+
+@pytest.mark.on("jax-jit", "torch")
+@pytest.mark.parametrize(("name", "shapes", "dtypes", "keywords"), DIFFERENTIATED)
+def test_own_gradients_are_adjoint(backend, name, shapes, dtypes, keywords):
+    """Each is affine in either operand, so <dy, f(x + v) - f(x)> = <gradient, v> for every v."""
+    arrays = [drawn(shape, code, seed) for seed, (shape, code) in enumerate(zip(shapes, dtypes, strict=True))]
+    function, theirs = getattr(xconv.signal, name), getattr(scipy_signal, name)
+    y = theirs(*arrays, **keywords)
+    dy = drawn(y.shape, "d", 5)
+    own = vector_jacobian_product(
+        backend, lambda one, other: function(one, other, **keywords), [*map(backend.array, arrays)], backend.array(dy)
+    )
+    for at, gradient in enumerate(own):
+        moved = [array + (place == at) * drawn(array.shape, "d", 7) for place, array in enumerate(arrays)]
+        expected = np.vdot(dy, theirs(*moved, **keywords) - y)
+        assert np.isclose(np.vdot(backend.to_numpy(gradient), moved[at] - arrays[at]), expected, rtol=1e-10)
+
+
+@pytest.mark.on("jax")
+def test_vmap_maps_over_either_operand(backend):
+    import jax
+
+    x, w = backend.array(drawn((3, 9), "d")), backend.array(drawn((3, 4), "d", 1))
+    ours = jax.vmap(lambda x, w: xconv.signal.fftconvolve(x, w, "same"))(x, w)
+    expected = scipy_signal.fftconvolve(backend.to_numpy(x), backend.to_numpy(w), "same", axes=1)
+    assert_array(backend, ours, expected, terms=10)
+
+
+def test_torch_compiles_each_function_as_one_graph(torch_backend):
+    import torch
+
+    torch._dynamo.reset()
+    for name, shapes, dtypes, keywords in DIFFERENTIATED:
+        arrays = [drawn(shape, code, seed) for seed, (shape, code) in enumerate(zip(shapes, dtypes, strict=True))]
+        compiled = torch.compile(getattr(xconv.signal, name), backend="aot_eager", fullgraph=True)
+        ours = compiled(*map(torch.tensor, arrays), **keywords)
+        assert_array(torch_backend, ours, getattr(scipy_signal, name)(*arrays, **keywords), terms=100)
+
+
+def test_all_is_scipys_names():
+    assert dir(xconv.signal) == xconv.signal.__all__ == sorted((*PAIRS, "upfirdn"))

@@ -1,0 +1,117 @@
+"""Two arrays that broadcast along some axes, and are convolved along the others, as one convolution.
+
+Of the axes that are not convolved, those that only x has are samples, those that only w has filters, and shared ones
+groups: (N, G, *d) with (G*K, 1, *k) gives (N, G*K, *o), and nothing is repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .geometry import Geometry, Ints, Slices
+
+MODES = ("valid", "same", "full")
+
+
+class Order(NamedTuple):
+    """The axes of an array in another order, and the sizes that these are then joined or split to."""
+
+    axes: Ints
+    shape: Ints
+
+    @property
+    def is_kept(self) -> bool:
+        return self.axes == tuple(range(len(self.axes)))
+
+
+class Broadcast(NamedTuple):
+    """The axes by what they are."""
+
+    samples: Ints
+    groups: Ints
+    filters: Ints
+    spatial: Ints
+
+    def data(self, shape: Ints) -> Order:
+        """(N, G, *d)."""
+        axes = (*self.samples, *self.groups, *self.filters, *self.spatial)
+        sizes = _product(shape, self.samples), _product(shape, self.groups), *(shape[axis] for axis in self.spatial)
+        return Order(axes, sizes)
+
+    def weights(self, shape: Ints) -> Order:
+        """(G*K, 1, *k)."""
+        axes = (*self.groups, *self.filters, *self.samples, *self.spatial)
+        filters = _product(shape, (*self.groups, *self.filters))
+        return Order(axes, (filters, 1, *(shape[axis] for axis in self.spatial)))
+
+    def result(self, data: Ints, weights: Ints, size: Ints) -> Order:
+        """(N, G*K, *o) split into its axes, and where each then belongs."""
+        order = (*self.samples, *self.groups, *self.filters, *self.spatial)
+        sizes = *(data[axis] for axis in (*self.samples, *self.groups)), *(weights[axis] for axis in self.filters)
+        return Order(tuple(order.index(axis) for axis in range(len(order))), (*sizes, *size))
+
+
+def broadcast(data: Ints, weights: Ints, spatial: Ints) -> Broadcast:
+    """What the axes of two shapes are; sizes along axes that are not spatial are equal, or one of them is 1."""
+    others = [axis for axis in range(len(data)) if axis not in spatial]
+    samples = tuple(axis for axis in others if weights[axis] == 1)
+    filters = tuple(axis for axis in others if data[axis] == 1 and axis not in samples)
+    groups = tuple(axis for axis in others if axis not in samples and axis not in filters)
+    return Broadcast(samples, groups, filters, spatial)
+
+
+def kept(first: int, second: int, mode: str) -> tuple[int, int]:
+    """Which outputs of a full convolution along an axis a mode keeps.
+
+    All, the middle ones of the first's size ("same_high": where there are two such, the higher ones), or those that
+    need no padding.
+    """
+    return {
+        "full": (0, first + second - 1),
+        "same": ((second - 1) // 2, (second - 1) // 2 + first),
+        "same_high": (second // 2, second // 2 + first),
+        "valid": (min(first, second) - 1, max(first, second)),
+    }[mode]
+
+
+class Convolution(NamedTuple):
+    """A convolution of two arrays along some axes: the larger one is the data of windows, of which a part is read."""
+
+    crop: Slices  # of the second array, along the axes that only it has
+    swaps: bool  # whether that is the data
+    data: Order
+    weights: Order
+    groups: int
+    read: Slices
+    windows: Geometry
+    result: Order
+
+
+def convolution(first: Ints, second: Ints, spatial: Ints, mode: str, bordered: bool) -> Convolution:
+    """What a mode keeps of the convolution of two shapes; the first one is the data if that is to have a border.
+
+    "same" keeps the middle of broadcast axes as well. A convolution restricted to a box of its outputs reads a part.
+    """
+    boxes = [kept(d, k, mode) for d, k in zip(first, second, strict=True)]
+    middle = [mode == "same" and d == 1 and axis not in spatial for axis, d in enumerate(first)]
+    crop = tuple(slice(*box) if alone else slice(None) for box, alone in zip(boxes, middle, strict=True))
+    second = tuple(1 if alone else k for k, alone in zip(second, middle, strict=True))
+    swaps = not bordered and _product(first, spatial) < _product(second, spatial)
+    x, w = (second, first) if swaps else (first, second)
+    axes = broadcast(x, w, spatial)
+    data, weights, ones = axes.data(x), axes.weights(w), (1,) * len(spatial)
+    size, kernel, kept_boxes = data.shape[2:], weights.shape[2:], [boxes[axis] for axis in spatial]
+    full = tuple((k - 1, k - 1) for k in kernel)
+    if bordered:
+        spans = zip(full, kept_boxes, size, strict=True)
+        read: Slices = ()
+        windows = Geometry(size, kernel, ones, ones, tuple((k - start, stop - d) for (k, _), (start, stop), d in spans))
+    else:
+        read, windows = Geometry(size, kernel, ones, ones, full).restrict(kept_boxes)
+    result = axes.result(x, w, windows.output_size)
+    return Convolution(crop if any(middle) else (), swaps, data, weights, data.shape[1], read, windows, result)
+
+
+def _product(shape: Ints, axes: Ints) -> int:
+    return math.prod([shape[axis] for axis in axes])
