@@ -542,10 +542,11 @@ def conv_of(
     stride: PerAxis = 1,
     padding: Padding = 0,
     padding_mode: str = "zeros",
+    max_workspace: int | None = None,
 ) -> _Call:
     """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
     x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
-    return _call(_conv, (x, w), flip, method, None, stride, padding, 1, groups, padding_mode, 1)
+    return _call(_conv, (x, w), flip, method, max_workspace, stride, padding, 1, groups, padding_mode, 1)
 
 
 def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:

@@ -15,6 +15,7 @@ from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshape
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
 from ._arrays.libraries import Array, DType, Namespace, device, has_float64, is_kind, may_look
+from ._arrays.machine import item_size
 from ._arrays.operands import (
     Description,
     Operand,
@@ -29,7 +30,7 @@ from ._arrays.operands import (
 from ._arrays.polyphase import extended, interleaved, phase_filters
 from ._arrays.windows import pad
 from ._conv import conv_of
-from ._plan.arguments import got, one_of
+from ._plan.arguments import got, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
@@ -42,6 +43,7 @@ Method: TypeAlias = Literal["auto", "direct", "fft"]
 Boundary: TypeAlias = Literal["fill", "pad", "wrap", "circular", "symm", "symmetric"]
 Axes: TypeAlias = int | Sequence[int] | None
 METHODS = ("auto", "direct", "fft")
+SPECTRA = 3  # times operands and result: what scipy.signal holds, too, the spectra of both and their product
 SPREADS = (
     "Use of fft convolution on input with NAN or inf results in NAN or inf output. Consider using method='direct' "
     "instead."
@@ -422,7 +424,10 @@ class _Convolution:
             data, padding, mode = windows.padded_size, ((0, 0),) * self.axes, "zeros"
         shapes = (plan.data.shape[0], plan.groups, *data), plan.weights.shape
         flip = plan.swaps or not self.correlates
+        elements = sum(map(math.prod, (*shapes, plan.result.shape)))
+        room = workspace(None, SPECTRA * elements * item_size(xp, self.dtype))
         keywords: dict[str, Any] = {"flip": flip, "groups": plan.groups, "padding": padding, "padding_mode": mode}
+        keywords["max_workspace"] = room
         integral = is_kind(xp, self.dtype, "integral")
         self.call = conv_of(like, shapes, method="direct" if integral else method, **keywords)
         if integral and method != "direct" and has_float64(xp, like.device):
