@@ -40,7 +40,7 @@ class Limbs(NamedTuple):
 
 def factor(xp: Namespace, matrices: Array) -> Array | Limbs:
     """The first factor of many products, brought into limbs once if it is of integers."""
-    if not is_kind(xp, matrices.dtype, "signed integer") or not _has_float64(xp, matrices):
+    if not is_kind(xp, matrices.dtype, "signed integer") or not has_float64(xp, device(matrices)):
         return matrices
     return _limbs(xp, matrices, _limb_bits(max(matrices.shape[-2:]) or 1))
 
