@@ -17,6 +17,7 @@ from .peers import PEERS
 from .suites import SUITES
 
 PROGRAM = "python -m benchmarks"
+FILTER = "filter"  # the suite that is of no layers
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,16 @@ def _fail(reason: str, status: int) -> int:
     return status
 
 
-def _run_suites(**options: Any) -> None:
+def _run_suites(*, suites: Sequence[str], **options: Any) -> None:
+    from .filters import run_filters
     from .run import run_benchmarks
 
-    run_benchmarks(**options)
+    layers = [suite for suite in suites if suite != FILTER]
+    if layers:
+        run_benchmarks(suites=layers, **options)
+    if FILTER in suites:
+        out = options["out"] / f"{FILTER}.json"
+        run_filters(out=out, **{name: options[name] for name in ("seconds", "quick", "command")})
 
 
 def _run_choice(**options: Any) -> None:
@@ -99,10 +106,10 @@ def _suites_parser() -> Parser:
         "--suite",
         dest="suites",
         nargs="+",
-        choices=list(SUITES),
+        choices=[*SUITES, FILTER],
         default=list(SUITES),
         metavar="NAME",
-        help=f"out of {', '.join(SUITES)}; default: all",
+        help=f"out of {', '.join(SUITES)}, and {FILTER}, of SciPy's functions on NumPy; default: all but that",
     )
     parser.add_argument(
         "--peers",

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 import xconv
 from xconv.demo.backends import load_backend
 
-from .devices import without_autograd
-from .expected import checked_error
-from .machine import Machine, describe_machine
-from .memory import keep_memory
-from .numbers_file import prepare, write_numbers
+from .compared import Comparison, run_compared
 from .peers.peer import Call
 from .plain import random
 from .results import XCONV
 from .suites import QUICK_BATCH, QUICK_CHANNELS, QUICK_SIZE, Ints, shortest
-from .table import add_columns, make_console
-from .timing import QUICK, THOROUGH, Limits, Timing, interleave, within
 
 TORCH = "torch"
 
@@ -55,19 +47,6 @@ class Pool:
         step = f"/{self.stride}" if self.stride > 1 else ""
         around = f" padded {self.padding}" if self.padding else ""
         return f"{self.kernel_size}x{self.kernel_size}{step}{around} {channels} @{batch}x{shortest(tuple(size))[0]}"
-
-
-@dataclass(frozen=True)
-class PoolResult:
-    """The times of both sides."""
-
-    pool: Pool
-    timings: Mapping[str, Timing]
-
-    @property
-    def ratio(self) -> float:
-        """PyTorch's time by xconv's: above 1, xconv is faster."""
-        return self.timings[TORCH].median / self.timings[XCONV].median
 
 
 def _forward(pool: Pool, torch: ModuleType) -> dict[str, Call]:
@@ -126,52 +105,20 @@ POOLS = (
 )
 
 
-def run_pools(*, seconds: float | None, quick: bool, out: Path | None, command: str) -> None:
-    """Time them all, print PyTorch's times by xconv's, and write the numbers to the file."""
-    numpy, torch = load_backend("numpy"), load_backend(TORCH).module
-    prepare(out)
-    keeps_memory = not quick and keep_memory()
-    limits = within(QUICK if quick else THOROUGH, seconds)
-    machine = describe_machine(numpy, (TORCH,), command, keeps_memory)
-    with without_autograd():
-        results = [measure_pool(_tiny(pool) if quick else pool, torch, limits) for pool in POOLS]
-    console = make_console()
-    console.print(_table(results))
-    console.print(f"on {machine.heading}", highlight=False)
-    if quick:
-        console.print("Tiny arrays: the times mean nothing.")
-    write_numbers(_as_json(machine, quick, results), out)
+def run_pools(*, quick: bool, **options: Any) -> None:
+    """Time them all beside PyTorch."""
+    torch = load_backend(TORCH).module
+    run_compared(
+        "pools", [comparison(_tiny(pool) if quick else pool, torch) for pool in POOLS], (TORCH,), quick=quick, **options
+    )
 
 
-def measure_pool(pool: Pool, torch: ModuleType, limits: Limits) -> PoolResult:
-    """Both sides, whose results must agree."""
-    calls = CALLS[pool.function](pool, torch)
-    checked_error(calls[XCONV](), calls[TORCH](), f"pools, {pool.name}, {pool.function}, {XCONV}")
-    return PoolResult(pool, interleave(calls, limits))
+def comparison(pool: Pool, torch: ModuleType) -> Comparison:
+    """A pool on both sides."""
+    return Comparison(pool.function, pool.name, lambda: CALLS[pool.function](pool, torch))
 
 
 def _tiny(pool: Pool) -> Pool:
     batch, channels, *size = pool.input_shape
     shape = (min(batch, QUICK_BATCH), min(channels, QUICK_CHANNELS), *(min(d, QUICK_SIZE) for d in size))
     return replace(pool, input_shape=shape)
-
-
-def _table(results: Sequence[PoolResult]) -> Table:
-    table = Table(title="xconv's ms, and PyTorch's time / xconv's time", title_justify="left")
-    add_columns(table, ("function", "windows"), ("ms", "ratio"))
-    for result in results:
-        milliseconds = 1e3 * result.timings[XCONV].median
-        table.add_row(result.pool.function, result.pool.name, f"{milliseconds:.3g}", f"{result.ratio:.2f}")
-    return table
-
-
-def _as_json(machine: Machine, quick: bool, results: Sequence[PoolResult]) -> dict[str, Any]:
-    pools = [
-        {
-            **asdict(result.pool),
-            "timings": {name: asdict(timing) for name, timing in result.timings.items()},
-            "ratio": result.ratio,
-        }
-        for result in results
-    ]
-    return {"machine": asdict(machine), "quick": quick, "pools": pools}

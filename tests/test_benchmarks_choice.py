@@ -17,12 +17,13 @@ from test_benchmarks import Calls, exit_status, last_line
 from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import choice, drawn, plain, pools, rates, timing
+from benchmarks import choice, compared, drawn, plain, pools, rates, timing
 from benchmarks.choice import ALL, AUTO, Choice, losses_by_function, may_be_taken, summarize
 from benchmarks.peers import own
 from benchmarks.peers.peer import FORWARD, FUNCTIONS, INPUT_GRAD, WEIGHT_GRAD
 from benchmarks.results import Measurement
 from benchmarks.suites import SUITES, Layer, shrunk
+from benchmarks.table import make_console
 from xconv.demo.backends import load_backend
 
 LAYER = SUITES["resnet50"][2]
@@ -380,18 +381,52 @@ class TestPools:
         out = tmp_path / "pools.json"
         assert exit_status("pools", "--quick", "--seconds", 0.01, "--out", out) == 0
         found = json.loads(out.read_text())["pools"]
-        assert [one["function"] for one in found] == [pool.function for pool in pools.POOLS]
+        assert [one["group"] for one in found] == [pool.function for pool in pools.POOLS]
         for one in found:
             times = one["timings"]
-            assert one["ratio"] == pytest.approx(times["torch"]["median"] / times["xconv"]["median"])
-        assert "PyTorch's time / xconv's time" in capsys.readouterr().out
+            assert one["ratios"] == {"torch": pytest.approx(times["torch"]["median"] / times["xconv"]["median"])}
+        assert "others' time / xconv's time" in capsys.readouterr().out
 
     def test_a_wrong_result_stops_the_run(self, torch_backend, capsys, monkeypatch):
         monkeypatch.setattr(xconv, "col2im", lambda rows, shape, *arguments, **keywords: np.ones(shape))
         assert exit_status("pools", "--quick") == 1
         assert "col2im" in last_line(capsys.readouterr())
 
+    def test_means_are_geometric_and_of_a_group(self, capsys):
+        timings = [
+            {name: timing.Timing(s, s, s, 1, 1) for name, s in zip(("xconv", "other"), pair, strict=True)}
+            for pair in ((1.0, 2.0), (1.0, 8.0), (2.0, 1.0))
+        ]
+        groups = ("one", "one", "two")
+        results = [
+            compared.Compared(compared.Comparison(group, "", dict), times)
+            for group, times in zip(groups, timings, strict=True)
+        ]
+        make_console().print(compared._means(results))
+        lines = capsys.readouterr().out.splitlines()
+        assert any("one" in line and "4.00 (2.00)" in line for line in lines)
+        assert any("two" in line and "0.50 (0.50)" in line for line in lines)
+
     def test_sizes_are_those_of_the_results(self):
         for pool in pools.POOLS[:3]:
             y = xconv.max_pool(np.zeros(pool.input_shape, dtype=np.float32), pool.kernel_size, **pool.keywords)
             assert y.shape[2:] == pool.output_size
+
+
+class TestFilters:
+    def test_it_writes_every_ratio(self, numpy_backend, tmp_path, capsys):
+        assert exit_status("--suite", "filter", "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
+        found = json.loads((tmp_path / "filter.json").read_text())["filters"]
+        assert {one["group"].split()[0] for one in found} == {
+            "correlate",
+            "smooth",
+            "maximum_filter",
+            "convolve",
+            "uint8",
+        }
+        assert all("scipy" in one["ratios"] for one in found)
+
+    def test_a_wrong_result_stops_the_run(self, numpy_backend, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(xconv.ndimage, "maximum_filter", lambda image, size: image)
+        assert exit_status("--suite", "filter", "--quick", "--out", tmp_path) == 1
+        assert "maximum_filter" in last_line(capsys.readouterr())
