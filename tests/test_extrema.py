@@ -91,10 +91,11 @@ def test_drawn_filters_are_scipys(backend):
 
 @pytest.fixture
 def cut_into(monkeypatch):
-    """Sets how many bytes a block may hold, of calls however small."""
+    """Sets how many bytes a block may hold, of calls however small, and how much of what others read."""
 
-    def set_size(size):
+    def set_size(size, waste=_pooling.WASTE):
         monkeypatch.setattr(_pooling, "CACHED", size)
+        monkeypatch.setattr(_pooling, "WASTE", waste)
         monkeypatch.setattr(_pooling, "SMALL", 0)
         forget()
 
@@ -106,16 +107,19 @@ def test_drawn_blocks_are_scipys(numpy_backend, cut_into):
     """Down to blocks of one element, which may lie in a border alone, or need one from the other end."""
 
     def check_block(drawn):
-        cut_into(drawn[0])
-        check(numpy_backend, drawn[1])
+        *block, call = drawn
+        cut_into(*block)
+        check(numpy_backend, call)
 
-    check_drawn(numpy_backend, st.tuples(st.sampled_from([1, 500, 4000]), calls()), check_block)
+    blocks = st.sampled_from([1, 500, 4000]), st.sampled_from([_pooling.WASTE, np.inf])
+    check_drawn(numpy_backend, st.tuples(*blocks, calls()), check_block)
 
 
 @pytest.mark.parametrize("mode", MODES[:5])
 def test_blocks_of_every_library_are_scipys(backend, monkeypatch, mode):
     cuts, own = [], _pools.pool_schedule
     monkeypatch.setattr(_pools, "workspace", lambda value, sizes: 6000)
+    monkeypatch.setattr(_pooling, "WASTE", np.inf)
     monkeypatch.setattr(_pools, "pool_schedule", lambda *arguments: cuts.append(own(*arguments)) or cuts[-1])
     x = values((40, 23), "uint16")
     for words in ({"size": (7, 5)}, {"footprint": [[0, 1, 1], [1, 0, 1]], "origin": (0, 1)}):

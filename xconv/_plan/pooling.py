@@ -21,6 +21,7 @@ SMALL = 2**18  # bytes of what is done before a thread would have begun
 OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
 POSITION = 8  # bytes of a position
 BYTE = 254  # taps that a byte can number
+WASTE = 4  # times as many elements as it gives that a box may read: 31^3 windows by boxes take three times as long
 
 
 class PoolBlock(NamedTuple):
@@ -78,6 +79,13 @@ class PoolSchedule(NamedTuple):
     task: PoolTask
     boxes: Boxes
     limit: int
+
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether windows along one axis after the other would save boxes most of what they read."""
+        windows, (_, _, *box) = self.task.windows, self.boxes.box
+        several = sum([k > 1 for k in windows.kernel_size]) > 1
+        return several and self.boxes.total > 1 and math.prod(read_by(windows, box)) > WASTE * math.prod(box)
 
     @property
     def whole(self) -> PoolBlock:
@@ -146,7 +154,7 @@ def held_by_sums(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask)
 
 def held_by_extremes(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
     """Numbers of the input, with its border, of two levels at a time and of those that runs of taps are made of."""
-    read = math.prod([(o - 1) * s + r for o, s, r in zip(outputs, windows.stride, windows.reach, strict=True)])
+    read = math.prod(read_by(windows, outputs))
     kept = len({power_of(length) for _, length in task.runs})
     if not task.in_place:  # comparisons as well, and what is written to blocks
         return max((5 + kept) * read, held_by_sums(windows, inputs, outputs, task))
@@ -182,6 +190,25 @@ def held_by_rows(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask)
 def _sizes(inputs: Ints, outputs: Ints) -> list[int]:
     """Elements of a plane before, between and after the passes over its axes, the last axis first."""
     return [math.prod((*inputs[:done], *outputs[done:])) for done in range(len(inputs), -1, -1)]
+
+
+def read_by(windows: Geometry, outputs: Sequence[int]) -> list[int]:
+    """Elements along each axis, those of the padding as well, that a box of outputs reads."""
+    return [(o - 1) * s + r for o, s, r in zip(outputs, windows.stride, windows.reach, strict=True)]
+
+
+@remembering(1)
+def by_axis(windows: Geometry) -> list[Geometry]:
+    """The windows along one axis after the other, the first axis first, each with its own padding."""
+    found: list[Geometry] = []
+    size, neutral = windows.input_size, ((1, 1, 1, (0, 0)),) * windows.ndim
+    values = [*zip(windows.kernel_size, windows.stride, windows.dilation, windows.padding, strict=True)]
+    for axis, value in enumerate(values):
+        kernel, stride, dilation, padding = zip(*neutral[:axis], value, *neutral[axis + 1 :], strict=True)
+        line = Geometry(size, kernel, stride, dilation, padding)
+        found += [] if line.is_identity else [line]
+        size = line.output_size
+    return found
 
 
 def power_of(length: int) -> int:

@@ -20,6 +20,7 @@ from .._plan.pooling import (
     PoolSchedule,
     PoolTask,
     Runs,
+    by_axis,
     held_by_extremes,
     held_by_maxima,
     held_by_maxima_adjoint,
@@ -41,7 +42,13 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
         return extremes(xp, x, block.windows)
 
-    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None)
+    def along_axes(room: int) -> Array:
+        y = x
+        for line in by_axis(pool.windows):
+            y = max_pool(xp, y, pool._replace(windows=line), room)
+        return y
+
+    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None, along_axes)
 
 
 def extreme_filter(
@@ -52,12 +59,16 @@ def extreme_filter(
     Each axis has a border of its own mode, in which "zeros" are this value.
     """
     dtype, size, plain = x.dtype, item_size(xp, working_dtype(xp, x.dtype)), traits(xp).plain_memory
+    task = PoolTask(windows.padded, 1, 1, False, held_by_extremes, size, plain, False, runs)
+    known = item_size(xp, dtype) * (math.prod(windows.input_size) + windows.positions)
+    cut = pool_schedule(task, workspace(None, known), traits(xp).threads)
+    if cut.is_wasteful and not runs:
+        for line in by_axis(windows):
+            x = extreme_filter(xp, x, line, modes, value, largest)
+        return x
     if not plain:  # PyTorch cannot even turn round a border of unsigned integers
         x, least = ordered(xp, x)
         value = value - lowest(xp, dtype) + least if is_kind(xp, dtype, "integral") else value
-    task = PoolTask(windows.padded, 1, 1, False, held_by_extremes, size, plain, False, runs)
-    known = item_size(xp, x.dtype) * (math.prod(windows.input_size) + windows.positions)
-    cut = pool_schedule(task, workspace(None, known), traits(xp).threads)
 
     def piece(block: PoolBlock) -> Array:
         part = framed(xp, x, block.inputs, windows.padding, modes, value)
@@ -193,8 +204,12 @@ def _pooled(
     max_workspace: int | None,
     x: Array | None,
     dy: Array | None,
+    along_axes: Callable[[int], Array] | None = None,
 ) -> Array:
-    """What a kernel gives of all blocks of (N, C, *d), or of (N, 1, *d, C): channels are an axis then."""
+    """What a kernel gives of all blocks of (N, C, *d), or of (N, 1, *d, C): channels are an axis then.
+
+    Or what windows along one axis after the other give within the room that what lies between them leaves.
+    """
     windows, channels = pool.windows, pool.channels
     shape = pool.output_shape if dy is None else pool.input_shape
     given = [array for array in (x, dy) if array is not None]
@@ -210,7 +225,13 @@ def _pooled(
     element = max([item_size(xp, working_dtype(xp, array.dtype)) for array in given])
     converts = element > min([item_size(xp, array.dtype) for array in given])
     task = PoolTask(windows, pool.samples, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
-    cut = pool_schedule(task, workspace(max_workspace, known), traits(xp).threads)
+    room = workspace(max_workspace, known)
+    cut = pool_schedule(task, room, traits(xp).threads)
+    if along_axes is not None and cut.is_wasteful:
+        largest = max([line.positions for line in by_axis(pool.windows)])
+        between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
+        if 2 * between <= room:
+            return along_axes(room - between)
 
     def piece(block: PoolBlock) -> Array:
         return kernel(block, _of_x(x, block), _of_y(dy, block))
