@@ -25,7 +25,7 @@ settings.register_profile(
 settings.load_profile("xconv")
 
 RAN: collections.Counter[str] = collections.Counter()
-CONFORMANCE: collections.Counter[str] = collections.Counter()  # ONNX node cases passed, by backend
+CONFORMANCE: dict[str, collections.Counter[str]] = {}  # of other projects' tests, how many passed on each backend
 MISSING: dict[str, str] = {}
 LOADED: dict[str, backends.Backend | backends.UnavailableError] = {}
 
@@ -130,8 +130,8 @@ def pytest_runtest_logreport(report):
         elif what == "missing":
             MISSING.update([value])
         elif what == "conformance":
-            name, passed = value
-            CONFORMANCE[name] += passed
+            suite, name, passed = value
+            CONFORMANCE.setdefault(suite, collections.Counter())[name] += passed
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -141,6 +141,6 @@ def pytest_terminal_summary(terminalreporter, config):
     for name in selected(config):
         if not RAN[name]:
             terminalreporter.write_line(f"did not run: {name}: {MISSING.get(name, 'no test asked for it')}")
-    if CONFORMANCE:
-        counts = ", ".join(f"{name} {count}" for name, count in sorted(CONFORMANCE.items()))
-        terminalreporter.write_line(f"ONNX node cases passed: {counts}")
+    for suite, counts in sorted(CONFORMANCE.items()):
+        passed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        terminalreporter.write_line(f"{suite} passed: {passed}")

@@ -79,6 +79,12 @@ FULL_CASES = [
     Case((1, 2, 3, 2), (2, 1, 3, 3), {"padding_mode": "symmetric", "padding": [(0, 11), (8, 5)], "groups": 2}),
     Case((2, 3, 2, 2), (2, 2, 2, 3), {"padding_mode": "circular", "padding": [(7, 6), (5, 8)], "channel_axis": -1}),
     Case((1, 1, 1, 2), (1, 1, 3, 2), {"padding_mode": "reflect", "padding": 5}),
+    Case((2, 2, 4, 3), (2, 2, 3, 2), {"padding_mode": ("zeros", "reflect"), "padding": [(4, 1), (2, 3)], "stride": 2}),
+    Case(
+        (1, 4, 3, 2, 4),
+        (2, 2, 2, 2, 2),
+        {"padding_mode": ["circular", "zeros", "replicate"], "padding": 2, "groups": 2},
+    ),
 ]
 
 
@@ -115,6 +121,8 @@ def windows(draw, modes=("zeros",), ceil_modes=False, largest_kernel=3):
     size = draw(st.tuples(*[st.integers(1, largest)] * n))
     kernel, stride, dilation = (draw(st.tuples(*[st.integers(1, top)] * n)) for top in (largest_kernel, 3, 2))
     mode = draw(st.sampled_from(modes))
+    if len(modes) > 1 and draw(st.booleans()):
+        mode = tuple(draw(st.sampled_from(modes)) for _ in size)
     width = st.integers(0, 3 if mode == "zeros" else WIDEST[n - 1])
     pairs = st.tuples(*[st.tuples(width, width)] * n)
     padding = draw(st.one_of(pairs, st.sampled_from(PADDING_WORDS)))

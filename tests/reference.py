@@ -65,7 +65,8 @@ class Windows:
         stride, dilation = sizes(stride, n), sizes(dilation, n)
         self.padding = pairs(padding, size, self.kernel, stride, dilation)
         self.output = output_size(size, self.kernel, stride, dilation, self.padding, ceil_mode)
-        axes = [padded_axis(d, lo, hi, padding_mode) for d, (lo, hi) in zip(size, self.padding, strict=True)]
+        modes = (padding_mode,) * n if isinstance(padding_mode, str) else padding_mode
+        axes = [padded_axis(d, lo, hi, mode) for d, (lo, hi), mode in zip(size, self.padding, modes, strict=True)]
         self.links, self.counted = [], {}
         for m in np.ndindex(*self.output):
             for j in np.ndindex(*self.kernel):

@@ -117,6 +117,7 @@ VALUE = [
     (lambda a: conv(a, groups=2), r"w must have C / groups channels.*groups is 2.*with 4"),
     (lambda a: conv(a, w=a.of(6, 1, 3, 3), groups=4), r"groups must divide the 6 filters K of w, got groups = 4"),
     (lambda a: conv(a, padding_mode="constant"), r"padding_mode must be one of 'zeros'.*got 'constant'"),
+    (lambda a: conv(a, padding_mode=["zeros"]), r"padding_mode must be one of.*or 2 of them.*got \['zeros'\]"),
     (lambda a: conv(a, padding_mode=None), r"padding_mode must be one of.*got None"),
     (lambda a: conv(a, flip=1), r"flip must be True or False, got 1"),
     (lambda a: conv(a, channel_axis=0), r"channel_axis must be 1 .* or -1 .*got 0"),

@@ -211,5 +211,5 @@ def test_onnx_cases(backend, operator, record_property):
             check_case(backend, *case)
             passed += 1
     skipped = sum(name in OUT_OF_SCOPE for name in wanted)
-    record_property("conformance", (backend.name, passed))
+    record_property("conformance", ("ONNX node cases", backend.name, passed))
     assert passed + skipped == COUNTS[operator]

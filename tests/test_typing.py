@@ -32,7 +32,8 @@ def program(xp: Any, x: Any, w: Any, b: Any, stride: int, sizes: list[int]) -> t
     held: int = xconv.plan(x.shape, w.shape, xp=xp, dtype=x.dtype, measure=False).held
     layer, pool = xconv.Convolution(w, 0, 1, "same", method="auto"), xconv.layers.Pooling(2, 2, stride=(2, 2))
     xconv.testing.check_adjoint(layer.forward, layer.backward, x, xconv.Pooling(2, 2).forward(y))
-    return v, dw, db, dx, col, u, q, shape, name, held, pool
+    g = xconv.ndimage.gaussian_filter(x, (1, 2.5), order=[0, 1], mode=("wrap", "constant"), cval=1, axes=(2, 3))
+    return v, dw, db, dx, col, u, q, g, shape, name, held, pool
 """
 MISTAKES = {
     'xconv.conv(1, 2, stride="two")': "stride",
@@ -46,6 +47,7 @@ MISTAKES = {
     "xconv.conv_weight_grad(1, 2, 2.0)": "conv_weight_grad",
     'xconv.conv_input_grad(1, 2, "shape")': "conv_input_grad",
     'xconv.Convolution(1, 2, pad="sane")': "pad",
+    'xconv.ndimage.correlate(1, 2, mode=["wrap"])': "mode",
     'xconv.plan((1,), (1,), xp=1, dtype=2, function="max_pool")': "function",
     "xconv.conv(1, 2, strides=2)": "strides",
 }

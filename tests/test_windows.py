@@ -105,6 +105,20 @@ def test_borders_of_any_width_are_those_of_numpy_and_add_to_what_they_repeat(bac
         assert np.array_equal(backend.to_numpy(added), expected)
 
 
+@pytest.mark.on("numpy", "strict", "torch", "jax")
+def test_each_axis_has_its_own_border_and_one_value_for_constants(backend):
+    """In any order: what is constant along one axis is so along the others."""
+    x, modes, padding = normal((2, 3, 4, 2), dtype="int64"), ("zeros", "reflect", "zeros"), ((1, 2), (5, 4), (0, 3))
+    expected = np.pad(x, ((0, 0), (0, 0), padding[1], (0, 0)), mode="reflect")
+    expected = np.pad(expected, ((0, 0), padding[0], (0, 0), padding[2]), constant_values=7)
+    padded = _windows.pad(backend.xp, backend.array(x), padding, modes, 7, backend.xp.float32)
+    assert_array(backend, padded, expected.astype("float32"))
+    y = normal(expected.shape, 1, "int64")
+    added = _windows.unpad(backend.xp, backend.array(y), padding, modes)
+    zeros = np.where(expected == 7, 0, expected) if 7 not in x else pytest.fail("7 is an element, too")
+    assert np.sum(backend.to_numpy(added) * x) == np.sum(y * zeros)
+
+
 @pytest.mark.parametrize("mode", ["reflect", "symmetric", "replicate", "circular"])
 def test_borders_a_million_times_as_wide_take_few_steps(mode):
     """JAX and PyTorch compile and differentiate each of them."""

@@ -1,6 +1,6 @@
 """Convolution with exact gradients, written once against the Array API: NumPy, CuPy, JAX, PyTorch."""
 
-from . import layers, signal, testing
+from . import layers, ndimage, signal, testing
 from ._choose import choose_method, plan
 from ._conv import (
     conv,
@@ -36,6 +36,7 @@ __all__ = [
     "max_pool",
     "max_pool_grad",
     "max_unpool",
+    "ndimage",
     "plan",
     "signal",
     "testing",

@@ -83,7 +83,7 @@ def conv(
         Step a between the elements of a window.
     groups : int
         Number G of groups: the g-th K/G filters read the g-th C/G channels only. G = C is a depthwise convolution.
-    padding_mode : {"zeros", "reflect", "symmetric", "replicate", "circular"}
+    padding_mode : {"zeros", "reflect", "symmetric", "replicate", "circular"}, or n of them
         What the added elements hold, as in PyTorch; "symmetric" mirrors as "reflect" does, but repeats the edge, as in
         NumPy. Borders wider than the axis go on mirroring or wrapping, as `numpy.pad` does.
     flip : bool
@@ -451,7 +451,7 @@ def conv_backward(
     return call.backward_data(dy, w), call.backward_filter(dy, x), call.bias_adjoint(dy)
 
 
-class _Call:
+class Call:
     """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
 
     def __init__(self, layout: Layout, method: str, room: int) -> None:
@@ -521,7 +521,7 @@ def _call(
     padding_mode: Any,
     channel_axis: Any,
     *sizes: Any,
-) -> _Call:
+) -> Call:
     """All that is settled before an array is touched."""
     operands = tuple(Operand(*description) for description in descriptions)
     xp, dtype = common_namespace_and_dtype(operands)
@@ -529,7 +529,7 @@ def _call(
     geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
     one_of("method", method, get_args(Method))
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
-    return _Call(Layout(xp, operands, dtype, geometry, flip, check is _transposed), method, room)
+    return Call(Layout(xp, operands, dtype, geometry, flip, check is _transposed), method, room)
 
 
 def conv_of(
@@ -543,7 +543,7 @@ def conv_of(
     padding: Padding = 0,
     padding_mode: str = "zeros",
     max_workspace: int | None = None,
-) -> _Call:
+) -> Call:
     """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
     x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
     return _call(_conv, (x, w), flip, method, max_workspace, stride, padding, 1, groups, padding_mode, 1)

@@ -1,28 +1,64 @@
-"""Filters of `scipy.ndimage`, by their names and signatures, on arrays of every library."""
+"""Filters of `scipy.ndimage`, by their names and signatures, on arrays of every library.
+
+What SciPy computes, these compute, in the dtypes that SciPy stores: in double precision, unless everything is of single
+precision, and integers without the fraction. They are differentiable where the library is; NaN, inf and fill values
+stay in the windows that read them. Filters along one axis, and those made of them, give the same bits for windows that
+hold the same: constants stay constant, and derivatives of them are exactly zero.
+"""
 
 from __future__ import annotations
 
-import importlib
+import functools
+import itertools
 import operator
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+from typing import Any, TypeAlias
 
-from ._arrays.elements import put_at
+from ._arrays.elements import conjugate, modular, put_at, truncated
 from ._arrays.entrances import entrance
-from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind
-from ._arrays.operands import _namespace
+from ._arrays.libraries import Array, DType, is_immutable, is_kind, traits
+from ._arrays.operands import (
+    Description,
+    Operand,
+    arrays,
+    complex_dtype,
+    described,
+    filter_dtype,
+    named_dtype,
+    namespace_of,
+)
+from ._correlate import correlate as _correlate
+from ._correlate import separable
 from ._plan.geometry import Ints
 from ._plan.pooling import Runs, centred, runs_of
+from ._plan.remembered import remembering
+from ._run.neighbours import Windows
 from ._run.pools import extreme_filter
 
 __all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_laplace",
+    "laplace",
     "maximum_filter",
     "maximum_filter1d",
     "minimum_filter",
     "minimum_filter1d",
+    "prewitt",
+    "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
 ]
 
+Axes: TypeAlias = int | Sequence[int] | None
 MODES = {
     "reflect": "symmetric",
     "grid-mirror": "symmetric",
@@ -33,9 +69,645 @@ MODES = {
     "constant": "zeros",
     "grid-constant": "zeros",
 }
+NEGLIGIBLE = 1e-15  # SciPy's bound for deviations of Gaussians that change nothing
 
 
-# Maximum and minimum filters
+def __dir__() -> list[str]:
+    return __all__
+
+
+@entrance
+def correlate(
+    input: Any,
+    weights: Any,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Correlate along some or all axes, as `scipy.ndimage.correlate`.
+
+    ``y[m] = sum over j of x[m + j - k//2 - origin] * conj(w[j])`` for one axis, likewise for n of them.
+
+    Parameters
+    ----------
+    input : array, or what NumPy makes one of
+        Of any number of axes and any dtype.
+    weights : array
+        One axis for each that is filtered, in the order of the input's.
+    output : dtype or array, optional
+        What the result is stored in: the input's dtype if left out, or the complex one that it promotes to if the
+        weights are complex. An array of the input's shape, which can be written to, is returned itself.
+    mode : {"reflect", "mirror", "nearest", "wrap", "constant"}, or "grid-" with "mirror", "wrap" or "constant"
+        What is beyond the ends: (d c b a | a b c d | d c b a), (d c b | a b c d | c b a), (a a a | a b c d | d d d),
+        (a b c d | a b c d | a b c d) or ``cval``.
+    cval : number
+        The elements beyond the ends, with "constant". No gradient goes there.
+    origin : int or ints, one for each of ``axes``
+        How many elements further to the left windows are.
+    axes : int or ints, optional
+        The axes that are filtered: all if left out.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+        Sums are carried in double precision, or in single if the input, the weights and the result are of single
+        precision or less; integers lose the fraction, and wrap. Of equal windows bits at the end may differ, since
+        matrix products sum in orders of their own: those of `correlate1d` do not.
+
+    Raises
+    ------
+    RuntimeError
+        If weights or a sequence have not one entry for each axis, there is no such mode, or an array cannot be output.
+    ValueError
+        If an axis or an origin is out of range, or ``cval`` is complex though the input is real.
+    TypeError
+        If arrays are of different libraries, or ``output`` is one that cannot be written to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    >>> y = ndimage.correlate(image, np.ones((3, 3)), mode="constant")
+    >>> y.shape, y.dtype
+    ((3, 4), dtype('uint8'))
+    >>> int(y[1, 1])
+    45
+    """
+    return _correlated("correlate", input, weights, output, mode, cval, origin, axes)
+
+
+@entrance
+def convolve(
+    input: Any,
+    weights: Any,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """Convolve along some or all axes, as `scipy.ndimage.convolve`: correlate with weights turned round.
+
+    ``y[m] = sum over j of x[m - j + k//2 - origin] * w[j]`` for one axis, likewise for n of them.
+
+    Parameters
+    ----------
+    input, weights, output, mode, cval, axes
+        As in `correlate`.
+    origin : int or ints, one for each of ``axes``
+        How many elements further to the right windows are.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.convolve(np.array([[0.0, 0.0, 1.0, 0.0, 0.0]]), np.array([[1.0, 2.0, 3.0]]))
+    >>> y.shape
+    (1, 5)
+    >>> y[0]
+    array([0., 1., 2., 3., 0.])
+    """
+    return _correlated("convolve", input, weights, output, mode, cval, origin, axes)
+
+
+@entrance
+def correlate1d(
+    input: Any,
+    weights: Any,
+    axis: int = -1,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int = 0,
+) -> Array:
+    """Correlate along one axis, as `scipy.ndimage.correlate1d`.
+
+    Weights that are known as numbers, as all on NumPy are, are folded if they are symmetric or antisymmetric:
+    ``w * (x[+j] +- x[-j])``.
+
+    Parameters
+    ----------
+    input, output, mode, cval, origin
+        As in `correlate`.
+    weights : sequence or array of numbers
+    axis : int
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.correlate1d(np.array([2, 8, 0, 4, 1, 9, 9, 0]), [1, 3])
+    >>> y.shape
+    (8,)
+    >>> y
+    array([ 8, 26,  8, 12,  7, 28, 36,  9])
+    """
+    return _along_one("correlate", input, weights, axis, output, mode, cval, origin)
+
+
+@entrance
+def convolve1d(
+    input: Any,
+    weights: Any,
+    axis: int = -1,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int = 0,
+) -> Array:
+    """Convolve along one axis, as `scipy.ndimage.convolve1d`.
+
+    Parameters
+    ----------
+    input, weights, axis, output, mode, cval
+        As in `correlate1d`.
+    origin : int
+        How many elements further to the right windows are.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.convolve1d(np.array([2, 8, 0, 4, 1, 9, 9, 0]), [1, 3])
+    >>> y.shape
+    (8,)
+    >>> y
+    array([14, 24,  4, 13, 12, 36, 27,  0])
+    """
+    return _along_one("convolve", input, weights, axis, output, mode, cval, origin)
+
+
+@entrance
+def uniform_filter1d(
+    input: Any,
+    size: int,
+    axis: int = -1,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int = 0,
+) -> Array:
+    """The mean of windows along one axis, as `scipy.ndimage.uniform_filter1d`.
+
+    Each is summed by itself, in about log2(size) steps for all, so that no error and no NaN is carried along the axis.
+
+    Parameters
+    ----------
+    input, axis, output, mode, cval, origin
+        As in `correlate1d`.
+    size : int
+        How many elements a window has.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.uniform_filter1d(np.array([2, 8, 0, 4, 1, 9, 9, 0]), size=3)
+    >>> y.shape
+    (8,)
+    >>> y
+    array([4, 3, 4, 1, 4, 6, 6, 3])
+    """
+    return _filtered(_mean_along_one, input, output, (cval,), size, axis, mode, origin)
+
+
+@entrance
+def uniform_filter(
+    input: Any,
+    size: int | Sequence[int] = 3,
+    output: Any = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """The mean of windows along some or all axes, as `scipy.ndimage.uniform_filter`.
+
+    Parameters
+    ----------
+    input, output, cval, axes
+        As in `correlate`.
+    size : int or ints, one for each of ``axes``
+        How many elements a window has.
+    mode, origin : one, or one for each of ``axes``
+        As in `correlate`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+        One axis after another, each stored in that dtype.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> ndimage.uniform_filter(np.ones((64, 64)), size=(3, 5), mode=("wrap", "nearest")).shape
+    (64, 64)
+    """
+    return _filtered(_means, input, output, (cval,), size, mode, origin, axes)
+
+
+@entrance
+def gaussian_filter1d(
+    input: Any,
+    sigma: float,
+    axis: int = -1,
+    order: int = 0,
+    output: Any = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    truncate: float = 4.0,
+    *,
+    radius: int | None = None,
+) -> Array:
+    """A Gaussian, or a derivative of one, along one axis, as `scipy.ndimage.gaussian_filter1d`.
+
+    Parameters
+    ----------
+    input, axis, output, mode, cval
+        As in `correlate1d`.
+    sigma : float
+        The standard deviation, in elements.
+    order : int
+        How many times the Gaussian is derived.
+    truncate : float
+        The standard deviations after which it ends.
+    radius : int, optional
+        The elements after which it ends, instead.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.gaussian_filter1d(np.full(100, 0.1), sigma=3, order=1)
+    >>> y.shape, bool(np.any(y))  # exactly zero
+    ((100,), False)
+    """
+    return _filtered(_gaussian_along_one, input, output, (cval, sigma, truncate), axis, order, mode, radius)
+
+
+@entrance
+def gaussian_filter(
+    input: Any,
+    sigma: float | Sequence[float],
+    order: int | Sequence[int] = 0,
+    output: Any = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    truncate: float = 4.0,
+    *,
+    radius: int | Sequence[int] | None = None,
+    axes: Axes = None,
+) -> Array:
+    """Gaussians, or derivatives of them, along some or all axes, as `scipy.ndimage.gaussian_filter`.
+
+    Parameters
+    ----------
+    input, output, cval, axes
+        As in `correlate`.
+    sigma, order, mode, radius : one, or one for each of ``axes``
+        As in `gaussian_filter1d`.
+    truncate : float
+        As in `gaussian_filter1d`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+        One axis after another, each stored in that dtype.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.gaussian_filter(np.ones((64, 48), dtype=np.float32), sigma=(1, 2.5))
+    >>> y.shape, y.dtype
+    ((64, 48), dtype('float32'))
+    """
+    return _filtered(_gaussians, input, output, (cval, sigma, truncate), order, mode, radius, axes)
+
+
+@entrance
+def prewitt(
+    input: Any, axis: int = -1, output: Any = None, mode: str | Sequence[str] = "reflect", cval: complex = 0.0
+) -> Array:
+    """Differences along an axis of means along the others, as `scipy.ndimage.prewitt`: [-1, 0, 1] and [1, 1, 1].
+
+    Parameters
+    ----------
+    input, axis, output, cval
+        As in `correlate1d`.
+    mode : one, or one for each axis of the input
+        As in `correlate`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.prewitt(np.arange(12.0).reshape(3, 4), axis=0)
+    >>> y.shape, y[1].tolist()
+    ((3, 4), [24.0, 24.0, 24.0, 24.0])
+    """
+    return _filtered(_differences, input, output, (cval, (1.0, 1.0, 1.0)), axis, mode)
+
+
+@entrance
+def sobel(
+    input: Any, axis: int = -1, output: Any = None, mode: str | Sequence[str] = "reflect", cval: complex = 0.0
+) -> Array:
+    """Differences along an axis of means along the others, as `scipy.ndimage.sobel`: [-1, 0, 1] and [1, 2, 1].
+
+    Parameters
+    ----------
+    input, axis, output, mode, cval
+        As in `prewitt`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.sobel(np.arange(12.0).reshape(3, 4), axis=0)
+    >>> y.shape, y[1].tolist()
+    ((3, 4), [32.0, 32.0, 32.0, 32.0])
+    """
+    return _filtered(_differences, input, output, (cval, (1.0, 2.0, 1.0)), axis, mode)
+
+
+def generic_laplace(
+    input: Any,
+    derivative2: Callable[..., Array],
+    output: Any = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    extra_arguments: Sequence[Any] = (),
+    extra_keywords: Mapping[str, Any] | None = None,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """The sum of second derivatives by a function of one's own, as `scipy.ndimage.generic_laplace`.
+
+    Parameters
+    ----------
+    input, output, cval, axes
+        As in `correlate`.
+    derivative2 : callable
+        ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)`` gives the derivative along
+        an axis, in the dtype ``output``.
+    mode : one, or one for each of ``axes``
+        As in `correlate`.
+    extra_arguments, extra_keywords : sequence and mapping, optional
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> def second(x, axis, output, mode, cval):
+    ...     return ndimage.correlate1d(x, [1, -2, 1], axis, output, mode, cval)
+    >>> ndimage.generic_laplace(np.ones((5, 6)), second).shape
+    (5, 6)
+    """
+
+    def term(axis: int, dtype: DType, word: str) -> Array:
+        return derivative2(x, axis, dtype, word, cval, *extra_arguments, **(extra_keywords or {}))
+
+    (x,) = arrays(input)
+    return _summed(x, term, output, mode, axes)
+
+
+@entrance
+def laplace(
+    input: Any,
+    output: Any = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    *,
+    axes: Axes = None,
+) -> Array:
+    """The sum of second differences [1, -2, 1] along some or all axes, as `scipy.ndimage.laplace`.
+
+    Parameters
+    ----------
+    input, output, cval, axes
+        As in `correlate`.
+    mode : one, or one for each of ``axes``
+        As in `correlate`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.laplace(np.arange(5.0)[:, None] ** 2 * np.ones(4))
+    >>> y.shape, y[2].tolist()
+    ((5, 4), [2.0, 2.0, 2.0, 2.0])
+    """
+
+    def term(axis: int, dtype: DType, word: str) -> Array:
+        return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, word, 0, "correlate")
+
+    (x,) = arrays(input)
+    return _summed(x, term, output, mode, axes)
+
+
+@entrance
+def gaussian_laplace(
+    input: Any,
+    sigma: float | Sequence[float],
+    output: Any = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    *,
+    axes: Axes = None,
+    **kwargs: Any,
+) -> Array:
+    """The sum of second derivatives of a Gaussian, as `scipy.ndimage.gaussian_laplace`.
+
+    Parameters
+    ----------
+    input, output, cval, axes
+        As in `correlate`.
+    sigma : float, or one for each of ``axes``
+        As in `gaussian_filter`.
+    mode : one, or one for each of ``axes``
+        As in `correlate`: that of a derivative holds along all axes for its term.
+    **kwargs
+        ``truncate`` and ``radius`` of `gaussian_filter`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.gaussian_laplace(np.full((32, 32), 0.1), sigma=2)
+    >>> y.shape
+    (32, 32)
+    """
+    (x,) = arrays(input)
+    deviations = [0.0] * x.ndim
+    found = _axes(axes, x.ndim)
+    for axis, deviation in zip(found, _sequence(sigma, len(found)), strict=True):
+        deviations[axis] = deviation
+    return _summed(x, _gaussian_term(x, tuple(deviations), 2, cval, kwargs), output, mode, axes)
+
+
+@entrance
+def gaussian_gradient_magnitude(
+    input: Any,
+    sigma: float | Sequence[float],
+    output: Any = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    *,
+    axes: Axes = None,
+    **kwargs: Any,
+) -> Array:
+    """The root of the sum of squared derivatives of a Gaussian, as `scipy.ndimage.gaussian_gradient_magnitude`.
+
+    Parameters
+    ----------
+    input, output, cval, axes
+        As in `correlate`.
+    sigma : float, or one for each axis of the input
+        As in `gaussian_filter`.
+    mode : one, or one for each of ``axes``
+        As in `correlate`: that of a derivative holds along all axes for its term.
+    **kwargs
+        ``truncate`` and ``radius`` of `gaussian_filter`.
+
+    Returns
+    -------
+    y : array, shape and dtype of the input, or ``output``
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As in `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xconv import ndimage
+    >>> y = ndimage.gaussian_gradient_magnitude(np.full((32, 32), 0.1), sigma=2)
+    >>> y.shape, bool(np.any(y))
+    ((32, 32), False)
+    """
+    (x,) = arrays(input)
+    xp = namespace_of(input=x)
+    derivative = _gaussian_term(x, sigma, 1, cval, kwargs)
+
+    def square(axis: int, dtype: DType, word: str) -> Array:
+        share = derivative(axis, dtype, word)
+        return modular(xp, operator.mul, share, share)
+
+    def root(squares: Array) -> Array:
+        return truncated(xp, xp.sqrt(xp.astype(squares, filter_dtype(xp, squares.dtype))), squares.dtype)
+
+    return _summed(x, square, output, mode, axes, root)
+
+
 @entrance
 def maximum_filter(
     input: Any,
@@ -220,10 +892,168 @@ def minimum_filter1d(
     return _extreme_along(False, input, size, axis, output, mode, cval, origin)
 
 
+def _correlated(
+    function: str, input: Any, weights: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
+) -> Array:
+    x, w = arrays(input, weights)
+    operands = described(input=x, weights=w)
+    dtype, target = (None, None) if output is None else _output(output, operands)
+    windows, dtype = _windows(operands, dtype, cval, function, mode, origin, axes)
+    return _written(_correlate(x, w, windows, dtype, function == "convolve"), target)
+
+
+@remembering(trusted=3)
+def _windows(
+    operands: tuple[Description, ...], dtype: DType, cval: Any, function: str, mode: Any, origin: Any, axes: Any
+) -> tuple[Windows, DType]:
+    """What the keywords of a correlation mean, and the result's dtype."""
+    x, w = (Operand(*operand) for operand in operands)
+    value, found = _number(cval, x), _axes(axes, len(x.shape))
+    origins = dict(zip(found, _sequence(origin, len(found)), strict=True))
+    if len(w.shape) != len(found) or 0 in w.shape:
+        raise RuntimeError(
+            f"weights.ndim ({len(w.shape)}) must match len(axes) ({len(found)}), and no size be 0, "
+            f"got shape {tuple(w.shape)}"
+        )
+    if not isinstance(mode, str):
+        raise RuntimeError(f"mode must be one word for all axes, got {mode!r}")
+    found = tuple(sorted(found))
+    before = tuple([_before(k, origins[axis], function) for axis, k in zip(found, w.shape, strict=True)])
+    dtype = _output(None, operands)[0] if dtype is None else dtype
+    return Windows(found, tuple(w.shape), before, (_mode(mode),) * len(found), value), dtype
+
+
+def _along_one(
+    function: str, input: Any, weights: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
+) -> Array:
+    (x,) = arrays(input)
+    (w,) = arrays(weights)
+    if w.ndim != 1 or w.shape[0] < 1:
+        _number(cval, Operand(*described(input=x)[0]))
+        raise RuntimeError(f"weights must be at least one number along one axis, got shape {tuple(w.shape)}")
+    xp = described(weights=w)[0][1]
+    if traits(xp).threads:  # NumPy's are numbers, whatever the input is
+        taps = w.tolist()
+        turned = taps[::-1] if function == "convolve" else [tap.conjugate() for tap in taps]
+        return _filtered(_tapped, x, output, (cval, tuple(turned)), axis, mode, origin, function)
+    namespace_of(input=x, weights=w)
+    array = xp.flip(w) if function == "convolve" else conjugate(xp, w)
+    return _filtered(_tapped, x, output, (cval, array), axis, mode, origin, function)
+
+
+def _filtered(translate: Callable[..., list[Windows]], input: Any, output: Any, values: Any, *words: Any) -> Array:
+    """The lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
+    (x,) = arrays(input)
+    operands = described(input=x)
+    dtype, target = (None, None) if output is None else _output(output, operands, *values[1:])
+    numbers = not any(hasattr(value, "shape") for value in values[1:])
+    lines, dtype = (_lines if numbers else _translated)(translate, operands, dtype, values, *words)
+    return _written(separable(x, lines, dtype), target)
+
+
+def _translated(
+    translate: Callable[..., list[Windows]], operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
+) -> tuple[tuple[Windows, ...], DType]:
+    x = Operand(*operands[0])
+    lines = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
+    return tuple(lines), _output(None, operands, *values[1:])[0] if dtype is None else dtype
+
+
+_lines = remembering(trusted=4)(_translated)
+
+
+def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> list[Windows]:
+    size = len(taps) if isinstance(taps, tuple) else taps.shape[0]
+    return [Windows((_axis(axis, ndim),), (size,), (_before(size, origin, function),), (_mode(mode),), value, taps)]
+
+
+def _mean_along_one(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> list[Windows]:
+    k = operator.index(size)
+    if k < 1:
+        raise RuntimeError(f"size must be at least 1, got {size!r}")
+    return [Windows((_axis(axis, ndim),), (k,), (_before(k, origin, "correlate"),), (_mode(mode),), value)]
+
+
+def _means(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
+    found = _axes(axes, ndim)
+    each = [_sequence(one, len(found)) for one in (size, mode, origin)]
+    lines = [
+        _mean_along_one(ndim, value, int(k), axis, word, shift)
+        for axis, k, word, shift in zip(found, *each, strict=True)
+        if k > 1
+    ]
+    return [*itertools.chain(*lines)]
+
+
+def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Windows]:
+    first, words = _axis(axis, ndim), _sequence(mode, ndim)
+    others = [(other, across) for other in range(ndim) if other != first]
+    lines = [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
+    return [*itertools.chain(*lines)]
+
+
+def _gaussians(
+    ndim: int, value: complex, sigma: Any, truncate: Any, order: Any, mode: Any, radius: Any, axes: Any
+) -> list[Windows]:
+    found = _axes(axes, ndim)
+    each = [_sequence(one, len(found)) for one in (sigma, order, mode, radius)]
+    lines = [
+        _gaussian_along_one(ndim, value, deviation, truncate, axis, derived, word, reach)
+        for axis, deviation, derived, word, reach in zip(found, *each, strict=True)
+        if deviation > NEGLIGIBLE
+    ]
+    return [*itertools.chain(*lines)]
+
+
+def _gaussian_along_one(
+    ndim: int, value: complex, sigma: Any, truncate: Any, axis: Any, order: Any, mode: Any, radius: Any
+) -> list[Windows]:
+    deviation = float(sigma)
+    reach = int(truncate * deviation + 0.5) if radius is None else radius
+    if not isinstance(reach, Integral) or reach < 0:
+        raise ValueError(f"radius must be an int of at least 0, got {radius!r}")
+    return _tapped(ndim, value, gaussian_taps(deviation, int(order), int(reach)), axis, mode, 0, "correlate")
+
+
+def _gaussian_term(
+    x: Array, sigma: Any, order: int, cval: Any, keywords: Mapping[str, Any]
+) -> Callable[[int, DType, str], Array]:
+    """Gaussians along all axes, that along one of them derived so many times."""
+
+    def term(axis: int, dtype: DType, word: str, truncate: float = 4.0, radius: Any = None) -> Array:
+        orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
+        return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, word, radius, None)
+
+    return functools.partial(term, **keywords)
+
+
+@functools.lru_cache(maxsize=128)
+def gaussian_taps(sigma: float, order: int, radius: int) -> tuple[float, ...]:
+    """A derivative of a Gaussian at the integers, of which the Gaussian's own values sum to 1, to correlate with.
+
+    The derivatives of exp(-x**2/(2 s**2)) are it times polynomials q, and q' - x/s**2 q the next of these.
+    """
+    import numpy as np
+
+    if order < 0:
+        raise ValueError(f"order must be at least 0, got {order}")
+    places = np.arange(-radius, radius + 1)
+    values = np.exp(-0.5 / (sigma * sigma) * places**2)
+    values = values / values.sum()
+    polynomial = [1.0]
+    for _ in range(order):
+        derivative = [power * factor for power, factor in enumerate(polynomial)][1:]
+        shifted = [0.0, *(-factor / (sigma * sigma) for factor in polynomial)]
+        polynomial = [a + b for a, b in itertools.zip_longest(derivative, shifted, fillvalue=0.0)]
+    factors = sum([q * places**power for power, q in enumerate(polynomial)])
+    taps: list[float] = (factors * values)[::-1].tolist()  # a convolution reads windows backwards
+    return tuple(taps)
+
+
 def _extreme(
     largest: bool, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> Array:
-    (x,) = as_arrays(input)
+    (x,) = arrays(input)
     found, taps = _axes(axes, x.ndim), None
     if footprint is not None:
         if size is not None:
@@ -251,7 +1081,7 @@ def _extreme(
 def _extreme_along(
     largest: bool, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
 ) -> Array:
-    (x,) = as_arrays(input)
+    (x,) = arrays(input)
     axis, k = _axis(axis, x.ndim), operator.index(size)
     if k < 1:
         raise RuntimeError(f"size must be at least 1, got {size!r}")
@@ -260,7 +1090,7 @@ def _extreme_along(
 
 def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
     """The shape of a window, and which elements it reads, row after row."""
-    (array,) = as_arrays(footprint)
+    (array,) = arrays(footprint)
     shape: Ints = tuple(array.shape)
     flat = namespace_of(footprint=array).reshape(array, (-1,))
     taps = tuple([bool(flat[place]) for place in range(flat.shape[0])])
@@ -280,8 +1110,8 @@ def _extremes(
     xp = namespace_of(input=x)
     if is_kind(xp, x.dtype, "complex floating"):
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
-    dtype, target = _output(output, x)
-    borders = [(axis, k, _before(k, origin, False), _mode(mode)) for axis, k, mode, origin in lines]
+    dtype, target = _output(output, described(input=x))
+    borders = [(axis, k, _before(k, origin, "correlate"), _mode(mode)) for axis, k, mode, origin in lines]
     fits = not runs and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
     y = truncated(xp, x, dtype) if fits else x
     for part in [borders] if fits or runs else [borders[:1], borders[1:]]:
@@ -312,37 +1142,11 @@ def _stored_extremes(
     return truncated(xp, x, dtype)
 
 
-# What all filters translate
-
-
-def as_arrays(*values: Any) -> tuple[Array, ...]:
-    from array_api_compat import is_array_api_obj
-
-    return tuple([v if is_array_api_obj(v) else importlib.import_module("numpy").asarray(v) for v in values])
-
-
-def namespace_of(**arrays: Array) -> Namespace:
-    return next(_namespace(name, array) for name, array in arrays.items())
-
-
-def filter_dtype(xp: Namespace, dtype: DType) -> DType:
-    return xp.float64
-
-
-def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:
-    if array.dtype == dtype:
-        return array
-    if is_kind(xp, array.dtype, "real floating"):
-        if is_kind(xp, dtype, "bool"):
-            array = xp.trunc(array)
-        elif is_kind(xp, dtype, "integral"):
-            array = xp.astype(array, xp.int64)
-    return xp.astype(array, dtype)
-
-
-def _before(k: int, origin: Any, convolution: bool) -> int:
+def _before(k: int, origin: Any, function: str) -> int:
     """How many elements lie before the first one in its window."""
     shift = operator.index(origin)
+    if function == "convolve":
+        shift = -shift - (k % 2 == 0)
     if not -(k // 2) <= shift <= (k - 1) // 2:
         raise ValueError(f"origin must leave the {k} elements of a window around it, got {origin!r}")
     return k // 2 + shift
@@ -389,22 +1193,66 @@ def _axis(axis: Any, ndim: int) -> int:
     return index % ndim
 
 
-def _output(output: Any, x: Array) -> tuple[DType, Array | None]:
-    """The result's dtype, and the array that it is to be written to, if one was given."""
+def _number(cval: Any, x: Operand) -> complex:
+    """The pad value as a number of Python's own."""
+    if is_kind(x.xp, x.dtype, "complex floating"):
+        return complex(cval)
+    if isinstance(cval, complex) or "complex" in str(getattr(cval, "dtype", "")):
+        raise ValueError(f"Cannot provide a complex-valued cval when the input is real: {x.dtype}, got {cval!r}")
+    return float(cval)
+
+
+def _summed(
+    x: Array,
+    term: Callable[[int, DType, str], Array],
+    output: Any,
+    mode: Any,
+    axes: Any,
+    finished: Callable[[Array], Array] | None = None,
+) -> Array:
+    """The sum over axes of a filter for each, in the result's dtype."""
+    dtype, target = _output(output, described(input=x))
+    found = _axes(axes, x.ndim)
+    if not found:
+        return _written(separable(x, (), dtype), target)
+    shares = [term(axis, dtype, word) for axis, word in zip(found, _sequence(mode, len(found)), strict=True)]
     xp = namespace_of(input=x)
+    total = functools.reduce(functools.partial(modular, xp, operator.add), shares)
+    return _written(total if finished is None else finished(total), target)
+
+
+def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tuple[DType, Array | None]:
+    """The result's dtype, and the array that it is to be written to, if one was given."""
+    _, xp, shape, dtype, _ = operands[0]
+    is_complex = any(is_kind(xp, other, "complex floating") for *_, other, _ in operands) or _are_complex(xp, values)
     if output is None:
-        return x.dtype, None
+        return complex_dtype(xp, dtype) if is_complex else dtype, None
+    target = None
     if hasattr(type(output), "__setitem__"):
-        (target,) = as_arrays(output)
-        if tuple(target.shape) != tuple(x.shape):
-            raise RuntimeError(f"output must have the shape {tuple(x.shape)} of input, got {tuple(target.shape)}")
-        if is_immutable(target):
-            raise TypeError(f"output must be a dtype, or an array that can be written to, got {type(output).__name__}")
-        return target.dtype, target
-    numpy = importlib.import_module("numpy")
-    if isinstance(output, type | str):
-        return getattr(xp, numpy.dtype(output).name), None
-    return output, None
+        (target,) = arrays(output)
+        if described(output=target)[0][1] is not xp or is_immutable(target):
+            raise TypeError(
+                f"output must be a dtype, or an array of {xp.__name__} that can be written to, got {output!r}"
+            )
+        if tuple(target.shape) != tuple(shape):
+            raise RuntimeError(f"output must have the shape {tuple(shape)} of input, got {tuple(target.shape)}")
+    dtype = named_dtype(xp, output) if target is None else target.dtype
+    if not is_complex or is_kind(xp, dtype, "complex floating"):
+        return dtype, target
+    if target is not None or isinstance(output, str):
+        raise RuntimeError(f"output must be complex, as the result is, got {dtype}")
+    warnings.warn("promoting specified output dtype to complex", stacklevel=5)
+    return complex_dtype(xp, dtype), None
+
+
+def _are_complex(xp: Any, values: tuple[Any, ...]) -> bool:
+    """Whether taps, of the values that a filter has, are complex: numbers, or an array of them."""
+    for value in values:
+        if isinstance(value, tuple) and any(isinstance(one, complex) for one in value):
+            return True
+        if hasattr(value, "dtype") and "complex" in str(value.dtype):
+            return True
+    return False
 
 
 def _written(y: Array, target: Array | None) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
@@ -153,14 +153,15 @@ def gathered(xp: Namespace, array: Array) -> Array:
     return xp.ascontiguousarray(array) if traits(xp).plain_memory else array
 
 
-def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex) -> Array:
-    """A new array of one value, with the dtype and the device of ``like``.
+def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex, dtype: DType | None = None) -> Array:
+    """A new array of one value, with the device of ``like`` and, if none is given, its dtype.
 
     Inside torch.func.vmap it has the hidden axis of ``like``, too, so that it may be written to.
     """
+    dtype = like.dtype if dtype is None else dtype
     if traits(xp).hidden_axes:
-        return xp.full_like(_number_of(xp, like, shape), value, dtype=like.dtype)
-    return xp.full(shape, value, dtype=like.dtype, device=device(like))
+        return xp.full_like(_number_of(xp, like, shape), value, dtype=dtype)
+    return xp.full(shape, value, dtype=dtype, device=device(like))
 
 
 def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
@@ -189,6 +190,31 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
     else:
         view = xp.lib.stride_tricks.as_strided(array, shape, strides)
     return xp.asarray(view, copy=True, order="C")
+
+
+def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:
+    """Numbers as SciPy's filters store them: integers without the fraction, and modulo 2**bits what is out of range."""
+    if array.dtype == dtype:
+        return array
+    if not is_kind(xp, array.dtype, "real floating") or is_kind(xp, dtype, "real floating"):
+        return xp.astype(array, dtype)
+    if is_kind(xp, dtype, "complex floating"):
+        return xp.astype(array, dtype)
+    if is_kind(xp, dtype, "bool"):
+        return xp.astype(xp.trunc(array), dtype)
+    if is_kind(xp, dtype, "unsigned integer") and xp.iinfo(dtype).bits == 64:
+        is_high = array >= 2.0**63  # by bits, as integers that are negative
+        signed = xp.astype(xp.where(is_high, array - 2.0**63, array), xp.int64)
+        return xp.astype(xp.where(is_high, signed + xp.iinfo(xp.int64).min, signed), dtype)
+    return xp.astype(xp.astype(array, xp.int64), dtype)
+
+
+def modular(xp: Namespace, operation: Callable[..., Array], *arrays: Array) -> Array:
+    """A sum or product of arrays of one dtype: modulo 2**bits if unsigned, which not every library computes with."""
+    dtype = arrays[0].dtype
+    if not is_kind(xp, dtype, "unsigned integer"):
+        return operation(*arrays)
+    return xp.astype(operation(*(xp.astype(array, working_dtype(xp, dtype)) for array in arrays)), dtype)
 
 
 def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -> Array:

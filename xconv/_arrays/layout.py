@@ -12,10 +12,10 @@ from typing import NamedTuple
 from .._plan.broadcast import Order
 from .._plan.geometry import ConvGeometry, Geometry
 from .._plan.remembered import remembered
-from .elements import add_at, conjugate, reshaped
+from .elements import add_at, conjugate, reshaped, truncated
 from .libraries import Array, DType, Namespace, is_kind
 from .operands import Operand, working_dtype
-from .windows import pad, unpad
+from .windows import pad, padded_dtype, unpad
 
 
 class Access(NamedTuple):
@@ -35,13 +35,13 @@ class Access(NamedTuple):
         return bool(self.result != self.dtype)
 
     def read(self, data: Array) -> Array:
-        return _as(self.xp, data, self.dtype)
+        return data if data.dtype == self.dtype else self.xp.astype(data, self.dtype)
 
     def read_filters(self, w: Array) -> Array:
         return self._conjugated(self.read(w))
 
     def leave(self, data: Array) -> Array:
-        return _as(self.xp, data, self.result)
+        return truncated(self.xp, data, self.result)
 
     def leave_filters(self, dw: Array) -> Array:
         return self.leave(self._conjugated(dw))
@@ -51,7 +51,7 @@ class Access(NamedTuple):
 
 
 class Layout:
-    """One call's way in and out; ``dtype`` is that of the arrays that leave.
+    """One call's way in and out; ``dtype`` is that of the arrays that leave, ``working`` that of sums, if one is given.
 
     A transpose is the adjoint with conjugate filters.
     """
@@ -63,14 +63,16 @@ class Layout:
         dtype: DType,
         geometry: ConvGeometry,
         flip: bool,
-        transposes: bool,
+        conjugates: bool,
+        working: DType | None = None,
     ) -> None:
         self.xp = xp
         self.operands = operands
         self.dtype = dtype
         self.geometry = geometry
         self.flip = flip
-        self.conjugates = transposes and is_kind(xp, dtype, "complex floating")
+        self.working = working_dtype(xp, dtype) if working is None else working
+        self.conjugates = conjugates and is_kind(xp, self.working, "complex floating")
 
     @property
     def windows(self) -> Geometry:
@@ -78,9 +80,13 @@ class Layout:
         return self.geometry.zero_padded
 
     @remembered
+    def is_framed(self) -> bool:
+        return self.geometry.is_framed
+
+    @remembered
     def is_trivial(self) -> bool:
         """Whether the user's arrays are canonical ones."""
-        changed = self.geometry.channels_last or self.geometry.is_framed or self.flip or self.conjugates
+        changed = self.geometry.channels_last or self.is_framed or self.flip or self.conjugates
         return not changed and not self.casts
 
     @remembered
@@ -90,19 +96,21 @@ class Layout:
 
     @remembered
     def access(self) -> Access:
-        return Access(self.xp, working_dtype(self.xp, self.dtype), self.dtype, self.conjugates)
+        return Access(self.xp, self.working, self.dtype, self.conjugates)
 
     def enter_input(self, x: Array) -> Array:
-        x = self.enter_data(x)
-        if self.geometry.is_framed:
-            x = pad(self.xp, x, self.geometry.windows.padding, self.geometry.padding_mode)
-            x = unpad(self.xp, x, self.geometry.unread)
+        x, geometry = self.enter_data(x), self.geometry
+        if self.is_framed:
+            modes, value = geometry.padding_modes, geometry.pad_value
+            dtype = padded_dtype(self.xp, x.dtype, self.working, modes, value)
+            x = pad(self.xp, x, geometry.windows.padding, modes, value, dtype)
+            x = unpad(self.xp, x, geometry.unread)
         return x
 
     def leave_input(self, dx: Array, b: Array | None) -> Array:
         """Of a frame, before sums are rounded to the result's dtype."""
         dx = pad(self.xp, dx, self.geometry.unread)
-        dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_mode)
+        dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_modes)
         return self.leave_data(self.access.leave(biased(self.access, dx, b)))
 
     def enter_data(self, data: Array) -> Array:
@@ -119,10 +127,6 @@ class Layout:
         """The sum of a canonical output over everything but its channels."""
         access = self.access
         return access.leave(self.xp.sum(dy, axis=(0, *range(2, dy.ndim)), dtype=access.dtype))
-
-
-def _as(xp: Namespace, array: Array, dtype: DType) -> Array:
-    return array if array.dtype == dtype else xp.astype(array, dtype)
 
 
 def turned(xp: Namespace, w: Array, axes: int) -> Array:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 from collections.abc import Hashable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.remembered import loading
-from .libraries import Array, DType, Namespace, device, is_kind, library, traits, without_wrappers
+from .libraries import Array, DType, Namespace, device, has_float64, is_kind, library, traits, without_wrappers
 
 SMALLEST = 8  # bits of a number that every operation takes
 
@@ -47,6 +46,27 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
     return found
 
 
+def arrays(*values: Any) -> tuple[Array, ...]:
+    """Values as arrays: numbers and sequences of them become such of the first one's library and device, or NumPy's.
+
+    Subclasses of NumPy's arrays become plain ones, without a mask.
+    """
+    if all([type(value) in _NAMESPACES for value in values]):  # noqa: C419 - a generator takes as long as the rest
+        return values
+    return _as_arrays(values)
+
+
+@loading
+def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
+    import numpy as np
+    from array_api_compat import is_array_api_obj
+
+    values = tuple([np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value for value in values])
+    first = next((value for value in values if is_array_api_obj(value)), np.asarray(0))
+    xp, place = _namespace("input", first), device(first)
+    return tuple([value if is_array_api_obj(value) else xp.asarray(value, device=place) for value in values])
+
+
 def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
     """The one namespace of the named arrays, and the dtype that they promote to."""
     return common_namespace_and_dtype([Operand(*description) for description in described(**arrays)])
@@ -63,6 +83,11 @@ def namespace_of_numbers(operands: Sequence[Operand]) -> Namespace:
     return _checked_namespace([one._replace(dtype=xp.int8) if one.dtype == xp.bool else one for one in operands])
 
 
+def namespace_of(**arrays: Array) -> Namespace:
+    """The one namespace of the named arrays, which may be of any dtypes."""
+    return one_namespace([Operand(*description) for description in described(**arrays)])
+
+
 def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
     """The one namespace of operands on one device, and the dtype that they promote to."""
     xp = _checked_namespace(operands)
@@ -71,19 +96,6 @@ def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, 
     except Exception as error:
         dtypes = ", ".join(f"{operand.name} of {operand.dtype}" for operand in operands)
         raise TypeError(f"all arrays must have dtypes that promote to one, got {dtypes}") from error
-
-
-def arrays(*values: Any) -> tuple[Array, ...]:
-    """Values as arrays: numbers and sequences of them become such of the first one's library, or NumPy's."""
-    if all(type(value) in _NAMESPACES for value in values):
-        return values
-    from array_api_compat import is_array_api_obj
-
-    like = next((value for value in values if is_array_api_obj(value)), None)
-    xp = importlib.import_module("numpy") if like is None else _namespace("in", like)
-    return tuple(
-        [v if is_array_api_obj(v) else xp.asarray(v, device=None if like is None else device(like)) for v in values]
-    )
 
 
 def promoted(xp: Namespace, *dtypes: DType) -> DType:
@@ -164,6 +176,45 @@ def as_element(name: str, xp: Namespace, value: Any, dtype: DType) -> Any:
     return value
 
 
+def filter_dtype(xp: Namespace, *dtypes: DType) -> DType:
+    """The dtype that filters compute in, as SciPy's: double precision, but for single precision all over.
+
+    Where a library has no double precision now, as JAX by default, it is single.
+    """
+    is_single, is_complex = _precision(xp, dtypes)
+    if is_single or not _has_doubles(xp):
+        return xp.complex64 if is_complex else xp.float32
+    return xp.complex128 if is_complex else xp.float64
+
+
+@functools.lru_cache(maxsize=1024)
+def _precision(xp: Namespace, dtypes: tuple[DType, ...]) -> tuple[bool, bool]:
+    """Whether all are of single precision, or half, and whether one is complex."""
+    kinds = ("real floating", "complex floating")
+    is_single = all([is_kind(xp, dtype, kinds) and _bits(xp, dtype) <= 32 for dtype in dtypes])  # noqa: C419
+    return is_single, any([is_kind(xp, dtype, "complex floating") for dtype in dtypes])  # noqa: C419
+
+
+def complex_dtype(xp: Namespace, dtype: DType) -> DType:
+    """The complex dtype that numbers and complex ones of single precision promote to in NumPy."""
+    short = is_kind(xp, dtype, "bool") or _bits(xp, dtype) <= (16 if is_kind(xp, dtype, "integral") else 32)
+    return xp.complex64 if short or not _has_doubles(xp) else xp.complex128
+
+
+def _has_doubles(xp: Namespace) -> bool:
+    return traits(xp).threads or has_float64(xp, None)
+
+
+def named_dtype(xp: Namespace, value: Any) -> DType:
+    """A dtype of the library: one of its own, or what NumPy knows under that name, as ``float`` or "int16"."""
+    import numpy as np
+
+    try:
+        return getattr(xp, np.dtype(value).name)
+    except TypeError:
+        return value
+
+
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
     """What computes with fractions or roots of unity cannot be exact for integers."""
     if is_kind(xp, dtype, "integral"):
@@ -215,9 +266,15 @@ def _place(array: Array) -> Any:
 
 
 def _checked_namespace(operands: Sequence[Operand]) -> Namespace:
-    xp = _common_namespace(operands)
+    xp = one_namespace(operands)
     for operand in operands:
         check_numeric(operand.name, xp, operand.dtype)
+    return xp
+
+
+def one_namespace(operands: Sequence[Operand]) -> Namespace:
+    """The one namespace of operands of any dtypes, on one device."""
+    xp = _common_namespace(operands)
     _check_device(xp, operands)
     return xp
 

@@ -11,26 +11,83 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from .._plan.geometry import Geometry, Ints, Pairs, Slices, border_steps, frame
+from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame
 from .._plan.pooling import framed_part
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
-from .libraries import Array, Namespace, traits
+from .libraries import Array, DType, Namespace, is_kind, traits
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
 
 
-def pad(xp: Namespace, x: Array, padding: Pairs, mode: str = "zeros", value: complex = 0) -> Array:
-    """Widen the last axes: (..., *d) -> (..., *(lo + d + hi)). ``value`` is what the mode "zeros" adds."""
-    if mode == "zeros":
-        return _framed(xp, x, padding, value)
-    for axis, (lo, hi) in enumerate(padding, start=x.ndim - len(padding)):
-        for border in border_steps(mode, x.shape[axis], lo, hi):
+def pad(
+    xp: Namespace,
+    x: Array,
+    padding: Pairs,
+    mode: str | Words = "zeros",
+    value: complex = 0,
+    dtype: DType | None = None,
+) -> Array:
+    """Widen the last axes: (..., *d) -> (..., *(lo + d + hi)), in this dtype if one is given.
+
+    ``mode`` is a word for all of them or one for each; ``value`` is what "zeros" adds.
+    """
+    dtype, modes = x.dtype if dtype is None else dtype, _each(mode, padding)
+    if any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True)):
+        return (_filled if traits(xp).plain_memory else _grown)(xp, x, padding, modes, value, dtype)
+    return _framed(xp, x, padding, value, dtype)
+
+
+def padded_dtype(xp: Namespace, dtype: DType, working: DType, mode: str | Words, value: complex) -> DType:
+    """The dtype that padded elements of one dtype have: their own, unless it cannot hold what is added."""
+    fits = value == 0 or "zeros" not in mode or is_kind(xp, dtype, ("real floating", "complex floating"))
+    return dtype if fits else working
+
+
+def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str | Words = "zeros") -> Array:
+    """The adjoint of `pad`: the borders add to the elements that they repeat."""
+    if not any(map(any, padding)):
+        return y
+    first, modes = y.ndim - len(padding), _each(mode, padding)
+    for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=first):
+        for border in reversed(() if word == "zeros" else border_steps(word, y.shape[axis] - lo - hi, lo, hi)):
+            start, stop = border.widths[0], y.shape[axis] - border.widths[1]
+            low, y, high = (y[_along(axis, part)] for part in (slice(start), slice(start, stop), slice(stop, None)))
+            for source, share in zip(border.sources, (low, high), strict=True):
+                y = add_at(xp, y, _along(axis, source), _gathered_back(xp, share, axis, border.direction))
+    zeros_alone = _only("zeros", padding, modes)
+    if not any(map(any, zeros_alone)):
+        return y
+    return y[(..., *(slice(lo, d - hi) for d, (lo, hi) in zip(y.shape[first:], zeros_alone, strict=True)))]
+
+
+def _each(mode: str | Words, padding: Pairs) -> Words:
+    return (mode,) * len(padding) if isinstance(mode, str) else mode
+
+
+def _only(word: str, padding: Pairs, modes: Words) -> Pairs:
+    """The padding of the axes of one mode."""
+    return tuple([pair if mode == word else (0, 0) for mode, pair in zip(modes, padding, strict=True)])
+
+
+def _grown(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: complex, dtype: DType) -> Array:
+    """`pad` by joining, axis after axis."""
+    x = _framed(xp, x, _only("zeros", padding, modes), value, dtype)
+    for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=x.ndim - len(padding)):
+        for border in () if word == "zeros" else border_steps(word, x.shape[axis], lo, hi):
             low, high = (
                 _continued(xp, x[_along(axis, source)], axis, border.direction, width)
                 for source, width in zip(border.sources, border.widths, strict=True)
             )
             x = xp.concat([low, x, high], axis=axis)
     return x
+
+
+def _filled(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: complex, dtype: DType) -> Array:
+    """`pad` into an array of its own, where one can be written to: each element is written once."""
+    padded = _framed(xp, x, padding, value, dtype)
+    for place, source in fills(x.shape[x.ndim - len(padding) :], padding, modes):
+        padded[place] = padded[source]
+    return padded
 
 
 def framed(xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: tuple[str, ...], value: complex) -> Array:
@@ -44,22 +101,6 @@ def framed(xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: tuple[
         if any(border):
             x = pad(xp, x, (border, *((0, 0),) * (len(pairs) - axis - 1)), mode, value)
     return x[(..., *(slice(*place) for _, _, _, place in pairs))]
-
-
-def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str = "zeros") -> Array:
-    """The adjoint of `pad`: the borders add to the elements that they repeat."""
-    if not any(map(any, padding)):
-        return y
-    if mode == "zeros":
-        first = y.ndim - len(padding)
-        return y[(..., *(slice(lo, d - hi) for d, (lo, hi) in zip(y.shape[first:], padding, strict=True)))]
-    for axis, (lo, hi) in enumerate(padding, start=y.ndim - len(padding)):
-        for border in reversed(border_steps(mode, y.shape[axis] - lo - hi, lo, hi)):
-            start, stop = border.widths[0], y.shape[axis] - border.widths[1]
-            low, y, high = (y[_along(axis, part)] for part in (slice(start), slice(start, stop), slice(stop, None)))
-            for source, share in zip(border.sources, (low, high), strict=True):
-                y = add_at(xp, y, _along(axis, source), _gathered_back(xp, share, axis, border.direction))
-    return y
 
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
@@ -229,13 +270,16 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
     return [x[(..., *elements)] for _, elements in geometry.tap_slices]
 
 
-def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex) -> Array:
+def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DType) -> Array:
     if not any(map(any, padding)):
-        return x
+        return x if x.dtype == dtype else xp.astype(x, dtype)
     first = x.ndim - len(padding)
     size, inside = frame(tuple(map(operator.index, x.shape[first:])), padding)
     shape = (*x.shape[:first], *size)
-    return put_at(full(xp, x, shape, value) if value else zeros(xp, x, shape), (..., *inside), x)
+    if not traits(xp).plain_memory and x.dtype != dtype:
+        x = xp.astype(x, dtype)
+    padded = full(xp, x, shape, value, dtype) if value else zeros(xp, x, shape, dtype=dtype)
+    return put_at(padded, (..., *inside), x)
 
 
 def _continued(xp: Namespace, source: Array, axis: int, direction: int, width: int) -> Array:

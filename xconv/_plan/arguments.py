@@ -15,6 +15,7 @@ from .geometry import (
     Pairs,
     PoolGeometry,
     UnpoolGeometry,
+    Words,
     effective_size,
     is_symbol,
 )
@@ -23,7 +24,8 @@ MAX_WORKSPACE = 64 * 2**20  # bytes
 PerAxis: TypeAlias = int | Sequence[int]
 PaddingWord: TypeAlias = Literal["valid", "same", "same_lower", "causal", "full"]
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | PaddingWord
-PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular", "symmetric"]
+BorderWord: TypeAlias = Literal["zeros", "reflect", "replicate", "circular", "symmetric"]
+PaddingMode: TypeAlias = BorderWord | Sequence[BorderWord]
 ChannelAxis: TypeAlias = Literal[1, -1]
 PADDING_WORDS: tuple[str, ...] = get_args(PaddingWord)
 PADDING_MODES = ("zeros", *BORDERS)
@@ -40,6 +42,7 @@ class Keywords(NamedTuple):
     groups: Any
     padding_mode: Any
     channel_axis: Any
+    pad_value: Any = 0
 
 
 def conv_geometry(
@@ -62,8 +65,7 @@ def conv_geometry(
         )
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
-    windows = _windows(size, kernel, keywords)
-    geometry = ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
+    geometry = _joined(batch, channels, filters, groups, channels_last, _windows(size, kernel, keywords), keywords)
     if gradient_shape is not None:
         _check_gradient(gradient_shape, geometry)
     return geometry
@@ -82,7 +84,7 @@ def conv_weight_grad_geometry(
             f"got groups = {groups}"
         )
     windows = _windows(size, kernel_size, keywords)
-    geometry = ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows)
+    geometry = _joined(batch, channels, filters, groups, channels_last, windows, keywords)
     _check_gradient(gradient_shape, geometry)
     return geometry
 
@@ -112,7 +114,7 @@ def conv_transpose_geometry(
     fitting = zip(windows.output_size, size, windows.stride, strict=True)
     unread = tuple((0, (o - m) * s) for o, m, s in fitting)
     channels = group_channels * groups
-    return ConvGeometry(batch, channels, filters, groups, channels_last, keywords.padding_mode, windows, unread)
+    return _joined(batch, channels, filters, groups, channels_last, windows, keywords)._replace(unread=unread)
 
 
 def conv_output_shape(
@@ -197,11 +199,9 @@ def window_geometry(
     stride: Any,
     padding: Any,
     dilation: Any,
-    padding_mode: str = "zeros",
 ) -> Geometry:
     """Check windows over ``input_size``."""
     windows = _unchecked_windows(input_size, kernel_size, stride, padding, dilation)
-    one_of("padding_mode", padding_mode, PADDING_MODES)
     _check_fit(windows, windows.padding)
     return windows
 
@@ -334,8 +334,26 @@ def _windows(size: Ints, kernel: Any, keywords: Keywords) -> Geometry:
         stride=keywords.stride,
         padding=keywords.padding,
         dilation=keywords.dilation,
-        padding_mode=keywords.padding_mode,
     )
+
+
+def _joined(
+    batch: int, channels: int, filters: int, groups: int, channels_last: bool, windows: Geometry, keywords: Keywords
+) -> ConvGeometry:
+    """The checked parts of a convolution, with its borders."""
+    modes = _modes(keywords.padding_mode, windows.ndim)
+    return ConvGeometry(batch, channels, filters, groups, channels_last, modes, windows, pad_value=keywords.pad_value)
+
+
+def _modes(value: Any, n: int) -> Words:
+    """One word for every axis, or one per axis, as a tuple of n words."""
+    words = (value,) * n if isinstance(value, str) else _entries(value) or ()
+    if len(words) != n or any(word not in PADDING_MODES for word in words):
+        raise ValueError(
+            f"padding_mode must be one of {', '.join(map(repr, PADDING_MODES))}, or {n} of them, one per axis, "
+            f"{got(value)}"
+        )
+    return words
 
 
 def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Keywords) -> Ints:

@@ -18,6 +18,7 @@ from .remembered import remembered, remembering
 Ints: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Slices: TypeAlias = tuple[slice, ...]
+Words: TypeAlias = tuple[str, ...]
 Sizes: TypeAlias = tuple[int, int, int, int]  # samples, groups, channels of a group, filters of a group
 NEAR = 7  # taps along a row, up to which few of them lie beyond it
 ROW = 50  # elements that can be copied in the time it takes to begin a row of them
@@ -266,9 +267,10 @@ class ConvGeometry(NamedTuple):
     filters: int
     groups: int
     channels_last: bool
-    padding_mode: str
+    padding_modes: Words
     windows: Geometry
     unread: Pairs = ()
+    pad_value: complex = 0
 
     @property
     def output_shape(self) -> Ints:
@@ -295,8 +297,10 @@ class ConvGeometry(NamedTuple):
 
     @property
     def is_framed(self) -> bool:
-        """Whether the input is padded, or cut off, before the windows see it."""
-        return self.padding_mode != "zeros" or any(map(any, self.unread))
+        """Whether the input is padded, or cut off, before the windows see it: by other borders than zeros."""
+        plain = "zeros" if self.pad_value == 0 else None
+        axes = zip(self.windows.padding, self.padding_modes, strict=True)
+        return any(map(any, self.unread)) or any(any(pair) and mode != plain for pair, mode in axes)
 
     @property
     def zero_padded(self) -> Geometry:
@@ -409,6 +413,34 @@ def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
         steps.append(Border(direction, sources, (low, high)))
         lo, hi, d, direction = lo - low, hi - high, low + d + high, abs(direction)
     return tuple(steps)
+
+
+@remembering(0)
+def fills(size: Ints, padding: Pairs, modes: Words) -> tuple[tuple[Any, Any], ...]:
+    """The parts of a padded array that repeat others, and which, in the order in which they are known."""
+    found = []
+    for axis, (d, (lo, hi), mode) in enumerate(zip(size, padding, modes, strict=True)):
+        before, behind = (..., *(slice(None),) * axis), (slice(None),) * (len(size) - axis - 1)
+        start, stop = lo, lo + d
+        for border in () if mode == "zeros" else border_steps(mode, d, lo, hi):
+            low, high = border.widths
+            places = slice(start - low, start), slice(stop, stop + high)
+            for place, source in zip(places, border.sources, strict=True):
+                first, end = start + source.start, start + source.stop
+                backwards = slice(end - 1, first - 1 if first else None, -1)
+                repeated = backwards if border.direction < 0 else slice(first, end)
+                if place.start < place.stop:
+                    found.append(((*before, place, *behind), (*before, repeated, *behind)))
+            start, stop = start - low, stop + high
+    return tuple(found)
+
+
+@remembering(1)
+def tap_shifts(windows: Geometry) -> list[int]:
+    """For each kernel offset, how far it is behind the first one in memory, in elements; there is no padding."""
+    strides = [math.prod(windows.input_size[axis + 1 :]) for axis in range(windows.ndim)]
+    axes = [range(0, k * a * s, a * s) for k, a, s in zip(windows.kernel_size, windows.dilation, strides, strict=True)]
+    return [*map(sum, itertools.product(*axes))]
 
 
 def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:

@@ -1,0 +1,309 @@
+"""xconv.ndimage, call by call, beside SciPy's own answers, and what it promises beyond them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from backends import assert_array
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xconv import ndimage
+
+MODES = ["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-wrap", "grid-constant"]
+INTEGERS = ["uint8", "int16", "int64", "uint64", "bool"]
+DTYPES = ["float64", "float32", *INTEGERS, "complex64", "complex128"]
+ALONG_ONE = ["correlate1d", "convolve1d", "uniform_filter1d", "gaussian_filter1d"]
+NAMES = [name for name in ndimage.__all__ if hasattr(scipy.ndimage, name) and "imum" not in name]
+
+
+def numbers(shape, dtype, seed):
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "c":
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+    if dtype in INTEGERS:
+        return rng.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
+    return rng.normal(size=shape).astype(dtype)
+
+
+class Drawn:
+    """The array and the keywords of a call, drawn by the names of the function's parameters."""
+
+    def __init__(self, draw, name):
+        self.draw, self.name = draw, name
+        self.shape = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))
+        self.names = inspect.signature(getattr(scipy.ndimage, name)).parameters
+        axes = draw(st.permutations(range(len(self.shape))))[: draw(st.integers(1, len(self.shape)))]
+        self.axes = sorted(axes) if len(axes) == len(self.shape) else axes  # SciPy forgets then whose an origin is
+        self.count = len(self.axes) if "axes" in self.names else len(self.shape)
+        dtypes = [dtype for dtype in DTYPES if name != "gaussian_gradient_magnitude" or dtype[:7] != "complex"]
+        self.x = numbers(self.shape, draw(st.sampled_from(dtypes)), draw(st.integers(0, 99)))
+
+    def call(self):
+        found = {
+            name: getattr(self, name)() for name in self.names if hasattr(self, name) and name not in ("axes", "x")
+        }
+        if "axes" in self.names:
+            found["axes"] = [axis - self.draw(st.sampled_from([0, len(self.shape)])) for axis in self.axes]
+        if self.name in ("correlate", "convolve"):
+            sizes = dict(zip(sorted(self.axes), found["weights"].shape, strict=True))
+            found["origin"] = [self.within(sizes[axis]) for axis in self.axes]
+        elif "weights" in found:
+            found["origin"] = self.within(len(found["weights"]))
+        is_complex = "c" in (self.x.dtype.kind, np.asarray(found.get("weights", 0)).dtype.kind)
+        kinds = ["complex128"] if is_complex else ["float64", "float32", "int32", "uint8"]
+        output = self.draw(st.sampled_from([None, *kinds]))
+        return found if output is None else found | {"output": output}
+
+    def within(self, k):
+        """An origin, as correlate and convolve take it, of windows of k elements."""
+        origin = self.draw(st.integers(-(k // 2), (k - 1) // 2))
+        return -origin - (k % 2 == 0) if self.name[:8] == "convolve" else origin
+
+    def some(self, strategy):
+        """One, or one for each axis where that is allowed."""
+        if self.name in ALONG_ONE or self.draw(st.booleans()):
+            return self.draw(strategy)
+        return [self.draw(strategy) for _ in range(self.count)]
+
+    def axis(self):
+        return self.draw(st.integers(-len(self.shape), len(self.shape) - 1))
+
+    def cval(self):
+        return self.draw(st.sampled_from([0, 1.5, 3]))
+
+    def mode(self):
+        strategy = st.sampled_from(MODES)
+        return self.draw(strategy) if self.name in ("correlate", "convolve") else self.some(strategy)
+
+    def weights(self):
+        count = 1 if self.name in ALONG_ONE else len(self.axes)
+        size = [self.draw(st.integers(1, 5)) for _ in range(count)]
+        dtype = self.draw(st.sampled_from(["float64", "int64", "float32", "complex128"]))
+        w = numbers(size, dtype, self.draw(st.integers(0, 99)))
+        turned = np.flip(w)
+        return self.draw(st.sampled_from([w, w + turned, w - turned]))
+
+    def size(self):
+        return self.some(st.integers(1, 7))
+
+    def sigma(self):
+        if self.name == "gaussian_gradient_magnitude":
+            self.count = len(self.shape)
+        sigma = self.some(st.sampled_from([0.4, 1, 1.7]))
+        self.count = len(self.axes) if "axes" in self.names else len(self.shape)
+        return sigma
+
+    def order(self):
+        return self.some(st.integers(0, 3))
+
+
+def answer(module, name, x, keywords):
+    """What a call gives; numbers that no integer is get lost without a warning."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        return getattr(module, name)(x, **keywords)
+
+
+def check(name, x, keywords):
+    """The dtype and the shape of SciPy's answer, and its values: exactly those of integers."""
+    expected, found = (answer(module, name, x, keywords) for module in (scipy.ndimage, ndimage))
+    assert type(found) is np.ndarray
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert found.flags.c_contiguous
+    if found.dtype.kind in "iub":
+        assert np.array_equal(found, expected)
+        return
+    single = any(np.finfo(one.dtype).bits == 32 for one in (x, found) if one.dtype.kind in "fc")
+    scale = max(np.max(np.abs(expected)), np.max(np.abs(x.astype(complex))), 1)
+    assert np.max(np.abs(found - expected)) <= 200 * scale * np.finfo("float32" if single else "float64").eps
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "generic_laplace"])
+def test_calls_give_what_scipys_give(name):
+    @settings(max_examples=100)
+    @given(st.data())
+    def drawn(data):
+        call = Drawn(data.draw, name)
+        check(name, call.x, call.call())
+
+    drawn()
+    assert drawn.hypothesis
+
+
+LARGE = {
+    "correlate": {"weights": numbers((3, 4), "float64", 1)},
+    "convolve": {"weights": numbers((5, 7), "float64", 2), "mode": "wrap"},
+    "correlate1d": {"weights": [0.5, 1, 2, 4], "axis": 0, "mode": "constant", "cval": 2.5},
+    "convolve1d": {"weights": [1, 0, -1], "mode": "mirror"},
+    "uniform_filter1d": {"size": 250, "axis": 0},
+    "uniform_filter": {"size": (3, 8), "origin": (1, -2)},
+    "gaussian_filter1d": {"sigma": 4, "order": 1},
+    "gaussian_filter": {"sigma": (1, 3), "mode": ("wrap", "constant")},
+    "prewitt": {"axis": 0},
+    "sobel": {},
+    "laplace": {"mode": "constant", "cval": 300},
+    "gaussian_laplace": {"sigma": 2},
+    "gaussian_gradient_magnitude": {"sigma": 2},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("name", LARGE)
+def test_blocks_give_what_scipy_gives(name, dtype):
+    """Arrays of several blocks, which begin anywhere, and rows that are not in one run."""
+    assert set(LARGE) == set(NAMES) - {"generic_laplace"}
+    x = numbers((230, 311), dtype, 0)
+    check(name, x, LARGE[name])
+    check(name, x[::2, 10:], LARGE[name])
+    check(name, x.T, LARGE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in LARGE if name not in ("correlate", "convolve")])
+@given(st.floats(1e-3, 1e3), st.integers(0, 99), st.sampled_from(["float32", "float64"]))
+@settings(max_examples=20)
+def test_constants_stay_constant(name, value, seed, dtype):
+    keywords = LARGE[name] | {"mode": "reflect", "cval": 0}
+    if "weights" in keywords:
+        keywords["weights"] = numbers((5,), "float64", seed)
+    y = getattr(ndimage, name)(np.full((24, 37), value, dtype), **keywords)
+    assert np.all(y == y[0, 0])
+    if "order" in keywords or name in ("prewitt", "sobel", "gaussian_gradient_magnitude"):
+        assert not np.any(y)
+
+
+@given(st.integers(0, 99), st.floats(0.1, 1e3))
+@settings(max_examples=20)
+def test_few_taps_of_several_axes_keep_constants_constant(seed, value):
+    y = ndimage.correlate(np.full((90, 400), value), numbers((5, 5), "float64", seed))
+    assert np.all(y == y[0, 0])
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_nan_stays_in_the_windows_that_read_it(size):
+    """Weights of 0 do not read, in SciPy's filters of several axes."""
+    x, w = numbers((80, 70), "float64", 0), np.ones((size, size))
+    w[0], x[40, 30] = 0, np.nan
+    expected = scipy.ndimage.correlate(x, w)
+    found = ndimage.correlate(x, w)
+    assert np.array_equal(np.isnan(found), np.isnan(expected))
+    assert np.allclose(found, expected, equal_nan=True)
+
+
+def test_no_warning_comes_of_sums_that_nobody_sees():
+    """Ends of rows are added to the beginnings of the next ones; in float32 the largest have no sum."""
+    x = np.zeros((40, 50), np.float32)
+    x[:, 0] = x[:, -1] = 3e38
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ndimage.correlate1d(x, [1, 0, 1], mode="constant").max() == np.float32(3e38)
+
+
+def test_output_arrays_may_be_the_input():
+    x = numbers((40, 30), "float64", 0)
+    for name in LARGE:
+        expected, y = getattr(ndimage, name)(x, **LARGE[name]), x.copy()
+        assert getattr(ndimage, name)(y, output=y, **LARGE[name]) is y
+        assert np.array_equal(y, expected), name
+
+
+def test_what_numpy_makes_an_array_of_is_an_input():
+    assert ndimage.correlate([1, 2, 3], [1, 1, 1]).tolist() == [4, 6, 8]
+    masked = np.ma.masked_equal([1.0, 2, 3], 2)
+    assert type(ndimage.gaussian_filter(masked, 1)) is np.ndarray
+    assert ndimage.correlate(np.float64(3), np.float64(2)) == 6
+    assert ndimage.gaussian_filter(np.zeros((0, 3)), 1).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_backends_agree(backend, name):
+    """The same call on every library, in its own dtypes."""
+    x = numbers((7, 9), "float32", 3)
+    keywords = LARGE[name] | ({"size": 6} if "size" in LARGE[name] and name[-1] == "d" else {})
+    weights = [backend.array(w) for w in ([keywords.pop("weights")] if "weights" in keywords else [])]
+    expected = getattr(ndimage, name)(x, *map(np.asarray, [LARGE[name]["weights"]] if weights else []), **keywords)
+    found = backend.run(getattr(ndimage, name), backend.array(x), *weights, **keywords)
+    assert_array(backend, found, expected, terms=100)
+
+
+CALLS = {
+    "correlate": lambda x: ndimage.correlate(x, [[1.0, 2], [0, 3], [4, -1]], mode="wrap", axes=(0, 2)),
+    "few lines": lambda x: ndimage.gaussian_filter(x, (1, 0.5), mode=("reflect", "constant"), cval=2.0, axes=(0, 2)),
+    "mirror": lambda x: ndimage.correlate(x, [[[1.0, 2, 3, 4, 5]]], mode="mirror", origin=(0, 0, 1)),
+    "constant": lambda x: ndimage.convolve(x, [[[1.0], [2], [3]]], mode="constant", cval=7.0),
+    "mean": lambda x: ndimage.uniform_filter(x, 3, mode="nearest"),
+    "laplace": ndimage.laplace,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_jax_differentiates_and_maps(jax_backend, name):
+    import jax
+
+    x = jax_backend.array(numbers((3, 4, 5), "float64", 0))
+    from jax.test_util import check_grads
+
+    check_grads(jax.jit(CALLS[name]), (x,), order=1, modes=["rev", "fwd"], atol=1e-6, rtol=1e-6, eps=1)
+    several = jax_backend.xp.stack([x, 2 * x])
+    mapped = jax.vmap(CALLS[name])(several)
+    assert np.allclose(mapped[1], CALLS[name](several[1]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_torch_differentiates_and_compiles(torch_backend, name):
+    import torch
+
+    x = torch_backend.array(numbers((3, 4, 5), "float64", 0)).requires_grad_(True)
+    assert torch.autograd.gradcheck(CALLS[name], (x,))
+    compiled = torch.compile(CALLS[name], backend="aot_eager", fullgraph=True)
+    assert torch.allclose(compiled(x), CALLS[name](x), rtol=1e-12, atol=1e-12)
+
+
+def test_weights_of_a_library_have_gradients(torch_backend):
+    """Taps that may be differentiated by are not folded, which would give one of two the gradients of both."""
+    import torch
+
+    x = torch_backend.array(numbers((6, 7), "float64", 0))
+    for w in ([1.0, 2.0, 1.0], [[1.0, 2.0], [3.0, 4.0]]):
+        w = torch_backend.array(w).requires_grad_(True)
+        function = ndimage.correlate if w.ndim == 2 else ndimage.correlate1d
+        assert torch.autograd.gradcheck(lambda w, function=function: function(x, w), (w,))
+
+
+REFUSED = [
+    (lambda x: ndimage.correlate(x, np.ones(3)), RuntimeError, r"weights.ndim \(1\) must match len\(axes\) \(2\)"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 0))), RuntimeError, "no size be 0"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 3)), mode="zeros"), RuntimeError, "mode must be one of 'reflect'"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 3)), mode=["wrap", "wrap"]), RuntimeError, "one word for all axes"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 3)), cval=1j), ValueError, "complex-valued cval"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 3)), origin=2), ValueError, "origin must leave the 3 elements"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 3)), axes=(0, 0)), ValueError, "axes must be unique"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 3)), axes=(0, 1.0)), TypeError, "integer"),
+    (lambda x: ndimage.correlate1d(x, np.ones((3, 3))), RuntimeError, "weights must be at least one number along one"),
+    (lambda x: ndimage.sobel(x, axis=2), ValueError, "got 2, which is out of range"),
+    (lambda x: ndimage.uniform_filter1d(x, 0), RuntimeError, "size must be at least 1, got 0"),
+    (lambda x: ndimage.uniform_filter(x, (3, 3, 3)), RuntimeError, "length equal to input rank"),
+    (lambda x: ndimage.gaussian_filter(x, 1, order=-1), ValueError, "order must be at least 0, got -1"),
+    (lambda x: ndimage.gaussian_filter(x, 1, radius=1.5), ValueError, "radius must be an int of at least 0, got 1.5"),
+    (lambda x: ndimage.laplace(x, output=np.zeros(3)), RuntimeError, r"output must have the shape \(4, 5\)"),
+    (lambda x: ndimage.laplace(x * 1j, output=np.zeros((4, 5))), RuntimeError, "output must be complex"),
+    (lambda x: ndimage.laplace(x * 1j, output="float64"), RuntimeError, "output must be complex"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), REFUSED)
+def test_refused_in_words(call, kind, message):
+    with pytest.raises(kind) as refused:
+        call(np.ones((4, 5)))
+    assert refused.match(message)
+
+
+def test_arrays_that_cannot_be_written_to_are_no_output(jax_backend):
+    x = jax_backend.array(np.ones((4, 5)))
+    with pytest.raises(TypeError) as refused:
+        ndimage.sobel(x, output=x)
+    assert refused.match(r"output must be a dtype, or an array of jax.numpy that can be written to")

@@ -1,0 +1,78 @@
+"""Correlation of arrays of any number of axes along some of them: what SciPy's functions are translated to.
+
+On NumPy few taps are added one by one, and all whose sums lose their fraction: that of equal windows must be the same,
+as in SciPy. Nor do products of matrices leave out what a weight of 0 stands for, be it NaN. Else axes before the first
+one that is filtered are a batch, and those behind it have windows of one element, so that nothing is copied and results
+lie in the order of their axes. Sums are carried in one dtype and stored in another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
+from ._arrays.layout import Layout
+from ._arrays.libraries import Array, DType, is_kind, traits
+from ._arrays.machine import item_size
+from ._arrays.operands import Description, Operand, described, filter_dtype, one_namespace
+from ._conv import Call
+from ._plan.arguments import Keywords, conv_geometry, workspace
+from ._plan.geometry import Ints
+from ._plan.remembered import remembering
+from ._run.neighbours import Windows, neighbours, on_all_axes
+
+FEW = 25  # taps that are added sooner one by one than by matrix products, and give the same bits of equal windows
+
+
+def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, method: str = "direct") -> Array:
+    """``y[m] = sum over j of x[m + j - before] * conj(w[j])`` along the axes of windows, as many outputs as inputs.
+
+    With ``flip`` the weights are turned round instead of conjugated.
+    """
+    operands = described(x=x, w=w)
+    (_, xp, shape, own, _), (_, _, _, other, _) = operands
+    working = filter_dtype(xp, own, other, dtype)
+    if 0 in shape:
+        return full(xp, x, shape, 0, dtype)
+    if not windows.axes:
+        factor = w if flip else conjugate(xp, w)
+        return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype))
+    if traits(xp).threads and method == "direct":
+        taps = w.reshape(-1).tolist()
+        if not any(taps):
+            return full(xp, x, shape, 0, dtype)
+        if len(taps) <= FEW or is_kind(xp, dtype, ("integral", "bool")) or not (all(taps) or is_finite(xp, x)):
+            numbers = taps[::-1] if flip else [tap.conjugate() for tap in taps]
+            return neighbours(xp, x, Windows(*windows[:5], tuple(numbers), False), dtype, working)
+    call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
+    return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
+
+
+@remembering(trusted=6)
+def _planned(
+    operands: tuple[Description, ...], windows: Windows, dtype: DType, working: DType, flip: bool, method: str
+) -> tuple[Call, Ints, Ints]:
+    """The call, and what the shapes of x and w become for it."""
+    x, w = (Operand(*operand) for operand in operands)
+    xp, first = one_namespace((x, w)), windows.axes[0]
+    kernel, padding, modes = (each[first:] for each in on_all_axes(*windows[:4], len(x.shape)))
+    inner, filters = (math.prod(x.shape[:first]), 1, *x.shape[first:]), (1, 1, *kernel)
+    geometry = conv_geometry(inner, filters, Keywords(1, padding, 1, 1, modes, 1, windows.value))
+    layout = Layout(xp, (x, w), dtype, geometry, flip, not flip, working)
+    return Call(layout, method, workspace(None, item_size(xp, working) * geometry.elements)), inner, filters
+
+
+def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
+    """x by windows along one axis after another, each stored in the result's dtype."""
+    ((_, xp, shape, own, _),) = described(x=x)
+    if 0 in shape:
+        return full(xp, x, shape, 0, dtype)
+    for line in lines:
+        is_array = hasattr(line.taps, "dtype")
+        others = [line.taps.dtype] if is_array else [xp.complex64] * line.is_complex
+        working = filter_dtype(xp, own, dtype, *others)
+        if is_array:
+            line = line._replace(taps=xp.astype(line.taps, working))
+        x, own = neighbours(xp, x, line, dtype, working), dtype
+    return x if lines else truncated(xp, xp.asarray(x, copy=True), dtype)
