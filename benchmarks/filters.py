@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ def run_filters(*, quick: bool, **options: Any) -> None:
     run_compared("filters", [*comparisons(quick, opencv)], packages, quick=quick, **options)
 
 
-def comparisons(quick: bool, opencv: ModuleType | None) -> Iterator[Comparison]:
+def comparisons(quick: bool, opencv: Any) -> Iterator[Comparison]:
     """All of them, one after the other."""
     for dtype in DTYPES:
         yield from _correlations(quick, dtype, opencv)
@@ -69,7 +68,7 @@ def comparisons(quick: bool, opencv: ModuleType | None) -> Iterator[Comparison]:
         yield Comparison("uint8 correlate 5x5", _name(shape), functools.partial(_both, "correlate", image, w))
 
 
-def _correlations(quick: bool, dtype: str, opencv: ModuleType | None) -> Iterator[Comparison]:
+def _correlations(quick: bool, dtype: str, opencv: Any) -> Iterator[Comparison]:
     for shape, k in itertools.product(IMAGES, KERNELS):
         image, w = _floats(_tiny(shape, quick), dtype), _floats((k, k), dtype)
         cv = opencv and functools.partial(opencv.filter2D, image, -1, w, borderType=opencv.BORDER_REFLECT)
@@ -78,7 +77,7 @@ def _correlations(quick: bool, dtype: str, opencv: ModuleType | None) -> Iterato
         )
 
 
-def _smoothings(quick: bool, dtype: str, opencv: ModuleType | None) -> Iterator[Comparison]:
+def _smoothings(quick: bool, dtype: str, opencv: Any) -> Iterator[Comparison]:
     for shape in LARGE:
         image = _floats(_tiny(shape, quick), dtype)
         flat = opencv if len(shape) == 2 else None
@@ -95,7 +94,7 @@ def _smoothings(quick: bool, dtype: str, opencv: ModuleType | None) -> Iterator[
             yield Comparison(f"smooth {dtype}", f"{name} @{_name(shape)}", call)
 
 
-def _maxima(quick: bool, dtype: str, opencv: ModuleType | None) -> Iterator[Comparison]:
+def _maxima(quick: bool, dtype: str, opencv: Any) -> Iterator[Comparison]:
     for shape, k in itertools.product(LARGE, WINDOWS):
         image = _floats(_tiny(shape, quick), dtype)
         flat = opencv if len(shape) == 2 else None
