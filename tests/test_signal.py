@@ -240,13 +240,22 @@ def test_nan_stays_in_its_windows_where_scipy_keeps_it():
     x = np.random.default_rng(0).standard_normal(200)
     x[90] = np.nan
     h = np.arange(1.0, 24)
-    ours, theirs = (module.convolve(x, h, method="direct") for module in (xconv.signal, scipy_signal))
-    assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+    for method in ("auto", "direct"):
+        ours, theirs = (module.convolve(x, h, method=method) for module in (xconv.signal, scipy_signal))
+        assert np.array_equal(np.isnan(ours), np.isnan(theirs))
     ours, theirs = (module.upfirdn(h, x, 7, 5) for module in (xconv.signal, scipy_signal))
     assert 0 < np.sum(np.isnan(ours)) <= np.sum(np.isnan(theirs))  # SciPy multiplies by zeros that it adds to h
     assert not np.any(np.isnan(ours) & ~np.isnan(theirs))
     with pytest.warns(RuntimeWarning, match="Use of fft convolution"):
         xconv.signal.convolve(x, h, method="fft")
+
+
+def test_sums_of_few_products_have_exact_zeros(backend):
+    """By "auto" as well, which is "direct" in SciPy for so few: transforms leave some 1e-6 of the largest output."""
+    x, w = (np.array(values, dtype="F") for values in ([0, 1 + 1j, 2 + 2j], [1 + 3j, 2 + 4j, 3 + 5j, 4 + 6j]))
+    ours, expected = answers(backend, "correlate", (x, w), {})
+    assert_array(backend, ours, expected, terms=4)
+    assert backend.to_numpy(ours)[0] == 0
 
 
 def test_same_of_a_short_signal_reads_a_part_of_a_long_filter():

@@ -43,6 +43,7 @@ Method: TypeAlias = Literal["auto", "direct", "fft"]
 Boundary: TypeAlias = Literal["fill", "pad", "wrap", "circular", "symm", "symmetric"]
 Axes: TypeAlias = int | Sequence[int] | None
 METHODS = ("auto", "direct", "fft")
+CALL = 20_000  # nanoseconds that any call takes: what "auto" gives away for outputs that read their own windows alone
 SPECTRA = 3  # times operands and result: what scipy.signal holds, too, the spectra of both and their product
 SPREADS = (
     "Use of fft convolution on input with NAN or inf results in NAN or inf output. Consider using method='direct' "
@@ -414,9 +415,9 @@ class _Convolution:
         self.axes = len(plan.windows.input_size)
         self.in_floats: Any = None
         if self.axes:
-            self._settle(like, method)
+            self._settle(like, method, name != "fftconvolve")
 
-    def _settle(self, like: Operand, method: str) -> None:
+    def _settle(self, like: Operand, method: str, prefers_direct: bool) -> None:
         """The engine's call, and that in floats which integers may take if it is the faster one."""
         xp, plan, windows = self.xp, self.plan, self.plan.windows
         data, padding, mode = windows.input_size, windows.padding, self.border
@@ -430,6 +431,9 @@ class _Convolution:
         keywords["max_workspace"] = room
         integral = is_kind(xp, self.dtype, "integral")
         self.call = conv_of(like, shapes, method="direct" if integral else method, **keywords)
+        if method == "auto" and prefers_direct and not integral:
+            direct = conv_of(like, shapes, method="direct", **keywords)
+            self.call = direct if direct.cost < self.call.cost + CALL else self.call
         if integral and method != "direct" and has_float64(xp, like.device):
             floats = conv_of(like._replace(dtype=xp.float64), shapes, method="fft", **keywords)
             self.in_floats = floats if floats.cost < self.call.cost else None
