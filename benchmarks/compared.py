@@ -47,7 +47,7 @@ class Compared:
 def run_compared(
     title: str,
     comparisons: Sequence[Comparison],
-    packages: Sequence[str],
+    packages: tuple[str, ...],
     *,
     seconds: float | None,
     quick: bool,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ ALONE = 500  # results of a product up to which NumPy lets no other thread run u
 PIECE = 2**9  # terms of a sum that are worth a product of their own
 SUMMED = 2**22  # bytes of products by elements that are added up at once: between two such a thread may have to wait
 MULTIPLIED = 2**20  # bytes of those of matrices, which take longer: half of what a core has in its own cache
+_OWN = threading.local()
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -83,61 +85,84 @@ def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:
 def summed_matmul(xp: Namespace, left: Array, right: Array) -> Array:
     """The sum over s of left (*s, G, K, q) @ right (f, *s, G, q, p) -> (f, 1, ..., 1, G, K, p), of NumPy's arrays.
 
-    In memory it is (G, p, f, K), or with q = 1, which is by elements, (G, f, K, p). It is done in pieces of G and p, in
-    few operations on all of s: between two of them a thread may have to wait for another.
+    It is done in pieces of G and p, in few operations on all of s: between two a thread may have to wait for another.
     """
-    stack, (groups, filters, _) = left.shape[:-3], left.shape[-3:]
-    copies, count = right.shape[0], right.shape[-1]
-    right = xp.moveaxis(right, 0, -4)
-    by_elements = right.shape[-2] == 1
-    result = xp.empty((groups, *((copies, filters, count) if by_elements else (count, copies, filters))), right.dtype)
-    add_up, at_once = (_add_elements, SUMMED) if by_elements else (_add_matrices, MULTIPLIED)
-    length = at_once // (result.itemsize * math.prod(stack) * copies * filters)
+    summed = _summed_elements if right.shape[-2] == 1 else _summed_matrices
     with xp.errstate(invalid="ignore", over="ignore"):  # of what lies between the windows
-        for some in pieces(groups, max(length // count, 1)):
-            for piece in pieces(count, max(length, 1)):
-                place = result[some, ..., piece] if by_elements else result[some, piece]
-                add_up(xp, left[..., some, :, :], right[..., some, :, piece], place)
-    result = xp.permute_dims(result, (1, 0, 2, 3) if by_elements else (2, 0, 3, 1))
-    return result[(slice(None), *(None,) * len(stack))]
+        return summed(xp, left, right)[(slice(None), *(None,) * (left.ndim - 3))]
 
 
-def _add_matrices(xp: Namespace, left: Array, right: Array, place: Array) -> None:
-    """(*s, G, K, q) @ (*s, f, G, q, p) to (G, p, f, K)."""
-    stack, n = left.shape[:-3], left.ndim - 3
-    products = xp.empty((*stack, *place.shape), dtype=place.dtype)
+def _summed_matrices(xp: Namespace, left: Array, right: Array) -> Array:
+    """(f, G, K, p), in memory (G, p, f, K)."""
+    stack, (groups, filters, _), n = left.shape[:-3], left.shape[-3:], left.ndim - 3
+    copies, count = right.shape[0], right.shape[-1]
+    left, right = left[(*(slice(None),) * n, None)], xp.moveaxis(right, 0, -4)
+    result = xp.empty((groups, count, copies, filters), dtype=right.dtype)
     order = (*range(n), n + 2, n, n + 1, n + 3)
-    factors = xp.matrix_transpose(right), xp.matrix_transpose(left)[(*(slice(None),) * n, None)]
-    xp.matmul(*factors, out=xp.permute_dims(products, order))
-    xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=place)
+    length = max(MULTIPLIED // (result.itemsize * math.prod(stack) * copies * filters), 1)
+    for some in pieces(groups, max(length // count, 1)):
+        for piece in pieces(count, length):
+            place = result[some, piece]
+            products = _scratch(xp, (*stack, *place.shape), place.dtype)
+            factors = right[..., some, :, piece], left[..., some, :, :]
+            xp.matmul(*map(xp.matrix_transpose, factors), out=xp.permute_dims(products, order))
+            xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=place)
+    return xp.permute_dims(result, (2, 0, 3, 1))
 
 
-def _add_elements(xp: Namespace, left: Array, right: Array, place: Array) -> None:
-    """(*s, G, K, 1) times (*s, f, G, 1, p) to (G, f, K, p)."""
-    left, right = left[..., None, :, :], xp.moveaxis(right, -4, -3)
-    for number, (w, x, opposite, join) in enumerate(_terms(xp, left, right)):
-        products = xp.empty((*w.shape[:-4], *place.shape), dtype=place.dtype)
-        x = x if join is None else join(x, opposite, out=products if products.shape == x.shape else None)
-        xp.multiply(x, w, out=products)
-        total = xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=None if number else place)
-        if number:
-            xp.add(place, total, out=place)
+def _summed_elements(xp: Namespace, left: Array, right: Array) -> Array:
+    """(1, G, K, p), all in one order."""
+    groups, filters, count = left.shape[-3], left.shape[-2], right.shape[-1]
+    terms = _terms(xp, left[..., 0], right[0, ..., 0, :])
+    weights = xp.concat([reshaped(xp, w, (-1, groups, filters)) for w, *_ in terms])
+    result = xp.empty((1, groups, filters, count), dtype=right.dtype)
+    length = max(SUMMED // (result.itemsize * len(weights)), 1)
+    for some in pieces(groups, max(length // count, 1)):
+        for piece in pieces(count, length):
+            place = result[0, some, :, piece]
+            elements = _scratch(xp, (len(weights), place.shape[0], place.shape[2]), place.dtype)
+            start = 0
+            for _, *factors, join in terms:
+                first, *others = (x[..., some, piece] for x in factors)
+                stop = start + math.prod(first.shape[:-2])
+                target = reshaped(xp, elements[start:stop], first.shape)
+                join(first, *others, out=target)
+                start = stop
+            xp.einsum("sgp,sgk->gkp", elements, weights[:, some], out=place)
+    return result
 
 
-def _terms(xp: Namespace, left: Array, right: Array) -> list[tuple[Array, Array, Array, Any]]:
-    """Factors and elements, with those that lie opposite and what joins the two, if filters are symmetric."""
-    axes = tuple(range(left.ndim - 4))
-    opposite = xp.flip(left, axis=axes)
+def _scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
+    """Memory of the thread's own, until it asks again: new memory takes as long as what is done in it.
+
+    That of blocks goes back to the system when they are done, and comes from there page by page.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size > SUMMED:
+        return xp.empty(shape, dtype)
+    if not hasattr(_OWN, "memory"):
+        _OWN.memory = xp.empty(SUMMED, xp.uint8)
+    return _OWN.memory[:size].view(dtype).reshape(shape)
+
+
+def _terms(xp: Namespace, left: Array, right: Array) -> list[tuple[Any, ...]]:
+    """Weights, elements, and how these become one array: as they are, or in pairs if w lies along one axis only.
+
+    In the order of SciPy's sums along an axis: of symmetric filters the middle, and then from the ends inwards.
+    """
+    axes = [axis for axis in range(left.ndim - 2) if left.shape[axis] > 1]
+    if len(axes) != 1 or left.shape[axes[0]] % 2 == 0:
+        return [(left, right, xp.positive)]
+    opposite = xp.flip(left, axis=axes[0])
     join = xp.add if xp.all(left == opposite) else xp.subtract if xp.all(left == -opposite) else None
-    found = []
-    for axis in axes if join else ():
-        half = left.shape[axis] // 2
-        if half:
-            first, last = (_along(axis, part) for part in (slice(half), slice(left.shape[axis] - half, None)))
-            found.append((left[first], right[first], xp.flip(right[last], axis=axes), join))
-        middle = _along(axis, slice(half, left.shape[axis] - half))
-        left, right = left[middle], right[middle]
-    return [*found, (left, right, right, None)] if left.size else found
+    if join is None:
+        return [(left, right, xp.positive)]
+    half = left.shape[axes[0]] // 2
+    first, middle, last = (_along(axes[0], slice(*ends)) for ends in ((half,), (half, half + 1), (half + 1, None)))
+    return [
+        (left[middle], right[middle], xp.positive),
+        (left[first], right[first], xp.flip(right[last], axis=axes[0]), join),
+    ]
 
 
 def _along(axis: int, part: slice) -> tuple[Any, ...]:

@@ -9,8 +9,8 @@ input, which BLAS reads where it is; and each channel and each tap along the oth
 
 With m = 1 the taps of the last axis are steps like those of the others, and the products are of numbers: x, moved by a
 tap, times that tap, for all outputs. These then are sums of the same operations in the same order, wherever they lie,
-so that windows that are equal give equal bits. A filter equal to itself turned round, but for the sign maybe, is
-multiplied by sums, or differences, of elements that lie opposite, which are zero where those are equal.
+so that windows that are equal give equal bits. A filter along one axis that is equal to itself turned round, but for
+the sign maybe, is multiplied by sums, or differences, of elements that lie opposite, which are zero for equal ones.
 
 What is computed for the ends of rows, between the windows, is left out.
 """
@@ -106,9 +106,11 @@ class Rows(NamedTuple):
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
-        """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows."""
+        """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows, which may be those of x itself."""
         batch, groups, channels = x.shape[:3]
         memory = _memory(geometry, self.m)
+        if self.m == 1 and memory.is_that_of(x, geometry):
+            return self._columns(xp, x, x.shape[:3], geometry)
         size, inside = frame(geometry.input_size, geometry.padding)
         rows = zeros(xp, x, (groups * channels * batch * memory.size + geometry.reach[-1] - 1,))
         framed = xp.reshape(
@@ -121,7 +123,7 @@ class Rows(NamedTuple):
     def _columns(self, xp: Namespace, rows: Array, sizes: Ints, geometry: Geometry) -> Array:
         """Rows as the matrices that they are."""
         batch, groups, channels = sizes
-        memory, element = _memory(geometry, self.m), rows.strides[0]
+        memory, element = _memory(geometry, self.m), rows.itemsize
         plane = batch * memory.size
         taps = [a * stride for a, stride in zip(geometry.dilation, memory.strides, strict=True)]
         stacked = geometry.kernel_size if self.m == 1 else geometry.kernel_size[:-1]
@@ -134,7 +136,7 @@ class Rows(NamedTuple):
             memory.count(batch),
         )
         strides = (self.m, plane, *taps[: len(stacked)], channels * plane, 1, memory.step)
-        return xp.ndarray(shape, rows.dtype, rows, strides=tuple(stride * element for stride in strides))
+        return xp.lib.stride_tricks.as_strided(rows, shape, tuple(stride * element for stride in strides))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(f, C, *j, G, e, p) -> (N, G, C, *d)."""
@@ -210,6 +212,11 @@ class Memory(NamedTuple):
     strides: Ints  # along each axis
     size: int  # of a sample
     last: int  # the place of a sample's last output
+
+    def is_that_of(self, x: Array, geometry: Geometry) -> bool:
+        """Whether x needs no padding, and lies like this: its samples one behind the other, or only one."""
+        lies = x.flags.c_contiguous and (x.shape[0] == 1 or x.shape[1] * x.shape[2] == 1)
+        return lies and geometry.padded_size == geometry.input_size
 
     def count(self, batch: int) -> int:
         """How many rows the matrices have."""
