@@ -1,9 +1,9 @@
 """Correlation of arrays of any number of axes along some of them: what SciPy's functions are translated to.
 
-On NumPy few taps are added one by one, and all whose sums lose their fraction: that of equal windows must be the same,
-as in SciPy. Nor do products of matrices leave out what a weight of 0 stands for, be it NaN. Else axes before the first
-one that is filtered are a batch, and those behind it have windows of one element, so that nothing is copied and results
-lie in the order of their axes. Sums are carried in one dtype and stored in another.
+Axes before the first one that is filtered are a batch, and those behind it have windows of one element, so that nothing
+is copied and results lie in the order of their axes. Sums are carried in one dtype and stored in another. Those that
+lose their fraction, and those along single axes, are of the same operations for all outputs, as in SciPy. On NumPy
+small arrays are summed tap by tap, sooner than by a plan, and so are those where a weight of 0 leaves out NaN.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ._conv import Call
 from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
-from ._run.neighbours import Windows, neighbours, on_all_axes
+from ._run.neighbours import BLOCK, Windows, neighbours, on_all_axes
 
-FEW = 25  # taps that are added sooner one by one than by matrix products, and give the same bits of equal windows
+FEW = 25  # taps that are added sooner one by one, in a small array, than a plan is carried out
 
 
 def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, method: str = "direct") -> Array:
@@ -42,9 +42,11 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
         taps = w.reshape(-1).tolist()
         if not any(taps):
             return full(xp, x, shape, 0, dtype)
-        if len(taps) <= FEW or is_kind(xp, dtype, ("integral", "bool")) or not (all(taps) or is_finite(xp, x)):
+        is_small = math.prod(shape) * len(taps) <= FEW * BLOCK
+        if is_small or not (all(taps) or is_finite(xp, x)):
             numbers = taps[::-1] if flip else [tap.conjugate() for tap in taps]
             return neighbours(xp, x, Windows(*windows[:5], tuple(numbers), False), dtype, working)
+        method = "uniform" if is_kind(xp, dtype, ("integral", "bool")) else method
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
@@ -74,5 +76,15 @@ def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
         working = filter_dtype(xp, own, dtype, *others)
         if is_array:
             line = line._replace(taps=xp.astype(line.taps, working))
-        x, own = neighbours(xp, x, line, dtype, working), dtype
+        if (
+            line.taps is None
+            or not traits(xp).threads
+            or math.prod(shape) <= BLOCK
+            or is_kind(xp, dtype, ("integral", "bool"))
+        ):
+            x = neighbours(xp, x, line, dtype, working)
+        else:
+            taps = conjugate(xp, xp.asarray(line.taps, dtype=working))
+            x = correlate(x, taps, line._replace(taps=None), dtype, False, "uniform")
+        own = dtype
     return x if lines else truncated(xp, xp.asarray(x, copy=True), dtype)

@@ -95,7 +95,7 @@ class Rows(NamedTuple):
             return Steps(OPERATIONS, copied=copied, added=5 * results * stack, row=size / memory.pitch)
         windowed = size * _window(windows, self.m) // self.m * stack
         return Steps(
-            operation=OPERATIONS,
+            operation=2 * OPERATIONS,  # one for the taps of each output of a line
             product=memory.copies * task.groups * stack,
             multiplication=windowed * self.m * task.filters,
             packed=2 * windowed,
