@@ -90,17 +90,15 @@ def _filled(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: comple
     return padded
 
 
-def framed(xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: tuple[str, ...], value: complex) -> Array:
-    """Parts of what `pad` gives, with a mode for each axis, of the elements that they need."""
-    first, pairs = x.ndim - len(parts), []
-    for axis, (part, (lo, hi), mode) in enumerate(zip(parts, padding, modes, strict=True), start=first):
-        start, stop, _ = part.indices(lo + x.shape[axis] + hi)
-        pairs.append((mode, *framed_part(mode, x.shape[axis], lo, start, stop)))
-    x = x[(..., *(slice(*source) for _, source, _, _ in pairs))]
-    for axis, (mode, _, border, _) in enumerate(pairs):
-        if any(border):
-            x = pad(xp, x, (border, *((0, 0),) * (len(pairs) - axis - 1)), mode, value)
-    return x[(..., *(slice(*place) for _, _, _, place in pairs))]
+def framed(xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: Words, value: complex) -> Array:
+    """Parts of what `pad` gives, of the elements that they need."""
+    axes, found = zip(x.shape[x.ndim - len(parts) :], parts, padding, modes, strict=True), []
+    for d, part, (lo, hi), mode in axes:
+        start, stop, _ = part.indices(lo + d + hi)
+        found.append(framed_part(mode, d, lo, start, stop))
+    sources, borders, places = zip(*found, strict=True)
+    x = pad(xp, x[(..., *(slice(*source) for source in sources))], borders, modes, value)
+    return x[(..., *(slice(*place) for place in places))]
 
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:

@@ -13,7 +13,7 @@ from .._arrays.operands import working_dtype
 from .._arrays.pooling import extremes, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
 from .._arrays.windows import framed, gather, pad, scatter
 from .._plan.arguments import workspace
-from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry, of_samples
+from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry, Words, of_samples
 from .._plan.pooling import (
     Held,
     PoolBlock,
@@ -52,7 +52,7 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
 
 
 def extreme_filter(
-    xp: Namespace, x: Array, windows: Geometry, modes: tuple[str, ...], value: complex, largest: bool, runs: Runs = ()
+    xp: Namespace, x: Array, windows: Geometry, modes: Words, value: complex, largest: bool, runs: Runs = ()
 ) -> Array:
     """The largest, or the smallest, element of each window, or of runs of its taps: (*d) -> (*o).
 
