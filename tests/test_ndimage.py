@@ -40,8 +40,10 @@ class Drawn:
         axes = draw(st.permutations(range(len(self.shape))))[: draw(st.integers(1, len(self.shape)))]
         self.axes = sorted(axes) if len(axes) == len(self.shape) else axes  # SciPy forgets then whose an origin is
         self.count = len(self.axes) if "axes" in self.names else len(self.shape)
-        dtypes = [dtype for dtype in DTYPES if name != "gaussian_gradient_magnitude" or dtype[:7] != "complex"]
-        self.x = numbers(self.shape, draw(st.sampled_from(dtypes)), draw(st.integers(0, 99)))
+        dtypes = set(DTYPES) - ({"complex64", "complex128"} if name == "gaussian_gradient_magnitude" else set())
+        if name not in ("correlate", "convolve", *ALONG_ONE):
+            dtypes -= {"bool"}  # SciPy stores 2 in a byte that is to be 0 or 1, and goes on with that
+        self.x = numbers(self.shape, draw(st.sampled_from(sorted(dtypes))), draw(st.integers(0, 99)))
 
     def call(self):
         found = {
@@ -115,6 +117,8 @@ def check(name, x, keywords):
     assert type(found) is np.ndarray
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     assert found.flags.c_contiguous
+    if found.dtype == "uint64" and np.max(expected) > 2**53:
+        return  # a negative number once, which C leaves open what becomes of in sums
     if found.dtype.kind in "iub":
         assert np.array_equal(found, expected)
         return
