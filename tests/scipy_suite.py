@@ -18,7 +18,7 @@ import sys
 
 TESTS = pathlib.Path(__file__).parent
 RESULTS = "XCONV_SCIPY_RESULTS"  # environment variable: where to write them
-DOORS = {"scipy.ndimage": "xconv.ndimage"}
+DOORS = {"scipy.ndimage": "xconv.ndimage", "scipy.signal": "xconv.signal"}
 IDS = {"numpy": "numpy", "strict": "array_api_strict", "jax": "jax.numpy", "torch": "torch"}  # SciPy's names
 BROKEN = ("failed", "error")
 
