@@ -1,0 +1,19 @@
+"""SciPy's own tests of its convolutions and of upfirdn, with those of xconv.signal in their place."""
+
+from __future__ import annotations
+
+import pytest
+import scipy_suite
+
+FILES = {
+    "signal/tests/test_signaltools.py": "onvolve or orrelate or FreqConv",
+    "signal/tests/test_upfirdn.py": "",
+}
+LISTED: dict[str, str] = {}  # nothing is
+
+
+@pytest.mark.on("numpy", "strict", "jax", "torch")
+@pytest.mark.parametrize("file", FILES)
+def test_scipys_tests_of_its_convolutions(backend, file, record_property, tmp_path):
+    scipy_suite.check([file], backend.name, tmp_path, LISTED, record_property, FILES[file])
+    assert backend.name in scipy_suite.IDS
