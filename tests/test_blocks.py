@@ -228,6 +228,20 @@ def test_no_method_takes_more_for_two_dtypes(method, dtypes, workspace):
     assert_bounded(method, dtypes[0], workspace, weight_dtype=dtypes[1])
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "replicate", "circular"])
+def test_borders_take_no_more_than_the_workspace(method, mode):
+    """They are added where a block reads them."""
+    x, w = normal((2, 16, 160, 160), dtype="float32"), normal((24, 16, 3, 3), 1, "float32")
+    keywords = {"padding": [(3, 1), (2, 170)], "padding_mode": mode, "method": method, "max_workspace": 2 * MIB}
+    y = xconv.conv(x, w, **keywords)
+    names = {"replicate": "edge", "circular": "wrap"}
+    padded = np.pad(x, ((0, 0), (0, 0), *keywords["padding"]), mode=names.get(mode, mode))
+    assert np.allclose(y, xconv.conv(padded, w), rtol=0, atol=1e-3)
+    assert peak(lambda: [xconv.conv(x, w, **keywords)]) < 2 * MIB + 2**19
+    assert peak(lambda: [xconv.conv_weight_grad(y, x, 3, **keywords)]) < 2 * MIB + 2**19
+
+
 def assert_bounded(method, dtype, workspace, input_shape=(2, 16, 96, 96), weight_dtype=None, **keywords):
     # the filters of toeplitz take the more room the more pairs of channels there are in a group
     filters, groups = (32, 16) if method == "toeplitz" else (24, 1)

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import reference
 from backends import assert_array
-from geometries import CASES, Case, check_drawn, normal, windows
+from geometries import CASES, MODES, Case, check_drawn, normal, windows
+from hypothesis import given
+from hypothesis import strategies as st
 
 import xconv
 from xconv._arrays import windows as _windows
 from xconv._arrays.elements import add_at
+from xconv._arrays.windows import framed, pad
 from xconv._plan.arguments import window_geometry
 from xconv._plan.geometry import border_steps
 from xconv.testing import check_adjoint
@@ -239,3 +242,20 @@ def test_array_api_does_need_exact_stops_s7():
     assert image[1 : 1 + stride * (o - 1) + 1 : stride].shape == (o,)
     rows = xp.ones((o, 2))
     assert xconv.col2im(rows, (1, 1, d), 2, stride=stride).shape == (1, 1, d)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=3),
+    st.sampled_from(MODES),
+    st.data(),
+)
+def test_a_part_of_a_padded_array_is_padded_by_itself(axes, mode, data):
+    """Any box, also one that lies in a border wider than the axis."""
+    size, padding = tuple(d for d, _, _ in axes), tuple((lo, hi) for _, lo, hi in axes)
+    x, modes = normal((2, *size)), (mode,) * len(size)
+    box = []
+    for d, lo, hi in axes:
+        start = data.draw(st.integers(0, lo + d + hi - 1))
+        box.append(slice(start, data.draw(st.integers(start + 1, lo + d + hi))))
+    part = framed(np, x, tuple(box), padding, modes, 0.0)
+    assert np.array_equal(part, pad(np, x, padding, mode)[(..., *box)])

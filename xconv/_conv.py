@@ -103,8 +103,8 @@ def conv(
     max_workspace : int, optional
         Bytes that may be held beyond operands and result: 64 MiB if left out, or as much as operands and result take
         together, whichever is more. Larger convolutions run in blocks, of outputs, channels and taps; with "native"
-        the library decides. Half precision, operands of two dtypes and a ``padding_mode`` other than "zeros" need a
-        copy of the operands besides, and ``flip``, integers and complex numbers one of the filters.
+        the library decides. The gradient by the input with a ``padding_mode`` other than "zeros" needs a copy of its
+        result with borders besides, and ``flip`` one of the filters.
 
     Returns
     -------
@@ -463,7 +463,7 @@ class Call:
         layout, products = self.layout, self.for_forward
         if layout.is_trivial:
             return products.forward(x, w, b)
-        return layout.leave_data(products.forward(layout.enter_input(x), layout.turned(w), b))
+        return layout.leave_data(products.forward(layout.enter_data(x), layout.turned(w), b))
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         layout, products = self.layout, self.for_data
@@ -477,7 +477,7 @@ class Call:
         layout, products = self.layout, self.for_filter
         if layout.is_trivial:
             return products.backward_filter(dy, x)
-        return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_input(x)))
+        return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_data(x)))
 
     @remembered
     def for_forward(self) -> Products | Own:
@@ -503,7 +503,7 @@ class Call:
         layout, access = self.layout, self.layout.access
         task = task_of(product, layout.geometry, layout.casts, access.conjugates)
         if product == "scatter" and layout.geometry.is_framed:
-            access = access._replace(result=access.dtype)
+            access = access._replace(result=access.dtype, frame=None)
         return products(access, task, self.method, self.room)
 
 

@@ -7,19 +7,19 @@ and half precision each stand here once, beside their adjoints.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._plan.broadcast import Order
-from .._plan.geometry import ConvGeometry, Geometry
+from .._plan.geometry import ConvGeometry, Geometry, Pairs, Words
 from .._plan.remembered import remembered
 from .elements import add_at, conjugate, reshaped, truncated
 from .libraries import Array, DType, Namespace, is_kind
 from .operands import Operand, working_dtype
-from .windows import pad, padded_dtype, unpad
+from .windows import framed, pad, unpad
 
 
 class Access(NamedTuple):
-    """How a block of an operand is read, and a block of a result written, in another dtype than sums are in.
+    """How a block of an operand is read, with its borders, and a block of a result written, whatever their dtypes are.
 
     No operand is copied as a whole: it keeps its dtype until a block of it is read.
     """
@@ -28,6 +28,7 @@ class Access(NamedTuple):
     dtype: DType  # of sums
     result: DType
     conjugates: bool = False  # the filters, which is its own adjoint
+    frame: tuple[Pairs, Words, complex] | None = None  # what is added to the input, if it is other than zeros
 
     @property
     def rounds(self) -> bool:
@@ -36,6 +37,13 @@ class Access(NamedTuple):
 
     def read(self, data: Array) -> Array:
         return data if data.dtype == self.dtype else self.xp.astype(data, self.dtype)
+
+    def read_input(self, x: Array, index: tuple[Any, ...]) -> Array:
+        """What a block reads of the input (N, ..., C, *d); the slices of the index are of the framed one."""
+        if self.frame is None:
+            return self.read(x[index])
+        axes = len(self.frame[0])
+        return framed(self.xp, x[(*index[:-axes], ...)], index[-axes:], *self.frame, self.dtype)
 
     def read_filters(self, w: Array) -> Array:
         return self._conjugated(self.read(w))
@@ -96,16 +104,9 @@ class Layout:
 
     @remembered
     def access(self) -> Access:
-        return Access(self.xp, self.working, self.dtype, self.conjugates)
-
-    def enter_input(self, x: Array) -> Array:
-        x, geometry = self.enter_data(x), self.geometry
-        if self.is_framed:
-            modes, value = geometry.padding_modes, geometry.pad_value
-            dtype = padded_dtype(self.xp, x.dtype, self.working, modes, value)
-            x = pad(self.xp, x, geometry.windows.padding, modes, value, dtype)
-            x = unpad(self.xp, x, geometry.unread)
-        return x
+        geometry = self.geometry
+        frame = (geometry.windows.padding, geometry.padding_modes, geometry.pad_value) if self.is_framed else None
+        return Access(self.xp, self.working, self.dtype, self.conjugates, frame)
 
     def leave_input(self, dx: Array, b: Array | None) -> Array:
         """Of a frame, before sums are rounded to the result's dtype."""

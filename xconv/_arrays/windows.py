@@ -11,10 +11,9 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame
-from .._plan.pooling import framed_part
+from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
-from .libraries import Array, DType, Namespace, is_kind, traits
+from .libraries import Array, DType, Namespace, device, is_kind, traits
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
 
@@ -90,15 +89,38 @@ def _filled(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: comple
     return padded
 
 
-def framed(xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: Words, value: complex) -> Array:
-    """Parts of what `pad` gives, of the elements that they need."""
-    axes, found = zip(x.shape[x.ndim - len(parts) :], parts, padding, modes, strict=True), []
-    for d, part, (lo, hi), mode in axes:
-        start, stop, _ = part.indices(lo + d + hi)
-        found.append(framed_part(mode, d, lo, start, stop))
-    sources, borders, places = zip(*found, strict=True)
-    x = pad(xp, x[(..., *(slice(*source) for source in sources))], borders, modes, value)
-    return x[(..., *(slice(*place) for place in places))]
+def framed(
+    xp: Namespace,
+    x: Array,
+    parts: Slices,
+    padding: Pairs,
+    modes: Words,
+    value: complex,
+    dtype: DType | None = None,
+) -> Array:
+    """Parts of what `pad` gives, in this dtype if one is given: of x no more is read or copied than they need."""
+    first, dtype = x.ndim - len(parts), x.dtype if dtype is None else dtype
+    axes = [*zip(modes, map(operator.index, x.shape[first:]), padding, parts, strict=True)]
+    boxes = [part.indices(lo + d + hi)[:2] for _, d, (lo, hi), part in axes]
+    if all(box == (0, lo + d + hi) for box, (_, d, (lo, hi), _) in zip(boxes, axes, strict=True)):
+        added = padded_dtype(xp, x.dtype, dtype, modes, value)
+        return xp.astype(pad(xp, x, padding, modes, value, added), dtype, copy=False)
+    found = [framed_axis(mode, d, lo, box) for box, (mode, d, (lo, _), _) in zip(boxes, axes, strict=True)]
+    x = xp.astype(x[(..., *(axis.read for axis in found))], dtype, copy=False)
+    growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
+    for at in sorted(range(len(parts)), key=growths.__getitem__):  # what becomes shortest is cut before it is copied
+        low, inner, high = found[at].pieces
+        if low or high:
+            before, behind = (_border(xp, x, first + at, places, value) for places in (low, high))
+            x = xp.concat([before, x[_along(first + at, inner)], behind], axis=first + at)
+    return x
+
+
+def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: complex) -> Array:
+    """The elements of an axis that a border repeats, or the value where it repeats none."""
+    if not places or places[0] < 0:
+        return full(xp, x, _resized(x, axis, len(places)), value)
+    return xp.take(x, xp.asarray(places, device=device(x)), axis=axis)
 
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:

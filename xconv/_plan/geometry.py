@@ -415,6 +415,39 @@ def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
     return tuple(steps)
 
 
+class FramedAxis(NamedTuple):
+    """What a part of an axis with its borders reads, and of that the elements before, inside and behind."""
+
+    read: slice
+    pieces: tuple[Ints, slice, Ints]  # -1 for those of a border that repeats none
+
+
+@remembering(0)
+def framed_axis(mode: str, d: int, lo: int, part: tuple[int, int]) -> FramedAxis:
+    """A part (start, stop) of an axis of size d that has ``lo`` elements of a border before it."""
+    start, stop = part[0] - lo, part[1] - lo
+    repeated = [_sources(mode, d, places) for places in (range(start, min(stop, 0)), range(max(start, d), stop))]
+    inner = range(max(start, 0), max(min(stop, d), start, 0))
+    known = [place for places in (*repeated, inner[:1], inner[-1:]) for place in places if place >= 0]
+    first, end = min(known, default=0), max(known, default=-1) + 1
+    low, high = (tuple([max(place - first, -1) for place in places]) for places in repeated)
+    return FramedAxis(
+        slice(first, end), (low, slice(inner.start - first, inner.stop - first) if inner else slice(0), high)
+    )
+
+
+def _sources(mode: str, d: int, places: range) -> list[int]:
+    """Which element of an axis of size d each place beyond its ends repeats, or -1."""
+    if mode == "zeros":
+        return [-1 for _ in places]
+    direction, edge = BORDERS[mode if d > 1 else "replicate"]
+    if direction == 0:
+        return [min(max(place, 0), d - 1) for place in places]
+    period = (d - edge) * (2 if direction < 0 else 1)
+    found = [place % period for place in places]
+    return found if direction > 0 else [place if place < d else period - (1 - edge) - place for place in found]
+
+
 @remembering(0)
 def fills(size: Ints, padding: Pairs, modes: Words) -> tuple[tuple[Any, Any], ...]:
     """The parts of a padded array that repeat others, and which, in the order in which they are known."""

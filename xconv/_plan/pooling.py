@@ -252,24 +252,3 @@ def runs_of(footprint: tuple[bool, ...], kernel_size: Ints) -> Runs:
             runs += [((*lead, tap), length)] if has else []
             tap += length
     return tuple(runs)
-
-
-@remembering(0)
-def framed_part(
-    mode: str, d: int, lo: int, start: int, stop: int
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """A part of an axis of size d that has ``lo`` elements of a border before it: what of the axis, with which border
-    of its own, holds it, and where.
-
-    A border that comes from the other end, and one at both, needs all of the axis.
-    """
-    low, high = max(lo - start, 0), max(stop - lo - d, 0)
-    first, end = 0, d
-    if not (low or high):
-        first, end = start - lo, stop - lo
-    elif mode != "circular" and not high:
-        end = min(max(stop - lo, low + 1), d)  # mirrored, of which an edge may be left out
-    elif mode != "circular" and not low:
-        first = max(min(start - lo, d - high - 1), 0)
-    begin = 0 if low else start - lo - first
-    return (first, end), (low, high), (begin, begin + stop - start)

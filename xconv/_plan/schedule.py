@@ -183,7 +183,7 @@ def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
     if part.product == "scatter":
         numbers += groups * samples * channels * math.prod(windows.input_size)
     if part.copies:
-        numbers += groups * samples * (channels * math.prod(windows.input_size) + part.filters * windows.positions)
+        numbers += groups * samples * (2 * channels * math.prod(windows.input_size) + part.filters * windows.positions)
     return max(numbers, 1)
 
 

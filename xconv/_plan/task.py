@@ -68,7 +68,8 @@ class Task(NamedTuple):
 
 def task_of(product: str, geometry: ConvGeometry, casts: bool = False, conjugates: bool = False) -> Task:
     """One of the three maps of a convolution; operands may be of other dtypes than sums, and filters conjugated."""
-    return Task(product, geometry.zero_padded, *geometry.sizes, False, casts, casts or conjugates)
+    copies = casts or (geometry.is_framed and product != "scatter")
+    return Task(product, geometry.zero_padded, *geometry.sizes, False, copies, casts or conjugates)
 
 
 class Steps(NamedTuple):

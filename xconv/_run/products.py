@@ -88,7 +88,7 @@ class Own(NamedTuple):
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         access = self.access
         bias = None if b is None else access.read(b)
-        return access.leave(self.own.forward(access.read(x), access.read_filters(w), bias))
+        return access.leave(self.own.forward(self._input(x), access.read_filters(w), bias))
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         access = self.access
@@ -96,7 +96,12 @@ class Own(NamedTuple):
         return access.leave(biased(access, dx, b))
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        return self.access.leave_filters(self.own.backward_filter(self.access.read(dy), self.access.read(x)))
+        return self.access.leave_filters(self.own.backward_filter(self.access.read(dy), self._input(x)))
+
+    def _input(self, x: Array) -> Array:
+        return self.access.read_input(
+            x, (slice(None), slice(None), *(slice(0, d) for d in self.own.windows.input_size))
+        )
 
 
 class Products:
@@ -299,7 +304,7 @@ class _Pass:
 
             def fill(number: int) -> None:
                 block = grid[number]
-                columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
+                columns = self.maps.input_map(xp, access.read_input(x, block.input_index(part.channels)), block.windows)
                 share = self.maps.output_map(xp, self._product(rows, block, columns), block.windows)
                 sums[number] = add_at(xp, sums[number], (...,), share)
 
@@ -334,7 +339,7 @@ class _Pass:
         rows = self._rows(access, w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
-            columns = self.maps.input_map(xp, access.read(x[block.input_index(part.channels)]), block.windows)
+            columns = self.maps.input_map(xp, access.read_input(x, block.input_index(part.channels)), block.windows)
             return self._product(rows, block, columns, place)
 
         def output(block: Block) -> Array:
@@ -394,12 +399,14 @@ class _Pass:
 
     def _shared_input(self, x: Array, part: Part) -> Array:
         """In(x) of all samples, whose channels threads share."""
-        x = x[(slice(None), slice(None), part.channels, *part.input)]
-        shares = pieces(x.shape[2], -(-x.shape[2] // SHARES))
+        start, count = part.channels.start, part.channels.stop - part.channels.start
+        shares = pieces(count, -(-count // SHARES))
         columns: dict[int, Array] = {}
 
         def fill(at: int) -> None:
-            columns[at] = self.maps.input_map(self.xp, self.access.read(x[:, :, shares[at], ...]), part.windows)
+            some = slice(shares[at].start + start, shares[at].stop + start)
+            share = self.access.read_input(x, (slice(None), slice(None), some, *part.input))
+            columns[at] = self.maps.input_map(self.xp, share, part.windows)
 
         self._each(fill, range(len(shares)))
         return self.xp.concat([columns[at] for at in range(len(shares))], axis=-2)
@@ -461,7 +468,7 @@ class _Pass:
 
         def rows_of(block: Block, channels: slice) -> Array:
             left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
-            right = self.maps.input_map(xp, access.read(x[block.input_index(channels)]), block.windows)
+            right = self.maps.input_map(xp, access.read_input(x, block.input_index(channels)), block.windows)
             return self._summed(matmul(xp, left, conjugate_transpose(xp, right)))
 
         def share(run: _Run) -> Array:
