@@ -182,9 +182,7 @@ def _over_runs(pick: Callable[[Array, Array], Array], x: Array, axis: int, windo
 def _tap_view(x: Array, axis: int, windows: Geometry, tap: Sequence[int]) -> Array:
     """The elements that all windows read by a tap."""
     axes = zip(windows.dilation, tap, windows.stride, windows.output_size, strict=True)
-    parts = [slice(a * j, a * j + s * (o - 1) + 1, s) for a, j, s, o in axes]
-    sizes = zip(parts, x.shape[axis:], strict=False)
-    return x if all(part == slice(0, size, 1) for part, size in sizes) else x[(*(slice(None),) * axis, *parts, ...)]
+    return x[(*(slice(None),) * axis, *(slice(a * j, a * j + s * (o - 1) + 1, s) for a, j, s, o in axes), ...)]
 
 
 def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
