@@ -57,7 +57,7 @@ CALLS = {
     "Convolution": ("x w b dy", NONE, layer),
     "Pooling": ("x pooled", NONE, pooling),
 }
-WITHOUT_ARRAYS = {"choose_method", "conv_output_shape", "plan", "layers", "testing"}
+WITHOUT_ARRAYS = {"choose_method", "conv_output_shape", "plan", "layers", "ndimage", "signal", "testing"}  # or modules
 BY_METHOD = [name for name in CALLS if name.startswith("conv")]
 
 

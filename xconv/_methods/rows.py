@@ -90,7 +90,9 @@ class Rows(NamedTuple):
         results = size * task.filters
         copied = size * task.channels + results
         if self.m == 1 and task.reduces:
-            return Steps(OPERATIONS, product=stack * task.groups * task.filters, copied=copied, added=results * stack)
+            return Steps(
+                OPERATIONS, product=stack * task.groups * task.filters, copied=copied, added=2.5 * results * stack
+            )
         if self.m == 1:
             return Steps(OPERATIONS, copied=copied, added=5 * results * stack, row=size / memory.pitch)
         windowed = size * _window(windows, self.m) // self.m * stack

@@ -472,10 +472,10 @@ class _Pass:
             return self._summed(matmul(xp, left, conjugate_transpose(xp, right)))
 
         def share(run: _Run) -> Array:
-            rows: Array | None = None
-            for number in run.numbers:
-                more = rows_of(run.grid[number], run.channels)
-                rows = more if rows is None else add_at(xp, rows, (...,), more)
+            first, *others = run.numbers
+            rows = rows_of(run.grid[first], run.channels)
+            for number in others:  # and nothing keeps what was added while the next is made
+                rows = add_at(xp, rows, (...,), rows_of(run.grid[number], run.channels))
             return self.maps.weight_adjoint(xp, rows, part.windows)
 
         if len(runs) == 1:
