@@ -132,6 +132,10 @@ def _summed_elements(xp: Namespace, left: Array, right: Array) -> Array:
     return result
 
 
+def _copied(values: Array, *, out: Array) -> None:
+    out[...] = values  # a copy, where xp.positive looks at every element
+
+
 def _scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
     """Memory of the thread's own, until it asks again: new memory takes as long as what is done in it.
 
@@ -152,15 +156,15 @@ def _terms(xp: Namespace, left: Array, right: Array) -> list[tuple[Any, ...]]:
     """
     axes = [axis for axis in range(left.ndim - 2) if left.shape[axis] > 1]
     if len(axes) != 1 or left.shape[axes[0]] % 2 == 0:
-        return [(left, right, xp.positive)]
+        return [(left, right, _copied)]
     opposite = xp.flip(left, axis=axes[0])
     join = xp.add if xp.all(left == opposite) else xp.subtract if xp.all(left == -opposite) else None
     if join is None:
-        return [(left, right, xp.positive)]
+        return [(left, right, _copied)]
     half = left.shape[axes[0]] // 2
     first, middle, last = (_along(axes[0], slice(*ends)) for ends in ((half,), (half, half + 1), (half + 1, None)))
     return [
-        (left[middle], right[middle], xp.positive),
+        (left[middle], right[middle], _copied),
         (left[first], right[first], xp.flip(right[last], axis=axes[0]), join),
     ]
 
