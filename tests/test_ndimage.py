@@ -311,3 +311,11 @@ def test_arrays_that_cannot_be_written_to_are_no_output(jax_backend):
     with pytest.raises(TypeError) as refused:
         ndimage.sobel(x, output=x)
     assert refused.match(r"output must be a dtype, or an array of jax.numpy that can be written to")
+
+
+@pytest.mark.parametrize("function", ["gaussian_filter", "uniform_filter", "maximum_filter"])
+def test_results_are_in_the_byte_order_of_the_machine(function):
+    x = np.arange(72.0).reshape(9, 8).astype(">f4")
+    y = getattr(ndimage, function)(x, 3)
+    assert y.dtype.isnative
+    np.testing.assert_allclose(y, getattr(scipy.ndimage, function)(x, 3), rtol=1e-6)

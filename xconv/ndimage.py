@@ -1226,7 +1226,7 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
     _, xp, shape, dtype, _ = operands[0]
     is_complex = any(is_kind(xp, other, "complex floating") for *_, other, _ in operands) or _are_complex(xp, values)
     if output is None:
-        return complex_dtype(xp, dtype) if is_complex else dtype, None
+        return complex_dtype(xp, dtype) if is_complex else xp.result_type(dtype), None  # in the machine's byte order
     target = None
     if hasattr(type(output), "__setitem__"):
         (target,) = arrays(output)
