@@ -144,8 +144,8 @@ def _scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size > SUMMED:
         return xp.empty(shape, dtype)
-    if not hasattr(_OWN, "memory"):
-        _OWN.memory = xp.empty(SUMMED, xp.uint8)
+    if not hasattr(_OWN, "memory") or _OWN.memory.size < size:
+        _OWN.memory = xp.empty(size, xp.uint8)
     return _OWN.memory[:size].view(dtype).reshape(shape)
 
 
