@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import textwrap
-import time
 import tracemalloc
 import warnings
 
@@ -197,12 +196,11 @@ def test_no_large_layer_is_planned_for_long(shapes, keywords, function):
     xconv.plan((1, 1, 9), (1, 1, 3), xp=np, dtype=FLOAT64)  # what is loaded once, is
     for method in METHODS:
         with contextlib.suppress(ValueError):  # as another test says
-            keywords, start = keywords | {"method": method, "max_workspace": MIB}, time.thread_time()
+            keywords |= {"method": method, "max_workspace": MIB}
             _, calls = calls_counted(
                 lambda: xconv.plan(*shapes, xp=np, dtype=FLOAT64, function=function, **keywords)  # noqa: B023
             )
             assert calls < MOST_CALLS
-            assert time.thread_time() - start < 0.2  # where loops call nothing
 
 
 def planned_within_a_mebibyte(shapes, keywords, dtype, function):
