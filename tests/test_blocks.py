@@ -225,7 +225,7 @@ def test_no_method_takes_more_with_channels_last(method):
 @pytest.mark.parametrize("dtypes", [("float32", "float64"), ("uint8", "float64"), ("float64", "float32")])
 def test_no_method_takes_more_for_two_dtypes(method, dtypes, workspace):
     """Operands keep theirs until a block of them is read."""
-    assert_bounded(method, dtypes[0], workspace, weight_dtype=dtypes[1])
+    assert_bounded(method, dtypes[0], workspace, (2, 16, 160, 160), weight_dtype=dtypes[1])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -169,7 +169,7 @@ def convolution_calls(draw):
 
 @st.composite
 def window_calls(draw):
-    name = draw(st.sampled_from([*WINDOWED]))
+    name = draw(st.sampled_from([*WINDOWED, "max_unpool"]))  # which takes the fewest of what is drawn
     size, kernel, keywords = draw(windows(ceil_modes="pool" in name))
     shape = (draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)
     o = reference.Windows(size, kernel, **keywords).output
@@ -240,6 +240,6 @@ def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
     check()
     accepted = {name: count for name, count in outcomes.items() if name != "refused"}
     assert len(accepted) == 13
-    assert min(accepted.values()) > EXAMPLES / 500
+    assert min(accepted.values()) > EXAMPLES / 200
     assert outcomes["refused"] > EXAMPLES / 10
     assert sum(outcomes.values()) >= EXAMPLES

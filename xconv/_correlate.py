@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
 from ._arrays.layout import Layout
-from ._arrays.libraries import Array, DType, is_kind, traits
+from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, described, filter_dtype, one_namespace
 from ._conv import Call
@@ -39,16 +40,23 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
         factor = w if flip else conjugate(xp, w)
         return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype))
     if traits(xp).threads and method == "direct":
-        taps = w.reshape(-1).tolist()
+        taps = taps_of(xp, w, flip)
         if not any(taps):
             return full(xp, x, shape, 0, dtype)
         is_small = math.prod(shape) * len(taps) <= FEW * BLOCK
         if is_small or not (all(taps) or is_finite(xp, x)):
-            numbers = taps[::-1] if flip else [tap.conjugate() for tap in taps]
-            return neighbours(xp, x, Windows(*windows[:5], tuple(numbers), False), dtype, working)
+            return neighbours(xp, x, Windows(*windows[:5], taps, False), dtype, working)
         method = "uniform" if is_kind(xp, dtype, ("integral", "bool")) else method
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
+
+
+def taps_of(xp: Namespace, w: Array, flip: bool) -> Any:
+    """What windows are multiplied with: numbers, where these are known (NumPy), or an array of them."""
+    if not traits(xp).threads:
+        return xp.flip(w) if flip else conjugate(xp, w)
+    taps = w.reshape(-1).tolist()
+    return tuple(taps[::-1] if flip else [tap.conjugate() for tap in taps])
 
 
 @remembering(trusted=6)

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
-from ._arrays.elements import conjugate, modular, put_at, truncated
+from ._arrays.elements import modular, put_at, truncated
 from ._arrays.entrances import entrance
-from ._arrays.libraries import Array, DType, is_immutable, is_kind, traits
+from ._arrays.libraries import Array, DType, is_immutable, is_kind
 from ._arrays.operands import (
     Description,
     Operand,
@@ -30,7 +30,7 @@ from ._arrays.operands import (
     namespace_of,
 )
 from ._correlate import correlate as _correlate
-from ._correlate import separable
+from ._correlate import separable, taps_of
 from ._plan.geometry import Ints
 from ._plan.pooling import Runs, centred, runs_of
 from ._plan.remembered import remembering
@@ -932,13 +932,10 @@ def _along_one(
         _number(cval, Operand(*described(input=x)[0]))
         raise RuntimeError(f"weights must be at least one number along one axis, got shape {tuple(w.shape)}")
     xp = described(weights=w)[0][1]
-    if traits(xp).threads:  # NumPy's are numbers, whatever the input is
-        taps = w.tolist()
-        turned = taps[::-1] if function == "convolve" else [tap.conjugate() for tap in taps]
-        return _filtered(_tapped, x, output, (cval, tuple(turned)), axis, mode, origin, function)
-    namespace_of(input=x, weights=w)
-    array = xp.flip(w) if function == "convolve" else conjugate(xp, w)
-    return _filtered(_tapped, x, output, (cval, array), axis, mode, origin, function)
+    taps = taps_of(xp, w, function == "convolve")
+    if not isinstance(taps, tuple):  # which NumPy's are, whatever the input is
+        namespace_of(input=x, weights=w)
+    return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
 
 
 def _filtered(translate: Callable[..., list[Windows]], input: Any, output: Any, values: Any, *words: Any) -> Array:

@@ -30,6 +30,8 @@ from .._plan.geometry import Geometry, Ints, frame
 from .._plan.task import Steps, Task
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
+ADDED, REDUCED = 5, 2.5  # passes over memory that a tap takes, forward and summed up, by the drawn layers' times
+FLOAT = 4  # bytes of the least number: of wider ones fewer are added up at once
 LINE = 64  # bytes of m outputs: one register of the widest, and a line of cache
 
 
@@ -72,7 +74,7 @@ class Rows(NamedTuple):
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         memory, stack = _memory(windows, self.m), channels * self._stacked(windows)
         copied = 2 if self.m > 1 and filters > 1 else 1
-        summed = min(stack * filters * memory.size, (SUMMED if self.m == 1 else MULTIPLIED) // 4)
+        summed = min(stack * filters * memory.size, (SUMMED if self.m == 1 else MULTIPLIED) // FLOAT)
         return channels * memory.size + windows.reach[-1] + copied * filters * memory.size + summed
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
@@ -91,10 +93,10 @@ class Rows(NamedTuple):
         copied = size * task.channels + results
         if self.m == 1 and task.reduces:
             return Steps(
-                OPERATIONS, product=stack * task.groups * task.filters, copied=copied, added=2.5 * results * stack
+                OPERATIONS, product=stack * task.groups * task.filters, copied=copied, added=REDUCED * results * stack
             )
         if self.m == 1:
-            return Steps(OPERATIONS, copied=copied, added=5 * results * stack, row=size / memory.pitch)
+            return Steps(OPERATIONS, copied=copied, added=ADDED * results * stack, row=size / memory.pitch)
         windowed = size * _window(windows, self.m) // self.m * stack
         return Steps(
             operation=2 * OPERATIONS,  # one for the taps of each output of a line
