@@ -37,11 +37,10 @@ from ._plan.arguments import (
     without_output_padding,
     workspace,
 )
-from ._plan.choice import Candidate
 from ._plan.geometry import ConvGeometry, Ints
-from ._plan.remembered import remembered, remembering
-from ._plan.task import task_of
-from ._run.products import Own, Products, products
+from ._plan.remembered import remembering
+from ._run.call import Call
+from ._run.chunked import ChunkedCall
 
 
 @without_output_padding
@@ -277,7 +276,7 @@ def conv_transpose_backward(
     operands = described(dy=dy, x=x, w=w)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
-    return call.forward(dy, w), call.backward_filter(x, dy), call.bias_adjoint(dy)
+    return call.forward(dy, w, beside=x), call.backward_filter(x, dy), call.bias_adjoint(dy)
 
 
 @entrance
@@ -448,63 +447,7 @@ def conv_backward(
     operands = described(dy=dy, x=x, w=w)
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis
     call = _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords)
-    return call.backward_data(dy, w), call.backward_filter(dy, x), call.bias_adjoint(dy)
-
-
-class Call:
-    """A checked call: the way in and out, and the products between, each by its own method if that is "auto"."""
-
-    def __init__(self, layout: Layout, method: str, room: int) -> None:
-        self.layout = layout
-        self.method = method
-        self.room = room
-
-    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        layout, products = self.layout, self.for_forward
-        if layout.is_trivial:
-            return products.forward(x, w, b)
-        return layout.leave_data(products.forward(layout.enter_data(x), layout.turned(w), b))
-
-    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        layout, products = self.layout, self.for_data
-        if layout.is_trivial:
-            return products.backward_data(dy, w, b)
-        if not layout.geometry.is_framed:
-            return layout.leave_data(products.backward_data(layout.enter_data(dy), layout.turned(w), b))
-        return layout.leave_input(products.backward_data(layout.enter_data(dy), layout.turned(w)), b)
-
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        layout, products = self.layout, self.for_filter
-        if layout.is_trivial:
-            return products.backward_filter(dy, x)
-        return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_data(x)))
-
-    @remembered
-    def for_forward(self) -> Products | Own:
-        return self._products("forward")
-
-    @property
-    def cost(self) -> float:
-        """Estimated nanoseconds of the product itself; none known for a library's own."""
-        return getattr(self.for_forward, "candidate", Candidate("", 0.0)).cost
-
-    @remembered
-    def for_data(self) -> Products | Own:
-        return self._products("scatter")
-
-    @remembered
-    def for_filter(self) -> Products | Own:
-        return self._products("backward_filter")
-
-    def bias_adjoint(self, dy: Array) -> Array:
-        return self.layout.bias_adjoint(self.layout.enter_data(dy))
-
-    def _products(self, product: str) -> Products | Own:
-        layout, access = self.layout, self.layout.access
-        task = task_of(product, layout.geometry, layout.casts, access.conjugates)
-        if product == "scatter" and layout.geometry.is_framed:
-            access = access._replace(result=access.dtype, frame=None)
-        return products(access, task, self.method, self.room)
+    return call.backward_data(dy, w, beside=x), call.backward_filter(dy, x), call.bias_adjoint(dy)
 
 
 @remembering(trusted=3)
@@ -521,7 +464,7 @@ def _call(
     padding_mode: Any,
     channel_axis: Any,
     *sizes: Any,
-) -> Call:
+) -> Call | ChunkedCall:
     """All that is settled before an array is touched."""
     operands = tuple(Operand(*description) for description in descriptions)
     xp, dtype = common_namespace_and_dtype(operands)
@@ -529,7 +472,10 @@ def _call(
     geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
     one_of("method", method, get_args(Method))
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
-    return Call(Layout(xp, operands, dtype, geometry, flip, check is _transposed), method, room)
+    layout = Layout(xp, operands, dtype, geometry, flip, check is _transposed)
+    if any(operand.is_chunked for operand in operands):
+        return ChunkedCall(layout, method, max_workspace)
+    return Call(layout, method, room)
 
 
 def conv_of(

@@ -17,10 +17,10 @@ from ._arrays.layout import Layout
 from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, described, filter_dtype, one_namespace
-from ._conv import Call
 from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
+from ._run.call import Call
 from ._run.neighbours import BLOCK, Windows, neighbours, on_all_axes
 
 FEW = 25  # taps that are added sooner one by one, in a small array, than a plan is carried out

@@ -32,6 +32,7 @@ class Library(NamedTuple):
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
+    chunked: bool = False  # arrays are chunks of another library's, computed later
     layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
     own: str = ""  # which of the classes in `_methods.native` its own convolution is
     transforms: str = ""  # a module with faster Fourier transforms of its arrays than its own, where it is installed
@@ -61,7 +62,7 @@ TABLE = {
             entrance="torch",
             own="torch",
         ),
-        Library("dask", refused="its arrays are computed later, which xconv cannot do yet: pass x.compute()"),
+        Library("dask", ("dask",), chunked=True),
         Library("sparse", refused="its arrays are no dense ones: pass x.todense()"),
     )
 }

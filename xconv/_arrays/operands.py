@@ -9,7 +9,18 @@ from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.remembered import loading
-from .libraries import Array, DType, Namespace, device, has_float64, is_kind, library, traits, without_wrappers
+from .libraries import (
+    Array,
+    DType,
+    Namespace,
+    device,
+    has_float64,
+    is_kind,
+    library,
+    row_of,
+    traits,
+    without_wrappers,
+)
 
 SMALLEST = 8  # bits of a number that every operation takes
 
@@ -25,9 +36,10 @@ class Operand(NamedTuple):
     shape: tuple[int, ...]
     dtype: DType
     device: Any
+    is_chunked: bool = False  # of chunks that are like this, and computed later
 
 
-Description: TypeAlias = tuple[str, Namespace, tuple[int, ...], DType, Any]  # an Operand's fields: it is slow to make
+Description: TypeAlias = tuple[Any, ...]  # an Operand's fields: it is slow to make
 
 
 def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, ...]:
@@ -39,11 +51,30 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
     except (KeyError, AttributeError, RuntimeError):  # CuPy's devices have no hash, and nested tensors no shape
         for name, array in arrays.items():
             _check_layout(name, _namespace(name, array), array)
-        return tuple([(name, _namespace(name, a), a.shape, a.dtype, _place(a)) for name, a in arrays.items()])
+        return tuple([_description(name, array) for name, array in arrays.items()])
     if traits(found[0][1]).layouts:
         for name, xp, *_ in found:
             _check_layout(name, xp, arrays[name])
     return found
+
+
+def _description(name: str, array: Array) -> Description:
+    """What an array is; what a chunked one is, by an empty one of its chunks'."""
+    xp, chunk = _namespace(name, array), _chunk(array)
+    shape = array.shape if chunk is array else tuple([_known(name, size) for size in array.shape])
+    return (name, xp, shape, array.dtype, _place(chunk), chunk is not array)
+
+
+def _known(name: str, size: Any) -> int:
+    """A size; that of chunks which depend on elements is NaN."""
+    if size != size:
+        raise ValueError(f"{name} must have chunks of known sizes, got an unknown one: call {name}.compute_chunk_sizes()")
+    return int(size)
+
+
+def _chunk(array: Array) -> Array:
+    """An array like those that it is made of."""
+    return array._meta if row_of(array).chunked else array
 
 
 def arrays(*values: Any) -> tuple[Array, ...]:
@@ -63,7 +94,7 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
 
     values = tuple([np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value for value in values])
     first = next((value for value in values if is_array_api_obj(value)), np.asarray(0))
-    xp, place = _namespace("input", first), device(first)
+    xp, place = _namespace("input", first), device(_chunk(first))
     return tuple([value if is_array_api_obj(value) else xp.asarray(value, device=place) for value in values])
 
 
@@ -231,6 +262,7 @@ def _namespace(name: str, array: Array) -> Namespace:
     """The namespace of a named array, which is that of all of its type."""
     from array_api_compat import array_namespace, is_array_api_obj  # a fifth of what importing xconv would take
 
+    array = _chunk(array)
     if not is_array_api_obj(array):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     if hasattr(array, "mask") or hasattr(array, "get_mask"):  # which the sums would not see

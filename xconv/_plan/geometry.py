@@ -49,6 +49,9 @@ class Geometry:
     def __repr__(self) -> str:
         return f"Geometry{self._values}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Geometry, self._values
+
     @remembered
     def reach(self) -> Ints:
         return effective_size(self.kernel_size, self.dilation)
@@ -426,7 +429,7 @@ class FramedAxis(NamedTuple):
 def framed_axis(mode: str, d: int, lo: int, part: tuple[int, int]) -> FramedAxis:
     """A part (start, stop) of an axis of size d that has ``lo`` elements of a border before it."""
     start, stop = part[0] - lo, part[1] - lo
-    repeated = [_sources(mode, d, places) for places in (range(start, min(stop, 0)), range(max(start, d), stop))]
+    repeated = [sources(mode, d, places) for places in (range(start, min(stop, 0)), range(max(start, d), stop))]
     inner = range(max(start, 0), max(min(stop, d), start, 0))
     known = [place for places in (*repeated, inner[:1], inner[-1:]) for place in places if place >= 0]
     first, end = min(known, default=0), max(known, default=-1) + 1
@@ -436,7 +439,7 @@ def framed_axis(mode: str, d: int, lo: int, part: tuple[int, int]) -> FramedAxis
     )
 
 
-def _sources(mode: str, d: int, places: range) -> list[int]:
+def sources(mode: str, d: int, places: range) -> list[int]:
     """Which element of an axis of size d each place beyond its ends repeats, or -1."""
     if mode == "zeros":
         return [-1 for _ in places]

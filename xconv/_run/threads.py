@@ -27,8 +27,13 @@ class Items(Sized, Protocol[Item]):
     def __iter__(self) -> Iterator[Item]: ...
 
 
+_ALONE = contextvars.ContextVar("alone", default=False)
+
+
 def cpu_count() -> int:
-    """How many CPUs this process may use."""
+    """How many CPUs this process may use, or this thread inside `alone`."""
+    if _ALONE.get():
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -104,6 +109,17 @@ def one_blas_thread() -> Iterator[None]:
         for library, threads in own:
             library.set_num_threads(threads)
         _BLAS.release()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Compute on this thread alone, beside others that do the same."""
+    token = _ALONE.set(True)
+    try:
+        with one_blas_thread():
+            yield
+    finally:
+        _ALONE.reset(token)
 
 
 class _Blas:

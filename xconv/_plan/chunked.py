@@ -1,0 +1,244 @@
+"""Arrays in chunks: what each chunk of a result is computed from, in integers.
+
+Along an axis, a chunk of a result reads parts of an operand. A part is runs of elements, one after the other: those that
+a window reads beyond the ends of an axis repeat others, as its border says. Each chunk is again a convolution, by
+`Geometry.restrict`, and an adjoint reads those windows that reach into it, by `Geometry.reading`; where a border gives
+back to the elements that it repeats, that is one more part. Nothing is as long as an axis.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+from .geometry import Geometry, Ints, sources
+
+Span: TypeAlias = tuple[int, int]
+
+
+class Run(NamedTuple):
+    """Elements next to each other: forwards (step 1), backwards (-1), or the same one again and again (0)."""
+
+    first: int
+    count: int
+    step: int = 1
+
+    def slices(self, edges: Ints) -> list[tuple[int, slice]]:
+        """Those of an axis cut at edges: (which chunk, what of it), in order, a repeated one as often as it is."""
+        last = self.first + self.step * (self.count - 1)
+        low, high = min(self.first, last), max(self.first, last) + 1
+        found = []
+        for chunk in range(bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)):
+            start, end = edges[chunk], edges[chunk + 1]
+            first, stop = max(low, start) - start, min(high, end) - start
+            found.append((chunk, slice(first, stop)))
+        if self.step == 0:
+            return found * self.count
+        if self.step > 0:
+            return found
+        return [(chunk, slice(part.stop - 1, part.start - 1 if part.start else None, -1)) for chunk, part in found[::-1]]
+
+    def within(self, start: int, stop: int) -> tuple[int, Run]:
+        """How many of its elements come before those of start <= element < stop, and these."""
+        if self.step == 0:
+            return 0, self if start <= self.first < stop else Run(self.first, 0, 0)
+        before = max(start - self.first if self.step > 0 else self.first - stop + 1, 0)
+        behind = (stop - self.first if self.step > 0 else self.first - start + 1) - before
+        return before, Run(self.first + self.step * before, max(min(self.count - before, behind), 0), self.step)
+
+
+class Part(NamedTuple):
+    """What is read at once along an axis, and how what comes of it lies in the chunk."""
+
+    runs: tuple[Run, ...]
+    place: Any = None
+
+
+Parts: TypeAlias = tuple[Part, ...]
+
+
+class Reads(NamedTuple):
+    """What each chunk along an axis of the result reads along an axis of an operand; all read the same if ``axis`` is
+    None.
+    """
+
+    axis: int | None
+    parts: tuple[Parts, ...]
+
+
+class Window(NamedTuple):
+    """A convolution of a part of an axis, which begins at an element of it."""
+
+    size: int
+    padding: Span
+    start: int = 0
+
+
+class Adjoint(NamedTuple):
+    """The same, and of its input the elements that are added to the chunk, forwards, backwards or all to one, at its
+    elements ``target``.
+    """
+
+    window: Window
+    kept: slice
+    target: slice
+    step: int = 1
+
+
+def edges_of(lengths: Iterable[int]) -> Ints:
+    """Where chunks begin, and where the last one ends."""
+    edges = [0]
+    for length in lengths:
+        edges.append(edges[-1] + length)
+    return tuple(sorted(set(edges)))
+
+
+def lengths_of(edges: Ints) -> Ints:
+    """The chunks between edges; one of nothing where there is nothing."""
+    return tuple([stop - start for start, stop in spans(edges)])
+
+
+def spans(edges: Ints) -> list[Span]:
+    """(start, stop) of each chunk."""
+    return [*zip(edges[:-1], edges[1:], strict=True)] or [(0, 0)]
+
+
+def scaled(edges: Ints, numerator: int, denominator: int, size: int) -> Ints:
+    """Edges for another axis, of this size: ceil(edge * numerator / denominator)."""
+    inner = {-(-edge * numerator // denominator) for edge in edges}
+    return tuple(sorted({0, size, *(edge for edge in inner if 0 < edge < size)}))
+
+
+def pointwise(axis: int, edges: Ints) -> Reads:
+    """Of an operand that lies beside the result."""
+    return Reads(axis, tuple([(_whole(start, stop),) for start, stop in spans(edges)]))
+
+
+def everything(size: int) -> Reads:
+    """All of an axis, for all chunks."""
+    return Reads(None, ((_whole(0, size),),))
+
+
+def windows_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
+    """The input of windows along one axis, for outputs that are cut at edges.
+
+    What is beyond the ends is padding that remains if it is zeros, and runs of the elements that it repeats if not.
+    """
+    found = []
+    for span in spans(edges):
+        (inputs,), windows = line.restrict([span])
+        if mode == "zeros":
+            runs = _runs(inputs.start, inputs.stop)
+            window = Window(windows.input_size[0], windows.padding[0], inputs.start)
+        else:
+            first, count = span[0] * line.stride[0] - line.padding[0][0], windows.padded_size[0]
+            runs, window = border_runs(mode, line.input_size[0], first, first + count), Window(count, (0, 0))
+        found.append((Part(runs, window),))
+    return Reads(axis, tuple(found))
+
+
+def adjoint_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
+    """The outputs that reach into an input that is cut at edges, and how each part of them is an adjoint of its own."""
+    (d,), (lo, hi) = line.input_size, line.padding[0]
+    borders = [] if mode == "zeros" else [*_border(mode, d, -lo, 0), *_border(mode, d, d, d + hi)]
+    found = []
+    for start, stop in spans(edges):
+        parts = _adjoint(line, mode, (start, stop), slice(0, stop - start), 1)
+        for place, run in borders:
+            before, some = run.within(start, stop)
+            if some.count:
+                box = place + before, place + before + some.count
+                lowest = min(some.first, some.first + some.step * (some.count - 1)) - start
+                target = slice(lowest, lowest + (some.count if some.step else 1))
+                parts += _adjoint(line, mode, box, target, some.step)
+        found.append(tuple(parts))
+    return Reads(axis, tuple(found))
+
+
+def restricted_of(line: Geometry, axis: int, edges: Ints) -> Reads:
+    """The input that those outputs read, of windows padded with zeros: what a gradient of maxima looks at again."""
+    found = []
+    for span in spans(edges):
+        ((m0, m1),) = line.reading([span])
+        inputs = line.restrict([(m0, m1)])[0][0] if m0 < m1 else slice(0, 0)
+        found.append((Part(_runs(inputs.start, inputs.stop)),))
+    return Reads(axis, tuple(found))
+
+
+def neighbours_of(d: int, before: int, behind: int, mode: str, axis: int, edges: Ints) -> Reads:
+    """Each element with so many before and behind it; the place is where the chunk begins in what is read.
+
+    A border of a number is left to what filters; any other is read.
+    """
+    found = []
+    for start, stop in spans(edges):
+        first, end = start - before, stop + behind
+        if mode == "zeros":
+            first, end = max(first, 0), min(end, d)
+        found.append((Part(border_runs(mode, d, first, end), slice(start - first, stop - first)),))
+    return Reads(axis, tuple(found))
+
+
+def border_runs(mode: str, d: int, start: int, stop: int) -> tuple[Run, ...]:
+    """The elements of an axis of size d from one place to another, which may lie in its borders."""
+    low, high = _border(mode, d, start, min(stop, 0)), _border(mode, d, max(start, d), stop)
+    inner = _runs(max(start, 0), min(stop, d))
+    return (*(run for _, run in low), *inner, *(run for _, run in high))
+
+
+def group_edges(edges: Ints, group: int, other: int, groups: int) -> Ints:
+    """Where an axis of the other channels may be cut if one of channels is: between groups, if there are several.
+
+    ``group`` and ``other`` are how many channels a group has of both.
+    """
+    if groups == 1:
+        return (0, other)
+    return tuple([edge // group * other for edge in edges if edge % group == 0])
+
+
+def channels_of(axis: int, edges: Ints, group: int, other: int) -> Reads:
+    """The channels beside those of the result that are cut at edges between groups, of so many each."""
+    return pointwise(axis, tuple([edge // group * other for edge in edges]))
+
+
+def _adjoint(line: Geometry, mode: str, box: Span, target: slice, step: int) -> list[Part]:
+    """The part of an adjoint that lies in a box of the input and its borders, if any window reaches there."""
+    ((m0, m1),) = line.reading([box])
+    if m0 >= m1:
+        return []
+    (inputs,), windows = line.restrict([(m0, m1)])
+    first, window = inputs.start, Window(windows.input_size[0], windows.padding[0], inputs.start)
+    if mode != "zeros":
+        first, window = m0 * line.stride[0] - line.padding[0][0], Window(windows.padded_size[0], (0, 0))
+    start, stop = max(box[0], first), min(box[1], first + window.size)
+    if start >= stop:
+        return []
+    low, high = start - box[0], box[1] - stop  # of the box, which no window reads
+    if step < 0:
+        low, high = high, low
+    if step:
+        target = slice(target.start + low, target.stop - high)
+    return [Part(_runs(m0, m1), Adjoint(window, slice(start - first, stop - first), target, step))]
+
+
+def _border(mode: str, d: int, start: int, stop: int) -> list[tuple[int, Run]]:
+    """Runs of the elements that a border repeats, and where each begins."""
+    found: list[tuple[int, Run]] = []
+    for place, source in zip(range(start, stop), sources(mode, d, range(start, stop)), strict=True):
+        if found:
+            begin, run = found[-1]
+            step = source - (run.first + run.step * (run.count - 1))
+            if (run.count == 1 and abs(step) <= 1) or (run.count > 1 and step == run.step):
+                found[-1] = begin, Run(run.first, run.count + 1, step)
+                continue
+        found.append((place, Run(source, 1)))
+    return found
+
+
+def _runs(start: int, stop: int) -> tuple[Run, ...]:
+    return (Run(start, stop - start),) if start < stop else ()
+
+
+def _whole(start: int, stop: int) -> Part:
+    return Part(_runs(start, stop), Window(stop - start, (0, 0)))

@@ -1,0 +1,69 @@
+"""A checked call of a convolution: its arrays' way in and out, and the three products between."""
+
+from __future__ import annotations
+
+from .._arrays.layout import Layout
+from .._arrays.libraries import Array
+from .._plan.choice import Candidate
+from .._plan.remembered import remembered
+from .._plan.task import task_of
+from .products import Own, Products, products
+
+
+class Call:
+    """A checked call: the way in and out, and the products between, each by its own method if that is "auto".
+
+    An array that a result lies ``beside`` says how it is divided, where arrays are: here they are whole.
+    """
+
+    def __init__(self, layout: Layout, method: str, room: int) -> None:
+        self.layout = layout
+        self.method = method
+        self.room = room
+
+    def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
+        layout, products = self.layout, self.for_forward
+        if layout.is_trivial:
+            return products.forward(x, w, b)
+        return layout.leave_data(products.forward(layout.enter_data(x), layout.turned(w), b))
+
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
+        layout, products = self.layout, self.for_data
+        if layout.is_trivial:
+            return products.backward_data(dy, w, b)
+        if not layout.geometry.is_framed:
+            return layout.leave_data(products.backward_data(layout.enter_data(dy), layout.turned(w), b))
+        return layout.leave_input(products.backward_data(layout.enter_data(dy), layout.turned(w)), b)
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        layout, products = self.layout, self.for_filter
+        if layout.is_trivial:
+            return products.backward_filter(dy, x)
+        return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_data(x)))
+
+    @remembered
+    def for_forward(self) -> Products | Own:
+        return self._products("forward")
+
+    @property
+    def cost(self) -> float:
+        """Estimated nanoseconds of the product itself; none known for a library's own."""
+        return getattr(self.for_forward, "candidate", Candidate("", 0.0)).cost
+
+    @remembered
+    def for_data(self) -> Products | Own:
+        return self._products("scatter")
+
+    @remembered
+    def for_filter(self) -> Products | Own:
+        return self._products("backward_filter")
+
+    def bias_adjoint(self, dy: Array) -> Array:
+        return self.layout.bias_adjoint(self.layout.enter_data(dy))
+
+    def _products(self, product: str) -> Products | Own:
+        layout, access = self.layout, self.layout.access
+        task = task_of(product, layout.geometry, layout.casts, access.conjugates)
+        if product == "scatter" and layout.geometry.is_framed:
+            access = access._replace(result=access.dtype, frame=None)
+        return products(access, task, self.method, self.room)

@@ -1,0 +1,266 @@
+"""Calls of chunked arrays: which parts of operands each chunk of a result reads, and what is done with them.
+
+Every chunk of a result is a call of its own: a convolution, or a pooling, of the parts that its windows read, with the
+padding that remains. Adjoints read the outputs whose windows reach into the chunk, and keep what lies in it. Filters'
+gradients are sums over chunks of the output, added up in a tree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from .._arrays.elements import add_at, full, zeros
+from .._arrays.layout import Layout
+from .._arrays.libraries import Array, DType
+from .._arrays.machine import item_size
+from .._arrays.operands import Description, Operand, described, namespace_of
+from .._plan.arguments import workspace
+from .._plan.chunked import (
+    Adjoint,
+    Reads,
+    Window,
+    adjoint_of,
+    channels_of,
+    everything,
+    group_edges,
+    lengths_of,
+    pointwise,
+    restricted_of,
+    scaled,
+    windows_of,
+)
+from .._plan.geometry import ConvGeometry, Geometry, Ints, PoolGeometry
+from .._plan.remembered import remembering
+from .call import Call
+from .graph import Chunked, edges, write
+
+Given: TypeAlias = Sequence[tuple[tuple[Any, ...], Any]]  # parts of an operand, each with its places along all axes
+SPLIT = 4  # partial sums that are added up at once: a tree of few levels, of which a worker holds few
+
+
+class Settings(NamedTuple):
+    """What the calls of all chunks share."""
+
+    geometry: ConvGeometry
+    flip: bool
+    conjugates: bool
+    method: str
+    max_workspace: int | None
+    dtype: DType
+    working: DType
+
+
+class ChunkedCall:
+    """A checked call of arrays of which at least one is chunked: the products of `Call`, computed later."""
+
+    def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
+        geometry = layout.geometry
+        self.layout, self.geometry = layout, geometry
+        self.settings = Settings(
+            geometry, layout.flip, layout.conjugates, method, max_workspace, layout.dtype, layout.working
+        )
+        self.axes = spatial_axes(geometry)
+        self.channel_axis = len(self.axes) + 1 if geometry.channels_last else 1
+        self.group_channels = geometry.channels // geometry.groups
+        self.group_filters = geometry.filters // geometry.groups
+        unread = geometry.unread or ((0, 0),) * len(self.axes)
+        lines = zip(geometry.windows.axes, unread, strict=True)
+        self.lines = [
+            line.over(line.input_size, ((line.padding[0][0], line.padding[0][1] - high),)) for line, (_, high) in lines
+        ]
+
+    def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
+        cuts, others = edges(x if beside is None else beside), edges(x)
+        filters = edges(w)[0] if beside is None else cuts[self.channel_axis]
+        if self.geometry.groups > 1:
+            at = others if beside is None else cuts
+            sizes = (self.group_channels if beside is None else self.group_filters), self.group_filters
+            filters = group_edges(at[self.channel_axis], *sizes, self.geometry.groups)
+        along = [
+            cuts[axis] if beside is not None else scaled(cuts[axis], 1, line.stride[0], line.output_size[0])
+            for axis, line in zip(self.axes, self.lines, strict=True)
+        ]
+        result = self._arranged(cuts[0], filters, along)
+        reads = [
+            windows_of(line, mode, axis, cut)
+            for line, mode, axis, cut in zip(self.lines, self.geometry.padding_modes, self.axes, along, strict=True)
+        ]
+        data = self._arranged(pointwise(0, cuts[0]), self._channels(filters), reads)
+        kernel = [everything(k) for k in (self.group_channels, *self.geometry.windows.kernel_size)]
+        operands = [(x, data), (w, (pointwise(self.channel_axis, filters), *kernel))]
+        if b is not None:
+            operands.append((b, (pointwise(self.channel_axis, filters),)))
+        return self._written(conv_block, result, operands)
+
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
+        geometry, others = self.geometry, edges(dy)
+        cuts = others if beside is None else edges(beside)
+        along = [
+            cuts[axis] if beside is not None else scaled(cuts[axis], line.stride[0], 1, line.input_size[0])
+            for axis, line in zip(self.axes, self.lines, strict=True)
+        ]
+        channels = edges(w)[1] if beside is None else cuts[self.channel_axis]
+        filters = everything(geometry.filters)
+        rows, columns = everything(geometry.filters), pointwise(self.channel_axis, channels)
+        if geometry.groups > 1:
+            sizes = (self.group_filters if beside is None else self.group_channels), self.group_channels
+            channels = group_edges(cuts[self.channel_axis], *sizes, geometry.groups)
+            filters = channels_of(self.channel_axis, channels, self.group_channels, self.group_filters)
+            rows, columns = filters, everything(self.group_channels)
+        reads = [
+            adjoint_of(line, mode, axis, cut)
+            for line, mode, axis, cut in zip(self.lines, geometry.padding_modes, self.axes, along, strict=True)
+        ]
+        operands = [
+            (dy, self._arranged(pointwise(0, cuts[0]), filters, reads)),
+            (w, (rows, columns, *map(everything, geometry.windows.kernel_size))),
+        ]
+        if b is not None:
+            operands.append((b, (pointwise(self.channel_axis, channels),)))
+        return self._written(input_grad_block, self._arranged(cuts[0], channels, along), operands)
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        geometry, cuts, count = self.geometry, edges(dy), len(self.axes)
+        filters = group_edges(cuts[self.channel_axis], self.group_filters, self.group_filters, geometry.groups)
+        filters = cuts[self.channel_axis] if geometry.groups == 1 else filters
+        samples, along = cuts[0], [cuts[axis] for axis in self.axes]
+        reads = [
+            windows_of(line, mode, axis, cut)
+            for axis, (line, mode, cut) in enumerate(zip(self.lines, geometry.padding_modes, along, strict=True), 1)
+        ]
+        channels = self._channels(filters)._replace(axis=count + 1) if geometry.groups > 1 else self._channels(filters)
+        beside = [pointwise(axis, cut) for axis, cut in enumerate(along, 1)]
+        operands = [
+            (dy, self._arranged(pointwise(0, samples), pointwise(count + 1, filters), beside)),
+            (x, self._arranged(pointwise(0, samples), channels, reads)),
+        ]
+        ones = [tuple(range(len(lengths_of(cut)) + 1)) for cut in (samples, *along)]
+        kernel = [(0, k) for k in (self.group_channels, *geometry.windows.kernel_size)]
+        settings = self.settings._replace(dtype=self.settings.working)
+        partial = write(
+            Chunked(weight_grad_block, settings, (*ones, filters, *kernel), settings.dtype, tuple(operands))
+        )
+        return self._summed(partial, tuple(range(count + 1)))
+
+    def bias_adjoint(self, dy: Array) -> Array:
+        return self._summed(dy, tuple([axis for axis in range(dy.ndim) if axis != self.channel_axis]))
+
+    def _summed(self, partial: Array, axes: Ints) -> Array:
+        total = partial.sum(axis=axes, dtype=self.settings.working, split_every=SPLIT)
+        return total.astype(self.settings.dtype)
+
+    def _channels(self, filters: Ints) -> Reads:
+        """The channels that filters between edges read."""
+        if self.geometry.groups == 1:
+            return everything(self.geometry.channels)
+        return channels_of(self.channel_axis, filters, self.group_filters, self.group_channels)
+
+    def _arranged(self, samples: Any, channels: Any, spatial: Sequence[Any]) -> tuple[Any, ...]:
+        return (samples, *spatial, channels) if self.geometry.channels_last else (samples, channels, *spatial)
+
+    def _written(
+        self, function: Callable[..., Array], result: tuple[Ints, ...], operands: list[tuple[Array, tuple[Reads, ...]]]
+    ) -> Array:
+        return write(Chunked(function, self.settings, result, self.settings.dtype, tuple(operands)))
+
+
+def spatial_axes(geometry: ConvGeometry | PoolGeometry) -> Ints:
+    """The user's axes that windows lie along."""
+    first = 1 if geometry.channels_last else 2
+    return tuple(range(first, first + geometry.windows.ndim))
+
+
+def conv_block(settings: Settings, sizes: Ints, like: Array, xs: Given, ws: Given, bs: Given = ()) -> Array:
+    """A chunk of y."""
+    ((places, x),), ((_, w),) = xs, ws
+    b = bs[0][1] if bs else None
+    if x is None or 0 in sizes:
+        return _biased(settings, zeros(namespace_of(x=like), like, sizes, dtype=settings.working), b)
+    return _call(settings, _spatial(settings, places), x=x, w=w, b=b).forward(x, w, b)
+
+
+def input_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, ws: Given, bs: Given = ()) -> Array:
+    """A chunk of dx: the sum of what each part of dy gives to it."""
+    ((_, w),) = ws
+    b = bs[0][1] if bs else None
+    xp, inner = namespace_of(x=like), settings._replace(dtype=settings.working)
+    dx = zeros(xp, like, sizes, dtype=settings.working)
+    for places, dy in dys:
+        if dy is not None:
+            adjoints: list[Adjoint] = _spatial(settings, places)
+            part = _call(inner, [adjoint.window for adjoint in adjoints], dy=dy, w=w).backward_data(dy, w)
+            dx = add_part(xp, dx, part, spatial_axes(settings.geometry), adjoints)
+    return _biased(settings, dx, b)
+
+
+def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, xs: Given) -> Array:
+    """What a chunk of dy gives to dw, (1, ..., 1, K, C/G, *k)."""
+    ((_, dy),), ((places, x),) = dys, xs
+    xp = namespace_of(x=like)
+    if dy is None or x is None:
+        return zeros(xp, like, sizes, dtype=settings.dtype)
+    return xp.reshape(_call(settings, _spatial(settings, places), dy=dy, x=x).backward_filter(dy, x), sizes)
+
+
+def add_part(xp: Any, dx: Array, part: Array, axes: Ints, adjoints: Sequence[Adjoint]) -> Array:
+    """Add what lies in a chunk of an adjoint's part to it."""
+    kept, target = [slice(None)] * dx.ndim, [slice(None)] * dx.ndim
+    for axis, adjoint in zip(axes, adjoints, strict=True):
+        kept[axis], target[axis] = adjoint.kept, adjoint.target
+    part = part[tuple(kept)]
+    backwards = tuple([axis for axis, adjoint in zip(axes, adjoints, strict=True) if adjoint.step < 0])
+    alike = tuple([axis for axis, adjoint in zip(axes, adjoints, strict=True) if adjoint.step == 0])
+    part = xp.flip(part, axis=backwards) if backwards else part
+    part = xp.sum(part, axis=alike, keepdims=True, dtype=part.dtype) if alike else part
+    return add_at(xp, dx, tuple(target), part)
+
+
+def _spatial(settings: Settings, places: tuple[Any, ...]) -> list[Any]:
+    return [places[axis] for axis in spatial_axes(settings.geometry)]
+
+
+def _biased(settings: Settings, y: Array, b: Array | None) -> Array:
+    xp = namespace_of(y=y)
+    if b is not None:
+        shape = [1] * y.ndim
+        shape[-1 if settings.geometry.channels_last else 1] = b.shape[0]
+        y = y + xp.astype(xp.reshape(b, tuple(shape)), settings.working)
+    return xp.astype(y, settings.dtype, copy=False)
+
+
+def _call(settings: Settings, windows: Sequence[Window], **arrays: Array | None) -> Call:
+    descriptions = described(**arrays)
+    return _planned(descriptions, settings, tuple(windows))
+
+
+@remembering(trusted=3)
+def _planned(descriptions: tuple[Description, ...], settings: Settings, windows: tuple[Window, ...]) -> Call:
+    """The call of a chunk, whose sizes are those of its operands."""
+    operands = tuple([Operand(*description) for description in descriptions])
+    shapes = {operand.name: operand.shape for operand in operands}
+    whole, xp = settings.geometry, operands[0].xp
+    channel_axis = -1 if whole.channels_last else 1
+    group_channels, group_filters = whole.channels // whole.groups, whole.filters // whole.groups
+    batch = shapes.get("x", shapes.get("dy"))[0]
+    if "w" in shapes and whole.groups == 1:  # of which a chunk may have some filters, or some channels
+        filters, channels = shapes["w"][:2]
+        groups = 1
+    else:
+        filters = shapes["w"][0] if "w" in shapes else shapes["dy"][channel_axis]
+        groups = filters // group_filters if whole.groups > 1 else 1
+        channels = groups * group_channels
+    line = Geometry(
+        tuple([window.size for window in windows]),
+        whole.windows.kernel_size,
+        whole.windows.stride,
+        whole.windows.dilation,
+        tuple([window.padding for window in windows]),
+    )
+    geometry = ConvGeometry(
+        batch, channels, filters, groups, whole.channels_last, ("zeros",) * len(windows), line
+    )
+    room = workspace(settings.max_workspace, item_size(xp, settings.dtype) * geometry.elements)
+    layout = Layout(xp, operands, settings.dtype, geometry, settings.flip, settings.conjugates, settings.working)
+    return Call(layout, settings.method, room)
