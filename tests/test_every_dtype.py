@@ -193,7 +193,7 @@ def test_the_strict_namespace_has_no_other_dtypes(request):
         assert works == (expected if name != "bool" else 0)
 
 
-@pytest.mark.parametrize("library", ["dask", "sparse"])
+@pytest.mark.parametrize("library", ["sparse"])
 def test_libraries_refused_in_words(monkeypatch, library):
     import types
 

@@ -14,7 +14,7 @@ other's place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ._arrays.entrances import entrance
 from ._arrays.layout import Layout
@@ -492,7 +492,8 @@ def conv_of(
 ) -> Call:
     """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
     x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
-    return _call(_conv, (x, w), flip, method, max_workspace, stride, padding, 1, groups, padding_mode, 1)
+    call = _call(_conv, (x, w), flip, method, max_workspace, stride, padding, 1, groups, padding_mode, 1)
+    return cast("Call", call)  # these operands are no chunked ones
 
 
 def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:

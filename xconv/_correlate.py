@@ -21,6 +21,8 @@ from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._run.call import Call
+from ._run.chunked_filters import Halo, neighbourhoods
+from ._run.graph import is_chunked
 from ._run.neighbours import BLOCK, Windows, neighbours, on_all_axes
 
 FEW = 25  # taps that are added sooner one by one, in a small array, than a plan is carried out
@@ -31,6 +33,8 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
 
     With ``flip`` the weights are turned round instead of conjugated.
     """
+    if is_chunked(x, w):
+        return neighbourhoods(correlate, x, _halos([windows]), dtype, (w,), (windows, dtype, flip, method))
     operands = described(x=x, w=w)
     (_, xp, shape, own, _), (_, _, _, other, _) = operands
     working = filter_dtype(xp, own, other, dtype)
@@ -49,6 +53,15 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
         method = "uniform" if is_kind(xp, dtype, ("integral", "bool")) else method
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
+
+
+def _halos(lines: Sequence[Windows]) -> list[Halo]:
+    """What windows read around each element."""
+    return [
+        Halo(axis, before, size - 1 - before, mode)
+        for line in lines
+        for axis, size, before, mode in zip(*line[:4], strict=True)
+    ]
 
 
 def taps_of(xp: Namespace, w: Array, flip: bool) -> Any:
@@ -75,6 +88,8 @@ def _planned(
 
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     """x by windows along one axis after another, each stored in the result's dtype."""
+    if is_chunked(x):
+        return neighbourhoods(separable, x, _halos(lines), dtype, (), (tuple(lines), dtype))
     ((_, xp, shape, own, _),) = described(x=x)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)

@@ -9,7 +9,7 @@ from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype, plain_number
 from ._plan.arguments import Padding, PerAxis, check_shape, data_shape, window_geometry
-from ._run import pools
+from ._run.chunked_pools import runner
 
 
 @entrance
@@ -78,7 +78,7 @@ def im2col(
     xp, dtype = namespace_and_dtype(x=x)
     _, _, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    return pools.im2col(xp, x, geometry, _fill(xp, dtype, pad_value))
+    return runner(x).im2col(xp, x, geometry, _fill(xp, dtype, pad_value))
 
 
 @entrance
@@ -139,7 +139,7 @@ def col2im(
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
     expected = (batch * geometry.positions, channels * geometry.taps)
     check_shape("col", col.shape, expected, f"(N*prod(o), C*prod(k)) with o = {geometry.output_size}")
-    return pools.col2im(xp, col, batch, channels, geometry)
+    return runner(col).col2im(xp, col, batch, channels, geometry)
 
 
 def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:

@@ -8,7 +8,7 @@ from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import common_namespace, namespace_and_dtype
 from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry, unpool_geometry
-from ._run import pools
+from ._run.chunked_pools import runner
 
 
 @entrance
@@ -83,9 +83,9 @@ def max_pool(
     _check_ordered(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     if not flag("return_indices", return_indices):
-        return pools.max_pool(xp, x, pool, max_workspace)
-    indices = pools.max_pool_indices(xp, x, pool, max_workspace)  # which takes more workspace, or is refused, at once
-    return pools.max_pool(xp, x, pool, max_workspace), indices
+        return runner(x).max_pool(xp, x, pool, max_workspace)
+    indices = runner(x).max_pool_indices(xp, x, pool, max_workspace)  # which takes more workspace, so that it is first
+    return runner(x).max_pool(xp, x, pool, max_workspace), indices
 
 
 @entrance
@@ -143,7 +143,7 @@ def max_unpool(
         raise TypeError(f"indices must have an integer dtype, got {indices.dtype}")
     pool = unpool_geometry(y.shape, kernel_size, stride, padding, output_size, channel_axis)
     check_shape("indices", indices.shape, tuple(y.shape), "that of y")
-    return pools.max_unpool(xp, y, indices, pool)
+    return runner(y, indices).max_unpool(xp, y, indices, pool)
 
 
 @entrance
@@ -199,7 +199,7 @@ def max_pool_grad(
         _check_ordered(xp, name, array.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    return pools.max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
+    return runner(dy, x).max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
 
 
 @entrance
@@ -253,8 +253,8 @@ def avg_pool(
     xp, dtype = namespace_and_dtype(x=x)
     _check_divisible(xp, "x", dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    counts = pool.counts(flag("count_include_pad", count_include_pad))
-    return pools.avg_pool(xp, x, pool, counts, max_workspace)
+    pool = pool.counting(flag("count_include_pad", count_include_pad))
+    return runner(x).avg_pool(xp, x, pool, max_workspace)
 
 
 @entrance
@@ -308,9 +308,9 @@ def avg_pool_grad(
     xp, dtype = namespace_and_dtype(dy=dy)
     _check_divisible(xp, "dy", dtype)
     pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    counts = pool.counts(flag("count_include_pad", count_include_pad))
+    pool = pool.counting(flag("count_include_pad", count_include_pad))
     check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
-    return pools.avg_pool_grad(xp, dy, pool, counts, max_workspace)
+    return runner(dy).avg_pool_grad(xp, dy, pool, max_workspace)
 
 
 def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:

@@ -34,6 +34,8 @@ from ._correlate import separable, taps_of
 from ._plan.geometry import Ints
 from ._plan.pooling import Runs, centred, runs_of
 from ._plan.remembered import remembering
+from ._run.chunked_filters import Halo, element_by_element, neighbourhoods
+from ._run.graph import is_chunked
 from ._run.neighbours import Windows
 from ._run.pools import extreme_filter
 
@@ -695,17 +697,7 @@ def gaussian_gradient_magnitude(
     ((32, 32), False)
     """
     (x,) = arrays(input)
-    xp = namespace_of(input=x)
-    derivative = _gaussian_term(x, sigma, 1, cval, kwargs)
-
-    def square(axis: int, dtype: DType, word: str) -> Array:
-        share = derivative(axis, dtype, word)
-        return modular(xp, operator.mul, share, share)
-
-    def root(squares: Array) -> Array:
-        return truncated(xp, xp.sqrt(xp.astype(squares, filter_dtype(xp, squares.dtype))), squares.dtype)
-
-    return _summed(x, square, output, mode, axes, root)
+    return _summed(x, _gaussian_term(x, sigma, 1, cval, kwargs), output, mode, axes, _magnitude)
 
 
 @entrance
@@ -928,6 +920,8 @@ def _along_one(
 ) -> Array:
     (x,) = arrays(input)
     (w,) = arrays(weights)
+    if is_chunked(w):
+        return _correlated(function, x, w, output, mode, cval, origin, (axis,))
     if w.ndim != 1 or w.shape[0] < 1:
         _number(cval, Operand(*described(input=x)[0]))
         raise RuntimeError(f"weights must be at least one number along one axis, got shape {tuple(w.shape)}")
@@ -1089,6 +1083,8 @@ def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
     """The shape of a window, and which elements it reads, row after row."""
     (array,) = arrays(footprint)
     shape: Ints = tuple(array.shape)
+    if is_chunked(array):
+        raise TypeError("footprint must be known, since it decides what is read: pass footprint.compute()")
     flat = namespace_of(footprint=array).reshape(array, (-1,))
     taps = tuple([bool(flat[place]) for place in range(flat.shape[0])])
     if not any(taps):
@@ -1108,12 +1104,22 @@ def _extremes(
     if is_kind(xp, x.dtype, "complex floating"):
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
     dtype, target = _output(output, described(input=x))
-    borders = [(axis, k, _before(k, origin, "correlate"), _mode(mode)) for axis, k, mode, origin in lines]
+    borders = tuple([(axis, k, _before(k, origin, "correlate"), _mode(mode)) for axis, k, mode, origin in lines])
+    return _written(_found_extremes(x, largest, borders, runs, cval, dtype), target)
+
+
+def _found_extremes(
+    x: Array, largest: bool, borders: Sequence[tuple[int, int, int, str]], runs: Runs, cval: Any, dtype: DType
+) -> Array:
+    if is_chunked(x):
+        halos = [Halo(axis, before, k - 1 - before, mode) for axis, k, before, mode in borders]
+        return neighbourhoods(_found_extremes, x, halos, dtype, (), (largest, borders, runs, cval, dtype))
+    xp = namespace_of(input=x)
     fits = not runs and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
     y = truncated(xp, x, dtype) if fits else x
     for part in [borders] if fits or runs else [borders[:1], borders[1:]]:
         y = _stored_extremes(largest, y, part, runs, cval, dtype)
-    return _written(y, target)
+    return y
 
 
 def _stored_extremes(
@@ -1205,28 +1211,39 @@ def _summed(
     output: Any,
     mode: Any,
     axes: Any,
-    finished: Callable[[Array], Array] | None = None,
+    combined: Callable[..., Array] | None = None,
 ) -> Array:
-    """The sum over axes of a filter for each, in the result's dtype."""
+    """The sum over axes of a filter for each, or what else is made of these, in the result's dtype."""
     dtype, target = _output(output, described(input=x))
     found = _axes(axes, x.ndim)
     if not found:
         return _written(separable(x, (), dtype), target)
     shares = [term(axis, dtype, word) for axis, word in zip(found, _sequence(mode, len(found)), strict=True)]
-    xp = namespace_of(input=x)
-    total = functools.reduce(functools.partial(modular, xp, operator.add), shares)
-    return _written(total if finished is None else finished(total), target)
+    return _written(element_by_element(combined or _total, *shares), target)
+
+
+def _total(*shares: Array) -> Array:
+    return functools.reduce(functools.partial(modular, namespace_of(input=shares[0]), operator.add), shares)
+
+
+def _magnitude(*shares: Array) -> Array:
+    """The root of the sum of squares."""
+    xp, dtype = namespace_of(input=shares[0]), shares[0].dtype
+    squares = _total(*(modular(xp, operator.mul, share, share) for share in shares))
+    return truncated(xp, xp.sqrt(xp.astype(squares, filter_dtype(xp, dtype))), dtype)
 
 
 def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tuple[DType, Array | None]:
     """The result's dtype, and the array that it is to be written to, if one was given."""
-    _, xp, shape, dtype, _ = operands[0]
-    is_complex = any(is_kind(xp, other, "complex floating") for *_, other, _ in operands) or _are_complex(xp, values)
+    _, xp, shape, dtype, *_ = operands[0]
+    is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(xp, values)
     if output is None:
         return complex_dtype(xp, dtype) if is_complex else xp.result_type(dtype), None  # in the machine's byte order
     target = None
     if hasattr(type(output), "__setitem__"):
         (target,) = arrays(output)
+        if is_chunked(target) or any(Operand(*operand).is_chunked for operand in operands):
+            raise TypeError("output must be a dtype for an array in chunks, which is computed later, got an array")
         if described(output=target)[0][1] is not xp or is_immutable(target):
             raise TypeError(
                 f"output must be a dtype, or an array of {xp.__name__} that can be written to, got {output!r}"

@@ -9,7 +9,7 @@ import math
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
@@ -35,6 +35,8 @@ from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
+from ._run.chunked_signals import convolved, resampled
+from ._run.graph import is_chunked
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", "oaconvolve", "upfirdn"]
 
@@ -345,7 +347,11 @@ def upfirdn(
     h, x = arrays(h, x)
     mode, descriptions = one_of("mode", mode.lower(), [*EXTENSIONS]), described(h=h, x=x)
     keywords = int(up), int(down), operator.index(axis), "" if mode == "constant" and cval == 0 else mode
-    y = _resampling(descriptions, "", *keywords)(h, x, cval)
+    resample = _resampling(descriptions, "", *keywords)
+    if is_chunked(h, x):
+        rates, along = keywords[:2], keywords[2] % x.ndim
+        return resampled(upfirdn, h, x, rates, along, mode, cval, resample.plan.outputs, resample.dtype)
+    y = resample(h, x, cval)
     if up > 1 and may_look(descriptions[0][1], y) and not is_finite(descriptions[0][1], y):
         return _resampling(descriptions, "alone", *keywords)(h, x, cval)
     return y
@@ -376,7 +382,7 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
 @remembering(trusted=2)
 def _convolution(
     descriptions: tuple[Description, ...], name: str, mode: Any, method: Any, axes: Any = None, border: str = "zeros"
-) -> _Convolution:
+) -> _Convolution | _ChunkedConvolution:
     """All that is settled before an array is touched; "fftconvolve" stands for both functions that take axes."""
     first, second = operands = [Operand(*description) for description in descriptions]
     xp, data, weights = namespace_of_numbers(operands), tuple(first.shape), tuple(second.shape)
@@ -400,6 +406,9 @@ def _convolution(
     if 0 in data or 0 in weights:
         raise ValueError(f"in1 and in2 must not be empty, got shapes {data} and {weights}")
     mode = "same_high" if mode == "same" and name == "correlate2d" else mode
+    if any(operand.is_chunked for operand in operands):
+        named = _axes(axes, len(data))
+        return _ChunkedConvolution(name, taken, named, mode, border if bordered else "zeros", method, result)
     plan = convolution(data, weights, spatial, mode, bordered)
     border = border if bordered else "zeros"
     return _Convolution(first._replace(dtype=dtype), result, plan, name, method, border)
@@ -470,6 +479,29 @@ class _Convolution:
         if self.in_floats is not None and array.dtype == self.xp.float64:
             array = self.xp.astype(array, self.xp.int64)
         return self.xp.astype(array, dtype)
+
+
+class _ChunkedConvolution(NamedTuple):
+    """The same of chunked arrays, of which each chunk is a call of the public function."""
+
+    name: str
+    axes: Ints
+    named: Ints
+    mode: str
+    border: str
+    method: str
+    result: DType
+
+    def __call__(self, in1: Array, in2: Array, value: complex = 0) -> Array:
+        words: tuple[Any, ...] = ("fill", value if self.border == "value" else 0)
+        if self.name == "fftconvolve":
+            words = (self.named,)
+        elif self.name in ("convolve", "correlate"):
+            words = (self.method,)
+        functions = (convolve, correlate, fftconvolve, convolve2d, correlate2d)
+        function = next(each for each in functions if each.__name__ == self.name)
+        turns = self.name.startswith("correlate")
+        return convolved(function, (in1, in2), self.axes, self.mode, self.border, turns, words, self.result)
 
 
 @remembering(trusted=2)

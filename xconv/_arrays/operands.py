@@ -68,7 +68,9 @@ def _description(name: str, array: Array) -> Description:
 def _known(name: str, size: Any) -> int:
     """A size; that of chunks which depend on elements is NaN."""
     if size != size:
-        raise ValueError(f"{name} must have chunks of known sizes, got an unknown one: call {name}.compute_chunk_sizes()")
+        raise ValueError(
+            f"{name} must have chunks of known sizes, got an unknown one: call {name}.compute_chunk_sizes()"
+        )
     return int(size)
 
 

@@ -1,14 +1,16 @@
 """Arrays in chunks: what each chunk of a result is computed from, in integers.
 
-Along an axis, a chunk of a result reads parts of an operand. A part is runs of elements, one after the other: those that
-a window reads beyond the ends of an axis repeat others, as its border says. Each chunk is again a convolution, by
-`Geometry.restrict`, and an adjoint reads those windows that reach into it, by `Geometry.reading`; where a border gives
-back to the elements that it repeats, that is one more part. Nothing is as long as an axis.
+Along an axis, a chunk of a result reads parts of an operand. A part is runs of elements, one after the other: those
+beyond the ends of an axis repeat others, as its border says. Each chunk is again a convolution, by `Geometry.restrict`,
+and an adjoint reads those windows that reach into it, by `Geometry.reading`; where a border gives back to the elements
+that it repeats, that is one more part. Nothing is as long as an axis.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,12 +23,12 @@ class Run(NamedTuple):
     """Elements next to each other: forwards (step 1), backwards (-1), or the same one again and again (0)."""
 
     first: int
-    count: int
+    length: int
     step: int = 1
 
     def slices(self, edges: Ints) -> list[tuple[int, slice]]:
         """Those of an axis cut at edges: (which chunk, what of it), in order, a repeated one as often as it is."""
-        last = self.first + self.step * (self.count - 1)
+        last = self.first + self.step * (self.length - 1)
         low, high = min(self.first, last), max(self.first, last) + 1
         found = []
         for chunk in range(bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)):
@@ -34,10 +36,12 @@ class Run(NamedTuple):
             first, stop = max(low, start) - start, min(high, end) - start
             found.append((chunk, slice(first, stop)))
         if self.step == 0:
-            return found * self.count
+            return found * self.length
         if self.step > 0:
             return found
-        return [(chunk, slice(part.stop - 1, part.start - 1 if part.start else None, -1)) for chunk, part in found[::-1]]
+        return [
+            (chunk, slice(part.stop - 1, part.start - 1 if part.start else None, -1)) for chunk, part in found[::-1]
+        ]
 
     def within(self, start: int, stop: int) -> tuple[int, Run]:
         """How many of its elements come before those of start <= element < stop, and these."""
@@ -45,7 +49,7 @@ class Run(NamedTuple):
             return 0, self if start <= self.first < stop else Run(self.first, 0, 0)
         before = max(start - self.first if self.step > 0 else self.first - stop + 1, 0)
         behind = (stop - self.first if self.step > 0 else self.first - start + 1) - before
-        return before, Run(self.first + self.step * before, max(min(self.count - before, behind), 0), self.step)
+        return before, Run(self.first + self.step * before, max(min(self.length - before, behind), 0), self.step)
 
 
 class Part(NamedTuple):
@@ -59,12 +63,20 @@ Parts: TypeAlias = tuple[Part, ...]
 
 
 class Reads(NamedTuple):
-    """What each chunk along an axis of the result reads along an axis of an operand; all read the same if ``axis`` is
-    None.
+    """What chunks read along an axis of an operand: it depends on where they are along some axes of the result.
+
+    There is one entry for each of the places along these, row-major: one for all if there are none.
     """
 
-    axis: int | None
+    axes: Ints
     parts: tuple[Parts, ...]
+
+    def of(self, place: Ints, counts: Ints) -> int:
+        """Which entry is that of a chunk, of so many along each axis of the result."""
+        found = 0
+        for axis in self.axes:
+            found = found * counts[axis] + place[axis]
+        return found
 
 
 class Window(NamedTuple):
@@ -101,7 +113,7 @@ def lengths_of(edges: Ints) -> Ints:
 
 def spans(edges: Ints) -> list[Span]:
     """(start, stop) of each chunk."""
-    return [*zip(edges[:-1], edges[1:], strict=True)] or [(0, 0)]
+    return [*itertools.pairwise(edges)] or [(0, 0)]
 
 
 def scaled(edges: Ints, numerator: int, denominator: int, size: int) -> Ints:
@@ -112,12 +124,17 @@ def scaled(edges: Ints, numerator: int, denominator: int, size: int) -> Ints:
 
 def pointwise(axis: int, edges: Ints) -> Reads:
     """Of an operand that lies beside the result."""
-    return Reads(axis, tuple([(_whole(start, stop),) for start, stop in spans(edges)]))
+    return Reads((axis,), tuple([(_whole(start, stop),) for start, stop in spans(edges)]))
 
 
 def everything(size: int) -> Reads:
     """All of an axis, for all chunks."""
-    return Reads(None, ((_whole(0, size),),))
+    return Reads((), ((_whole(0, size),),))
+
+
+def everywhere(axis: int, size: int, edges: Ints) -> Reads:
+    """All of an axis, of which a chunk is made somewhere."""
+    return Reads((axis,), tuple([(Part(_runs(0, size), slice(*span)),) for span in spans(edges)]))
 
 
 def windows_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
@@ -135,7 +152,7 @@ def windows_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
             first, count = span[0] * line.stride[0] - line.padding[0][0], windows.padded_size[0]
             runs, window = border_runs(mode, line.input_size[0], first, first + count), Window(count, (0, 0))
         found.append((Part(runs, window),))
-    return Reads(axis, tuple(found))
+    return Reads((axis,), tuple(found))
 
 
 def adjoint_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
@@ -147,13 +164,13 @@ def adjoint_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
         parts = _adjoint(line, mode, (start, stop), slice(0, stop - start), 1)
         for place, run in borders:
             before, some = run.within(start, stop)
-            if some.count:
-                box = place + before, place + before + some.count
-                lowest = min(some.first, some.first + some.step * (some.count - 1)) - start
-                target = slice(lowest, lowest + (some.count if some.step else 1))
+            if some.length:
+                box = place + before, place + before + some.length
+                lowest = min(some.first, some.first + some.step * (some.length - 1)) - start
+                target = slice(lowest, lowest + (some.length if some.step else 1))
                 parts += _adjoint(line, mode, box, target, some.step)
         found.append(tuple(parts))
-    return Reads(axis, tuple(found))
+    return Reads((axis,), tuple(found))
 
 
 def restricted_of(line: Geometry, axis: int, edges: Ints) -> Reads:
@@ -163,7 +180,7 @@ def restricted_of(line: Geometry, axis: int, edges: Ints) -> Reads:
         ((m0, m1),) = line.reading([span])
         inputs = line.restrict([(m0, m1)])[0][0] if m0 < m1 else slice(0, 0)
         found.append((Part(_runs(inputs.start, inputs.stop)),))
-    return Reads(axis, tuple(found))
+    return Reads((axis,), tuple(found))
 
 
 def neighbours_of(d: int, before: int, behind: int, mode: str, axis: int, edges: Ints) -> Reads:
@@ -177,7 +194,57 @@ def neighbours_of(d: int, before: int, behind: int, mode: str, axis: int, edges:
         if mode == "zeros":
             first, end = max(first, 0), min(end, d)
         found.append((Part(border_runs(mode, d, first, end), slice(start - first, stop - first)),))
-    return Reads(axis, tuple(found))
+    return Reads((axis,), tuple(found))
+
+
+def overlaps_of(sizes: Span, first: int, mode: str, turns: bool, axis: int, edges: Ints) -> Reads:
+    """What a full convolution along an axis reads of its first array, of ``sizes`` (d, k), for a part of its outputs
+    that begins at the ``first`` of them and is cut at edges. A chunk is a full convolution of what it reads.
+
+    If it is the second array that is read so, and ``turns``, it is one of a correlation: read from its end.
+    """
+    d, k = sizes
+    found = []
+    for start, stop in spans(edges):
+        begin, end = first + start - k + 1, first + stop
+        if turns:
+            begin, end = d - end, d - begin
+        if mode == "zeros":
+            begin, end = max(begin, 0), min(end, d)
+        skipped = first + start - (d - end if turns else begin)
+        found.append((Part(border_runs(mode, d, begin, end), slice(skipped, skipped + stop - start)),))
+    return Reads((axis,), tuple(found))
+
+
+class Resampled(NamedTuple):
+    """Which outputs of the resampling of what is read are a chunk, and how the signal goes on at its ends."""
+
+    kept: slice
+    mode: str
+
+
+def resampled_of(size: int, taps: int, rates: Span, words: tuple[str, str], axis: int, edges: Ints) -> Reads:
+    """What a signal's outputs by ``rates`` (up, down) read of it: y[m] = sum over k of h[m*down - k*up] * x[k].
+
+    Of ``words`` the first is how the signal goes on: by a number, which the resampling adds itself, as a border, which
+    is the second then, or in another way, for which a chunk that needs it reads all of the signal.
+    """
+    (up, down), (word, border) = rates, words
+    found = []
+    for start, stop in spans(edges):
+        period = down // math.gcd(up, down)  # of elements whose first tap some output has
+        begin = min(-((taps - 1 - start * down) // up), start * down // up) // period * period
+        end = (stop - 1) * down // up + 1
+        reaches = begin < 0 or end > size
+        if word != "constant" and border == "" and reaches:
+            begin, end = 0, size
+        elif border in ("", "zeros"):
+            begin, end = max(begin, 0), min(end, size)
+        skipped = start - begin * up // down
+        inner = word if border in ("", "zeros") and reaches else "constant"
+        runs = border_runs(border or "zeros", size, begin, end)
+        found.append((Part(runs, Resampled(slice(skipped, skipped + stop - start), inner)),))
+    return Reads((axis,), tuple(found))
 
 
 def border_runs(mode: str, d: int, start: int, stop: int) -> tuple[Run, ...]:
@@ -195,6 +262,38 @@ def group_edges(edges: Ints, group: int, other: int, groups: int) -> Ints:
     if groups == 1:
         return (0, other)
     return tuple([edge // group * other for edge in edges if edge % group == 0])
+
+
+def rows_of(reads: Reads, axis: int, edges: Ints, windows: int, width: int) -> Reads:
+    """Rows of a matrix of windows, which are the samples' along an axis of the result, then windows along the first
+    axis, each of which is so many rows: what chunks read of it that read these windows.
+    """
+    found = []
+    for start, stop in spans(edges):
+        for parts in reads.parts:
+            rows = [
+                tuple(
+                    [
+                        Run((sample * windows + run.first) * width, run.length * width)
+                        for sample in range(start, stop)
+                        for run in part.runs
+                    ]
+                )
+                for part in parts
+            ]
+            found.append(tuple([Part(runs, part.place) for runs, part in zip(rows, parts, strict=True)]))
+    return Reads((axis, *reads.axes), tuple(found))
+
+
+def row_chunks(samples: Ints, along: Ints, windows: int, width: int) -> tuple[Ints, list[tuple[Span, int]]]:
+    """Chunks of such a matrix whose samples and windows are cut at edges: where rows are cut, and of each chunk which
+    samples and which of the chunks of windows. Several samples are one chunk only if their windows are.
+    """
+    if len(along) > 2:
+        samples = tuple(range(samples[-1] + 1))
+    chunks = [(span, number) for span in spans(samples) for number in range(len(along) - 1)]
+    rows = {(start * windows + along[number]) * width for (start, _), number in chunks}
+    return tuple(sorted({*rows, samples[-1] * windows * width})), chunks
 
 
 def channels_of(axis: int, edges: Ints, group: int, other: int) -> Reads:
@@ -228,9 +327,9 @@ def _border(mode: str, d: int, start: int, stop: int) -> list[tuple[int, Run]]:
     for place, source in zip(range(start, stop), sources(mode, d, range(start, stop)), strict=True):
         if found:
             begin, run = found[-1]
-            step = source - (run.first + run.step * (run.count - 1))
-            if (run.count == 1 and abs(step) <= 1) or (run.count > 1 and step == run.step):
-                found[-1] = begin, Run(run.first, run.count + 1, step)
+            step = source - (run.first + run.step * (run.length - 1))
+            if (run.length == 1 and abs(step) <= 1) or (run.length > 1 and step == run.step):
+                found[-1] = begin, Run(run.first, run.length + 1, step)
                 continue
         found.append((place, Run(source, 1)))
     return found

@@ -327,13 +327,13 @@ class UnpoolGeometry(NamedTuple):
 
 
 class PoolGeometry(NamedTuple):
-    """A whole pooling in integers. ``declared_padding`` lacks what ceil_mode adds to that of the windows."""
+    """A whole pooling in integers; a mean counts ``margins`` beyond the ends, without what ceil_mode adds to them."""
 
     batch: int
     channels: int
     channels_last: bool
     windows: Geometry
-    declared_padding: Pairs
+    margins: Pairs
 
     @property
     def output_shape(self) -> Ints:
@@ -347,16 +347,20 @@ class PoolGeometry(NamedTuple):
     def samples(self) -> int:
         return planned_samples(self.batch)
 
-    def counts(self, include: bool) -> list[list[int]]:
-        """What each window of a mean counts: the product of one number per axis, which has one for all or for each."""
-        margins = self.declared_padding if include else ((0, 0),) * self.windows.ndim
-        counts = self.windows.taps_inside(margins)
-        if min(map(min, counts)) == 0:
+    def counting(self, include: bool) -> PoolGeometry:
+        """The same, for a mean that counts its padding, or does not."""
+        found = self if include else self._replace(margins=((0, 0),) * self.windows.ndim)
+        if min(map(min, found.counts)) == 0:
             raise ValueError(
-                f"padding must leave every window something to count, got {self.declared_padding} for an input of size "
+                f"padding must leave every window something to count, got {self.margins} for an input of size "
                 f"{self.windows.input_size} with kernel_size {self.windows.kernel_size} and count_include_pad={include}"
             )
-        return counts
+        return found
+
+    @property
+    def counts(self) -> list[list[int]]:
+        """What each window of a mean counts: the product of one number per axis, which has one for all or for each."""
+        return self.windows.taps_inside(self.margins)
 
 
 @remembering(1)

@@ -7,11 +7,10 @@ gradients are sums over chunks of the output, added up in a tree.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from .._arrays.elements import add_at, full, zeros
+from .._arrays.elements import add_at, zeros
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, DType
 from .._arrays.machine import item_size
@@ -27,7 +26,6 @@ from .._plan.chunked import (
     group_edges,
     lengths_of,
     pointwise,
-    restricted_of,
     scaled,
     windows_of,
 )
@@ -87,7 +85,7 @@ class ChunkedCall:
             windows_of(line, mode, axis, cut)
             for line, mode, axis, cut in zip(self.lines, self.geometry.padding_modes, self.axes, along, strict=True)
         ]
-        data = self._arranged(pointwise(0, cuts[0]), self._channels(filters), reads)
+        data = self._arranged(pointwise(0, cuts[0]), self._channels(filters, self.channel_axis), reads)
         kernel = [everything(k) for k in (self.group_channels, *self.geometry.windows.kernel_size)]
         operands = [(x, data), (w, (pointwise(self.channel_axis, filters), *kernel))]
         if b is not None:
@@ -130,7 +128,7 @@ class ChunkedCall:
             windows_of(line, mode, axis, cut)
             for axis, (line, mode, cut) in enumerate(zip(self.lines, geometry.padding_modes, along, strict=True), 1)
         ]
-        channels = self._channels(filters)._replace(axis=count + 1) if geometry.groups > 1 else self._channels(filters)
+        channels = self._channels(filters, count + 1)
         beside = [pointwise(axis, cut) for axis, cut in enumerate(along, 1)]
         operands = [
             (dy, self._arranged(pointwise(0, samples), pointwise(count + 1, filters), beside)),
@@ -151,11 +149,11 @@ class ChunkedCall:
         total = partial.sum(axis=axes, dtype=self.settings.working, split_every=SPLIT)
         return total.astype(self.settings.dtype)
 
-    def _channels(self, filters: Ints) -> Reads:
-        """The channels that filters between edges read."""
+    def _channels(self, filters: Ints, axis: int) -> Reads:
+        """The channels that filters between edges, which are along an axis of the result, read."""
         if self.geometry.groups == 1:
             return everything(self.geometry.channels)
-        return channels_of(self.channel_axis, filters, self.group_filters, self.group_channels)
+        return channels_of(axis, filters, self.group_filters, self.group_channels)
 
     def _arranged(self, samples: Any, channels: Any, spatial: Sequence[Any]) -> tuple[Any, ...]:
         return (samples, *spatial, channels) if self.geometry.channels_last else (samples, channels, *spatial)
@@ -243,7 +241,7 @@ def _planned(descriptions: tuple[Description, ...], settings: Settings, windows:
     whole, xp = settings.geometry, operands[0].xp
     channel_axis = -1 if whole.channels_last else 1
     group_channels, group_filters = whole.channels // whole.groups, whole.filters // whole.groups
-    batch = shapes.get("x", shapes.get("dy"))[0]
+    batch = shapes["x" if "x" in shapes else "dy"][0]
     if "w" in shapes and whole.groups == 1:  # of which a chunk may have some filters, or some channels
         filters, channels = shapes["w"][:2]
         groups = 1
@@ -258,9 +256,7 @@ def _planned(descriptions: tuple[Description, ...], settings: Settings, windows:
         whole.windows.dilation,
         tuple([window.padding for window in windows]),
     )
-    geometry = ConvGeometry(
-        batch, channels, filters, groups, whole.channels_last, ("zeros",) * len(windows), line
-    )
+    geometry = ConvGeometry(batch, channels, filters, groups, whole.channels_last, ("zeros",) * len(windows), line)
     room = workspace(settings.max_workspace, item_size(xp, settings.dtype) * geometry.elements)
     layout = Layout(xp, operands, settings.dtype, geometry, settings.flip, settings.conjugates, settings.working)
     return Call(layout, settings.method, room)

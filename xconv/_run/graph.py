@@ -55,10 +55,12 @@ def write(chunked: Chunked) -> Array:
     layer: dict[Any, Any] = {}
     for source in sources:
         layer.update(source.nodes())
-    for place in itertools.product(*map(range, map(len, lengths))):
-        parts, keys = [], []
+    counts = tuple(map(len, lengths))
+    for place in itertools.product(*map(range, counts)):
+        parts: list[Any] = []
+        keys: list[Any] = []
         for source in sources:
-            parts.append(source.read(place, layer, keys))
+            parts.append(source.read(place, counts, layer, keys))
         sizes = tuple([along[at] for along, at in zip(lengths, place, strict=True)])
         pieces = List(*map(TaskRef, keys))
         key = (name, *place)
@@ -67,7 +69,12 @@ def write(chunked: Chunked) -> Array:
 
 
 def run(
-    function: Callable[..., Array], settings: Any, sizes: Ints, like: Array, operands: Sequence[Any], pieces: list[Array]
+    function: Callable[..., Array],
+    settings: Any,
+    sizes: Ints,
+    like: Array,
+    operands: Sequence[Any],
+    pieces: list[Array],
 ) -> Array:
     """A task: a chunk of a result, on one core, since many run at once."""
     given = iter(pieces)
@@ -114,12 +121,11 @@ class _Source:
 
         return {} if self.is_chunked else {self.name: DataNode(self.name, self.array)}
 
-    def read(self, place: Ints, layer: dict[Any, Any], keys: list[Any]) -> list[tuple[tuple[Any, ...], Ints]]:
+    def read(
+        self, place: Ints, counts: Ints, layer: dict[Any, Any], keys: list[Any]
+    ) -> list[tuple[tuple[Any, ...], Ints]]:
         """The parts that a chunk reads, (places, pieces along each axis), whose keys are appended."""
-        chosen = [
-            axes[0 if read.axis is None else place[read.axis]]
-            for axes, read in zip(self.axes, self.reads, strict=True)
-        ]
+        chosen = [axes[read.of(place, counts)] for axes, read in zip(self.axes, self.reads, strict=True)]
         found = []
         for parts in itertools.product(*chosen):
             along = [cuts for _, cuts in parts]

@@ -78,15 +78,21 @@ def extreme_filter(
     return y if plain else from_ordered(xp, y, dtype)
 
 
-def max_pool_indices(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    """Of each output, the position of its element in the plane of its sample and channel: (N, C, *d) -> (N, C, *o)."""
-    dtype, size = _position_dtype(xp, x), pool.windows.input_size
-    steps = [math.prod(size[axis:]) for axis in range(1, len(size) + 1)]
+def max_pool_indices(
+    xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None, plane: Ints = (), corner: Ints = ()
+) -> Array:
+    """Of each output, the position of its element in the plane of its sample and channel: (N, C, *d) -> (N, C, *o).
+
+    The input may be a part of the plane, which begins at a corner.
+    """
+    dtype, size = position_dtype(xp, x), pool.windows.input_size
+    steps = [math.prod((plane or size)[axis:]) for axis in range(1, len(size) + 1)]
+    ranges = [range(first, first + d) for first, d in zip(corner or (0,) * len(size), size, strict=True)]
     if pool.channels_last:
-        size, steps = (*size, pool.channels), [*steps, 0]
+        ranges, steps = [*ranges, range(pool.channels)], [*steps, 0]
 
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
-        places = [(range(d)[part], step) for d, part, step in zip(size, block.inputs, steps, strict=True)]
+        places = [(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)]
         return maxima_positions(xp, x, places, block.windows, dtype)
 
     return _pooled(xp, pool, held_by_positions, kernel, dtype, max_workspace, x, None)
@@ -95,23 +101,29 @@ def max_pool_indices(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace:
 def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
     """(N, C, *o) -> (N, C, *d), or with channels last."""
     samples, channels, plane = y.shape[0], pool.channels, math.prod(pool.size)
-    dtype, axes = _position_dtype(xp, y), (1,) * len(pool.size)
+    dtype, axes = position_dtype(xp, y), (1,) * len(pool.size)
     step, between, places = (channels, 1, (*axes, -1)) if pool.channels_last else (1, plane, (-1, *axes))
     total = samples * channels * plane
     first, second = (xp.arange(count, dtype=dtype, device=device(y)) for count in (samples, channels))
     planes = xp.reshape(first, (-1, 1, *axes)) * (channels * plane) + xp.reshape(second, (1, *places)) * between
     indices = xp.astype(indices, dtype, copy=False)
-    if traits(xp).plain_memory and total and bool(xp.max(indices) >= plane):
-        raise ValueError(
-            f"indices must be less than the {plane} elements of a plane of size {pool.size}, got {xp.max(indices)}"
-        )
+    check_positions(xp, indices, pool.size)
     positions = xp.where((indices >= 0) & (indices < plane), planes + step * indices, xp.full_like(indices, total))
     values = xp.astype(y, working_dtype(xp, y.dtype), copy=False)
     x = placed(xp, xp.reshape(values, (-1,)), xp.reshape(positions, (-1,)), total)
     return xp.astype(xp.reshape(x, pool.output_shape(samples)), y.dtype, copy=False)
 
 
-def _position_dtype(xp: Namespace, array: Array) -> DType:
+def check_positions(xp: Namespace, indices: Array, size: Ints) -> None:
+    """Of which PyTorch and JAX drop those that lie outside of a plane of a size."""
+    plane = math.prod(size)
+    if traits(xp).plain_memory and 0 not in indices.shape and bool(xp.max(indices) >= plane):
+        raise ValueError(
+            f"indices must be less than the {plane} elements of a plane of size {size}, got {xp.max(indices)}"
+        )
+
+
+def position_dtype(xp: Namespace, array: Array) -> DType:
     """The library's own of sizes: int64, but where JAX has none."""
     return xp.arange(1, device=device(array)).dtype
 
@@ -128,9 +140,9 @@ def max_pool_grad(
     return _pooled(xp, pool, held_by_maxima_adjoint, kernel, dtype, max_workspace, x, dy)
 
 
-def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, counts: Counts, max_workspace: int | None) -> Array:
+def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
     """(N, C, *d) -> (N, C, *o), or with channels last."""
-    sums = working_dtype(xp, x.dtype)
+    sums, counts = working_dtype(xp, x.dtype), pool.counts
 
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
         return means(xp, x, block.windows, _counted(counts, block), sums)
@@ -138,9 +150,9 @@ def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, counts: Counts, max_wo
     return _pooled(xp, pool, held_by_sums, kernel, x.dtype, max_workspace, x, None)
 
 
-def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, counts: Counts, max_workspace: int | None) -> Array:
+def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
     """(N, C, *o) -> (N, C, *d), or with channels last."""
-    sums = working_dtype(xp, dy.dtype)
+    sums, counts = working_dtype(xp, dy.dtype), pool.counts
 
     def kernel(block: PoolBlock, _: None, dy: Array) -> Array:
         return means_adjoint(xp, dy, block.windows, _counted(counts, block), sums)

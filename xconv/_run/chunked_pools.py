@@ -1,0 +1,276 @@
+"""Pools and rows of windows of chunked arrays: the functions of `pools`, computed later, one call for each chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from .._arrays.elements import full, lowest, zeros
+from .._arrays.libraries import Array, DType, Namespace
+from .._arrays.operands import namespace_of
+from .._plan.chunked import (
+    Adjoint,
+    Reads,
+    Window,
+    adjoint_of,
+    everything,
+    everywhere,
+    pointwise,
+    restricted_of,
+    row_chunks,
+    rows_of,
+    scaled,
+    windows_of,
+)
+from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry
+from . import pools
+from .chunked import Given, add_part, spatial_axes
+from .graph import Chunked, edges, is_chunked, write
+
+
+class Pooling(NamedTuple):
+    """What the calls of all chunks share."""
+
+    pool: PoolGeometry
+    dtype: DType
+    max_workspace: int | None = None
+
+
+class Rows(NamedTuple):
+    """The same of a matrix of windows."""
+
+    windows: Geometry
+    dtype: DType
+    value: complex = 0
+
+
+class Unpooling(NamedTuple):
+    """The same of the inverse of a pooling."""
+
+    pool: UnpoolGeometry
+    dtype: DType
+
+
+def runner(*arrays: Array) -> ModuleType:
+    """Where the functions of such arrays are: here or in `pools`."""
+    from . import chunked_pools
+
+    return chunked_pools if is_chunked(*arrays) else pools
+
+
+def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
+    return _forward(max_pool_block, Pooling(pool, x.dtype, max_workspace), x)
+
+
+def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
+    return _forward(avg_pool_block, Pooling(pool, x.dtype, max_workspace), x)
+
+
+def max_pool_indices(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
+    return _forward(max_pool_indices_block, Pooling(pool, pools.position_dtype(xp, x._meta), max_workspace), x)
+
+
+def max_pool_grad(
+    xp: Namespace, dy: Array, x: Array, pool: PoolGeometry, dtype: DType, max_workspace: int | None
+) -> Array:
+    cuts = edges(x)
+    lines = [(line, axis, cuts[axis]) for line, axis in zip(pool.windows.axes, spatial_axes(pool), strict=True)]
+    operands = (
+        (dy, _reads(cuts, [adjoint_of(line, "zeros", axis, cut) for line, axis, cut in lines])),
+        (x, _reads(cuts, [restricted_of(line, axis, cut) for line, axis, cut in lines])),
+    )
+    return write(Chunked(max_pool_grad_block, Pooling(pool, dtype, max_workspace), cuts, dtype, operands))
+
+
+def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
+    cuts, reads = [*edges(dy)], []
+    for line, axis in zip(pool.windows.axes, spatial_axes(pool), strict=True):
+        cuts[axis] = scaled(cuts[axis], line.stride[0], 1, line.input_size[0])
+        reads.append(adjoint_of(line, "zeros", axis, cuts[axis]))
+    settings, result = Pooling(pool, dy.dtype, max_workspace), tuple(cuts)
+    return write(Chunked(avg_pool_grad_block, settings, result, dy.dtype, ((dy, _reads(result, reads)),)))
+
+
+def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
+    """Where an element is put is not known before it is computed, so that each chunk reads whole planes."""
+    cuts, first = [*edges(y)], 1 if pool.channels_last else 2
+    reads = []
+    for axis, size in enumerate(pool.size, first):
+        cuts[axis] = scaled(cuts[axis], size, y.shape[axis], size)
+        reads.append(everywhere(axis, y.shape[axis], cuts[axis]))
+    given = _reads(tuple(cuts), reads)
+    return write(
+        Chunked(max_unpool_block, Unpooling(pool, y.dtype), tuple(cuts), y.dtype, ((y, given), (indices, given)))
+    )
+
+
+def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
+    """Rows are in chunks as samples are, or each sample's as the first axis of its windows."""
+    (samples, _, first, *_), (outer, *inner) = edges(x), windows.output_size
+    along = scaled(first, 1, windows.stride[0], outer)
+    rows, chunks = row_chunks(samples, along, outer, math.prod(inner))
+    line, *others = windows.axes
+    read, each = pointwise(0, samples), windows_of(line, "zeros", 0, along)
+    if len(along) > 2:
+        read = pointwise(0, tuple(range(x.shape[0] + 1)))
+    number = {span: at for at, span in enumerate(dict.fromkeys(span for span, _ in chunks))}
+    reads = (
+        Reads((0,), tuple([read.parts[number[span]] for span, _ in chunks])),
+        everything(x.shape[1]),
+        Reads((0,), tuple([each.parts[at] for _, at in chunks])),
+        *(windows_of(other, "zeros", 0, (0, o))._replace(axes=()) for other, o in zip(others, inner, strict=True)),
+    )
+    result = rows, (0, x.shape[1] * windows.taps)
+    return write(Chunked(im2col_block, Rows(windows, x.dtype, value), result, x.dtype, ((x, reads),)))
+
+
+def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geometry) -> Array:
+    """x is in chunks as rows are: samples, and the first axis where a chunk begins within a sample."""
+    (outer, *inner), line = windows.output_size, windows.axes[0]
+    width, rows = math.prod(inner), edges(col)[0]
+    batch = tuple(sorted({0, samples, *(row // windows.positions for row in rows)}))
+    within = tuple(sorted({0, outer, *(row % windows.positions // width for row in rows)}))
+    along = scaled(within, line.stride[0], 1, line.input_size[0])
+    reads = (
+        rows_of(adjoint_of(line, "zeros", 2, along), 0, batch, outer, width),
+        everything(col.shape[1]),
+    )
+    result = batch, (0, channels), along, *((0, d) for d in windows.input_size[1:])
+    return write(Chunked(col2im_block, Rows(windows, col.dtype), result, col.dtype, ((col, reads),)))
+
+
+def max_pool_block(settings: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
+    ((places, x),) = xs
+    xp = namespace_of(x=like)
+    if x is None:
+        return full(xp, like, sizes, lowest(xp, settings.dtype), settings.dtype)
+    return pools.max_pool(xp, x, _pool(settings.pool, x.shape, _windows(settings.pool, places)), settings.max_workspace)
+
+
+def avg_pool_block(settings: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
+    ((places, x),) = xs
+    xp = namespace_of(x=like)
+    if x is None:
+        return zeros(xp, like, sizes, dtype=settings.dtype)
+    return pools.avg_pool(xp, x, _pool(settings.pool, x.shape, _windows(settings.pool, places)), settings.max_workspace)
+
+
+def max_pool_indices_block(settings: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
+    ((places, x),) = xs
+    xp, pool = namespace_of(x=like), settings.pool
+    if x is None:
+        return full(xp, like, sizes, -1, settings.dtype)
+    windows = _windows(pool, places)
+    corner = tuple([window.start for window in windows])
+    part = _pool(pool, x.shape, windows)
+    return pools.max_pool_indices(xp, x, part, settings.max_workspace, pool.windows.input_size, corner)
+
+
+def max_pool_grad_block(settings: Pooling, sizes: Ints, like: Array, dys: Given, xs: Given) -> Array:
+    def adjoint(xp: Namespace, dy: Array, pool: PoolGeometry) -> Array:
+        ((_, x),) = xs
+        return pools.max_pool_grad(xp, dy, x, pool, settings.dtype, settings.max_workspace)
+
+    return _adjoint(settings, sizes, like, dys, adjoint)
+
+
+def avg_pool_grad_block(settings: Pooling, sizes: Ints, like: Array, dys: Given) -> Array:
+    def adjoint(xp: Namespace, dy: Array, pool: PoolGeometry) -> Array:
+        return pools.avg_pool_grad(xp, dy, pool, settings.max_workspace)
+
+    return _adjoint(settings, sizes, like, dys, adjoint)
+
+
+def max_unpool_block(settings: Unpooling, sizes: Ints, like: Array, ys: Given, indices: Given) -> Array:
+    """Positions in the plane become those in the chunk, or none."""
+    ((places, y),), ((_, found),) = ys, indices
+    xp, pool = namespace_of(x=like), settings.pool
+    if y is None:
+        return zeros(xp, like, sizes, dtype=settings.dtype)
+    pools.check_positions(xp, found, pool.size)
+    first = 1 if pool.channels_last else 2
+    box = places[first : first + len(pool.size)]
+    rest = xp.astype(found, pools.position_dtype(xp, y))
+    place, inside, step = xp.zeros_like(rest), rest >= 0, 1
+    for size, part in zip(pool.size[::-1], box[::-1], strict=True):
+        at, rest = rest % size, rest // size
+        inside &= (at >= part.start) & (at < part.stop)
+        place, step = place + (at - part.start) * step, step * (part.stop - part.start)
+    plane = tuple([part.stop - part.start for part in box])
+    channels = sizes[-1] if pool.channels_last else sizes[1]
+    chunk = pool._replace(channels=channels, size=plane)
+    return pools.max_unpool(xp, y, xp.where(inside, place, xp.full_like(place, -1)), chunk)
+
+
+def im2col_block(settings: Rows, sizes: Ints, like: Array, xs: Given) -> Array:
+    ((places, x),) = xs
+    xp = namespace_of(x=like)
+    if x is None:
+        return full(xp, like, sizes, settings.value, settings.dtype)
+    return pools.im2col(xp, x, _restricted(settings.windows, places[2:]), settings.value)
+
+
+def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array:
+    xp, (samples, channels, *_) = namespace_of(x=like), sizes
+    x = zeros(xp, like, sizes, dtype=settings.dtype)
+    for (adjoint, _), col in cols:
+        if col is not None:
+            whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.axes[1:]]
+            windows = _restricted(settings.windows, [adjoint.window, *whole])
+            x = add_part(xp, x, pools.col2im(xp, col, samples, channels, windows), (2,), [adjoint])
+    return x
+
+
+def _forward(function: Callable[..., Array], settings: Pooling, x: Array) -> Array:
+    """Outputs are in chunks as the inputs are where their windows begin, but for the padding."""
+    cuts, reads = [*edges(x)], []
+    for line, axis in zip(settings.pool.windows.axes, spatial_axes(settings.pool), strict=True):
+        cuts[axis] = scaled(cuts[axis], 1, line.stride[0], line.output_size[0])
+        reads.append(windows_of(line, "zeros", axis, cuts[axis]))
+    result = tuple(cuts)
+    return write(Chunked(function, settings, result, settings.dtype, ((x, _reads(result, reads)),)))
+
+
+def _adjoint(
+    settings: Pooling, sizes: Ints, like: Array, dys: Given, adjoint: Callable[[Namespace, Array, PoolGeometry], Array]
+) -> Array:
+    """A chunk of dx, of which some elements may be in no window."""
+    xp, pool = namespace_of(x=like), settings.pool
+    dx = zeros(xp, like, sizes, dtype=settings.dtype)
+    for places, dy in dys:
+        if dy is not None:
+            adjoints: list[Adjoint] = _windows(pool, places)
+            part = adjoint(xp, dy, _pool(pool, dy.shape, [one.window for one in adjoints]))
+            dx = add_part(xp, dx, part, spatial_axes(pool), adjoints)
+    return dx
+
+
+def _reads(result: tuple[Ints, ...], spatial: list[Reads]) -> tuple[Reads, ...]:
+    """Samples and channels beside those of the result, and these along the axes of which they are."""
+    reads = [pointwise(axis, cut) for axis, cut in enumerate(result)]
+    for read in spatial:
+        reads[read.axes[0]] = read
+    return tuple(reads)
+
+
+def _windows(pool: PoolGeometry, places: tuple[Any, ...]) -> list[Any]:
+    return [places[axis] for axis in spatial_axes(pool)]
+
+
+def _restricted(windows: Geometry, parts: Sequence[Window]) -> Geometry:
+    sizes, paddings = tuple([part.size for part in parts]), tuple([part.padding for part in parts])
+    return Geometry(sizes, windows.kernel_size, windows.stride, windows.dilation, paddings)
+
+
+def _pool(pool: PoolGeometry, shape: Ints, parts: Sequence[Window]) -> PoolGeometry:
+    """The pooling of a chunk; what a mean counts lies as far beyond the part's ends as beyond those of the whole."""
+    margins = tuple(
+        [
+            (lo + part.start, d + hi - part.start - part.size)
+            for part, d, (lo, hi) in zip(parts, pool.windows.input_size, pool.margins, strict=True)
+        ]
+    )
+    channels = shape[-1] if pool.channels_last else shape[1]
+    return PoolGeometry(shape[0], channels, pool.channels_last, _restricted(pool.windows, parts), margins)
