@@ -259,12 +259,16 @@ def plain_number(value: Any) -> Any:
     return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
 
 
-@loading
 def _namespace(name: str, array: Array) -> Namespace:
-    """The namespace of a named array, which is that of all of its type."""
+    """The namespace of a named array, or of its chunks, which is that of all of its type."""
+    chunk = _chunk(array)
+    return _NAMESPACES.get(type(chunk)) or _found_namespace(name, chunk)
+
+
+@loading
+def _found_namespace(name: str, array: Array) -> Namespace:
     from array_api_compat import array_namespace, is_array_api_obj  # a fifth of what importing xconv would take
 
-    array = _chunk(array)
     if not is_array_api_obj(array):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     if hasattr(array, "mask") or hasattr(array, "get_mask"):  # which the sums would not see
