@@ -7,6 +7,7 @@ gradients are sums over chunks of the output, added up in a tree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,6 +36,7 @@ from .call import Call
 from .graph import Chunked, edges, write
 
 Given: TypeAlias = Sequence[tuple[tuple[Any, ...], Any]]  # parts of an operand, each with its places along all axes
+WIDE = 1.25  # times a chunk that a view of it may keep: what copying it would hold for a while is more
 SPLIT = 4  # partial sums that are added up at once: a tree of few levels, of which a worker holds few
 
 
@@ -200,6 +202,12 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
     if dy is None or x is None:
         return zeros(xp, like, sizes, dtype=settings.dtype)
     return xp.reshape(_call(settings, _spatial(settings, places), dy=dy, x=x).backward_filter(dy, x), sizes)
+
+
+def cropped(xp: Any, y: Array, index: tuple[slice, ...]) -> Array:
+    """A part of an array of our own: a view, which keeps all of it, only where that is little more."""
+    part = y[index]
+    return part if WIDE * math.prod(part.shape) >= math.prod(y.shape) else xp.asarray(part, copy=True)
 
 
 def add_part(xp: Any, dx: Array, part: Array, axes: Ints, adjoints: Sequence[Adjoint]) -> Array:

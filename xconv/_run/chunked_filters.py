@@ -13,7 +13,7 @@ from .._arrays.libraries import Array, DType
 from .._arrays.operands import namespace_of
 from .._plan.chunked import everything, neighbours_of, pointwise
 from .._plan.geometry import Ints
-from .chunked import Given
+from .chunked import Given, cropped
 from .graph import Chunked, edges, is_chunked, write
 
 
@@ -69,7 +69,7 @@ def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others:
     xp = namespace_of(x=like)
     x = xp.empty(sizes, dtype=like.dtype) if x is None else x
     y = settings.function(x, *_arrays(others), *settings.arguments)
-    return y if y.shape == sizes else xp.asarray(y[places], copy=True)
+    return cropped(xp, y, places)
 
 
 def elements_block(settings: Filter, sizes: Ints, like: Array, *operands: Given) -> Array:

@@ -12,7 +12,7 @@ from .._plan.broadcast import kept as kept_by
 from .._plan.chunked import Part, Reads, Run, everything, overlaps_of, pointwise, resampled_of, scaled
 from .._plan.geometry import Ints
 from .._plan.polyphase import EXTENSIONS, ODD
-from .chunked import Given
+from .chunked import Given, cropped
 from .graph import Chunked, edges, is_chunked, write
 
 
@@ -106,7 +106,7 @@ def convolution_block(settings: Convolving, sizes: Ints, like: Array, xs: Given,
     y = settings.function(*((other, x) if settings.swaps else (x, other)), "full", *settings.words)
     xp, kept = namespace_of(y=y), tuple([place if isinstance(place, slice) else slice(None) for place in places])
     y = xp.astype(y, settings.dtype, copy=False)  # a part of one element is multiplied as it is
-    return y if y.shape == sizes else xp.asarray(y[kept], copy=True)
+    return cropped(xp, y, kept)
 
 
 def resampling_block(settings: Resampling, sizes: Ints, like: Array, hs: Given, xs: Given) -> Array:
@@ -116,9 +116,10 @@ def resampling_block(settings: Resampling, sizes: Ints, like: Array, hs: Given, 
     index = [slice(None)] * x.ndim
     index[settings.axis], mode = places[settings.axis]
     y = settings.function(h, x, *settings.rates, settings.axis, mode, settings.value)
-    xp, y = namespace_of(y=y), y[tuple(index)]
+    xp = namespace_of(y=y)
+    y = cropped(xp, y, tuple(index))
     if y.shape == sizes:
-        return xp.asarray(y, copy=True)
+        return y
     # The last outputs may read no element, and lie between those that do.
     rest = tuple(
         [

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .._arrays.elements import empty, put_at
 from .._arrays.libraries import Array, DType, row_of
 from .._arrays.operands import namespace_of
 from .._plan.chunked import Part, Reads, edges_of, lengths_of
@@ -89,14 +90,26 @@ def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
     return namespace_of(chunk=chunk).asarray(chunk[index], copy=True)
 
 
-def _joined(grid: Ints, pieces: Iterator[Array], axis: int = 0) -> Array | None:
-    """The next pieces, so many along each axis, as one array."""
+def _joined(grid: Ints, pieces: Iterator[Array]) -> Array | None:
+    """The next pieces, so many along each axis, as one array, into which each is copied once."""
     if 0 in grid:
         return None
-    if not grid[axis:]:
-        return next(pieces)
-    parts = [_joined(grid, pieces, axis + 1) for _ in range(grid[axis])]
-    return parts[0] if len(parts) == 1 else namespace_of(piece=parts[0]).concat(parts, axis=axis)
+    parts = {place: next(pieces) for place in itertools.product(*map(range, grid))}
+    first = next(iter(parts.values()))
+    if len(parts) == 1:
+        return first
+    axes = range(len(grid))
+    along = [
+        [parts[tuple([at if axis == one else 0 for one in axes])].shape[axis] for at in range(grid[axis])]
+        for axis in axes
+    ]
+    ends = [[*itertools.accumulate(sizes)] for sizes in along]
+    whole = empty(namespace_of(piece=first), first, tuple([ends[axis][-1] for axis in axes]))
+    for place, part in parts.items():
+        stops = [ends[axis][at] for axis, at in zip(axes, place, strict=True)]
+        index = tuple([slice(stop - size, stop) for stop, size in zip(stops, part.shape, strict=True)])
+        whole = put_at(whole, index, part)
+    return whole
 
 
 class _Source:
