@@ -39,6 +39,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # workers, and what they start, have it from here
+        backends.compile_soon()
     config.addinivalue_line("markers", "on(*names): of the selected backends, only these")
     config.addinivalue_line(
         "markers",

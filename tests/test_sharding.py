@@ -75,7 +75,7 @@ def test_arrays_on_several_devices(jax_backend, kind, how):
         **os.environ,
         "JAX_ENABLE_X64": "1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}",
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, str(pathlib.Path(__file__)), kind, how]
