@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 import threading
 import types
 
@@ -28,14 +27,6 @@ from xconv.demo.backends import load_backend
 
 LAYER = SUITES["resnet50"][2]
 SEEDS = st.integers(0, 2**64)
-
-
-@pytest.fixture(autouse=True)
-def _optimizations_as_before():
-    """Quick runs do without, in the whole process."""
-    yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].config.update("jax_disable_most_optimizations", False)
 
 
 class TestDrawnLayers:

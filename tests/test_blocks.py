@@ -47,12 +47,14 @@ def least_workspace(backend, function):
     return int(str(error.value).split("at least ")[1].split()[0])
 
 
+OF_FEW_OUTPUTS = [case for case in FULL_CASES if np.prod(output_shape(case)) <= 150]  # each is a block of its own
+
+
 @pytest.mark.on("numpy", "strict-device1", "torch", "cupy")
-@pytest.mark.over("case", FULL_CASES[::2])
-@pytest.mark.parametrize("room", [1, 3])
-def test_the_least_workspace_gives_the_same_result(backend, case, room):
-    """Down to one output at a time, for each of the three operations."""
-    the_least_gives_the_same_result(backend, case, "im2col", room)
+@pytest.mark.over("case", OF_FEW_OUTPUTS)
+def test_the_least_workspace_gives_the_same_result(backend, case):
+    """Down to one output at a time in every second case, for each of the three operations."""
+    the_least_gives_the_same_result(backend, case, "im2col", 1 if OF_FEW_OUTPUTS.index(case) % 2 else 3)
 
 
 @pytest.mark.parametrize(
