@@ -94,6 +94,7 @@ def run(files, name, results, leave_out=""):
     environment = os.environ | {RESULTS: str(results), "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     environment |= {} if name == "numpy" else {"SCIPY_ARRAY_API": json.dumps([IDS[name]])}
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # each operation compiles once and runs once
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # for arrays as small as these
     command += [str(scipy / file) for file in files]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     text = done.stdout[-5000:] + done.stderr[-5000:]
