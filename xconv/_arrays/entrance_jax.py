@@ -12,7 +12,8 @@ import jax
 from .entrances import PUBLIC
 from .libraries import Array
 
-WEIGHTS = {"conv_weight_grad": 0, "conv_backward": 1}  # the first of the results that have no batch
+# The first of the results that have no batch.
+WEIGHTS = {"conv_weight_grad": 0, "conv_backward": 1, "conv_transpose_backward": 1}
 
 
 def _inside(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from .._plan.broadcast import Order
 from .._plan.geometry import ConvGeometry, Geometry, Pairs, Words
 from .._plan.remembered import remembered
 from .elements import add_at, conjugate, reshaped, truncated
-from .libraries import Array, DType, Namespace, is_kind
+from .libraries import Array, DType, Namespace, device_count, is_kind
 from .operands import Operand, working_dtype
 from .windows import framed, pad, unpad
 
@@ -29,6 +29,7 @@ class Access(NamedTuple):
     result: DType
     conjugates: bool = False  # the filters, which is its own adjoint
     frame: tuple[Pairs, Words, complex] | None = None  # what is added to the input, if it is other than zeros
+    devices: int = 1  # that operands are divided over
 
     @property
     def rounds(self) -> bool:
@@ -106,7 +107,8 @@ class Layout:
     def access(self) -> Access:
         geometry = self.geometry
         frame = (geometry.windows.padding, geometry.padding_modes, geometry.pad_value) if self.is_framed else None
-        return Access(self.xp, self.working, self.dtype, self.conjugates, frame)
+        devices = max([device_count(operand.device) for operand in self.operands])
+        return Access(self.xp, self.working, self.dtype, self.conjugates, frame, devices)
 
     def leave_input(self, dx: Array, b: Array | None) -> Array:
         """Of a frame, before sums are rounded to the result's dtype."""

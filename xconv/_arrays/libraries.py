@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.remembered import loading
@@ -123,6 +124,36 @@ def device(array: Array) -> Any:
     if place is None or hasattr(place, "device_set") or not getattr(array, "committed", True):
         return None
     return place
+
+
+def mesh(array: Array) -> Any:
+    """The mesh of devices over which an array of JAX is divided, or may be, also while it is traced; None if none is.
+
+    That of its type, or the one set around the call: ``in_shardings`` of `jax.jit` alone are not seen.
+    """
+    if not row_of(array).traced:
+        return None
+    import jax
+
+    if not hasattr(jax, "typeof"):  # before which types did not tell
+        return None
+    own = jax.typeof(array).sharding.mesh
+    found = jax.sharding.get_abstract_mesh() if own.empty else own
+    return None if found.empty else found
+
+
+def device_count(place: Any) -> int:
+    """Over how many devices an array at a place is divided, or may be: those of a sharding, or of a mesh.
+
+    Along the axes of a mesh that `jax.shard_map` has taken apart, each device has arrays of its own.
+    """
+    if hasattr(place, "device_set"):
+        return 1 if place.is_fully_replicated else len(place.device_set)
+    if not hasattr(place, "axis_types"):
+        return 1
+    return math.prod(
+        [size for size, kind in zip(place.axis_sizes, place.axis_types, strict=True) if kind.name != "Manual"]
+    )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from .libraries import (
     has_float64,
     is_kind,
     library,
+    mesh,
     row_of,
     traits,
     without_wrappers,
@@ -299,7 +300,7 @@ def _bits(xp: Namespace, dtype: DType) -> int:
 
 def _place(array: Array) -> Any:
     """Where an array is, as part of what calls are remembered by; in words, where a device has no hash."""
-    place = device(array)
+    place = mesh(array) or device(array)
     return place if isinstance(place, Hashable) else str(place)
 
 

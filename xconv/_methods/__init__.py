@@ -52,10 +52,35 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 )
 
 
-def request(xp: Namespace, dtype: DType, task: Task, room: int) -> Request:
-    """What is asked of the plan of a task on arrays of a dtype that sums can be accumulated in."""
+def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1) -> Request:
+    """What is asked of the plan of a task on arrays of a dtype that sums can be accumulated in.
+
+    The room is that of each of so many devices.
+    """
     copies = is_kind(xp, dtype, "integral") or (task.product == "scatter" and is_kind(xp, dtype, "complex floating"))
     task = task._replace(copies_filters=task.copies_filters or copies)  # into limbs, or conjugated
     methods = {name: functools.partial(tiles, xp, dtype) for name, tiles in METHODS.items()}
     own = functools.partial(own_cost, xp) if has_native(xp, dtype, task.windows.ndim) else None
-    return Request(task, machine_of(xp, dtype), room, methods, own, traits(xp).threads)
+    undivided = _undivided(task, own is not None) if devices > 1 else ()
+    return Request(
+        task,
+        machine_of(xp, dtype),
+        room * devices,
+        methods,
+        own,
+        traits(xp).threads,
+        devices=devices,
+        undivided=undivided,
+    )
+
+
+def _undivided(task: Task, has_own: bool) -> tuple[str, ...]:
+    """The methods that leave operands on the devices that they are divided over, the best first.
+
+    XLA cuts its own convolution by samples, and by positions with an exchange of halos, but brings x together where a
+    group sums over several channels (openxla/xla#47945). im2col is cut by samples.
+    """
+    summed = task.filters if task.product == "scatter" else task.channels
+    if has_own and (task.groups == 1 or task.reduces or summed == 1):
+        return ("native",)
+    return ("im2col", "native") if has_own else ("im2col",)

@@ -39,22 +39,37 @@ class Request(NamedTuple):
 
     task: Task
     machine: Machine
-    room: int
+    room: int  # on all devices
     methods: Mapping[str, Tiles]
     own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
     patience: float = 1  # how many times the least a uniform way may cost
+    devices: int = 1  # that operands are divided over
+    undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
 
 
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
         return planned(request, method)
+    if method == "auto" and (undivided := _undivided(request)) is not None:
+        return undivided
     found = candidates(request, method) if found is None else found
     best: Candidate = cheapest(found, AUTOMATIC[method])
     if math.isinf(best.cost):
-        raise ValueError(_too_little(min([one.least for one in found if one.least]), method, request.room))
+        raise ValueError(_too_little(min([one.least for one in found if one.least]), method, request))
     return best
+
+
+def _undivided(request: Request) -> Candidate | None:
+    """The first way that brings no operand together from several devices, if there are several: in one block."""
+    for name in request.undivided:
+        if name == "native":
+            return Candidate(name, 0.0)
+        found = _fitting(request, name)
+        if isinstance(found, Candidate) and found.schedule is not None and found.schedule.is_one_block:
+            return found
+    return None
 
 
 def candidates(request: Request, method: str = "auto") -> list[Candidate]:
@@ -79,7 +94,7 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
     found = _fitting(request, name)
     if isinstance(found, int):
-        return Candidate(name, math.inf, _too_little(found, name, request.room), least=found)
+        return Candidate(name, math.inf, _too_little(found, name, request), least=found)
     return found
 
 
@@ -87,7 +102,7 @@ def planned(request: Request, name: str) -> Candidate:
     """The candidate of that name; a ValueError if the method cannot do it, or not in this room."""
     found = _fitting(request, name)
     if isinstance(found, int):
-        raise ValueError(_too_little(found, name, request.room))
+        raise ValueError(_too_little(found, name, request))
     return found
 
 
@@ -102,7 +117,8 @@ def _fitting(request: Request, name: str) -> Candidate | int:
     return min([one for one in found if isinstance(one, int)])
 
 
-def _too_little(least: int, method: str, room: int) -> str:
+def _too_little(least: int, method: str, request: Request) -> str:
+    least, room = -(-least // request.devices), request.room // request.devices
     return f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
 
 

@@ -66,6 +66,10 @@ class Schedule(NamedTuple):
         return (self.channels, self.filters, self.taps) == (task.channels, task.filters, task.windows.kernel_size)
 
     @property
+    def is_one_block(self) -> bool:
+        return self.blocks * self.part_count == 1
+
+    @property
     def is_uniform(self) -> bool:
         return self.tile.is_uniform
 

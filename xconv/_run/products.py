@@ -53,7 +53,7 @@ SHARES = 4  # threads that map shared data, each some of its channels
 def products(access: Access, task: Task, method: str, room: int) -> Products | Own:
     """What carries a task out by a method, or by that which a word stands for."""
     xp, dtype = access.xp, access.dtype
-    asked = request(xp, dtype, task, room)
+    asked = request(xp, dtype, task, room, access.devices)
     if method == "native":
         return Own(access, native(xp, dtype, task))
     if task.batch == 0 and method in METHODS:
