@@ -57,7 +57,8 @@ CALLS = {
     "Convolution": ("x w b dy", NONE, layer),
     "Pooling": ("x pooled", NONE, pooling),
 }
-WITHOUT_ARRAYS = {"choose_method", "conv_output_shape", "plan", "layers", "ndimage", "signal", "testing"}  # or modules
+# Or of JAX's alone, or modules.
+WITHOUT_ARRAYS = {"choose_method", "conv_output_shape", "halo", "plan", "layers", "ndimage", "signal", "testing"}
 BY_METHOD = [name for name in CALLS if name.startswith("conv")]
 
 

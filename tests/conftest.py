@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib.util
 import os
 import types
 
@@ -65,6 +66,14 @@ def load(name):
         except backends.UnavailableError as reason:
             LOADED[name] = reason
     return LOADED[name]
+
+
+def pytest_collection_modifyitems(items):
+    """Examples of what one library alone has do not run where it is not installed."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and "import jax" in "".join(e.source for e in item.dtest.examples):
+            missing = importlib.util.find_spec("jax") is None
+            item.add_marker(pytest.mark.skipif(missing, reason="jax is not installed"))
 
 
 def pytest_generate_tests(metafunc):

@@ -31,6 +31,7 @@ PUBLIC = {
     "conv_transpose",
     "conv_transpose_backward",
     "conv_weight_grad",
+    "halo",
     "im2col",
     "layers",
     "max_pool",
@@ -58,6 +59,7 @@ DOWNWARDS = [
     "_conv",
     "_pool",
     "_im2col",
+    "_halo",
     "_run",
     "_methods",
     "_arrays",
@@ -88,6 +90,7 @@ SIGNATURES = {
     "max_workspace=None)",
     "avg_pool_grad": "(dy, input_shape, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
     "count_include_pad=True, channel_axis=1, max_workspace=None)",
+    "halo": "(x, kernel_size, axis_name, *, axis=2, stride=1, padding='same', dilation=1, padding_mode='zeros')",
     "conv_output_shape": "(input_shape, weight_shape, *, stride=1, padding=0, dilation=1, groups=1, channel_axis=1)",
     "choose_method": "(input_shape, weight_shape, *, xp, dtype, stride=1, padding=0, dilation=1, groups=1, "
     "padding_mode='zeros', channel_axis=1, max_workspace=None, function='conv')",

@@ -14,14 +14,16 @@ import sys
 import numpy as np
 import pytest
 
+import xconv
+
 DEVICES = 4
+BYTES = {"pred": 1, "f32": 4, "c64": 8}  # of XLA's dtypes
 WITH_WEIGHTS = ("conv_backward", "conv_weight_grad", "conv_transpose_backward")  # among the results, behind a dx
 METHODS = ("im2col", "winograd", "fft", "native", "toeplitz", "auto")
 
 
 def functions(methods):
     """Every public function of x (8, 8, 8, 8) and w (8, 8, 3, 3), many with odd sizes inside."""
-    import xconv
 
     def backward(method):
         return lambda x, w: xconv.conv_backward(
@@ -103,16 +105,14 @@ def moved(function, *operands):
     text, found = jax.jit(function).lower(*operands).compile().as_text(), {}
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     for shapes, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):
-        sizes = [
-            math.prod(map(int, filter(None, sizes.split(",")))) for sizes in re.findall(r"f32\[([\d,]*)\]", shapes)
-        ]
-        found[kind] = found.get(kind, 0) + 4 * sum(sizes)
+        for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            size = math.prod(map(int, filter(None, sizes.split(","))))
+            found[kind] = found.get(kind, 0) + BYTES[dtype] * size
     return found
 
 
 def both_ways(groups):
     """The three products by "auto"."""
-    import xconv
 
     def run(x, w):
         y = xconv.conv(x, w, padding=1, groups=groups)
@@ -151,7 +151,6 @@ def choices():
     from jax.sharding import AxisType, NamedSharding
     from jax.sharding import PartitionSpec as P
 
-    import xconv
     from xconv._plan.remembered import forget
     from xconv._run import products
 
@@ -209,9 +208,162 @@ def choices():
             yield str(error)
 
 
-@pytest.mark.parametrize("name", ["movements", "choices"])
+# Windows over an axis of which each of 8 devices has 4 elements: kernel, stride, dilation, padding and its mode.
+HALOS = (
+    (3, 1, 1, "same", "zeros"),
+    (4, 1, 1, "same_lower", "zeros"),
+    (3, 2, 1, 1, "zeros"),
+    (7, 2, 1, 3, "circular"),
+    (4, 1, 1, "causal", "reflect"),
+    (2, 2, 1, "valid", "zeros"),
+    (1, 4, 1, 0, "zeros"),
+    (4, 4, 1, (3, 0), "symmetric"),
+    (5, 1, 1, (1, 3), "replicate"),
+    (5, 1, 2, "same", "symmetric"),
+    (11, 1, 1, "same", "zeros"),  # from two devices on either side
+    (21, 2, 1, (19, 0), "circular"),
+    (9, 1, 7, "same", "circular"),  # and once round
+    (71, 1, 1, "same", "zeros"),  # from all, and beyond
+)
+
+
+def halos():
+    """Where sums over windows of parts with halos, or their gradients, are not those of the whole, of integers."""
+    import jax
+    from jax.sharding import PartitionSpec as P
+
+    mesh, x, *filters = sharded("Auto", 2, (2, 2, 32), *((3, 2, case[0]) for case in HALOS))
+    x, *filters = (jax.numpy.round(3 * operand) for operand in (x, *filters))
+
+    def parts(x, *filters):
+        given = [
+            xconv.halo(x, k, "i", stride=s, padding=p, dilation=a, padding_mode=mode) for k, s, a, p, mode in HALOS
+        ]
+        steps = [(s, a) for _, s, a, _, _ in HALOS]
+        every = zip(given, filters, steps, strict=True)
+        return [xconv.conv(part, w, stride=s, dilation=a, method="im2col") for part, w, (s, a) in every]
+
+    rows = P(None, None, "i")
+    divided = jax.shard_map(parts, mesh=mesh, in_specs=(rows, *(P() for _ in HALOS)), out_specs=rows)
+    results, adjoint = jax.vjp(jax.jit(divided), x, *filters)
+    dys = [jax.numpy.round(2 * jax.numpy.sin(7 * y + 1)) for y in results]
+    dx, *dws = map(np.asarray, adjoint(dys))
+    sum_dx, x = np.zeros_like(dx), np.asarray(x)
+    for case, w, y, dy, dw in zip(HALOS, filters, results, dys, dws, strict=True):
+        k, s, a, p, mode = case
+        w, dy, padding = np.asarray(w), np.asarray(dy), [p] if isinstance(p, tuple) else p
+        keywords = {"stride": s, "padding": padding, "dilation": a, "padding_mode": mode, "method": "im2col"}
+        if not np.array_equal(y, xconv.conv(x, w, **keywords)):
+            yield f"{case}: wrong"
+        if not np.array_equal(dw, xconv.conv_weight_grad(dy, x, k, **keywords)):
+            yield f"{case}: wrong gradient of the filters"
+        sum_dx += xconv.conv_input_grad(dy, w, x.shape, **keywords)
+    if not np.array_equal(dx, sum_dx):
+        yield "wrong gradient of x"
+
+
+def halo_bytes():
+    """Where a method moves more than the halo of x (8, 16, 64, 64), and in gradients that of dx and the sum of dw."""
+    import jax
+    from jax.sharding import PartitionSpec as P
+
+    mesh, x, w = sharded("Auto", 2, (8, 16, 64, 64), (16, 16, 3, 3))
+    halo, rows = 4 * 2 * 8 * 16 * 64, P(None, None, "i")
+    for method in METHODS:
+
+        def layer(x, w, method=method):
+            return xconv.conv(xconv.halo(x, w.shape[2], "i"), w, padding=[(0, 0), (1, 1)], method=method)
+
+        run = jax.shard_map(layer, mesh=mesh, in_specs=(rows, P()), out_specs=rows)
+        found = moved(run, x, w)
+        if found != {"collective-permute": halo}:
+            yield f"{method}: {found}"
+        gradients = moved(jax.grad(lambda x, w, run=run: (run(x, w) ** 2).sum() / 2, (0, 1)), x, w)
+        if gradients != {"collective-permute": 2 * halo, "all-reduce": 4 * w.size}:
+            yield f"gradients by {method}: {gradients}"
+
+
+def training():
+    """Where a step of two layers, of rows and columns over several devices, differs from that on one."""
+    import jax
+    from jax.sharding import AxisType
+    from jax.sharding import PartitionSpec as P
+
+    mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(AxisType.Auto,) * 2)
+    rng = np.random.default_rng(0)
+    x, t, *filters = (
+        jax.numpy.asarray(rng.normal(size=s)) for s in ((2, 3, 32, 16), (2, 5, 16, 8), (4, 3, 3, 3), (5, 4, 5, 5))
+    )
+
+    def around(x, w, stride):
+        for axis, name in ((2, "rows"), (3, "columns")):
+            x = xconv.halo(x, w.shape[axis], name, axis=axis, stride=stride)
+        return xconv.conv(x, w, stride=stride)
+
+    def network(x, filters, layer):
+        return layer(jax.numpy.tanh(layer(x, filters[0], 1)), filters[1], 2)
+
+    def step(run, filters):
+        gradients = jax.grad(lambda filters: ((run(x, filters) - t) ** 2).mean())(filters)
+        return [w - 0.5 * dw for w, dw in zip(filters, gradients, strict=True)]
+
+    image = P(None, None, "rows", "columns")
+    local = functools.partial(network, layer=around)
+    divided = jax.shard_map(local, mesh=mesh, in_specs=(image, P()), out_specs=image)
+    whole = functools.partial(network, layer=lambda x, w, s: xconv.conv(x, w, stride=s, padding="same"))
+    for w, old, found in zip(
+        jax.jit(functools.partial(step, whole))(filters), filters, step(jax.jit(divided), filters), strict=True
+    ):
+        error = np.max(np.abs(found - w)) / np.max(np.abs(old - w))
+        if not error < 1e-13:
+            yield f"a step differs by {error} of itself"
+
+
+REFUSED = (  # keywords, and what the message says
+    ({"axis_name": "j"}, r"axis_name must be an axis of the mesh.*'j'"),
+    ({"kernel_size": (3, 3)}, r"kernel_size must be an int.*\(3, 3\)"),
+    ({"axis": 3}, "axis must be one of the 3 axes of x, got 3"),
+    ({"axis": 1}, "x must have at least one element along the axis on each device, got 0"),
+    ({"axis": None}, "axis must be one of the 3 axes of x, got None"),
+    ({"stride": 3}, "stride must divide the 4 elements of x.*got 3"),
+    ({"padding": "valid"}, r"padding must give as many outputs on each device, 4 .*got 'valid'.*have 30.*from 2 to 2"),
+    ({"padding": (3, 3), "stride": 2}, r"padding must give.*got \(3, 3\).*lo \+ hi from 1 to 2"),
+    ({"padding": "sane"}, "padding must be one of.*'sane'"),
+    ({"padding_mode": "constant"}, "padding_mode must be one of.*'constant'"),
+    ({"kernel_size": 9, "padding_mode": "reflect"}, r"padding_mode 'reflect'.*\(4, 4\) elements beyond the 4"),
+)
+
+
+def refusals():
+    """What is refused in other words, or not at all."""
+    import jax
+    from jax.sharding import PartitionSpec as P
+
+    mesh, x = sharded("Auto", 2, (2, 0, 32))
+    for keywords, words in REFUSED:
+        call = functools.partial(xconv.halo, **{"kernel_size": 3, "axis_name": "i"} | keywords)
+        try:
+            jax.eval_shape(jax.shard_map(call, mesh=mesh, in_specs=P(None, None, "i"), out_specs=P(None, None, "i")), x)
+        except ValueError as error:
+            if not re.search(words, str(error)):
+                yield f"{keywords}: {error}"
+        else:
+            yield f"{keywords}: not refused"
+
+
+def test_halo_is_of_jax(jax_backend):
+    with pytest.raises(
+        TypeError, match=r"^x must be an array of JAX, inside jax.shard_map, got one of numpy$"
+    ) as error:
+        xconv.halo(np.ones((1, 1, 4)), 3, "i")
+    with pytest.raises(ValueError, match=r"^axis_name must be an axis of the mesh, or several.*, got 'i'$"):
+        xconv.halo(jax_backend.array(np.ones((1, 1, 4))), 3, "i")
+    assert error.type is TypeError
+
+
+@pytest.mark.parametrize("name", ["movements", "choices", "halos", "halo_bytes", "training", "refusals"])
 def test_what_is_divided_stays_where_it_is(jax_backend, name):
-    assert in_process(8, name) == "done\n"
+    assert in_process(8, name, **{"JAX_ENABLE_X64": "1"} if name == "training" else {}) == "done\n"
 
 
 @pytest.mark.parametrize("how", ["eager", "jit"])

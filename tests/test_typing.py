@@ -33,8 +33,9 @@ def program(xp: Any, x: Any, w: Any, b: Any, stride: int, sizes: list[int]) -> t
     layer, pool = xconv.Convolution(w, 0, 1, "same", method="auto"), xconv.layers.Pooling(2, 2, stride=(2, 2))
     xconv.testing.check_adjoint(layer.forward, layer.backward, x, xconv.Pooling(2, 2).forward(y))
     g = xconv.ndimage.gaussian_filter(x, (1, 2.5), order=[0, 1], mode=("wrap", "constant"), cval=1, axes=(2, 3))
+    h = xconv.halo(x, 3, "i", axis=-1, stride=2, padding=(1, 0), padding_mode="reflect")
     f = xconv.signal.fftconvolve(x, w, mode="same", axes=(2, 3))
-    return v, dw, db, dx, col, u, q, g, f, shape, name, held, pool
+    return v, dw, db, dx, col, u, q, g, h, f, shape, name, held, pool
 """
 MISTAKES = {
     'xconv.conv(1, 2, stride="two")': "stride",

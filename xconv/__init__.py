@@ -10,6 +10,7 @@ from ._conv import (
     conv_transpose_backward,
     conv_weight_grad,
 )
+from ._halo import halo
 from ._im2col import col2im, im2col
 from ._plan.arguments import conv_output_shape
 from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad, max_unpool
@@ -31,6 +32,7 @@ __all__ = [
     "conv_transpose",
     "conv_transpose_backward",
     "conv_weight_grad",
+    "halo",
     "im2col",
     "layers",
     "max_pool",

@@ -1,4 +1,6 @@
-"""How arrays of JAX come in: under axes of a mesh that are Explicit, by which JAX wants to be told every sharding."""
+"""How arrays of JAX come in: under axes of a mesh that are Explicit, by which JAX wants to be told every sharding, and
+inside `jax.shard_map`, where what is the same on all devices meets what is not.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **keywords: Any) -> Any:
         leaves, tree = jax.tree.flatten((arguments, keywords))
         arrays = {place: leaf for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
-        if not any(map(_is_explicit, arrays.values())):
+        varying = frozenset().union(*map(_varying, arrays.values()))
+        explicit = any(map(_is_explicit, arrays.values()))
+        if not (varying or explicit):
             return function(*arguments, **keywords)
 
         def run(*operands: Array) -> Any:
@@ -29,9 +33,24 @@ def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
             places, names = jax.tree.unflatten(tree, [found.get(place, leaf) for place, leaf in enumerate(leaves)])
             return function(*places, **names)
 
-        return _by_compiler(run, [*arrays.values()], WEIGHTS.get(function.__name__))
+        operands = [*arrays.values()]
+        if varying:
+            operands = [jax.lax.pcast(one, tuple(varying - _varying(one)), to="varying") for one in operands]
+        return _by_compiler(run, operands, WEIGHTS.get(function.__name__)) if explicit else run(*operands)
 
     return call
+
+
+def _varying(array: Array) -> frozenset[str]:
+    """The axes of a mesh along which devices have values of their own, inside `jax.shard_map`.
+
+    Where one operand has such and another has not, the gradients of the other are added up over devices: as they are,
+    once it varies too, and not as what a method makes of them on the way.
+    """
+    if not hasattr(jax.lax, "pcast"):  # which makes them vary
+        return frozenset()
+    kind = jax.typeof(array)
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", frozenset())
 
 
 def _is_explicit(array: Array) -> bool:

@@ -226,6 +226,38 @@ def _check_fit(windows: Geometry, declared: Pairs) -> None:
             )
 
 
+def halo_widths(
+    size: int, shards: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, mode: Any
+) -> tuple[Ints, str]:
+    """How many elements before and behind it the windows of a part read, of an axis that is so many of them long.
+
+    Windows over the whole axis, whose padding is what it has at its ends.
+    """
+    if not size:
+        raise ValueError("x must have at least one element along the axis on each device, got 0")
+    pair = _pair(padding)
+    windows = window_geometry(
+        (size * shards,), kernel_size, stride=stride, dilation=dilation, padding=padding if pair is None else [pair]
+    )
+    (s,), (r,), (o,), ((lo, _),) = windows.stride, windows.reach, windows.output_size, windows.padding
+    if size % s:
+        raise ValueError(f"stride must divide the {size} elements of x along the axis on each device, got {stride!r}")
+    if o != size * shards // s:
+        raise ValueError(
+            f"padding must give as many outputs on each device, {size // s} for the {size} elements of x along the "
+            f"axis, {got(padding)}, by which all {shards} have {o}: pass 'same', 'same_lower' or 'causal', or (lo, hi) "
+            f"with lo + hi from {max(r - s, 0)} to {r - 1}"
+        )
+    (mode,), widths = _modes(mode, 1), (lo, max(r - s - lo, 0))
+    direction, edge = BORDERS.get(mode, (1, 0))
+    if direction < 1 and max(widths) > size - edge:
+        raise ValueError(
+            f"padding_mode {mode!r} must repeat elements of the devices at both ends alone: windows read {widths} "
+            f"elements beyond the {size} of x along the axis on each: divide it among fewer devices"
+        )
+    return widths, mode
+
+
 def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints, bool]:
     """Split an input's or output's shape into (N, channels, spatial sizes, channels last?); N may be a symbol."""
     first, *others = _entries(shape) or (None,)
