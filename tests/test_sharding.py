@@ -319,6 +319,29 @@ def training():
             yield f"a step differs by {error} of itself"
 
 
+def partly():
+    """Where rows by halos, and columns that JAX is told of, differ from the whole."""
+    import jax
+    from jax.sharding import AxisType, NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    mesh = jax.make_mesh((2, 4), ("i", "j"), axis_types=(AxisType.Auto, AxisType.Explicit))
+    _, x, w = sharded("Auto", None, (2, 2, 8, 8), (3, 2, 3, 3))
+    rows = P(None, None, "i")
+
+    def layer(x, w):
+        return xconv.conv(xconv.halo(x, 3, "i"), w, padding=[(0, 0), (1, 1)])
+
+    divided = jax.shard_map(layer, mesh=mesh, in_specs=(rows, P()), out_specs=rows, axis_names={"i"})
+    operands = [
+        jax.device_put(np.asarray(a), NamedSharding(mesh, s)) for a, s in ((x, P(None, None, None, "j")), (w, P()))
+    ]
+    with jax.set_mesh(mesh):
+        y = jax.jit(divided)(*operands)
+    if not np.allclose(y, xconv.conv(np.asarray(x), np.asarray(w), padding=1), atol=1e-5):
+        yield "wrong"
+
+
 REFUSED = (  # keywords, and what the message says
     ({"axis_name": "j"}, r"axis_name must be an axis of the mesh.*'j'"),
     ({"kernel_size": (3, 3)}, r"kernel_size must be an int.*\(3, 3\)"),
@@ -361,7 +384,7 @@ def test_halo_is_of_jax(jax_backend):
     assert error.type is TypeError
 
 
-@pytest.mark.parametrize("name", ["movements", "choices", "halos", "halo_bytes", "training", "refusals"])
+@pytest.mark.parametrize("name", ["movements", "choices", "halos", "halo_bytes", "training", "partly", "refusals"])
 def test_what_is_divided_stays_where_it_is(jax_backend, name):
     assert in_process(8, name, **{"JAX_ENABLE_X64": "1"} if name == "training" else {}) == "done\n"
 

@@ -73,7 +73,9 @@ def _by_compiler(function: Callable[..., Any], operands: Sequence[Array], weight
     def run(*arrays: Array) -> Any:  # without the barrier XLA fails at transforms whose result is brought together
         return jax.lax.optimization_barrier(function(*arrays))
 
-    return jax.sharding.auto_axes(run, out_sharding=jax.tree.unflatten(tree, shardings))(*operands)
+    kinds = dict(zip(like.mesh.axis_names, like.mesh.axis_types, strict=True))
+    explicit = tuple(name for name, kind in kinds.items() if kind is jax.sharding.AxisType.Explicit)
+    return jax.sharding.auto_axes(run, axes=explicit, out_sharding=jax.tree.unflatten(tree, shardings))(*operands)
 
 
 def _spec(shape: tuple[int, ...], like: Any) -> list[Any]:
