@@ -150,8 +150,8 @@ def choose_method(
 
     The choice depends on the library, the dtype, the sizes and the workspace: times are estimated from the rates of
     plain steps, measured on CPUs of two cores, and of CuPy on one GPU. Where an accelerator is present, JAX and PyTorch
-    use their own convolution, over up to three spatial axes. Arrays of JAX that are divided over several devices are not
-    asked about here: calls with them take what leaves them where they are.
+    use their own convolution, over up to three spatial axes. Calls with arrays of JAX that are divided over several
+    devices, which are not asked about here, take what leaves these where they are.
 
     Parameters
     ----------
