@@ -506,5 +506,6 @@ def strict(*shape):
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_are_of_the_call(name):
     kind, message, call = WRONG[name]
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as error:
         call()
+    assert "\n" not in str(error.value)
