@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array_api_compat
 import numpy as np
 from geometries import normal
 
@@ -29,6 +30,11 @@ def unpooled(x, **words):
     return xconv.max_unpool(*xconv.max_pool(x, 3, return_indices=True, **words), 3, output_size=x.shape[2:], **words)
 
 
+def applied(x, w, **words):
+    vector = array_api_compat.array_namespace(x).reshape(x, (-1,))
+    return xconv.linear_operator(w, x.shape, **words).matvec(vector)
+
+
 def layer(x, w, b, dy):
     made = xconv.Convolution(w, b, stride=2, pad=1, groups=2)
     return made.forward(x), made.backward(dy), made.dW, made.db
@@ -47,6 +53,7 @@ CALLS = {
     "conv_input_grad": ("dy w", CONV, lambda dy, w, **words: xconv.conv_input_grad(dy, w, SHAPES["x"], **words)),
     "conv_weight_grad": ("dy x", CONV, lambda dy, x, **words: xconv.conv_weight_grad(dy, x, 3, **words)),
     "conv_backward": ("dy x w", CONV, xconv.conv_backward),
+    "linear_operator": ("x w", CONV, applied),
     "im2col": ("x", POOL, lambda x, **words: xconv.im2col(x, 3, **words)),
     "col2im": ("col", POOL, lambda col, **words: xconv.col2im(col, SHAPES["x"], 3, **words)),
     "max_pool": ("x", POOL, lambda x, **words: xconv.max_pool(x, 3, return_indices=True, **words)),

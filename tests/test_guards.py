@@ -34,6 +34,7 @@ PUBLIC = {
     "halo",
     "im2col",
     "layers",
+    "linear_operator",
     "max_pool",
     "max_pool_grad",
     "max_unpool",
@@ -55,6 +56,7 @@ DOWNWARDS = [
     "signal",
     "testing",
     "_correlate",
+    "_operator",
     "_choose",
     "_conv",
     "_pool",
@@ -81,6 +83,8 @@ SIGNATURES = {
     "flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "conv_backward": "(dy, x, w, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', flip=False, "
     "channel_axis=1, method='auto', max_workspace=None)",
+    "linear_operator": "(w, input_shape, *, stride=1, padding=0, dilation=1, groups=1, padding_mode='zeros', "
+    "flip=False, channel_axis=1, method='auto', max_workspace=None)",
     "max_pool": "(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, channel_axis=1, "
     "max_workspace=None, return_indices=False)",
     "max_unpool": "(y, indices, kernel_size, *, stride=None, padding=0, output_size=None, channel_axis=1)",

@@ -35,6 +35,7 @@ def program(xp: Any, x: Any, w: Any, b: Any, stride: int, sizes: list[int]) -> t
     g = xconv.ndimage.gaussian_filter(x, (1, 2.5), order=[0, 1], mode=("wrap", "constant"), cval=1, axes=(2, 3))
     h = xconv.halo(x, 3, "i", axis=-1, stride=2, padding=(1, 0), padding_mode="reflect")
     f = xconv.signal.fftconvolve(x, w, mode="same", axes=(2, 3))
+    v = xconv.linear_operator(w, (1, 2, 3), padding="same", method="direct").H @ v
     return v, dw, db, dx, col, u, q, g, h, f, shape, name, held, pool
 """
 MISTAKES = {
@@ -52,6 +53,7 @@ MISTAKES = {
     'xconv.ndimage.correlate(1, 2, mode=["wrap"])': "mode",
     'xconv.plan((1,), (1,), xp=1, dtype=2, function="max_pool")': "function",
     "xconv.conv(1, 2, strides=2)": "strides",
+    'xconv.linear_operator(1, (1, 2), padding="sane")': "padding",
 }
 
 

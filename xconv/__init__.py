@@ -12,6 +12,7 @@ from ._conv import (
 )
 from ._halo import halo
 from ._im2col import col2im, im2col
+from ._operator import linear_operator
 from ._plan.arguments import conv_output_shape
 from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad, max_unpool
 from .layers import Convolution, Pooling
@@ -35,6 +36,7 @@ __all__ = [
     "halo",
     "im2col",
     "layers",
+    "linear_operator",
     "max_pool",
     "max_pool_grad",
     "max_unpool",

@@ -487,12 +487,15 @@ def conv_of(
     groups: int = 1,
     stride: PerAxis = 1,
     padding: Padding = 0,
+    dilation: PerAxis = 1,
     padding_mode: str = "zeros",
+    channel_axis: ChannelAxis = 1,
     max_workspace: int | None = None,
 ) -> Call:
     """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
     x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
-    call = _call(_conv, (x, w), flip, method, max_workspace, stride, padding, 1, groups, padding_mode, 1)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
+    call = _call(_conv, (x, w), flag("flip", flip), method, max_workspace, *keywords)
     return cast("Call", call)  # these operands are no chunked ones
 
 

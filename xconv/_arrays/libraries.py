@@ -36,6 +36,7 @@ class Library(NamedTuple):
     chunked: bool = False  # arrays are chunks of another library's, computed later
     layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
     own: str = ""  # which of the classes in `_methods.native` its own convolution is
+    solvers: str = ""  # the module of its iterative solvers, which take its linear operators
     transforms: str = ""  # a module with faster Fourier transforms of its arrays than its own, where it is installed
 
 
@@ -50,8 +51,17 @@ TABLE = {
             threads=True,
             keeps_arrays=True,
             transforms="scipy.fft",
+            solvers="scipy.sparse.linalg",
         ),  # SciPy's transforms are two to three times as fast as NumPy's, by `python -m benchmarks rates`
-        Library("cupy", ("cuda12", "cuda13"), views=True, scatters=True, plain_memory=True, kernels=True),
+        Library(
+            "cupy",
+            ("cuda12", "cuda13"),
+            views=True,
+            scatters=True,
+            plain_memory=True,
+            kernels=True,
+            solvers="cupyx.scipy.sparse.linalg",
+        ),
         Library("jax", ("jax",), scatters=True, traced=True, entrance="jax", own="lax"),
         Library(
             "torch",

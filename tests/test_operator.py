@@ -1,0 +1,177 @@
+"""Convolutions as linear operators: against matrices made by the loops, the adjoint identity, and in solvers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+from backends import assert_array
+from geometries import FULL_CASES, MODES, Case, normal
+
+import xconv
+
+COMPLEX = Case(
+    (2, 2, 5, 4), (4, 1, 3, 2), {"stride": (2, 1), "padding": "same", "groups": 2, "padding_mode": "circular"}
+)
+OPERATORS = [*FULL_CASES, COMPLEX]
+
+
+def matrix(case, w):
+    """The dense matrix, a column for each element of x, by the loops."""
+    units = np.eye(int(np.prod(case.input_shape)))
+    columns = [reference.conv(unit.reshape(case.input_shape), w, **case.keywords).reshape(-1) for unit in units]
+    return np.stack(columns, axis=1) if columns else np.zeros((0, 0), w.dtype)
+
+
+def message(kind, function, *arguments, **words):
+    with pytest.raises(kind) as caught:
+        function(*arguments, **words)
+    return str(caught.value)
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict", "cupy")
+@pytest.mark.over("case", OPERATORS)
+def test_products_are_those_of_the_matrix(backend, case):
+    dtype = "complex128" if case is COMPLEX else "float64"
+    w = normal(case.weight_shape, 1, dtype)
+    dense = matrix(case, w)
+    rows, columns = dense.shape
+    v, V, u, U = (normal(shape, i, dtype) for i, shape in enumerate([columns, (columns, 3), rows, (rows, 2)]))
+
+    def products(w, *operands):
+        v, V, u, U = operands
+        A = xconv.linear_operator(w, case.input_shape, **case.keywords)
+        assert tuple(A.shape) == dense.shape
+        assert A.dtype == w.dtype
+        assert A.H.shape == A.T.shape == A.shape[::-1]
+        return A @ v, A.matvec(v), A @ V, A.matmat(V), A.H @ u, A.rmatvec(u), A.H @ U, A.rmatmat(U), A.T @ u, A.H.H @ v
+
+    found = backend.run(products, *map(backend.array, (w, v, V, u, U)))
+    H = dense.conj().T
+    expected = dense @ v, dense @ v, dense @ V, dense @ V, H @ u, H @ u, H @ U, H @ U, dense.T @ u, dense @ v
+    for one, other in zip(found, expected, strict=True):
+        assert_array(backend, one, other, terms=8 * case.terms)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_adjoint_identity(mode, dtype):
+    w = normal((4, 3, 3, 2), 0, dtype)
+    words = {"stride": (2, 1), "padding": [(2, 1), (0, 3)], "padding_mode": mode, "channel_axis": -1, "flip": True}
+    A = xconv.linear_operator(w, (2, 9, 7, 3), **words)
+    x, y = normal((A.shape[1],), 1, dtype), normal((A.shape[0],), 2, dtype)
+    left, right = np.vdot(A @ x, y), np.vdot(x, A.H @ y)
+    assert abs(left - right) <= 1e-13 * np.linalg.norm(A @ x) * np.linalg.norm(y)
+
+
+@pytest.mark.on("numpy", "cupy")
+def test_is_the_librarys_own_operator(backend):
+    solvers = pytest.importorskip(
+        "scipy.sparse.linalg" if backend.name == "numpy" else "cupyx.scipy.sparse.linalg", reason="no solvers here"
+    )
+    A = xconv.linear_operator(backend.array(np.ones((1, 1, 3))), (1, 1, 8), padding=1)
+    assert isinstance(A, solvers.LinearOperator)
+    assert tuple(((A.H @ A) * 2).shape) == (8, 8)  # whose arithmetic is theirs
+
+
+@pytest.mark.on("jax", "torch", "strict")
+def test_elsewhere_arrays_may_have_their_own_shape(backend):
+    w, x = normal((4, 3, 3, 3), 0), normal((2, 3, 6, 5), 1)
+    A = xconv.linear_operator(backend.array(w), x.shape, stride=2)
+    y = reference.conv(x, w, stride=2)
+    assert_array(backend, A(backend.array(x)), y, terms=100)
+    assert_array(backend, A.H(backend.array(y)), reference.conv_input_grad(y, w, x.shape, stride=2), terms=400)
+    assert_array(backend, A.matvec(backend.array(x.reshape(-1, 1))), y.reshape(-1, 1), terms=100)
+
+
+@pytest.mark.on("jax", "torch", "strict")
+def test_errors_of_operands(backend):
+    A = xconv.linear_operator(backend.array(np.ones((1, 1, 3))), (1, 1, 8))
+    for wrong in ((6,), (6, 1), (1, 1, 6), ()):
+        text = message(ValueError, lambda operand: A @ operand, backend.array(np.ones(wrong)))
+        assert text == f"an operand must have shape (8,), (8, p) or (1, 1, 8), got {wrong}"
+    assert message(ValueError, A.matmat, backend.array(np.ones(8))) == "a matrix must have shape (8, p), got (8,)"
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ({"input_shape": (1, 2, 8, 8)}, "input_shape has C = 2 channels"),
+        ({"input_shape": (1, 1, 2, 2)}, "kernel_size must fit"),
+        ({"flip": 1}, "flip must be"),
+        ({"method": "winograd", "stride": 2}, "method 'winograd' must have stride 1"),
+        ({"method": "fast"}, "method must be"),
+        ({"max_workspace": 1, "method": "fft"}, "max_workspace must be at least"),
+        ({"padding_mode": "mirror"}, "padding_mode must be"),
+    ],
+)
+def test_mistakes_are_found_before_a_solver_starts(words, match):
+    words = {"input_shape": (1, 1, 8, 8), **words}
+    assert match in message(ValueError, xconv.linear_operator, np.ones((1, 1, 3, 3)), **words)
+
+
+def test_arrays_are_asked_for():
+    assert message(TypeError, xconv.linear_operator, [[[1.0]]], (1, 1, 8)) == "w must be an array, got list"
+    text = message(TypeError, xconv.linear_operator, np.ones((1, 1, 1), dtype=bool), (1, 1, 8))
+    assert text == "w must have an integer, real or complex dtype, got bool"
+
+
+def test_without_scipy_the_error_says_so():
+    code = (
+        "import sys; sys.modules['scipy'] = sys.modules['scipy.sparse'] = None\n"
+        "import numpy as np, xconv\n"
+        "try: xconv.linear_operator(np.ones((1, 1, 3)), (1, 1, 8))\n"
+        "except ImportError as error: print(error)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == "linear operators of numpy need scipy: pip install scipy"
+
+
+SIZE = (1, 1, 32, 32)
+
+
+def blurred():
+    """A picture, the filter that blurs it, and the blurred one by the loops."""
+    rows, columns = np.mgrid[-1:1:32j, -1:1:32j]
+    sharp = ((rows**2 + columns**2 < 0.6) + (abs(rows) + abs(columns) < 0.4)).astype(float)
+    offsets = np.arange(-2, 3)
+    bell = np.exp(-(offsets**2) / 2)
+    w = (np.outer(bell, bell) / bell.sum() ** 2)[None, None]
+    return sharp, w, reference.conv(sharp[None, None], w, padding="same", padding_mode="symmetric")
+
+
+def test_lsqr_and_cg_deconvolve_a_picture():
+    linalg = pytest.importorskip("scipy.sparse.linalg", reason="scipy is not installed")
+    sharp, w, seen = blurred()
+    A = xconv.linear_operator(w, SIZE, padding="same", padding_mode="symmetric")
+    by_lsqr = linalg.lsqr(A, seen.reshape(-1), atol=1e-12, btol=1e-12, iter_lim=3000)[0]
+    by_cg, failed = linalg.cg(A.H @ A, A.H @ seen.reshape(-1), rtol=1e-10, maxiter=3000)
+    assert failed == 0
+    for found in (by_lsqr, by_cg):
+        assert np.max(np.abs(found.reshape(32, 32) - sharp)) < 0.05 < np.max(np.abs(seen[0, 0] - sharp))
+
+
+def test_jax_deconvolves_a_picture(jax_backend):
+    from jax.scipy.sparse.linalg import cg
+
+    sharp, w, seen = blurred()
+    A = xconv.linear_operator(jax_backend.array(w), SIZE, padding="same", padding_mode="symmetric")
+    found, _ = cg(lambda x: A.H @ (A @ x), A.H @ jax_backend.array(seen), tol=1e-7, maxiter=3000)
+    assert found.shape == SIZE
+    assert np.max(np.abs(np.asarray(found)[0, 0] - sharp)) < 0.05
+
+
+def test_gradients_flow_through(torch_backend):
+    import torch
+
+    w = torch_backend.array(normal((2, 1, 3), 0)).requires_grad_()
+    x = torch_backend.array(normal((1, 1, 8), 1)).requires_grad_()
+
+    def there_and_back(w, x):
+        A = xconv.linear_operator(w, x.shape)
+        return A.T @ (A @ x.reshape(-1))
+
+    assert torch.autograd.gradcheck(there_and_back, (w, x))

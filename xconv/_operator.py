@@ -1,0 +1,175 @@
+"""A convolution as the linear operator that solvers take: vectors in, vectors out, and its adjoint."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ._arrays.elements import conjugate
+from ._arrays.libraries import Array, DType, Namespace, library, traits
+from ._arrays.operands import Operand, common_namespace_and_dtype, described
+from ._conv import conv, conv_input_grad, conv_of
+from ._methods import Method
+from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry
+from ._plan.geometry import Ints
+
+Map = Callable[[Array], Array]
+
+
+def linear_operator(
+    w: Array,
+    input_shape: Sequence[int],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    flip: bool = False,
+    channel_axis: ChannelAxis = 1,
+    method: Method = "auto",
+    max_workspace: int | None = None,
+) -> Any:
+    """The convolution of arrays of one shape as a linear operator, which iterative solvers take.
+
+    ``A @ x.reshape(-1) = conv(x, w).reshape(-1)``. Its adjoint is `conv_input_grad`, exact for every keyword. The
+    matrix itself is never made.
+
+    Parameters
+    ----------
+    w : array, shape (K, C/G, *k), any numeric dtype
+        The filters.
+    input_shape : tuple (N, C, *d)
+        Shape of x; (N, *d, C) with ``channel_axis=-1``.
+    stride, padding, dilation, groups, padding_mode, flip, channel_axis, method, max_workspace
+        As in `conv`.
+
+    Returns
+    -------
+    operator : linear operator, shape (size of y, size of x), dtype of w
+        On NumPy a `scipy.sparse.linalg.LinearOperator`, on CuPy that of cupyx, for all their solvers. Elsewhere an
+        object of the same protocol: ``shape``, ``dtype``, ``matvec``, ``rmatvec``, ``matmat``, ``rmatmat``, ``@``,
+        ``H`` and ``T``, which is differentiable where the library is. That one may be called as a function, as JAX's
+        solvers do, and takes x in its own shape as well, to give y in its own.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together, a keyword has no such value, or the method cannot do this.
+    TypeError
+        If w is no array, or is bool.
+    ImportError
+        If w is NumPy's and SciPy is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse.linalg import lsqr
+    >>> from xconv import linear_operator
+    >>> blur = linear_operator(np.ones((1, 1, 3)) / 3, (1, 1, 10), padding=1)
+    >>> blur.shape
+    (10, 10)
+    >>> sharp = np.arange(10.0) % 4
+    >>> bool(np.allclose(lsqr(blur, blur @ sharp, atol=1e-12, btol=1e-12)[0], sharp))
+    True
+    >>> blur.H @ np.ones(10)  # the adjoint
+    array([0.66666667, 1.        , 1.        , 1.        , 1.        ,
+           1.        , 1.        , 1.        , 1.        , 0.66666667])
+    """
+    geometry: dict[str, Any] = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "padding_mode": padding_mode,
+        "channel_axis": channel_axis,
+    }
+    (operand,) = (Operand(*description) for description in described(w=w))
+    xp, dtype = common_namespace_and_dtype([operand])
+    shapes = conv_geometry(input_shape, tuple(w.shape), Keywords(**geometry), ("input_shape", "w"))
+    words = geometry | {"flip": flip, "method": method, "max_workspace": max_workspace}
+    call = conv_of(operand, (shapes.input_shape, tuple(w.shape)), **words)
+    if math.prod(shapes.output_shape):
+        _ = call.for_forward, call.for_data  # whose errors are due now
+
+    def forward(x: Array) -> Array:
+        return conv(x, w, **words)
+
+    def adjoint(y: Array) -> Array:
+        return conv_input_grad(y, w, (y.shape[0], *shapes.input_shape[1:]), **words)
+
+    made = Operator(xp, dtype, forward, adjoint, (shapes.output_shape, shapes.input_shape))
+    return _of_solvers(made, traits(xp).solvers) if traits(xp).solvers else made
+
+
+class Operator:
+    """The protocol of SciPy's linear operators on arrays of any library.
+
+    The two maps are of samples, however many, and ``shapes`` those of one result and of one operand.
+    """
+
+    def __init__(self, xp: Namespace, dtype: DType, forward: Map, adjoint: Map, shapes: tuple[Ints, Ints]) -> None:
+        self.shape = math.prod(shapes[0]), math.prod(shapes[1])
+        self.dtype = dtype
+        self._xp, self._maps, self._shapes = xp, (forward, adjoint), shapes
+
+    @property
+    def H(self) -> Operator:  # noqa: N802 - SciPy's name
+        """The adjoint."""
+        return Operator(self._xp, self.dtype, *self._maps[::-1], self._shapes[::-1])
+
+    @property
+    def T(self) -> Operator:  # noqa: N802 - SciPy's name
+        """The transpose: the adjoint without its conjugate."""
+        forward, adjoint = (self._conjugated(one) for one in self._maps)
+        return Operator(self._xp, self.dtype, adjoint, forward, self._shapes[::-1])
+
+    def matvec(self, x: Array) -> Array:
+        """The product with a vector (n,) or a column (n, 1)."""
+        return self._product(x) if len(x.shape) == 1 else self.matmat(x)
+
+    def matmat(self, x: Array) -> Array:
+        """The product with a matrix (n, p): a convolution of p times as many samples."""
+        if len(x.shape) != 2:
+            raise ValueError(f"a matrix must have shape ({self.shape[1]}, p), got {tuple(x.shape)}")
+        return self._product(x)
+
+    def rmatvec(self, y: Array) -> Array:
+        """The adjoint's product with a vector."""
+        return self.H.matvec(y)
+
+    def rmatmat(self, y: Array) -> Array:
+        """The adjoint's product with a matrix."""
+        return self.H.matmat(y)
+
+    def __matmul__(self, x: Array) -> Array:
+        return self._product(x)
+
+    __call__ = __matmul__
+
+    def _product(self, x: Array) -> Array:
+        operand = self._shapes[1]
+        if tuple(x.shape) == operand:
+            return self._maps[0](x)
+        if len(x.shape) not in (1, 2) or x.shape[0] != self.shape[1]:
+            n = self.shape[1]
+            raise ValueError(f"an operand must have shape ({n},), ({n}, p) or {operand}, got {tuple(x.shape)}")
+        reshape, samples = self._xp.reshape, math.prod(x.shape[1:]) * operand[0]
+        y = self._maps[0](reshape(x.T if len(x.shape) == 2 else x, (samples, *operand[1:])))
+        return reshape(y, (x.shape[1], self.shape[0])).T if len(x.shape) == 2 else reshape(y, self.shape[:1])
+
+    def _conjugated(self, one: Map) -> Map:
+        return lambda x: conjugate(self._xp, one(conjugate(self._xp, x)))
+
+
+def _of_solvers(made: Operator, module: str) -> Any:
+    """The same operator as that of the library's own solvers."""
+    try:
+        solvers = importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise ImportError(f"linear operators of {library(made._xp)} need {name}: pip install {name}") from error
+    products = {name: getattr(made, name) for name in ("matvec", "rmatvec", "matmat", "rmatmat")}
+    return solvers.LinearOperator(made.shape, dtype=made.dtype, **products)
