@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xconv.__main__ import Parser, whole_number
 from xconv.demo.backends import BACKENDS
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError, require_packages
 
-from .options import DEFAULT, Parser, add_backend, add_numbers_file, count, duration, seed
+from .expected import WrongResultError
 from .peers import PEERS
 from .suites import SUITES
 
 PROGRAM = "python -m benchmarks"
-FILTER = "filter"  # the suite that is of no layers
-
-
-@dataclass(frozen=True)
-class Command:
-    """One of the command lines: what it needs, takes and does, and what Ctrl-C leaves."""
-
-    packages: tuple[str, ...]
-    parser: Callable[[], Parser]
-    run: Callable[..., None]
-    interrupted: str
+DEFAULT = "default: %(default)s"
+OTHERS = {"filter": "filters", "pool": "pools"}  # the suites that are of no layers, and their modules
+HOSTS = ("numpy", "jax", "torch")  # what the other commands know how to call
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,79 +32,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     name = given[0] if given and given[0] in COMMANDS else ""
-    command = COMMANDS.get(name, _SUITES)
-    options = vars(command.parser().parse_args(given[1:] if name else given))
+    make_parser, run, left = COMMANDS[name]
+    program = f"{PROGRAM} {name}".strip()
+    options = vars(make_parser(program).parse_args(given[1:] if name else given))
     try:
-        require_packages(command.packages)
-        return _run(command, shlex.join([*PROGRAM.split(), *given]), options)
+        require_packages(("matplotlib",) if name == "report" else ())
+        run(command=shlex.join([*PROGRAM.split(), *given]), **options)
     except CommandError as error:
-        return _fail(str(error), UNUSABLE)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted: {command.interrupted}", INTERRUPTED)
-
-
-def _run(command: Command, line: str, options: dict[str, Any]) -> int:
-    """What needs packages is imported once they are known to be there."""
-    from .expected import WrongResultError
-
-    try:
-        command.run(command=line, **options)
+        return _fail(program, str(error), UNUSABLE)
     except WrongResultError as error:
-        return _fail(str(error), FAILED)
+        return _fail(program, str(error), FAILED)
+    except KeyboardInterrupt:
+        return _fail(program, f"interrupted: {left}", INTERRUPTED)
     return 0
 
 
-def _fail(reason: str, status: int) -> int:
-    print(f"{PROGRAM}: {reason}", file=sys.stderr)
+def _fail(program: str, reason: str, status: int) -> int:
+    print(f"{program}: {reason}", file=sys.stderr)
     return status
 
 
-def _run_suites(*, suites: Sequence[str], **options: Any) -> None:
-    from .filters import run_filters
-    from .run import run_benchmarks
-
-    layers = [suite for suite in suites if suite != FILTER]
+def _run_suites(*, suites: Sequence[str], backend: str, peers: Sequence[str] | None, **options: Any) -> None:
+    """What needs packages is imported once they are known to be there."""
+    layers = [suite for suite in suites if suite not in OTHERS]
     if layers:
-        run_benchmarks(suites=layers, **options)
-    if FILTER in suites:
-        out = options["out"] / f"{FILTER}.json"
-        run_filters(out=out, **{name: options[name] for name in ("seconds", "quick", "command")})
+        importlib.import_module(".measure", __package__).run_layers(
+            suites=layers, backend=backend, peers=peers, **options
+        )
+    for suite in [suite for suite in suites if suite in OTHERS]:
+        module = OTHERS[suite]
+        getattr(importlib.import_module(f".{module}", __package__), f"run_{module}")(**options)
 
 
-def _run_choice(**options: Any) -> None:
-    from .choice import run_choice
+def _run(module: str) -> Callable[..., None]:
+    def run(**options: Any) -> None:
+        getattr(importlib.import_module(f".{module}", __package__), f"run_{module}")(**options)
 
-    run_choice(**options)
-
-
-def _run_rates(**options: Any) -> None:
-    from .rates import run_rates
-
-    run_rates(**options)
+    return run
 
 
-def _run_pools(**options: Any) -> None:
-    from .pools import run_pools
-
-    run_pools(**options)
-
-
-def _suites_parser() -> Parser:
+def _suites_parser(program: str) -> Parser:
     parser = Parser(
-        prog=PROGRAM,
+        prog=program,
         description="Time xconv and others on the same arrays, in one process: forward, input gradient and weight "
         "gradient of every layer, in float32. Every result is checked against float64 first.",
-        epilog=f"As first argument, {', '.join(COMMANDS)} are commands of their own: see {PROGRAM} choice --help.",
+        epilog=f"As first argument, {', '.join(filter(None, COMMANDS))} are commands of their own.",
     )
-    add_backend(parser, [backend.name for backend in BACKENDS])
+    _add_limits(parser, [backend.name for backend in BACKENDS])
+    suites = [*SUITES, *OTHERS]
     parser.add_argument(
         "--suite",
         dest="suites",
         nargs="+",
-        choices=[*SUITES, FILTER],
+        choices=suites,
         default=list(SUITES),
         metavar="NAME",
-        help=f"out of {', '.join(SUITES)}, and {FILTER}, of SciPy's functions on NumPy; default: all but that",
+        help=f"out of {', '.join(suites)}; the last two are of functions on NumPy; default: all but these",
     )
     parser.add_argument(
         "--peers",
@@ -118,83 +96,58 @@ def _suites_parser() -> Parser:
         metavar="NAME",
         help=f"out of {', '.join(PEERS)} (xconv's own, by hand); default: all that run on the backend",
     )
-    parser.add_argument(
-        "--out", type=Path, default="runs/benchmarks", metavar="DIR", help=f"for numbers, summary and figure; {DEFAULT}"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny layers and two rounds: whether it runs and is right")
-    parser.add_argument("--repeats", type=count, metavar="N", help="rounds at least; default: 7, or 2 with --quick")
-    parser.add_argument(
-        "--seconds",
-        type=duration,
-        metavar="S",
-        help="for all calls of an operation together, unless the least rounds take longer; default: 4",
-    )
     return parser
 
 
-def _choice_parser() -> Parser:
-    parser = Parser(
-        prog=f"{PROGRAM} choice",
-        description='How much time method="auto" loses against the best method by hand, on layers drawn at random.',
-    )
-    add_backend(parser, HOSTS)
-    parser.add_argument("--layers", type=count, default=60, metavar="N", help=f"how many; {DEFAULT}")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help=f"which layers; {DEFAULT}")
-    parser.add_argument(
-        "--seconds",
-        type=duration,
-        metavar="S",
-        help="for all methods of a function together, unless the least rounds take longer; default: 1.5",
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny layers and two rounds: whether it runs and is right")
-    add_numbers_file(parser)
+def _choice_parser(program: str) -> Parser:
+    about = 'How much time method="auto" loses against the best method by hand, on layers drawn at random.'
+    parser = Parser(prog=program, description=about)
+    _add_limits(parser, HOSTS)
+    parser.add_argument("--layers", type=whole_number(1), default=60, metavar="N", help=f"how many; {DEFAULT}")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help=f"which layers; {DEFAULT}")
     return parser
 
 
-def _rates_parser() -> Parser:
-    parser = Parser(
-        prog=f"{PROGRAM} rates",
-        description="What an array library takes for plain things, in nanoseconds of float32: by its own calls alone, "
-        "NumPy's on all processors at once.",
-    )
-    add_backend(parser, HOSTS)
-    parser.add_argument(
-        "--seconds",
-        type=duration,
-        metavar="S",
-        help="for all together, unless the least rounds take longer; default: 20",
-    )
-    parser.add_argument("--quick", action="store_true", help="two rounds, and smaller large arrays: whether it runs")
+def _rates_parser(program: str) -> Parser:
+    about = "What a library takes for plain things, in nanoseconds of float32: NumPy's on all processors at once."
+    parser = Parser(prog=program, description=about)
+    _add_limits(parser, HOSTS)
     parser.add_argument("--write", action="store_true", help="put them in the package, for method='auto' to use")
-    add_numbers_file(parser)
     return parser
 
 
-def _pools_parser() -> Parser:
-    parser = Parser(
-        prog=f"{PROGRAM} pools",
-        description="Time xconv's pools, max_pool's gradient and col2im beside PyTorch, on NumPy's float32.",
-    )
+def _report_parser(program: str) -> Parser:
+    about = "Write the tables of benchmarks/README.md and README.md, and the figure, from the numbers of runs."
+    parser = Parser(prog=program, description=about)
+    parser.add_argument("--results", type=Path, default="benchmarks/results", metavar="DIR", help=DEFAULT)
+    return parser
+
+
+def _add_limits(parser: Parser, backends: Sequence[str]) -> None:
+    parser.add_argument("--backend", choices=list(backends), default=backends[0], help=DEFAULT)
     parser.add_argument(
-        "--seconds",
-        type=duration,
-        metavar="S",
-        help="for both sides of one, unless the least rounds take longer; default: 4",
+        "--seconds", type=_duration, metavar="S", help="for all calls of an operation, once there are the least rounds"
     )
     parser.add_argument("--quick", action="store_true", help="tiny arrays and two rounds: whether it runs and is right")
-    add_numbers_file(parser)
-    return parser
+    parser.add_argument("--out", type=Path, default="runs/benchmarks", metavar="DIR", help=f"for numbers; {DEFAULT}")
 
 
-HOSTS = ("numpy", "jax", "torch")  # what the other commands know how to call
+def _duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+    return seconds
 
-_SUITES = Command(
-    ("matplotlib", "rich", "threadpoolctl"), _suites_parser, _run_suites, "only finished suites were written"
-)
-COMMANDS = {
-    "choice": Command(("rich", "threadpoolctl"), _choice_parser, _run_choice, "only finished layers were written"),
-    "rates": Command(("rich", "threadpoolctl"), _rates_parser, _run_rates, "nothing was written"),
-    "pools": Command(("rich", "threadpoolctl"), _pools_parser, _run_pools, "nothing was written"),
+
+# Of each command line, "" being the one without a name: what it takes, what it does, and what Ctrl-C leaves.
+COMMANDS: dict[str, tuple[Callable[[str], Parser], Callable[..., None], str]] = {
+    "": (_suites_parser, _run_suites, "only finished suites were written"),
+    "choice": (_choice_parser, _run("choice"), "only finished layers were written"),
+    "rates": (_rates_parser, _run("rates"), "nothing was written"),
+    "report": (_report_parser, _run("report"), "some may not have been written"),
 }
 
 

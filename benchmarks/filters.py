@@ -18,7 +18,7 @@ from xconv.demo.errors import require_packages
 from .compared import Comparison, run_compared
 from .peers.peer import Call
 from .plain import random
-from .results import XCONV
+from .report import XCONV
 from .suites import QUICK_SIZE, Ints
 
 SCIPY, OPENCV = "scipy", "opencv"

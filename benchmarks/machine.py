@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import threadpoolctl
 
@@ -29,32 +31,30 @@ class Machine:
     system: str
     versions: dict[str, str]
     blas: tuple[str, ...]
-    torch_threads: int | None
-    keeps_memory: bool
     date: str
     command: str
 
     @property
-    def hardware(self) -> str:
-        """In words: the device too, unless it is the processor."""
-        parts = [self.processor, _counted(self.cores, "core")]
-        return ", ".join(parts if "cpu" in self.device.lower() else [self.device, *parts])
-
-    @property
-    def software(self) -> str:
-        """In words: whose versions matter. Backends other than NumPy multiply with libraries of their own."""
-        blas = self.blas[:1] if self.backend == "numpy" else ()
-        return ", ".join([*(f"{name} {version}" for name, version in self.versions.items()), *blas])
-
-    @property
     def heading(self) -> str:
-        """One line of it."""
-        return f"{self.hardware}, {self.software}, {self.date}"
+        """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
+        where = [self.processor, _counted(self.cores, "core")]
+        where = where if "cpu" in self.device.lower() else [self.device, *where]
+        blas = self.blas[:1] if self.backend == "numpy" else ()
+        return ", ".join([*where, *(f"{name} {version}" for name, version in self.versions.items()), *blas, self.date])
+
+    @property
+    def file_name(self) -> str:
+        """One for each machine and backend."""
+        device = self.processor if "cpu" in self.device.lower() else self.device
+        words = re.findall("[a-z0-9]+", f"{device} {self.cores} {self.backend}".lower())
+        return "-".join(words) + ".json"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"heading": self.heading}
 
 
-def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command: str, keeps_memory: bool) -> Machine:
+def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command: str) -> Machine:
     """The machine, with the versions of the backend and of the peers' packages."""
-    torch = sys.modules.get("torch")
     return Machine(
         backend=backend.name,
         processor=_processor(),
@@ -63,8 +63,6 @@ def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command:
         system=platform.platform(),
         versions=_versions(backend, packages) | _cudnn(),
         blas=_blas(),
-        torch_threads=None if torch is None else torch.get_num_threads(),
-        keeps_memory=keeps_memory,
         date=datetime.date.today().isoformat(),
         command=command,
     )

@@ -16,7 +16,7 @@ from xconv.demo.backends import load_backend
 from .compared import Comparison, run_compared
 from .peers.peer import Call
 from .plain import random
-from .results import XCONV
+from .report import XCONV
 from .suites import QUICK_BATCH, QUICK_CHANNELS, QUICK_SIZE, Ints, shortest
 
 TORCH = "torch"

@@ -6,25 +6,22 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from xconv._plan import measured
 from xconv._plan.measured import MEASURED
 from xconv.demo.backends import LoadedBackend, load_backend
+from xconv.demo.files import make_writable
 
 from .devices import compile_quickly, full_precision, waiting_calls, without_autograd
 from .machine import Machine, describe_machine
-from .memory import keep_memory
-from .numbers_file import prepare, write_numbers
 from .peers.peer import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Call
 from .plain import OWN, PLAIN, Plain, Processors, all_processors, own_convolution
+from .report import finish
 from .suites import Layer, layer_of, square
-from .table import add_columns, make_console
-from .timing import QUICK, THOROUGH, Limits, interleave, within
+from .timing import Limits, interleave, limits_of
 
 MEASURED_FILE = Path(measured.__file__)
 LANES = 16  # channels that fill a register
@@ -189,28 +186,23 @@ def own_rates(backend: LoadedBackend) -> tuple[Rate, ...]:
     )
 
 
-def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path | None, write: bool, command: str) -> None:
-    """Measure all rates of a library, print them, and write them to the file, or to the package."""
+def run_rates(*, backend: str, seconds: float | None, quick: bool, out: Path, write: bool, command: str) -> None:
+    """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
     library = load_backend(backend)
-    prepare(out)
+    make_writable(out)
     if quick:
         compile_quickly(library)
-    keeps_memory = not quick and keep_memory()
-    limits = within(QUICK, seconds) if quick else within(THOROUGH, SECONDS if seconds is None else seconds)
-    machine = describe_machine(library, (), command, keeps_memory)
+    limits = limits_of(quick, seconds if quick or seconds is not None else SECONDS)
+    machine = describe_machine(library, (), command)
     with full_precision(backend), without_autograd(), all_processors(library) as processors:
         piece = MEBIBYTE if quick or library.name == "numpy" else PIECE
         table = plain_rates((QUICK_LARGE if quick else LARGE) // processors.copies, piece) + own_rates(library)
         rates = measure_plain_rates(table, library, processors, limits)
-    console = make_console()
-    console.print(_rates_table(table, rates))
-    console.print(f"on {machine.heading}", highlight=False)
-    if quick:
-        console.print("Two rounds: the times mean nothing.")
-    write_numbers(_as_json(machine, rates), out)
+    results = {rate.name: {"value": rates[rate.name], "words": rate.words} for rate in table}
+    finish("rates", machine, {"quick": quick, "results": results}, out)
     if write:
         write_row(backend, _row(machine, rates), MEASURED_FILE)
-        console.print(f"wrote them to {MEASURED_FILE}", highlight=False)
+        print(f"wrote them to {MEASURED_FILE}")
 
 
 def _row(machine: Machine, rates: Mapping[str, float]) -> dict[str, Any]:
@@ -239,18 +231,3 @@ def measure_plain_rates(
     for rate in table:
         rates[rate.name] = rate.value(1e9 * timings[rate.name].median / units[rate.name], rates)
     return rates
-
-
-def _rates_table(table: Iterable[Rate], rates: Mapping[str, float]) -> Table:
-    shown = Table(title="nanoseconds of plain things, each beyond the call itself", title_justify="left")
-    add_columns(shown, ("rate",), ("ns",))
-    shown.add_column("of what")
-    for rate in table:
-        shown.add_row(rate.name, f"{rates[rate.name]:.3g}", rate.words)
-    return shown
-
-
-def _as_json(machine: Machine, rates: Mapping[str, float]) -> dict[str, Any]:
-    where = asdict(machine)
-    library, versions, date = (where.pop(name) for name in ("backend", "versions", "date"))
-    return {"library": library, "machine": where, "versions": versions, "date": date, "rates": rates}

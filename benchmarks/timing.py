@@ -6,20 +6,18 @@ import contextlib
 import gc
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+Calls = Mapping[str, Callable[[], Any]]
 Clock = Callable[[], float]
 
-LONG = 1.0  # seconds of a call that one warm-up is enough for, and that may be hopeless
 SHORT = 0.02  # seconds: a shorter call is repeated, untimed, before each sample
 WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them says nothing
-HOPELESS = 20  # times as slow as the first call
-BEATEN = 10  # times as slow as the fastest call, where that is what is sought
-DECIDED = 1.5  # times as slow as the first call, at its fastest: more rounds would not change which is faster
+BEATEN = 10  # times as slow as the fastest call
 
 QUIET_SLICE = 0.012  # seconds: longer than a tick of the clock by which the kernel counts what other processors do
 QUIET_USE = 0.0005  # seconds of processor time in a slice that count as none
@@ -52,8 +50,6 @@ class Limits:
         What one sample takes at least: shorter calls are looped, so that the clock is not the matter.
     wake_seconds : float
         How long a short call runs untimed before each sample, to wake processor, caches and threads from their sleep.
-    call_seconds : float
-        Enough samples of a call, once there are the least rounds.
     total_seconds : float
         Enough of all calls together, waiting included, once there are the least rounds.
     settle : callable
@@ -64,15 +60,12 @@ class Limits:
     most_rounds: int
     sample_seconds: float
     wake_seconds: float
-    call_seconds: float
     total_seconds: float
     settle: Callable[[], None]
 
 
-THOROUGH = Limits(
-    7, 200, sample_seconds=1e-3, wake_seconds=0.01, call_seconds=1, total_seconds=4, settle=wait_until_quiet
-)
-QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, call_seconds=0, total_seconds=0, settle=go_on)
+THOROUGH = Limits(7, 200, sample_seconds=1e-3, wake_seconds=0.01, total_seconds=4, settle=wait_until_quiet)
+QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, total_seconds=0, settle=go_on)
 
 
 @dataclass(frozen=True)
@@ -86,98 +79,50 @@ class Timing:
     calls_per_sample: int
 
 
-def interleave(
-    calls: Mapping[str, Callable[[], Any]],
-    limits: Limits,
-    *,
-    expendable: Collection[str] = (),
-    clock: Clock = time.perf_counter,
-) -> dict[str, Timing]:
-    """Time all calls in rounds, each in another order.
-
-    An expendable call that is hopeless beside the first one keeps the one timing of its warm-up. One that is clearly
-    slower than the first keeps the least rounds, and what time is left goes to those whose order is in doubt.
-    """
-    pace = {name: warm_up(call, clock) for name, call in calls.items()}
-    slowest = max(LONG, HOPELESS * next(iter(pace.values())))
-    hopeless = [name for name in calls if name in expendable and pace[name] > slowest]
-    return _timings(calls, pace, hopeless, limits, expendable, clock)
-
-
-def race(
-    calls: Mapping[str, Callable[[], Any]], limits: Limits, *, clock: Clock = time.perf_counter
-) -> dict[str, Timing]:
-    """Time calls of which the fastest is sought, in rounds as `interleave` does.
-
-    All the others are expendable, and one that is beaten beside the fastest keeps the timing of its warm-up, however
-    short that is.
-    """
-    pace = {name: warm_up(call, clock) for name, call in calls.items()}
-    fastest_first = {name: calls[name] for name in sorted(calls, key=lambda name: pace[name])}
-    beaten = [name for name in calls if pace[name] > BEATEN * min(pace.values())]
-    timings = _timings(fastest_first, pace, beaten, limits, list(fastest_first)[1:], clock)
-    return {name: timings[name] for name in calls}
-
-
-def within(limits: Limits, seconds: float | None) -> Limits:
-    """The limits with so many seconds for all calls, if that was said."""
+def limits_of(quick: bool, seconds: float | None, thorough: Limits = THOROUGH) -> Limits:
+    """Those of a run, with so many seconds for all calls, if that was said."""
+    limits = QUICK if quick else thorough
     return limits if seconds is None else replace(limits, total_seconds=seconds)
 
 
-def _timings(
-    calls: Mapping[str, Callable[[], Any]],
-    pace: Mapping[str, float],
-    hopeless: Collection[str],
-    limits: Limits,
-    expendable: Collection[str],
-    clock: Clock,
-) -> dict[str, Timing]:
-    loops = {name: repetitions(limits.sample_seconds, pace[name]) for name in calls if name not in hopeless}
-    samples = _sample_in_rounds(calls, loops, pace, limits, expendable, clock)
-    timings = {name: _timing(seconds, loops[name]) for name, seconds in samples.items()}
-    return timings | {name: _timing([pace[name]], 1) for name in hopeless}
+def interleave(calls: Calls, limits: Limits, *, clock: Clock = time.perf_counter) -> dict[str, Timing]:
+    """Time all calls in rounds, each in another order.
+
+    One that is beaten by far, and would take all the time for its least rounds, keeps the timing of its warm-up.
+    """
+    pace = {name: warm_up(call, clock) for name, call in calls.items()}
+    fastest = min(pace.values(), default=0)
+    slow = {
+        name
+        for name, seconds in pace.items()
+        if seconds > BEATEN * fastest and seconds * limits.least_rounds > limits.total_seconds > 0
+    }
+    loops = {name: repetitions(limits.sample_seconds, pace[name]) for name in calls if name not in slow}
+    samples = _sample_in_rounds(calls, loops, pace, limits, clock) | {name: [pace[name]] for name in slow}
+    return {name: _timing(samples[name], loops.get(name, 1)) for name in calls}
 
 
 def _sample_in_rounds(
-    calls: Mapping[str, Callable[[], Any]],
-    loops: Mapping[str, int],
-    pace: Mapping[str, float],
-    limits: Limits,
-    expendable: Collection[str],
-    clock: Clock,
+    calls: Calls, loops: Mapping[str, int], pace: Mapping[str, float], limits: Limits, clock: Clock
 ) -> dict[str, list[float]]:
-    names = list(loops)
-    first = names[0]
+    names, start = list(loops), clock()
     samples: dict[str, list[float]] = {name: [] for name in names}
-    spent = dict.fromkeys(names, 0.0)
-
-    def decided(name: str) -> bool:
-        return name in expendable and min(samples[name]) > DECIDED * float(np.median(samples[first]))
-
-    start = clock()
     with _without_collector():
         for number in range(limits.most_rounds):
-            if number >= limits.least_rounds:
-                names = [name for name in names if not decided(name)]
-                enough = min(spent[name] for name in names) >= limits.call_seconds
-                if enough or clock() - start >= limits.total_seconds:
-                    break
+            if number >= limits.least_rounds and clock() - start >= limits.total_seconds:
+                break
             for at in ORDERS.permutation(len(names)):  # no call always comes behind the same one, which may slow it
                 name = names[at]
                 limits.settle()
                 if pace[name] < SHORT:
                     _seconds(calls[name], repetitions(limits.wake_seconds, pace[name]), clock)
-                seconds = _seconds(calls[name], loops[name], clock)
-                samples[name].append(seconds / loops[name])
-                spent[name] += seconds
+                samples[name].append(_seconds(calls[name], loops[name], clock) / loops[name])
     return samples
 
 
 def warm_up(call: Callable[[], Any], clock: Clock) -> float:
-    """Call at least twice, or once if that is long, and say how long it takes."""
+    """Call at least twice, and say how long it takes."""
     first = _seconds(call, 1, clock)
-    if first > LONG:
-        return first
     return min(_seconds(call, 1, clock) for _ in range(WARM_UPS if first < SHORT else 1))
 
 

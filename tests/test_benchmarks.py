@@ -9,10 +9,8 @@ import json
 import math
 import os
 import pathlib
-import platform
 import subprocess
 import sys
-import threading
 import types
 
 import numpy as np
@@ -20,15 +18,12 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import devices, figure, loading, machine, run, textbook, timing
+from benchmarks import devices, figure, machine, measure, report, timing
 from benchmarks.__main__ import main
 from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
-from benchmarks.markdown import KEPT
 from benchmarks.peers import book, own
 from benchmarks.peers.peer import FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, Problem
-from benchmarks.results import LayerResult, Measurement, geometric_mean
 from benchmarks.suites import SUITES, Layer, shrunk
-from benchmarks.summary import loss_rows, noise, noise_lines, peer_rows
 from xconv.demo.backends import load_backend
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -37,10 +32,9 @@ IDS = [f"{layer.suite}: {layer.name}" for layer in LAYERS]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # tests run in several processes at once
 QUICK_SUITES = {"numpy": ("depthwise", "large_kernel", "latency", "volume")}  # others compile, or wait
 
-# Who is timed in each backend's latency suite: in all operations, and besides these in forward.
+# Who is timed in each backend's latency suite.
 OPTIONAL = {"torch"} if importlib.util.find_spec("torch") else set()
 TIMED_PEERS = {"numpy": {"textbook"} | OPTIONAL, "jax": {"lax"}, "torch": {"torch"}}
-TIMED_FORWARD = {"numpy": {"scipy-oaconvolve", "scipy-fftconvolve"}}
 
 
 def exit_status(*arguments):
@@ -64,8 +58,7 @@ def latency(tmp_path):
 @pytest.mark.on("numpy", "jax", "torch", "cupy")
 def test_quick_run(backend, tmp_path):
     suites = QUICK_SUITES.get(backend.name, ("latency",))
-    limits = ("--repeats", "1", "--seconds", "1")
-    options = ["--quick", "--backend", backend.name, "--suite", *suites, *limits, "--out", str(tmp_path)]
+    options = ["--quick", "--backend", backend.name, "--suite", *suites, "--out", str(tmp_path)]
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", *options],
         cwd=ROOT,
@@ -76,29 +69,35 @@ def test_quick_run(backend, tmp_path):
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    report = json.loads((tmp_path / f"{backend.name}.json").read_text())
-    names = [(layer["suite"], layer["name"]) for layer in report["layers"]]
+    run = recorded(tmp_path)["layers"]
+    names = [(layer["suite"], layer["name"]) for layer in run["results"]]
     assert names == [(layer.suite, layer.name) for suite in suites for layer in SUITES[suite]]
-    assert report["machine"]["keeps_memory"] is False  # what malloc does for the whole process is for times alone
-    for layer in report["layers"]:
+    for layer in run["results"]:
         assert list(layer["operations"]) == list(OPERATIONS)
         assert_sane(layer["operations"])
         if layer["suite"] == "latency":
             assert_timed(layer["operations"], backend.name)
-    assert (tmp_path / f"{backend.name}.png").read_bytes().startswith(b"\x89PNG")
-    summary = (tmp_path / f"{backend.name}.md").read_text()
-    assert f"`python -m benchmarks {' '.join(options)}`" in summary
-    added = f"adds {1e3 * report['import_seconds']:.0f} ms"
-    for name in (*suites, np.__version__, xconv.__version__, added, "Identical calls"):
-        assert name in summary
+    for name in (
+        f"`python -m benchmarks {' '.join(options)}`",
+        *suites,
+        np.__version__,
+        "Identical calls",
+        report.TINY,
+    ):
         assert name in process.stdout
+    assert process.stdout.strip().endswith(report.render("layers", run).splitlines()[-1])
+
+
+def recorded(folder):
+    """The one file of a folder: all runs of this machine on a backend."""
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())
 
 
 def test_limits_of_the_command_line():
-    assert run._limits(False, None, None) is timing.THOROUGH
-    assert run._limits(True, None, None) is timing.QUICK
-    limits = run._limits(False, 300, 0.5)
-    assert (limits.least_rounds, limits.most_rounds, limits.total_seconds) == (300, 300, 0.5)
+    assert timing.limits_of(False, None) is timing.THOROUGH
+    assert timing.limits_of(True, None) is timing.QUICK
+    assert timing.limits_of(False, 0.5) == dataclasses.replace(timing.THOROUGH, total_seconds=0.5)
 
 
 @pytest.mark.parametrize("backend_name", ["torch", "numpy"])
@@ -106,31 +105,18 @@ def test_pytorch_is_timed_in_full_precision(torch_backend, monkeypatch, tmp_path
     """As the backend and as a peer of another."""
     import torch
 
-    allowed, measure = [], run.measure_layer
+    allowed, original = [], measure.measure_layer
 
     def measure_layer(*arguments):
         allowed.append(torch.backends.cudnn.allow_tf32)
-        return measure(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(run, "measure_layer", measure_layer)
+    monkeypatch.setattr(measure, "measure_layer", measure_layer)
     options = ["--quick", "--suite", "latency", "--peers", "torch", "--out", tmp_path]
     assert exit_status("--backend", backend_name, *options) == 0
     assert allowed == [False] * len(SUITES["latency"])
     assert torch.backends.cudnn.allow_tf32
-
-
-def test_only_a_thorough_run_keeps_memory(monkeypatch, tmp_path):
-    """A stub says that it does: it would for the whole process."""
-    monkeypatch.setattr(run, "keep_memory", lambda: True)
-    monkeypatch.setattr(run, "THOROUGH", timing.QUICK)
-    kept = {}
-    for quick in (False, True):
-        options = {"backend": "numpy", "suites": ["latency"], "peers": [], "repeats": None, "seconds": None}
-        run.run_benchmarks(**options, out=tmp_path, quick=quick, command="none")
-        report = json.loads((tmp_path / "numpy.json").read_text())
-        kept[report["quick"]] = report["machine"]["keeps_memory"], KEPT in (tmp_path / "numpy.md").read_text()
-    assert kept == {False: (True, True), True: (False, False)}
 
 
 def assert_sane(operations):
@@ -143,85 +129,19 @@ def assert_sane(operations):
                 assert found["absent"]
             else:
                 assert 0 < found["lower_quartile"] <= found["median"] <= found["upper_quartile"]
-                assert found["rounds"] == 1
-                assert found["ratio"] > 0
+                assert found["rounds"] == timing.QUICK.least_rounds
                 assert 0 <= found["relative_error"] < 1e-3
 
 
 def assert_timed(operations, backend_name):
     """None of the peers that are installed was left out."""
-    everywhere, forward = (peers.get(backend_name, set()) for peers in (TIMED_PEERS, TIMED_FORWARD))
-    for operation, peers in operations.items():
-        timed = {name for name, found in peers.items() if "absent" not in found}
-        assert timed >= (everywhere | forward if operation == FORWARD else everywhere)
-
-
-def test_import_is_timed_with_bytecode(monkeypatch):
-    started = []
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.setattr(subprocess, "run", lambda command, *, check, env: started.append((*command, check, env)))
-    loading.import_seconds(timing.QUICK)
-    assert {code for _, _, code, _, _ in started} == {"import xconv", "pass"}
-    for executable, option, _, check, environment in started:
-        assert (executable, option, check) == (sys.executable, "-c", True)
-        assert "PYTHONDONTWRITEBYTECODE" not in environment
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to keep memory")
-def test_memory_that_was_used_once_is_not_asked_for_again():
-    code = """
-import resource
-import numpy as np
-from benchmarks.memory import keep_memory
-
-def new_pages(megabytes):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(3):
-        [np.ones(1 << 18, dtype=np.float32) for _ in range(megabytes)]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-new_pages(100)
-without = new_pages(100)
-kept = keep_memory()
-new_pages(100)
-print(kept, without, new_pages(100))
-"""
-    command = [sys.executable, "-c", code]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert process.returncode == 0, process.stderr
-    kept, without, after = process.stdout.split()
-    assert kept == "True"
-    assert int(without) > 10_000
-    assert int(after) < 100
-
-
-@pytest.mark.on("jax")
-def test_jax_copies_into_memory_that_is_there(backend):
-    source, library = np.arange(8, dtype=np.float32), load_backend(backend.name)
-    copy = devices._copy(library, library.from_numpy(source))
-    first, second = copy(), copy()
-    assert first.is_deleted()
-    assert np.array_equal(second, source)
-
-
-def test_numpy_copies_all_on_every_processor(monkeypatch):
-    """Each part waits for the others: on fewer threads it would wait in vain."""
-    meeting, copy_part = threading.Barrier(3), np.copyto
-
-    def copy_together(target, source):
-        meeting.wait(timeout=10)
-        copy_part(target, source)
-
-    monkeypatch.setattr(devices, "cpu_count", lambda: 3)
-    monkeypatch.setattr(np, "copyto", copy_together)
-    source, target = np.arange(8), np.zeros(8)
-    devices._copy_on_threads(target, source)()
-    assert np.array_equal(target, source)
+    for peers in operations.values():
+        assert {name for name, found in peers.items() if "absent" not in found} >= TIMED_PEERS.get(backend_name, set())
 
 
 @pytest.mark.parametrize("backend_name", ["numpy", "jax"])
 def test_blas_is_named_where_it_multiplies(backend_name):
-    described = machine.describe_machine(load_backend("numpy"), (), "none", False)
+    described = machine.describe_machine(load_backend("numpy"), (), "none")
     blas = "openblas 0.3 (Haswell, 2 threads)"
     described = dataclasses.replace(described, backend=backend_name, blas=(blas, "openblas 0.2"))
     assert (blas in described.heading) is (backend_name == "numpy")
@@ -233,7 +153,7 @@ def test_the_version_of_cudnn_is_told(monkeypatch, available):
     cudnn = types.SimpleNamespace(is_available=lambda: available, version=lambda: 91002)
     torch = types.SimpleNamespace(backends=types.SimpleNamespace(cudnn=cudnn), get_num_threads=lambda: 2)
     monkeypatch.setitem(sys.modules, "torch", torch)
-    described = machine.describe_machine(load_backend("numpy"), (), "none", False)
+    described = machine.describe_machine(load_backend("numpy"), (), "none")
     assert described.versions.get("cuDNN") == ("91002" if available else None)
     assert ("cuDNN 91002" in described.heading) is available
 
@@ -245,7 +165,7 @@ class TestMistakes:
             (["--suite", "alexnet"], ["--suite", "'alexnet'", "resnet50"]),
             (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
             (["--peers", "keras"], ["--peers", "'keras'", "textbook"]),
-            (["--repeats", "0"], ["--repeats", "at least 1", "'0'"]),
+            (["choice", "--layers", "0"], ["choice: ", "--layers", "at least 1", "'0'"]),
             (["--seconds", "0"], ["--seconds", "above 0", "'0'"]),
             (["--seconds", "soon"], ["--seconds", "number of seconds", "'soon'"]),
             (["--peers", "lax"], ["'lax'", "numpy", "textbook"]),
@@ -260,7 +180,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         ("package", "arguments"),
-        [("matplotlib", []), ("torch", ["--peers", "torch"]), ("scipy.signal", ["--peers", "scipy"])],
+        [("matplotlib", ["report"]), ("torch", ["--peers", "torch"]), ("scipy", ["--suite", "filter"])],
     )
     def test_missing_package(self, package, arguments, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
@@ -271,14 +191,13 @@ class TestMistakes:
         assert "pip install" in captured.err
 
     def test_a_missing_peer_is_left_out_if_nobody_asked_for_it(self, tmp_path, capsys, monkeypatch):
-        for package in ("torch", "scipy.signal"):
-            monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setitem(sys.modules, "torch", None)
         assert exit_status("--quick", "--suite", "latency", "--out", tmp_path) == 0
         assert "left out: torch is not installed" in capsys.readouterr().err
-        assert set(json.loads((tmp_path / "numpy.json").read_text())["missing_peers"]) == {"torch", "scipy"}
+        assert set(recorded(tmp_path)["layers"]["missing_peers"]) == {"torch"}
 
     def test_a_wrong_result_stops_the_run(self, latency, capsys, monkeypatch):
-        monkeypatch.setattr(textbook, "input_grad", lambda dy, w, layer: np.ones(layer.input_shape))
+        monkeypatch.setattr(book, "input_grad", lambda dy, w, layer: np.ones(layer.input_shape))
         assert exit_status(*latency) == 1
         line = last_line(capsys.readouterr())
         for part in ("latency", SUITES["latency"][0].name, "input_grad", "textbook", "relative error"):
@@ -288,25 +207,23 @@ class TestMistakes:
         def interrupt(*arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(run, "measure_layer", interrupt)
+        monkeypatch.setattr(measure, "measure_layer", interrupt)
         assert exit_status(*latency) == 130
         assert last_line(capsys.readouterr()) == "python -m benchmarks: interrupted: only finished suites were written"
         assert not list(tmp_path.iterdir())
 
     def test_ctrl_c_behind_a_suite(self, tmp_path, monkeypatch):
-        measure = run.measure_layer
+        original = measure.measure_layer
 
         def interrupt_behind_latency(layer, *arguments):
             if layer.suite != "latency":
                 raise KeyboardInterrupt
-            return measure(layer, *arguments)
+            return original(layer, *arguments)
 
-        monkeypatch.setattr(run, "measure_layer", interrupt_behind_latency)
+        monkeypatch.setattr(measure, "measure_layer", interrupt_behind_latency)
         options = ["--quick", "--peers", "textbook", "--out", str(tmp_path)]
         assert exit_status(*options, "--suite", "latency", "small") == 130
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["numpy.json", "numpy.md"]
-        numbers = json.loads((tmp_path / "numpy.json").read_text())
-        assert {layer["suite"] for layer in numbers["layers"]} == {"latency"}
+        assert {layer["suite"] for layer in recorded(tmp_path)["layers"]["results"]} == {"latency"}
 
     @pytest.mark.parametrize("result", [np.array([1.0, 2.01]), np.array([1.0, np.nan]), np.array([1.0])])
     def test_what_counts_as_wrong(self, result):
@@ -331,9 +248,9 @@ class Calls:
         self.now += seconds
         self.log.append(name)
 
-    def interleave(self, expendable=(), **limits):
+    def interleave(self, **limits):
         limits = dataclasses.replace(timing.QUICK, settle=lambda: self.log.append("|"), **limits)
-        return timing.interleave(self.calls, limits, expendable=expendable, clock=lambda: self.now)
+        return timing.interleave(self.calls, limits, clock=lambda: self.now)
 
     def rounds(self):
         """What was called after each time that the machine settled."""
@@ -389,30 +306,22 @@ class TestTiming:
         timing.wait_until_quiet()
         assert spinning < now < 2 * spinning
 
-    def test_rounds_go_on_until_there_are_enough_samples(self):
-        limits = {"least_rounds": 2, "call_seconds": 0.375, "total_seconds": 100}
-        assert Calls(a=0.125, b=0.25).interleave(most_rounds=50, **limits)["b"].rounds == 3
-        assert Calls(a=0.125, b=0.25).interleave(most_rounds=2, **limits)["b"].rounds == 2
-
     def test_rounds_end_when_the_time_is_up(self):
         calls = Calls(a=0.125, b=0.875)
-        assert calls.interleave(least_rounds=1, most_rounds=50, call_seconds=5, total_seconds=4)["a"].rounds == 4
+        assert calls.interleave(least_rounds=1, most_rounds=50, total_seconds=4)["a"].rounds == 4
 
-    def test_a_hopeless_call_is_timed_once(self):
-        timings = Calls(a=0.1, b=3, c=3).interleave(expendable=["b"])
+    def test_a_call_that_is_beaten_and_would_take_all_the_time_is_timed_once(self):
+        timings = Calls(a=0.1, b=3, c=0.9).interleave(least_rounds=2, most_rounds=2, total_seconds=4)
         assert [timings[name].rounds for name in "abc"] == [2, 1, 2]
         assert timings["b"].median == pytest.approx(3)
 
-    def test_a_call_that_is_clearly_slower_has_the_least_rounds(self):
-        calls = Calls(a=0.1, b=0.16, c=0.16, d=0.12)
-        timings = calls.interleave(
-            expendable=["b", "d"], least_rounds=3, most_rounds=5, call_seconds=9, total_seconds=99
-        )
-        assert [timings[name].rounds for name in "abcd"] == [5, 3, 5, 5]
+    def test_one_that_is_beaten_in_no_time_has_its_rounds(self):
+        timings = Calls(a=0.001, b=0.1).interleave(least_rounds=2, most_rounds=2, total_seconds=4)
+        assert [timings[name].rounds for name in "ab"] == [2, 2]
 
     def test_geometric_mean(self):
-        assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
-        assert geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
+        assert report.geometric_mean([4.0, 0.25]) == pytest.approx(1)
+        assert report.geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +348,7 @@ def test_pairs_are_counted_within_a_group():
 
 def test_programs_are_given_back_after_each_suite(tmp_path, monkeypatch):
     given_back = []
-    monkeypatch.setattr(run, "forget_programs", given_back.append)
+    monkeypatch.setattr(measure, "forget_programs", given_back.append)
     options = ["--quick", "--suite", "latency", "depthwise", "--peers", "textbook", "--out", tmp_path]
     assert exit_status(*options) == 0
     assert [backend.name for backend in given_back] == ["numpy", "numpy"]
@@ -455,61 +364,89 @@ def test_compiled_programs_are_given_back(jax_backend):
     assert double._cache_size() == 0
 
 
-def layer_result(methods, **seconds):
-    """A layer whose operations took each peer so many seconds, and take one at least."""
+def layer_result(methods, name="", suite="resnet50", **seconds):
+    """A layer whose operations took each peer so many seconds."""
     operations = {
-        operation: {
-            peer: Measurement(timing.Timing(times[at], times[at], times[at], 7, 1), 0.0)
-            for peer, times in seconds.items()
-        }
+        operation: {peer: {"median": times[at], "relative_error": at / 10} for peer, times in seconds.items()}
         for at, operation in enumerate(OPERATIONS)
     }
-    return LayerResult(LAYERS[0], dict(zip(OPERATIONS, methods, strict=True)), 1.0, operations)
+    return {
+        "suite": suite,
+        "name": name,
+        "methods": dict(zip(OPERATIONS, methods, strict=True)),
+        "operations": operations,
+    }
 
 
-class TestSummary:
-    def test_the_floor_is_a_row_like_a_peer(self):
-        result = layer_result(["im2col"] * 3, xconv=(2, 3, 5), torch=(4, 3, 3))
-        rows = {row.peer: row for row in peer_rows([result])}
-        assert list(rows) == ["torch", "floor"]
-        assert rows["floor"].forward.mean == rows["floor"].forward.least == pytest.approx(1 / 2)
-        assert rows["floor"].with_gradients.mean == pytest.approx(3 / 10)
-        assert rows["torch"].with_gradients.mean == pytest.approx(1)
+def a_run(*layers):
+    described = machine.describe_machine(load_backend("numpy"), (), "the command")
+    return {"machine": described.as_json(), "quick": False, "results": list(layers)}
 
-    def test_what_auto_loses(self):
-        result = layer_result(["im2col"] * 3, **{"xconv": (3, 3, 3), "xconv:im2col": (9, 9, 9), "xconv:fft": (2, 4, 4)})
-        assert result.loss("fft", ["forward"]) == pytest.approx(0.5)
-        assert result.loss("fft") == pytest.approx(-0.1)
 
-    def test_the_same_method_twice_is_no_loss(self):
-        times = {"xconv": (3, 3, 3), "xconv:im2col": (1, 1, 1), "xconv:fft": (9, 9, 2)}
-        result = layer_result(["im2col", "im2col", "fft"], **times)
-        assert result.loss("im2col", ["forward"]) == 0
-        assert result.loss("im2col") == pytest.approx(9 / (1 + 6) - 1)
-        assert [(row.best, row.operations) for row in loss_rows([result])] == [
-            ("im2col", "forward"),
-            ("im2col", "forward + gradients"),
-        ]
+class TestReport:
+    def test_means_of_a_suite(self):
+        slow = layer_result(["im2col"] * 3, xconv=(2, 3, 5), torch=(4, 3, 3), **{"xconv:fft": (2, 2, 2)})
+        fast = layer_result(["im2col"] * 3, xconv=(1, 1, 1), torch=(8, 8, 8), **{"xconv:fft": (8, 8, 8)})
+        lines = report.render("layers", a_run(slow, fast)).splitlines()
+        assert lines[0].startswith("`the command` on ")
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "resnet50" in line]
+        assert rows[0] == ["resnet50", "torch", "2", "4.00", "2.00", "2.83", "1.00"]
+        assert rows[1] == ["resnet50", "xconv:fft", "2", "2.83", "1.00", "2.19", "0.60", "2.0e-01"]
+
+    def test_what_has_no_gradients_has_dashes(self):
+        found = layer_result(["im2col"] * 3, xconv=(1, 1, 1), other=(2, 2, 2))
+        found["operations"][INPUT_GRAD]["other"] = {"absent": "no gradients"}
+        (row,) = (line for line in report.render("layers", a_run(found)).splitlines() if "other" in line)
+        assert row.replace(" ", "") == "|resnet50|other|1|2.00|2.00|-|-|"
+        assert report.ratio(found, "other", [FORWARD]) == 2
 
     def test_noise_is_what_identical_calls_differ_by(self):
-        auto, by_name = (2, 4, 5), {"xconv:im2col": (3, 1, 1), "xconv:fft": (9, 3, 9)}
-        result = layer_result(["im2col", "fft", "winograd"], xconv=auto, torch=(99, 99, 99), **by_name)
-        other = layer_result(["fft"] * 3, xconv=auto, **{"xconv:fft": (2, 8, 5)})
-        assert noise([result]) == pytest.approx((3 / 4, 3 / 2))
-        assert noise([result, other]) == pytest.approx((3 / 4, 2))
-        (line,) = noise_lines([result, other])
-        assert "differed by factors from 0.75 to 2.00 in" in line
+        by_name = {"xconv:im2col": (3, 1, 1), "xconv:fft": (9, 3, 9)}
+        result = layer_result(["im2col", "fft", "winograd"], xconv=(2, 4, 5), torch=(99, 99, 99), **by_name)
+        other = layer_result(["fft"] * 3, xconv=(2, 4, 5), **{"xconv:im2col": (1, 1, 1), "xconv:fft": (2, 8, 5)})
+        assert "differed by factors from 0.75 to 2.00." in report.render("layers", a_run(result, other))
 
-    def test_no_noise_is_told_where_no_call_was_timed_twice(self):
-        result = layer_result(["winograd"] * 3, **{"xconv": (2, 2, 2), "xconv:fft": (1, 1, 1)})
-        assert noise([result]) is None
-        assert noise_lines([result]) == []
+    def test_tables_are_readable_as_they_are(self):
+        assert report.table(("name", "n"), [("a", "1.00"), ("long name", "12")], words=1) == [
+            "| name      |    n |",
+            "| --------- | ---: |",
+            "| a         | 1.00 |",
+            "| long name |   12 |",
+        ]
+
+    def test_runs_of_a_kind_take_each_others_place(self, tmp_path):
+        described = machine.describe_machine(load_backend("numpy"), (), "none")
+        for kind, run in (("layers", {"n": 1}), ("choice", {"n": [{"m": 2}]}), ("layers", {"n": 3})):
+            report.write(kind, described, run, tmp_path)
+        assert recorded(tmp_path) == {"layers": {"n": 3}, "choice": {"n": [{"m": 2}]}}
+        assert (tmp_path / described.file_name).exists()
+
+    @pytest.mark.parametrize("readme", [report.FOLDER / "README.md", ROOT / "README.md"], ids=["benchmarks", "root"])
+    def test_tables_are_those_of_the_recorded_numbers(self, readme):
+        """If not: python -m benchmarks report."""
+        shown = readme.read_text().split(report.BEGIN)[1].split(report.END)[0].strip()
+        assert shown == report.texts(report.load())[readme].strip()
+
+    def test_report_writes_what_is_between_the_marks(self, tmp_path):
+        readme = tmp_path / "README.md"
+        readme.write_text(f"before\n{report.BEGIN}old\n{report.END}after\n")
+        report.replace_between(readme, "new")
+        report.replace_between(readme, "new")
+        assert readme.read_text() == f"before\n{report.BEGIN}\nnew\n\n{report.END}after\n"
+
+    def test_the_summary_has_rows_of_what_was_recorded(self):
+        run = a_run(layer_result(["im2col"] * 3, xconv=(1, 1, 1), torch=(2, 9, 9)))
+        lines = report.summary({"a.json": {"layers": run}}).splitlines()
+        assert len(lines) == 3
+        assert "ResNet-50" in lines[2]
+        assert "2.00" in lines[2]
 
 
 def test_no_peer_is_left_out_of_the_figure():
     names = [f"peer {number}" for number in range(len(figure.COLOURS) + 1)]
     result = layer_result(["im2col"] * 3, xconv=(1, 1, 1), **dict.fromkeys(names, (1, 1, 1)))
-    assert list(figure._colours(types.SimpleNamespace(layers=[result]))) == names
+    labels = [text.get_text() for text in figure.draw_ratios(a_run(result)).legends[0].get_texts()]
+    assert labels[: len(names)] == names
 
 
 class TestLayers:
@@ -539,9 +476,7 @@ class TestLayers:
     "layer",
     [
         Layer("", "1-d", (2, 3, 9), (4, 3, 3), (2,), (1,), (2,), 1),
-        Layer("", "2-d", (2, 4, 6, 7), (6, 2, 3, 2), (2, 1), (1, 0), (1, 2), 2),
-        Layer("", "depthwise", (2, 3, 6, 5), (3, 1, 3, 2), (1, 2), (1, 1), (1, 1), 3),
-        Layer("", "depthwise, two filters each", (2, 3, 6, 5), (6, 1, 3, 2), (1, 2), (1, 1), (1, 1), 3),
+        Layer("", "2-d", (2, 4, 6, 7), (6, 4, 3, 2), (2, 1), (1, 0), (1, 2), 1),
         Layer("", "3-d", (1, 2, 4, 5, 3), (3, 2, 2, 3, 1), (1, 2, 1), (0, 1, 1), (1, 1, 1), 1),
     ],
     ids=lambda layer: layer.name,
@@ -550,12 +485,11 @@ def test_textbook_is_right(layer):
     generator = np.random.default_rng(5)
     shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
     x, w, dy = (generator.standard_normal(shape) for shape in shapes)
-    col = textbook.im2col(x, layer)
-    assert textbook.matrix_bytes(layer) == 4 * col.size
+    col = book.im2col(x, layer)
     pairs = [
-        (textbook.forward(x, w, layer), reference.conv(x, w, **layer.keywords)),
-        (textbook.input_grad(dy, w, layer), reference.conv_input_grad(dy, w, x.shape, **layer.keywords)),
-        (textbook.weight_grad(dy, col, layer), reference.conv_weight_grad(dy, x, w.shape[2:], **layer.keywords)),
+        (book.forward(x, w, layer), reference.conv(x, w, **layer.keywords)),
+        (book.input_grad(dy, w, layer), reference.conv_input_grad(dy, w, x.shape, **layer.keywords)),
+        (book.weight_grad(dy, col, layer), reference.conv_weight_grad(dy, x, w.shape[2:], **layer.keywords)),
     ]
     for result, expected in pairs:
         assert result.shape == expected.shape
@@ -564,11 +498,11 @@ def test_textbook_is_right(layer):
 
 def test_the_textbook_has_its_matrix_from_forward(monkeypatch):
     """It is made for the first weight gradient, and no other operation waits for it."""
-    made, im2col = [], textbook.im2col
+    made, im2col = [], book.im2col
     layer = SUITES["latency"][0]
     shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
     calls = book.Textbook().operations(Problem(layer, *(np.ones(shape) for shape in shapes)))
-    monkeypatch.setattr(textbook, "im2col", lambda *arguments: made.append(arguments) or im2col(*arguments))
+    monkeypatch.setattr(book, "im2col", lambda *arguments: made.append(arguments) or im2col(*arguments))
     calls[INPUT_GRAD]()
     assert not made
     calls[WEIGHT_GRAD]()
@@ -578,5 +512,6 @@ def test_the_textbook_has_its_matrix_from_forward(monkeypatch):
 
 def test_a_layer_that_the_textbook_refuses_has_a_reason():
     audio = next(layer for layer in SUITES["large_kernel"] if "1024 1-1" in layer.name)
-    reasons = book.Textbook().operations(Problem(audio, None, None, None))
-    assert set(reasons.values()) == {"its matrix would have 3.8 GiB, above 2 GiB"}
+    grouped = SUITES["depthwise"][0]
+    for layer, reason in ((audio, "its matrix would have 3.8 GiB, above 2 GiB"), (grouped, "the book has no groups")):
+        assert set(book.Textbook().operations(Problem(layer, None, None, None)).values()) == {reason}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import threading
 import types
@@ -12,17 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_benchmarks import Calls, exit_status, last_line
+from test_benchmarks import a_run, exit_status, last_line, recorded
 from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import choice, compared, drawn, plain, pools, rates, timing
-from benchmarks.choice import ALL, AUTO, Choice, losses_by_function, may_be_taken, summarize
+from benchmarks import choice, drawn, plain, pools, rates, report, timing
+from benchmarks.choice import ALL, AUTO, judged, losses_by_function, may_be_taken, summarize
 from benchmarks.peers import own
 from benchmarks.peers.peer import FORWARD, FUNCTIONS, INPUT_GRAD, WEIGHT_GRAD
-from benchmarks.results import Measurement
 from benchmarks.suites import SUITES, Layer, shrunk
-from benchmarks.table import make_console
 from xconv.demo.backends import load_backend
 
 LAYER = SUITES["resnet50"][2]
@@ -88,71 +85,56 @@ def _grouping(layer):
     return "one" if layer.groups == 1 else "depthwise" if layer.weight_shape[1] == 1 else "divisor"
 
 
-def measurement(seconds):
-    return Measurement(timing.Timing(seconds, seconds, seconds, 7, 1), 0.0)
-
-
-def made_up(chosen, function="conv", **seconds):
-    """A choice whose methods took so many seconds; a text is why one was not timed."""
-    found = {name: time if isinstance(time, str) else measurement(time) for name, time in seconds.items()}
-    return Choice(LAYER, function, chosen, found)
+def made_up(chosen, **seconds):
+    """What is said of a choice whose methods took so many seconds; a text is why one was not timed."""
+    found = {name: {"absent": one} if isinstance(one, str) else {"median": one} for name, one in seconds.items()}
+    return judged(chosen, found)
 
 
 class TestLoss:
     def test_the_best_loses_nothing_however_long_auto_took(self):
         found = made_up("fft", auto=7.0, im2col=3.0, fft=0.1, winograd="no")
-        assert (found.loss, found.best) == (0, "fft")
-        assert found.check == pytest.approx(70)
+        assert (found["loss"], found["best"]) == (0, "fft")
 
     def test_another_loses_what_its_own_time_says(self):
         found = made_up("im2col", auto=99.0, im2col=3.0, fft=2.0)
-        assert (found.loss, found.best) == (pytest.approx(0.5), "fft")
+        assert (found["loss"], found["best"]) == (pytest.approx(0.5), "fft")
 
     def test_equals_lose_nothing(self):
         found = made_up("toeplitz", auto=1.0, im2col=2.0, toeplitz=2.0)
-        assert (found.loss, found.best) == (0, "toeplitz")
+        assert (found["loss"], found["best"]) == (0, "toeplitz")
 
     @pytest.mark.parametrize("others", [{}, {"im2col": "more than 256 taps compile too long"}])
     def test_auto_stands_for_a_method_that_was_not_timed_by_hand(self, others):
         slower = made_up("im2col", auto=3.0, native=2.0, **others)
-        assert (slower.loss, slower.best, slower.check) == (pytest.approx(0.5), "native", None)
+        assert (slower["loss"], slower["best"]) == (pytest.approx(0.5), "native")
         faster = made_up("im2col", auto=1.0, native=2.0, **others)
-        assert (faster.loss, faster.best) == (0, "im2col")
+        assert (faster["loss"], faster["best"]) == (0, "im2col")
 
     def test_summary(self):
         losses = summarize([0.0, 0.0, 3.0])
-        assert losses.mean == pytest.approx(4 ** (1 / 3) - 1)
-        assert (losses.choices, losses.worst) == (3, 3)
-        assert summarize([at / 100 for at in range(101)]).percentile == pytest.approx(0.9)
+        assert losses["mean"] == pytest.approx(4 ** (1 / 3) - 1)
+        assert (losses["choices"], losses["worst"]) == (3, 3)
+        assert summarize([at / 100 for at in range(101)])["percentile"] == pytest.approx(0.9)
 
     def test_functions_apart_and_together(self):
-        choices = [
-            made_up("im2col", auto=1, im2col=2, fft=1),
-            made_up("fft", auto=1, im2col=2, fft=1),
-            made_up("im2col", "conv_weight_grad", auto=1, im2col=8, fft=1),
+        layers = [
+            {"functions": {"conv": made_up("im2col", auto=1, im2col=2, fft=1)}},
+            {"functions": {"conv": made_up("fft", auto=1, im2col=2, fft=1)}},
+            {"functions": {"conv_weight_grad": made_up("im2col", auto=1, im2col=8, fft=1)}},
         ]
-        losses = losses_by_function(choices)
+        losses = losses_by_function(layers)
         assert list(losses) == ["conv", "conv_weight_grad", ALL]
-        assert [losses[name].mean for name in losses] == pytest.approx([math.sqrt(2) - 1, 7, 16 ** (1 / 3) - 1])
-        assert [losses[name].choices for name in losses] == [2, 1, 3]
+        means = [losses[name]["mean"] for name in losses]
+        assert means == pytest.approx([math.sqrt(2) - 1, 7, 16 ** (1 / 3) - 1])
+        assert [losses[name]["choices"] for name in losses] == [2, 1, 3]
 
-
-class TestRace:
-    def race(self, calls, **limits):
-        limits = dataclasses.replace(timing.QUICK, settle=lambda: calls.log.append("|"), **limits)
-        return timing.race(calls.calls, limits, clock=lambda: calls.now)
-
-    def test_the_beaten_keep_their_warm_up_however_short(self):
-        calls = Calls(a=0.00101, b=0.0001, c=0.00099)
-        timings = self.race(calls)
-        assert [timings[name].rounds for name in "abc"] == [1, 2, 2]
-        assert timings["a"].median == pytest.approx(0.00101)
-        assert not any("a" in called for called in calls.rounds())
-
-    def test_time_goes_to_those_near_the_fastest(self):
-        calls = Calls(a=0.2, b=0.1, c=0.12)
-        timings = self.race(calls, least_rounds=3, most_rounds=5, call_seconds=9, total_seconds=99)
-        assert {name: found.rounds for name, found in timings.items()} == {"a": 3, "b": 5, "c": 5}
+    def test_large_losses_have_rows(self):
+        layers = [{"name": "a layer", "functions": {"conv": made_up("im2col", auto=1, im2col=2, fft=1)}}]
+        text = report.render("choice", a_run(*layers) | {"losses": losses_by_function(layers)})
+        (row,) = (line for line in text.splitlines() if "a layer" in line)
+        assert row.replace(" ", "") == "|alayer|conv|im2col|fft|100%|"
+        assert "differed by factors from 0.50 to 0.50; their geometric mean is 0.50" in text
 
 
 class TestCandidates:
@@ -178,14 +160,14 @@ class TestCandidates:
 class TestChoiceCommand:
     @pytest.mark.on("numpy", "jax", "torch")
     def test_it_writes_everything(self, backend, tmp_path, capsys):
-        out = tmp_path / "new" / "choice.json"
+        out = tmp_path / "new"
         options = ("--backend", backend.name, "--layers", 2, "--seconds", 0.01, "--quick", "--seed", 3, "--out", out)
         assert exit_status("choice", *options) == 0
-        report = json.loads(out.read_text())
-        assert (report["seed"], report["quick"], report["machine"]["backend"]) == (3, True, backend.name)
-        assert set(report["losses"]) == {*FUNCTIONS.values(), ALL}
-        assert [layer["name"] for layer in report["layers"]] == [layer.name for layer in drawn.draw_layers(2, 3)]
-        for layer in report["layers"]:
+        run = recorded(out)["choice"]
+        assert (run["seed"], run["quick"], run["machine"]["backend"]) == (3, True, backend.name)
+        assert set(run["losses"]) == {*FUNCTIONS.values(), ALL}
+        assert [layer["name"] for layer in run["results"]] == [layer.name for layer in drawn.draw_layers(2, 3)]
+        for layer in run["results"]:
             assert list(layer["functions"]) == list(FUNCTIONS.values())
             for found in layer["functions"].values():
                 self.check_function(found, backend.name)
@@ -197,7 +179,7 @@ class TestChoiceCommand:
         names = {AUTO, "im2col", "toeplitz", "fft"} | ({"native"} if backend_name != "numpy" else set())
         assert names <= set(found["methods"]) <= names | {"winograd"}
         times = {name: one["median"] for name, one in found["methods"].items() if "median" in one}
-        assert all(one.get("deviation", 0) < 1e-3 for one in found["methods"].values())
+        assert all(one.get("relative_error", 0) < 1e-3 for one in found["methods"].values())
         assert min(times.values()) > 0
         times.setdefault(found["chosen"], times[AUTO])  # as JAX would compile too long by hand, too
         assert found["best"] in times
@@ -227,11 +209,11 @@ class TestChoiceCommand:
                 raise KeyboardInterrupt
             return measure(layer, *arguments)
 
-        measure, out = choice.measure_choices, tmp_path / "choice.json"
+        measure, out = choice.measure_choices, tmp_path
         monkeypatch.setattr(choice, "measure_choices", interrupt_behind_two)
         assert exit_status("choice", "--layers", 3, "--quick", "--out", out) == 130
         assert last_line(capsys.readouterr()).endswith("interrupted: only finished layers were written")
-        assert len(json.loads(out.read_text())["layers"]) == 2
+        assert len(recorded(out)["choice"]["results"]) == 2
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -341,17 +323,14 @@ class TestRates:
 
     @pytest.mark.on("numpy", "jax", "torch")
     def test_it_writes_every_rate(self, backend, tmp_path, capsys):
-        out = tmp_path / "rates.json"
-        assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", out) == 0
-        report = json.loads(out.read_text())
-        assert set(report) == {"library", "machine", "versions", "date", "rates"}
-        assert report["library"] == backend.name
+        assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
+        found = recorded(tmp_path)["rates"]["results"]
         own_names = [rate.name for rate in rates.own_rates(load_backend(backend.name))]
         assert (len(own_names) == 6) is (backend.name != "numpy")
-        assert list(report["rates"]) == [*plain_table(), *own_names]
-        assert all(0 <= value < math.inf for value in report["rates"].values())
+        assert list(found) == [*plain_table(), *own_names]
+        assert all(0 <= rate["value"] < math.inf for rate in found.values())
         printed = capsys.readouterr().out
-        assert all(name in printed for name in report["rates"])
+        assert all(name in printed for name in found)
 
 
 class Shapes:
@@ -369,32 +348,24 @@ class Shapes:
 
 class TestPools:
     def test_it_writes_every_ratio(self, torch_backend, tmp_path, capsys):
-        out = tmp_path / "pools.json"
-        assert exit_status("pools", "--quick", "--seconds", 0.01, "--out", out) == 0
-        found = json.loads(out.read_text())["pools"]
+        assert exit_status("--suite", "pool", "--quick", "--out", tmp_path) == 0
+        found = recorded(tmp_path)["pools"]["results"]
         assert [one["group"] for one in found] == [pool.function for pool in pools.POOLS]
-        for one in found:
-            times = one["timings"]
-            assert one["ratios"] == {"torch": pytest.approx(times["torch"]["median"] / times["xconv"]["median"])}
-        assert "others' time / xconv's time" in capsys.readouterr().out
+        assert all(set(one["timings"]) == {"xconv", "torch"} for one in found)
+        assert "Others' time / xconv's time" in capsys.readouterr().out
 
-    def test_a_wrong_result_stops_the_run(self, torch_backend, capsys, monkeypatch):
+    def test_a_wrong_result_stops_the_run(self, torch_backend, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(xconv, "col2im", lambda rows, shape, *arguments, **keywords: np.ones(shape))
-        assert exit_status("pools", "--quick") == 1
+        assert exit_status("--suite", "pool", "--quick", "--out", tmp_path) == 1
         assert "col2im" in last_line(capsys.readouterr())
 
-    def test_means_are_geometric_and_of_a_group(self, capsys):
-        timings = [
-            {name: timing.Timing(s, s, s, 1, 1) for name, s in zip(("xconv", "other"), pair, strict=True)}
-            for pair in ((1.0, 2.0), (1.0, 8.0), (2.0, 1.0))
-        ]
-        groups = ("one", "one", "two")
+    def test_means_are_geometric_and_of_a_group(self):
+        pairs = (("one", 1.0, 2.0), ("one", 1.0, 8.0), ("two", 2.0, 1.0))
         results = [
-            compared.Compared(compared.Comparison(group, "", dict), times)
-            for group, times in zip(groups, timings, strict=True)
+            {"group": group, "name": "", "timings": {"xconv": {"median": own}, "other": {"median": other}}}
+            for group, own, other in pairs
         ]
-        make_console().print(compared._means(results))
-        lines = capsys.readouterr().out.splitlines()
+        lines = report.render("pools", a_run(*results)).splitlines()
         assert any("one" in line and "4.00 (2.00)" in line for line in lines)
         assert any("two" in line and "0.50 (0.50)" in line for line in lines)
 
@@ -406,8 +377,8 @@ class TestPools:
 
 class TestFilters:
     def test_it_writes_every_ratio(self, numpy_backend, tmp_path, capsys):
-        assert exit_status("--suite", "filter", "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
-        found = json.loads((tmp_path / "filter.json").read_text())["filters"]
+        assert exit_status("--suite", "filter", "--quick", "--out", tmp_path) == 0
+        found = recorded(tmp_path)["filters"]["results"]
         assert {one["group"].split()[0] for one in found} == {
             "correlate",
             "smooth",
@@ -415,7 +386,7 @@ class TestFilters:
             "convolve",
             "uint8",
         }
-        assert all("scipy" in one["ratios"] for one in found)
+        assert all("scipy" in one["timings"] for one in found)
 
     def test_a_wrong_result_stops_the_run(self, numpy_backend, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(xconv.ndimage, "maximum_filter", lambda image, size: image)

@@ -62,15 +62,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Answers a mistake with one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(UNUSABLE, f"{self.prog}: {message}\n")
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="xconv", description="Convolution with exact gradients on any array library.")
+def _parser() -> Parser:
+    parser = Parser(prog="xconv", description="Convolution with exact gradients on any array library.")
     parser.add_argument("--version", action="version", version=f"xconv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_train(commands)
@@ -84,27 +84,27 @@ def _parser() -> _Parser:
 _DEFAULT = "default: %(default)s"
 
 
-def _add_train(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     train = _add_command(commands, "train", "train a classifier of handwritten digits", DEMO_PACKAGES)
     names = [backend.name for backend in BACKENDS]
     train.add_argument("--backend", choices=names, default=names[0], help=_DEFAULT)
-    train.add_argument("--epochs", type=_whole_number(1), default=8, help=_DEFAULT)
-    train.add_argument("--batch-size", type=_whole_number(1), default=50, help=_DEFAULT)
-    train.add_argument("--seed", type=_whole_number(0), default=0, help=f"of weights and batches; {_DEFAULT}")
+    train.add_argument("--epochs", type=whole_number(1), default=8, help=_DEFAULT)
+    train.add_argument("--batch-size", type=whole_number(1), default=50, help=_DEFAULT)
+    train.add_argument("--seed", type=whole_number(0), default=0, help=f"of weights and batches; {_DEFAULT}")
     train.add_argument(
         "--out", type=Path, default="runs/mnist", metavar="DIR", help=f"for weights, history and figures; {_DEFAULT}"
     )
 
 
 def _add_command(
-    commands: argparse._SubParsersAction[_Parser], name: str, purpose: str, packages: tuple[str, ...] = ()
-) -> _Parser:
+    commands: argparse._SubParsersAction[Parser], name: str, purpose: str, packages: tuple[str, ...] = ()
+) -> Parser:
     command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
     command.set_defaults(packages=packages)
     return command
 
 
-def _whole_number(least: int) -> Callable[[str], int]:
+def whole_number(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             number = int(text)

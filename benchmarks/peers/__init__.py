@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from xconv.demo.backends import LoadedBackend
 from xconv.demo.errors import CommandError
 
-from . import book, own, pytorch, reference_lax, scipy_signal
+from . import book, own, pytorch, reference_lax
 from .peer import Peer
 
 # The names that --peers takes, each with the backends it runs on and the function that loads it.
 PEERS: dict[str, tuple[tuple[str, ...], Callable[[LoadedBackend], list[Peer]]]] = {
     "torch": (("numpy", "torch", "cupy"), pytorch.load),
     "lax": (("jax",), reference_lax.load),
-    "scipy": (("numpy",), scipy_signal.load),
     "textbook": (("numpy",), book.load),
     "methods": (("numpy", "jax", "torch", "cupy"), own.load_methods),
 }

@@ -26,7 +26,6 @@ class Own:
     def __init__(self, backend: LoadedBackend, method: str) -> None:
         self.name = "xconv" if method == "auto" else f"xconv:{method}"
         self.refusals: tuple[type[Exception], ...] = () if method == "auto" else (ValueError,)
-        self.expendable = method != "auto"
         self._backend, self._method = backend, method
 
     def operations(self, problem: Problem) -> dict[str, Call | str]:

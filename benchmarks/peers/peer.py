@@ -34,8 +34,6 @@ class Peer(Protocol):
         The distributions whose versions matter.
     refusals : tuple of exception types
         By which a call says that it does not do this layer. Anything else that it raises is a mistake.
-    expendable : bool
-        Whether one timing is enough if it is far slower than xconv.
     """
 
     @property
@@ -44,8 +42,6 @@ class Peer(Protocol):
     def packages(self) -> tuple[str, ...]: ...
     @property
     def refusals(self) -> tuple[type[Exception], ...]: ...
-    @property
-    def expendable(self) -> bool: ...
 
     def operations(self, problem: Problem) -> dict[str, Call | str]:
         """For each operation a call that does it, or the reason why there is none."""

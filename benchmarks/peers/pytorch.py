@@ -20,7 +20,6 @@ class PyTorch:
     name = "torch"
     packages = ("torch",)
     refusals = ()
-    expendable = False
 
     def __init__(self, torch: ModuleType, to_torch: Conversion, from_torch: Conversion) -> None:
         functional = torch.nn.functional

@@ -18,7 +18,6 @@ class Lax:
     name = "lax"
     packages = ("jax", "jaxlib")
     refusals = ()
-    expendable = True  # its gradients over three axes with strides take seconds, or minutes
 
     def operations(self, problem: Problem) -> dict[str, Call | str]:
         layer, x, w, dy = problem.layer, problem.x, problem.w, problem.dy
