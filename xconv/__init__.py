@@ -17,7 +17,7 @@ from ._plan.arguments import conv_output_shape
 from ._pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad, max_unpool
 from .layers import Convolution, Pooling
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Convolution",
