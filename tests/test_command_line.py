@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import importlib
+import inspect
 import json
+import re
+import shutil
 import subprocess
 import sys
 import types
@@ -29,6 +34,13 @@ def exit_status(*arguments):
         return main([str(argument) for argument in arguments])
     except SystemExit as end:
         return end.code
+
+
+def words(capsys):
+    """What was printed, however the lines were broken, which fit 80 columns."""
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    return " ".join(printed.split())
 
 
 def assert_one_line(captured, *parts):
@@ -146,7 +158,6 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "parts"),
         [
-            ([], ["required: command"]),
             (["predict"], ["'predict'", "train"]),
             (["train", "--backend", "tensorflow"], ["'tensorflow'", "numpy", "jax", "torch", "cupy"]),
             (["train", "--epochs", "0"], ["--epochs", "at least 1", "'0'"]),
@@ -157,6 +168,7 @@ class TestMistakes:
             (["train", "--lr", "1"], ["--lr"]),
             (["figure", "--out", "figure.jpg"], ["--out", ".png", "'figure.jpg'"]),
             (["info", "now"], ["now"]),
+            (["check", "--backend", "tensorflow"], ["xconv check: ", "'tensorflow'", "numpy"]),
         ],
     )
     def test_wrong_arguments(self, arguments, parts, capsys):
@@ -173,6 +185,7 @@ class TestMistakes:
             ("train", "rich"),
             ("check", "rich"),
             ("figure", "matplotlib"),
+            ("gallery", "scipy"),
         ],
     )
     def test_missing_extra(self, command, package, capsys, monkeypatch):
@@ -238,7 +251,7 @@ class TestInfo:
         for name in ("jax", "torch", "cupy", "rich", "matplotlib", "mlxtend"):
             monkeypatch.setitem(sys.modules, name, None)
         assert exit_status("info") == 0
-        printed = capsys.readouterr().out
+        printed = words(capsys)
         for extra in ("jax", "torch", "cuda12", "cuda13", "demo"):
             assert f"pip install 'xconv[{extra}]'" in printed
         assert "matplotlib, mlxtend, rich not found" in printed
@@ -253,7 +266,7 @@ class TestInfo:
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         assert exit_status("info") == 0
         reason = "cupy 13.6.0 is installed but finds no CUDA device: cudaErrorNoDevice"
-        assert reason in capsys.readouterr().out
+        assert reason in words(capsys)
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -269,7 +282,7 @@ class TestInfo:
         broken = Backend("broken_library", ("torch",), lambda module: [], None, None)
         monkeypatch.setattr("xconv.demo.backends.BACKENDS", (NUMPY, broken))
         assert exit_status("info") == 0
-        printed = capsys.readouterr().out
+        printed = words(capsys)
         assert reason in printed
         assert "more" not in printed
 
@@ -282,9 +295,17 @@ class TestCheck:
         assert "all passed" in printed
         assert "FAILED" not in printed
 
+    def test_of_one_backend(self, one_case, capsys, monkeypatch):
+        assert exit_status("check", "--backend", "numpy") == 0
+        printed = words(capsys)
+        assert printed.count("ok") == len(check.CHECKS) * len(check.DTYPES)
+        monkeypatch.setitem(sys.modules, "jax", None)
+        assert exit_status("check", "--backend", "jax") == 2
+        assert_one_line(capsys.readouterr(), "xconv check: jax is not installed")
+
     def test_passes_in_every_case(self, only_numpy, capsys):
         assert exit_status("check") == 0
-        printed = capsys.readouterr().out
+        printed = words(capsys)
         assert printed.count("ok") == len(check.CHECKS) * len(check.DTYPES)
         assert "not checked: absent_library is not installed: pip install 'xconv[absent]'" in printed
 
@@ -299,7 +320,7 @@ class TestCheck:
         function = getattr(xconv, name)
         monkeypatch.setattr(xconv, name, lambda *operands, **keywords: spoiled(function(*operands, **keywords)))
         assert exit_status("check") == 1
-        printed = capsys.readouterr().out
+        printed = words(capsys)
         assert "FAILED" in printed
         assert "all passed" not in printed
         assert "at most 3.1e-05 was expected" in printed
@@ -321,7 +342,63 @@ class TestCheck:
         original = xconv.avg_pool
         monkeypatch.setattr(xconv, "avg_pool", broken)
         assert exit_status("check") == 1
-        assert reason in capsys.readouterr().out
+        assert reason in words(capsys)
+
+
+@pytest.fixture(scope="module")
+def gallery_folder(tmp_path_factory):
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    folder = tmp_path_factory.mktemp("gallery")
+    assert exit_status("gallery", "--out", folder) == 0
+    return folder
+
+
+class TestGallery:
+    def page(self, name):
+        pages, gallery = importlib.import_module("xconv.demo.pages"), importlib.import_module("xconv.demo.gallery")
+        return getattr(pages, name)(gallery.read_picture())
+
+    def test_one_file_holds_all_pictures_with_their_lines(self, gallery_folder):
+        document = (gallery_folder / "index.html").read_text()
+        pages = importlib.import_module("xconv.demo.pages").PAGES
+        drawn = [page for page in pages if (gallery_folder / f"{page.__name__}.png").exists()]
+        assert len(pages) == document.count("<h2>") == document.count("<pre>") - 1
+        assert document.count('src="data:image/png;base64,') == len(drawn) >= len(pages) - 1  # one needs Dask
+        assert not re.search(r"https?://|(src|href)=\"(?!data:)", document)  # nothing is asked of a network
+        for page in drawn:
+            assert_picture(gallery_folder / f"{page.__name__}.png")
+            assert html.escape(inspect.getsource(page).splitlines()[-1].strip()) in document
+
+    def test_what_is_looked_for_is_found(self):
+        shown = self.page("template_matching")
+        assert np.array_equal(shown["what is there"], shown["the picture"][165:225, 180:290])
+        assert shown["score"].max() < 1
+
+    def test_deconvolution_is_nearer_to_the_picture(self):
+        shown = self.page("deconvolution")
+        sharp, seen, found = shown.values()
+        assert np.linalg.norm(found - sharp) < 0.5 * np.linalg.norm(seen - sharp)
+
+    def test_a_missing_package_is_said(self, tmp_path, capsys, monkeypatch):
+        gallery = importlib.import_module("xconv.demo.gallery")
+        monkeypatch.setitem(sys.modules, "dask.array", None)
+        monkeypatch.setattr(gallery, "PAGES", gallery.PAGES[-1:])
+        assert exit_status("gallery", "--out", tmp_path) == 0
+        assert "by chunks is left out: " in words(capsys)
+        assert "Left out: " in (tmp_path / "index.html").read_text()
+
+    def test_a_browser_shows_it(self, gallery_folder, tmp_path):
+        names = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
+        browser = next(filter(None, map(shutil.which, names)), None)
+        if browser is None:
+            pytest.skip(f"no browser is installed: none of {', '.join(names)}")
+        screen = tmp_path / "screen.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,3000", f"--screenshot={screen}"]
+        subprocess.run([browser, *options, (gallery_folder / "index.html").as_uri()], check=True, timeout=120)
+        assert_picture(screen)
+        pixels = matplotlib.image.imread(screen)[..., :3].mean(axis=2)
+        rows = np.flatnonzero((pixels < 0.3).any(axis=1))
+        assert rows[-1] - rows[0] > 2000, "the page ends early"
 
 
 class TestFigure:
@@ -388,7 +465,8 @@ class TestImports:
     def test_version_and_help(self, capsys):
         assert exit_status("--version") == 0
         assert capsys.readouterr().out == f"xconv {xconv.__version__}\n"
-        assert exit_status("--help") == 0
-        printed = capsys.readouterr().out
-        for command in ("train", "info", "check", "figure"):
-            assert command in printed
+        for arguments in (["--help"], []):
+            assert exit_status(*arguments) == 0
+            printed = words(capsys)
+            for command in ("train", "info", "check", "figure", "gallery"):
+                assert command in printed

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from . import __version__
 from .demo.backends import BACKENDS
-from .demo.errors import DEMO_PACKAGES, FAILED, INTERRUPTED, UNUSABLE, CommandError, require_packages
+from .demo.errors import DEMO_PACKAGES, FAILED, INTERRUPTED, PICTURES, UNUSABLE, CommandError, require_packages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    if options["command"] is None:
+        parser.print_help()
+        return 0
     command, packages = options.pop("command"), options.pop("packages")
     try:
         require_packages(packages)
@@ -72,10 +76,16 @@ class Parser(argparse.ArgumentParser):
 def _parser() -> Parser:
     parser = Parser(prog="xconv", description="Convolution with exact gradients on any array library.")
     parser.add_argument("--version", action="version", version=f"xconv {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands = parser.add_subparsers(dest="command", metavar="command")
     _add_train(commands)
     _add_command(commands, "info", "print versions, backends, devices, and why a backend is missing")
-    _add_command(commands, "check", "check results and gradients on every backend found", ("rich",))
+    check = _add_command(commands, "check", "check results and gradients on every backend found", ("rich",))
+    names = [backend.name for backend in BACKENDS]
+    check.add_argument(
+        "--backend", dest="backends", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}"
+    )
+    gallery = _add_command(commands, "gallery", "draw what xconv is good for, with the lines that do it", PICTURES)
+    gallery.add_argument("--out", type=Path, default="runs/gallery", metavar="DIR", help=_DEFAULT)
     figure = _add_command(commands, "figure", "draw how im2col lays windows out as a matrix", ("matplotlib",))
     figure.add_argument("--out", type=_png, default="im2col.png", metavar="FILE.png", help=_DEFAULT)
     return parser

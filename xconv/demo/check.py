@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 import xconv
 from xconv.testing import numerical_gradient
 
 from .._arrays.libraries import Array
-from .backends import LoadedBackend, find_backends
+from .backends import LoadedBackend, find_backends, load_backend
 from .errors import FAILED, first_line
 from .loops import Case, convolve, convolve_back, pool
 
@@ -40,19 +43,30 @@ CASES = (
 )
 
 
-def run() -> int:
-    """Print a table of all checks and return the exit status: 0, or 1 if one failed."""
+def run(*, backends: Sequence[str] | None = None) -> int:
+    """Print a table of all checks, on these backends or all found; the exit status is 0, or 1 if one failed."""
     console, started = Console(highlight=False), time.perf_counter()
-    with console.status("checking"):
-        found, missing = find_backends()
-        outcomes = [_run_check(name, dtype, library) for name in CHECKS for dtype in DTYPES for library in found]
-    console.print(_table(found, outcomes), LEGEND, sep="\n")
-    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    with Progress(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
+        found, missing = ([*map(load_backend, backends)], {}) if backends else find_backends()
+        task = bar.add_task("", total=len(found) * len(CHECKS) * len(DTYPES))
+        with ThreadPoolExecutor() as threads:  # while one library compiles, another computes
+            columns = [*threads.map(functools.partial(_run_checks, lambda: bar.advance(task)), found)]
+    console.print(_table(found, columns), LEGEND, sep="\n")
+    failures = [outcome.failure for column in columns for outcome in column if outcome.failure]
     for line in failures or [f"all passed in {time.perf_counter() - started:.0f} s"]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
     for reason in missing.values():
-        console.print(f"not checked: {reason}", markup=False, soft_wrap=True)
+        console.print(f"not checked: {reason}", markup=False)
     return FAILED if failures else 0
+
+
+def _run_checks(advance: Callable[[], None], library: LoadedBackend) -> list[_Outcome]:
+    outcomes = []
+    for name in CHECKS:
+        for dtype in DTYPES:
+            outcomes.append(_run_check(name, dtype, library))
+            advance()
+    return outcomes
 
 
 @dataclass(frozen=True)
@@ -217,12 +231,10 @@ def _inner_error(a: Any, b: Any, c: Any, d: Any) -> float:
     return float(abs(np.vdot(a, b) - np.vdot(c, d)) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def _table(found: list[LoadedBackend], outcomes: list[_Outcome]) -> Table:
-    """One row per check and dtype, one column per backend: the outcomes in this order."""
-    columns = (f"{library.name} {library.version}\n{library.device}" for library in found)
-    table = Table("check", "dtype", *columns)
-    cells = (outcome.cell for outcome in outcomes)
-    for name in CHECKS:
-        for dtype in DTYPES:
-            table.add_row(name, dtype, *(next(cells) for _ in found))
+def _table(found: list[LoadedBackend], columns: list[list[_Outcome]]) -> Table:
+    """One row per check and dtype, one column per backend."""
+    heads = (f"{library.name} {library.version}\n{library.device}" for library in found)
+    table = Table("check", "dtype", *heads)
+    for (name, dtype), row in zip(itertools.product(CHECKS, DTYPES), zip(*columns, strict=True), strict=True):
+        table.add_row(name, dtype, *(outcome.cell for outcome in row))
     return table

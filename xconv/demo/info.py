@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import textwrap
 
 from .. import __version__
 from .backends import find_backends
 from .errors import DEMO_PACKAGES, CommandError, require_packages
 
+WIDTH = 80
 DEPENDENCIES = ("array-api-compat", "array-api-extra")
 
 
 def run() -> int:
     """Print what there is, by means of the standard library only, and return the exit status 0."""
     print(f"xconv {__version__}")
-    print(f"Python {platform.python_version()} on {platform.platform()}")
+    print(f"Python {platform.python_version()} on {platform.platform(terse=True)}")
     for name in DEPENDENCIES:
         print(f"{name} {importlib.metadata.version(name)}")
     found, missing = find_backends()
@@ -23,7 +25,15 @@ def run() -> int:
     for library in found:
         print(f"  {library.name:6} {library.version:12} {', '.join(library.devices)}")
     for name, reason in missing.items():
-        print(f"  {name:6} missing      {reason}")
+        print(
+            textwrap.fill(
+                reason,
+                WIDTH,
+                initial_indent=f"  {name:6} missing      ",
+                subsequent_indent=" " * 22,
+                break_on_hyphens=False,
+            )
+        )
     print(f"\ntraining and figures\n  {_demo_state()}")
     return 0
 
