@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .peers.peer import FORWARD, OPERATIONS
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-FIGURE = FOLDER / "numpy.png"
+FIGURE = FOLDER / "speed.png"
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
 
 XCONV, METHOD_PREFIX = "xconv", "xconv:"
@@ -67,11 +68,10 @@ def run_report(*, results: Path, command: str) -> None:
     for readme, text in texts(files).items():
         replace_between(readme, text)
         print(f"wrote {readme.name} of {readme.parent.name}")
-    for runs in files.values():
-        if "layers" in runs and runs["layers"]["machine"]["backend"] == "numpy":
-            from .figure import draw_ratios  # which needs matplotlib
+    from .figure import draw_summary  # which needs matplotlib
 
-            draw_ratios(runs["layers"]).savefig(FIGURE)
+    draw_summary(summarized(files)).savefig(FIGURE)
+    print(f"wrote {FIGURE.name}")
 
 
 def load(results: Path = RESULTS) -> dict[str, Numbers]:
@@ -95,18 +95,31 @@ def replace_between(readme: Path, text: str) -> None:
     readme.write_text(f"{before}{BEGIN}\n{text.rstrip()}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def summary(files: Mapping[str, Numbers]) -> str:
-    """The table of README.md: NumPy's runs, and of these the rows that there are figures of."""
+@dataclass(frozen=True)
+class Row:
+    """What README.md says of a group of calls: the peer's times by xconv's."""
+
+    words: str
+    peer: str
+    where: str
+    ratios: list[float]
+
+
+def summarized(files: Mapping[str, Numbers]) -> list[Row]:
+    """The rows of NumPy's runs that there are figures of."""
     rows = []
     for runs in files.values():
         for words, kind, groups, peer in SUMMARY:
-            run = runs.get(kind)
-            if run is None or run["machine"]["backend"] != "numpy":
-                continue
-            ratios = _ratios_of(kind, run, groups, peer)
-            where = run["machine"]
-            if ratios:
-                rows.append((words, peer, *_mean_and_least(ratios), f"{where['processor']}, {where['cores']} cores"))
+            if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
+                machine = runs[kind]["machine"]
+                where = f"{machine['processor']}, {machine['cores']} cores"
+                rows.append(Row(words, peer, where, _ratios_of(kind, runs[kind], groups, peer)))
+    return [row for row in rows if row.ratios]
+
+
+def summary(files: Mapping[str, Numbers]) -> str:
+    """The table of README.md."""
+    rows = [(row.words, row.peer, *_mean_and_least(row.ratios), row.where) for row in summarized(files)]
     return "\n".join(table(("what", "beside", "mean", "least", "on"), rows, words=2))
 
 

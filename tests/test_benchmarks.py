@@ -442,11 +442,12 @@ class TestReport:
         assert "2.00" in lines[2]
 
 
-def test_no_peer_is_left_out_of_the_figure():
-    names = [f"peer {number}" for number in range(len(figure.COLOURS) + 1)]
-    result = layer_result(["im2col"] * 3, xconv=(1, 1, 1), **dict.fromkeys(names, (1, 1, 1)))
-    labels = [text.get_text() for text in figure.draw_ratios(a_run(result)).legends[0].get_texts()]
-    assert labels[: len(names)] == names
+def test_the_figure_has_a_dot_for_each_call_and_a_bar_for_their_mean():
+    row = report.Row("calls", "scipy", "", [2.0, 8.0])
+    (axes,) = figure.draw_summary([row]).axes
+    _, dots, bar = axes.lines
+    assert dots.get_xdata().tolist() == [2, 8]
+    assert bar.get_xdata().tolist() == pytest.approx([4])
 
 
 class TestLayers:

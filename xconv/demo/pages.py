@@ -69,12 +69,12 @@ def autoencoder(picture: Picture) -> Shown:
     x = (picture.mean(axis=2)[None, None, :512, :512] - 128).astype(np.float32) / 64
     draw = np.random.default_rng(0).standard_normal
     w, v = (0.05 * draw((8, 1, 12, 12), dtype=np.float32) for _ in range(2))
-    words, losses, pace = {"stride": 8, "padding": 2}, [], [0.0, 0.0]
+    losses, pace = [], [0.0, 0.0]
     for _ in range(300):
-        code = xconv.conv(x, w, **words)
-        error = xconv.conv_transpose(code, v, **words) - x
-        dcode, dv, _ = xconv.conv_transpose_backward(error / x.size, code, v, **words)
-        dw = xconv.conv_weight_grad(dcode, x, 12, **words)
+        code = xconv.conv(x, w, stride=8, padding=2)
+        error = xconv.conv_transpose(code, v, stride=8, padding=2) - x
+        dcode, dv, _ = xconv.conv_transpose_backward(error / x.size, code, v, stride=8, padding=2)
+        dw = xconv.conv_weight_grad(dcode, x, 12, stride=8, padding=2)
         pace = [0.9 * before + (dy**2).mean() for before, dy in zip(pace, (dw, dv), strict=True)]
         w, v = (a - 0.003 * dy / np.sqrt(s) for a, dy, s in zip((w, v), (dw, dv), pace, strict=True))
         losses.append(float((error**2).mean()))
