@@ -164,7 +164,7 @@ def test_numerical_gradient_of_the_layer_is_its_gradient(numpy_backend):
 
 def test_the_readmes_training_with_jax_learns(jax_backend):
     """And the layers do not, if parameters are bound anew: JAX's arrays cannot be changed, as both say."""
-    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    readme = (pathlib.Path(xconv.__file__).parent / "README.md").read_text()
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "import jax\n" in block)
     names = {}
     exec(code, names)

@@ -22,8 +22,8 @@ from xconv._methods.im2col import Im2col
 from xconv._plan import arguments, geometry
 from xconv._plan.task import Tile
 
-ROOT = pathlib.Path(__file__).parents[1]
-README, INSIDE = ROOT / "README.md", ROOT / "xconv" / "README.md"
+ROOT, PACKAGE = pathlib.Path(__file__).parents[1], pathlib.Path(xconv.__file__).parent  # which may be installed
+README, INSIDE = ROOT / "README.md", PACKAGE / "README.md"
 IMPORTS = {"numpy": "numpy", "cupy": "cupy", "jax": "jax.numpy", "torch": "torch"}
 
 # Each row of the table of libraries, and the test that backs what it says about xconv.
@@ -171,9 +171,9 @@ class TestWalks:
         text = INSIDE.read_text()
         assert len(re.findall(r"`((?:xconv|tests|benchmarks)/[\w/]+\.py)`", text)) > 10
         for path in re.findall(r"`((?:xconv|tests|benchmarks)/[\w/]+\.py)`", text):
-            assert (ROOT / path).is_file(), path
+            assert ((PACKAGE.parent if path.startswith("xconv/") else ROOT) / path).is_file(), path
         for storey, _, files in rows(section(INSIDE, "The house")):
-            folder = ROOT / "xconv" / storey.strip("`")
+            folder = PACKAGE / storey.strip("`")
             named, there = set(re.findall(r"(\w+\.py)`", files)), {path.name for path in folder.glob("*.py")}
             assert named <= there
             assert named, storey
