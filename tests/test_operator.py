@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -77,6 +79,19 @@ def test_is_the_librarys_own_operator(backend):
     assert tuple(((A.H @ A) * 2).shape) == (8, 8)  # whose arithmetic is theirs
 
 
+def test_cupy_has_cupyxs(named_cupy, monkeypatch):
+    """NumPy under CuPy's name, and SciPy's solvers under cupyx's."""
+    solvers = pytest.importorskip("scipy.sparse.linalg", reason="scipy is not installed")
+    asked = types.ModuleType("cupyx.scipy.sparse.linalg")
+
+    asked.LinearOperator = lambda shape, *, dtype, **products: solvers.LinearOperator(shape, dtype=dtype, **products)
+    monkeypatch.setattr(importlib, "import_module", lambda name: {asked.__name__: asked}[name])
+    w = normal((2, 1, 3), 0)
+    A = xconv.linear_operator(w, (1, 1, 8), padding=1)
+    x = normal((8,), 1)
+    assert np.allclose(A @ x, reference.conv(x[None, None], w, padding=1).reshape(-1), rtol=1e-12)
+
+
 @pytest.mark.on("jax", "torch", "strict")
 def test_elsewhere_arrays_may_have_their_own_shape(backend):
     w, x = normal((4, 3, 3, 3), 0), normal((2, 3, 6, 5), 1)
@@ -127,7 +142,7 @@ def test_without_scipy_the_error_says_so():
         "except ImportError as error: print(error)"
     )
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert printed.strip() == "linear operators of numpy need scipy: pip install scipy"
+    assert printed.strip() == "linear operators of numpy need SciPy: pip install scipy"
 
 
 SIZE = (1, 1, 32, 32)

@@ -61,7 +61,7 @@ def linear_operator(
     TypeError
         If w is no array, or is bool.
     ImportError
-        If w is NumPy's and SciPy is not installed.
+        If w is NumPy's or CuPy's, and SciPy is not installed.
 
     Examples
     --------
@@ -169,7 +169,6 @@ def _of_solvers(made: Operator, module: str) -> Any:
     try:
         solvers = importlib.import_module(module)
     except ImportError as error:
-        name = module.partition(".")[0]
-        raise ImportError(f"linear operators of {library(made._xp)} need {name}: pip install {name}") from error
+        raise ImportError(f"linear operators of {library(made._xp)} need SciPy: pip install scipy") from error
     products = {name: getattr(made, name) for name in ("matvec", "rmatvec", "matmat", "rmatmat")}
     return solvers.LinearOperator(made.shape, dtype=made.dtype, **products)

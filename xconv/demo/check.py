@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 import xconv
 from xconv.testing import numerical_gradient
@@ -49,7 +50,8 @@ def run(*, backends: Sequence[str] | None = None) -> int:
     with Progress(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
         found, missing = ([*map(load_backend, backends)], {}) if backends else find_backends()
         task = bar.add_task("", total=len(found) * len(CHECKS) * len(DTYPES))
-        with ThreadPoolExecutor() as threads:  # while one library compiles, another computes
+        # While one library compiles, another computes; of so small arrays, on one core each.
+        with threadpool_limits(1), ThreadPoolExecutor() as threads:
             columns = [*threads.map(functools.partial(_run_checks, lambda: bar.advance(task)), found)]
     console.print(_table(found, columns), LEGEND, sep="\n")
     failures = [outcome.failure for column in columns for outcome in column if outcome.failure]
@@ -107,9 +109,8 @@ class _Trial:
         self, function: Callable[..., Any], operands: tuple[Any, ...], place: int, dy: Any, step: float, **keywords: Any
     ) -> Any:
         """The gradient of <dy, function(*operands)> by one of the operands, by central differences."""
-        before, (x, *after) = self._enter(*operands[:place]), self._enter(*operands[place:])
-        compiled = _compiled(self.library, function, **keywords)
-        return self._leave(numerical_gradient(lambda x: compiled(*before, x, *after), x, *self._enter(dy), eps=step))
+        before, (x, *after) = operands[:place], operands[place:]
+        return numerical_gradient(lambda x: self.compute(function, *before, x, *after, **keywords), x, dy, eps=step)
 
     def _enter(self, *operands: Any) -> list[Array]:
         return [self.library.from_numpy(operand.astype(self.dtype)) for operand in operands]
