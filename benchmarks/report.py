@@ -23,7 +23,7 @@ BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- e
 XCONV, METHOD_PREFIX = "xconv", "xconv:"
 TINY = "Tiny arrays: the times mean nothing."
 SHOWN = 0.05  # the loss above which a choice has a row
-GRADIENTS = "with gradients"
+GRADIENTS = "+ gradients"
 Numbers = dict[str, Any]
 
 # What README.md says of speed: of which runs, groups and peer, in the words of users.
@@ -173,14 +173,17 @@ def peers_of(layers: Sequence[Numbers], methods: bool = False) -> list[str]:
 
 def _layers(run: Numbers) -> Iterator[str]:
     layers = run["results"]
+    ratios = ("forward", "least", GRADIENTS, "least")
     yield from ("Peer's time / xconv's time, geometric mean and least: above 1, xconv is faster.", "")
-    header = ("suite", "peer", "layers", "forward", "least", GRADIENTS, "least")
-    yield from table(header, _peer_rows(layers, peers_of(layers)), words=2)
+    yield from table(("suite", "peer", "layers", *ratios), _peer_rows(layers, peers_of(layers)), words=2)
     methods = peers_of(layers, methods=True)
     if methods:
         yield from ("", "Method's time / auto's time, and its largest error relative to the largest element.", "")
-        rows = [(*row, _error(layers, row)) for row in _peer_rows(layers, methods)]
-        yield from table((*header, "error"), rows, words=2)
+        rows = [
+            (suite, method.removeprefix(METHOD_PREFIX), *numbers, _error(layers, suite, method))
+            for suite, method, _, *numbers in _peer_rows(layers, methods)
+        ]
+        yield from table(("suite", "method", *ratios, "error"), rows, words=2)
         yield from ("", *_noise(layers))
 
 
@@ -201,10 +204,10 @@ def _peer_rows(layers: Sequence[Numbers], peers: Sequence[str]) -> Iterator[tupl
                 yield suite, peer, str(len(forward)), *_mean_and_least(forward), *_mean_and_least(both)
 
 
-def _error(layers: Sequence[Numbers], row: Sequence[str]) -> str:
+def _error(layers: Sequence[Numbers], suite: str, peer: str) -> str:
     """The largest of y, dx and dw."""
-    operations = [operation for layer in _suites(layers)[row[0]] for operation in layer["operations"].values()]
-    errors = _known(found[row[1]].get("relative_error") for found in operations)
+    operations = [operation for layer in _suites(layers)[suite] for operation in layer["operations"].values()]
+    errors = _known(found[peer].get("relative_error") for found in operations)
     return f"{max(errors):.1e}" if errors else "-"
 
 

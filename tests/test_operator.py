@@ -92,6 +92,15 @@ def test_cupy_has_cupyxs(named_cupy, monkeypatch):
     assert np.allclose(A @ x, reference.conv(x[None, None], w, padding=1).reshape(-1), rtol=1e-12)
 
 
+def test_chunks_stay_chunks():
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    w, x = normal((2, 1, 3), 0), normal((1, 1, 12), 1)
+    A = xconv.linear_operator(da.from_array(w), x.shape, padding=1)
+    y = A @ da.from_array(x.reshape(-1), chunks=4)
+    assert isinstance(y, da.Array)
+    assert np.allclose(y.compute(), reference.conv(x, w, padding=1).reshape(-1), rtol=1e-12)
+
+
 @pytest.mark.on("jax", "torch", "strict")
 def test_elsewhere_arrays_may_have_their_own_shape(backend):
     w, x = normal((4, 3, 3, 3), 0), normal((2, 3, 6, 5), 1)

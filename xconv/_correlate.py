@@ -90,7 +90,7 @@ def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     """x by windows along one axis after another, each stored in the result's dtype."""
     if is_chunked(x):
         return neighbourhoods(separable, x, _halos(lines), dtype, (), (tuple(lines), dtype))
-    ((_, xp, shape, own, _),) = described(x=x)
+    ((_, xp, shape, own, *_),) = described(x=x)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)
     for line in lines:

@@ -101,7 +101,8 @@ def linear_operator(
         return conv_input_grad(y, w, (y.shape[0], *shapes.input_shape[1:]), **words)
 
     made = Operator(xp, dtype, forward, adjoint, (shapes.output_shape, shapes.input_shape))
-    return _of_solvers(made, traits(xp).solvers) if traits(xp).solvers else made
+    module = "" if operand.is_chunked else traits(xp).solvers  # which would compute chunks at once
+    return _of_solvers(made, module) if module else made
 
 
 class Operator:
