@@ -191,14 +191,14 @@ class TestMistakes:
     def test_missing_extra(self, command, package, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
         assert exit_status(command) == 2
-        assert_one_line(capsys.readouterr(), f"xconv {command}: {package}", "pip install 'xconv[demo]'")
+        assert_one_line(capsys.readouterr(), f"xconv {command}: {package}", "pip install '.[demo]'")
 
     @pytest.mark.parametrize(
         ("name", "commands"),
         [
-            ("jax", ["pip install 'xconv[jax]'"]),
-            ("torch", ["pip install 'xconv[torch]'"]),
-            ("cupy", ["pip install 'xconv[cuda12]'", "pip install 'xconv[cuda13]'"]),
+            ("jax", ["pip install '.[jax]'"]),
+            ("torch", ["pip install '.[torch]'"]),
+            ("cupy", ["pip install '.[cuda12]'", "pip install '.[cuda13]'"]),
         ],
     )
     def test_missing_backend(self, name, commands, tmp_path, capsys, monkeypatch):
@@ -253,7 +253,7 @@ class TestInfo:
         assert exit_status("info") == 0
         printed = words(capsys)
         for extra in ("jax", "torch", "cuda12", "cuda13", "demo"):
-            assert f"pip install 'xconv[{extra}]'" in printed
+            assert f"pip install '.[{extra}]'" in printed
         assert "matplotlib, mlxtend, rich not found" in printed
 
     def test_cupy_without_a_device(self, capsys, monkeypatch):
@@ -307,7 +307,7 @@ class TestCheck:
         assert exit_status("check") == 0
         printed = words(capsys)
         assert printed.count("ok") == len(check.CHECKS) * len(check.DTYPES)
-        assert "not checked: absent_library is not installed: pip install 'xconv[absent]'" in printed
+        assert "not checked: absent_library is not installed: pip install '.[absent]'" in printed
 
     @pytest.mark.parametrize(
         "name",

@@ -45,7 +45,7 @@ class Convolution:
     The book's optimizers update ``params["W1"]`` in place, and so the layer's ``W``. Arrays of JAX cannot be changed:
     there ``params["W1"] -= rate * grads["W1"]`` makes a new array, the layer keeps the old one, and the network never
     learns. Set ``layer.W = params["W1"]`` and ``layer.b = params["b1"]`` after each step, or call `conv` on parameters
-    that ``jax.grad`` differentiates by, as the README shows.
+    that ``jax.grad`` differentiates by, as `xconv/README.md` shows.
 
     References
     ----------

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .._arrays.libraries import TABLE, Array
-from .errors import CommandError, first_line
+from .errors import CommandError, first_line, install
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ class Backend:
         return LoadedBackend(self, module, tuple(devices))
 
     def _import(self) -> ModuleType:
-        install = " or ".join(f"pip install 'xconv[{extra}]'" for extra in self.extras)
         try:
             return importlib.import_module(self.name)
         except ModuleNotFoundError as error:
             if error.name == self.name:
-                raise CommandError(f"{self.name} is not installed: {install}") from error
-            raise CommandError(f"{self.name} needs {error.name}, which is not installed: {install}") from error
+                raise CommandError(f"{self.name} is not installed: {install(*self.extras)}") from error
+            raise CommandError(
+                f"{self.name} needs {error.name}, which is not installed: {install(*self.extras)}"
+            ) from error
         except (ImportError, OSError) as error:  # OSError: a shared library that it loads itself
             raise CommandError(f"{self.name} is installed but cannot be imported: {first_line(error)}") from error
 

@@ -20,7 +20,12 @@ def require_packages(names: tuple[str, ...]) -> None:
     """Raise a `CommandError` that names the command to install what is missing, if anything is."""
     missing = [name for name in names if not _imports(name)]
     if missing:
-        raise CommandError(f"{', '.join(missing)} not found: pip install 'xconv[demo]'")
+        raise CommandError(f"{', '.join(missing)} not found: {install('demo')}")
+
+
+def install(*extras: str) -> str:
+    """How to install what one of xconv's extras names: from a checkout, since it is not published."""
+    return " or ".join(f"pip install '.[{extra}]'" for extra in extras) + " in xconv's checkout"
 
 
 def first_line(error: Exception) -> str:
