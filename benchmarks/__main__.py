@@ -21,7 +21,8 @@ from .suites import SUITES
 
 PROGRAM = "python -m benchmarks"
 DEFAULT = "default: %(default)s"
-OTHERS = {"filter": "filters", "pool": "pools"}  # the suites that are of no layers, and their modules
+# The suites that are of no layers, and their modules.
+OTHERS = {"filter": "filters", "pool": "pools", "chunked": "chunked"}
 HOSTS = ("numpy", "jax", "torch")  # what the other commands know how to call
 
 
@@ -87,7 +88,7 @@ def _suites_parser(program: str) -> Parser:
         choices=suites,
         default=list(SUITES),
         metavar="NAME",
-        help=f"out of {', '.join(suites)}; the last two are of functions on NumPy; default: all but these",
+        help=f"out of {', '.join(suites)}; the last three are of functions on NumPy's and Dask's arrays; default: all but these",
     )
     parser.add_argument(
         "--peers",

@@ -32,6 +32,7 @@ def run_compared(
     kind: str,
     comparisons: Sequence[Comparison],
     packages: tuple[str, ...],
+    notes: Sequence[str] = (),
     *,
     seconds: float | None,
     quick: bool,
@@ -43,7 +44,7 @@ def run_compared(
     machine = describe_machine(load_backend("numpy"), packages, command)
     with without_autograd():
         results = [_measured(comparison, limits_of(quick, seconds)) for comparison in comparisons]
-    finish(kind, machine, {"quick": quick, "results": results}, out)
+    finish(kind, machine, {"quick": quick, "notes": [*notes], "results": results}, out)
 
 
 def _measured(comparison: Comparison, limits: Limits) -> dict[str, Any]:

@@ -293,6 +293,7 @@ RENDERERS: dict[str, Callable[[Numbers], Iterable[str]]] = {
     "layers": _layers,
     "filters": _compared,
     "pools": _compared,
+    "chunked": _compared,
     "choice": _choice,
     "rates": _rates,
 }

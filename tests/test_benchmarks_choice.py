@@ -388,6 +388,13 @@ class TestFilters:
         }
         assert all("scipy" in one["timings"] for one in found)
 
+    def test_chunked_arrays(self, numpy_backend, tmp_path, capsys):
+        pytest.importorskip("dask_image", reason="dask-image is not installed")
+        assert exit_status("--suite", "chunked", "--quick", "--out", tmp_path) == 0
+        run = recorded(tmp_path)["chunked"]
+        assert [set(one["timings"]) for one in run["results"]] == [{"xconv", "dask-image", "map_overlap"}] * 2
+        assert len(run["notes"]) == 3
+
     def test_a_wrong_result_stops_the_run(self, numpy_backend, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(xconv.ndimage, "maximum_filter", lambda image, size: image)
         assert exit_status("--suite", "filter", "--quick", "--out", tmp_path) == 1
