@@ -88,7 +88,7 @@ def _suites_parser(program: str) -> Parser:
         choices=suites,
         default=list(SUITES),
         metavar="NAME",
-        help=f"out of {', '.join(suites)}; the last three are of functions on NumPy's and Dask's arrays; default: all but these",
+        help=f"out of {', '.join(suites)}; default: all but {', '.join(OTHERS)}, which are of functions",
     )
     parser.add_argument(
         "--peers",
