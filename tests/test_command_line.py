@@ -252,7 +252,7 @@ class TestInfo:
             monkeypatch.setitem(sys.modules, name, None)
         assert exit_status("info") == 0
         printed = words(capsys)
-        for extra in ("jax", "torch", "cuda12", "cuda13", "demo"):
+        for extra in ("jax", "torch", "cuda12", "cuda13", "cudnn12", "cudnn13", "demo"):
             assert f"pip install '.[{extra}]'" in printed
         assert "matplotlib, mlxtend, rich not found" in printed
 

@@ -150,8 +150,9 @@ def choose_method(
 
     The choice depends on the library, the dtype, the sizes and the workspace: times are estimated from the rates of
     plain steps, measured on CPUs of two cores, and of CuPy on one GPU. Where an accelerator is present, JAX and PyTorch
-    use their own convolution, over up to three spatial axes. Calls with arrays of JAX that are divided over several
-    devices, which are not asked about here, take what leaves these where they are.
+    use their own convolution, over up to three spatial axes, and CuPy cuDNN where it is installed: calls that cuDNN
+    then does not support are done by the least costly of the others. Calls with arrays of JAX that are divided over
+    several devices, which are not asked about here, take what leaves these where they are.
 
     Parameters
     ----------

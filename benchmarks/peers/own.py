@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import xconv
+from xconv._arrays.libraries import TABLE
 from xconv._methods import METHODS
 from xconv.demo.backends import LoadedBackend
 
@@ -47,7 +48,7 @@ class Own:
 def load_methods(backend: LoadedBackend) -> list[Peer]:
     """One peer for each method, "native" only where the backend has a convolution of its own."""
     names = dict.fromkeys((*METHODS, "native"))
-    return [Own(backend, name) for name in names if name != "native" or backend.name in ("jax", "torch")]
+    return [Own(backend, name) for name in names if name != "native" or TABLE[backend.name].own]
 
 
 def _compiles_too_long(method: str, layer: Layer) -> str:

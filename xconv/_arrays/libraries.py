@@ -35,7 +35,8 @@ class Library(NamedTuple):
     entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
     chunked: bool = False  # arrays are chunks of another library's, computed later
     layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
-    own: str = ""  # which of the classes in `_methods.native` its own convolution is
+    own: str = ""  # which of the classes in `_methods.native` and `native_cudnn` its own convolution is
+    own_extras: tuple[str, ...] = ()  # of xconv, that install it, where the library does not bring it
     solvers: str = ""  # the module of its iterative solvers, which take its linear operators
     transforms: str = ""  # a module with faster Fourier transforms of its arrays than its own, where it is installed
 
@@ -61,6 +62,8 @@ TABLE = {
             plain_memory=True,
             kernels=True,
             solvers="cupyx.scipy.sparse.linalg",
+            own="cudnn",
+            own_extras=("cudnn12", "cudnn13"),
         ),
         Library("jax", ("jax",), scatters=True, traced=True, entrance="jax", own="lax"),
         Library(
@@ -116,6 +119,8 @@ def in_place(xp: Namespace) -> dict[str, bool]:
 
 def on_accelerator(xp: Namespace) -> bool:
     """Whether new arrays of a library that convolves by itself are where its rates were not measured."""
+    if traits(xp).kernels:
+        return True
     if traits(xp).own == "lax":
         import jax
 

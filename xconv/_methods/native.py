@@ -1,7 +1,7 @@
-"""The backend's own convolution, where it has one: JAX's `lax.conv_general_dilated`, PyTorch's `conv1d` to `conv3d`.
+"""The backend's own convolution: JAX's `lax.conv_general_dilated`, PyTorch's `conv1d` to `conv3d`, for CuPy cuDNN.
 
-Both take real floating-point numbers here; integers are exact and complex gradients conjugated by the portable methods
-only. How much memory they use is the library's own affair.
+All take real floating-point numbers here; integers are exact and complex gradients conjugated by the portable methods
+only. How much memory JAX and PyTorch use is their own affair.
 """
 
 from __future__ import annotations
@@ -19,11 +19,22 @@ from .._plan.task import Task
 
 LANES = 16  # channels of float32 that fill a register of AVX-512, and that oneDNN lays out side by side
 FIRST = 4  # channels of an image, which oneDNN reads as they are
-AXES = 3  # PyTorch has conv1d, conv2d and conv3d, and with more axes XLA ends the process on a GPU
+AXES = 3  # PyTorch has conv1d, conv2d and conv3d, cuDNN no more, and with more axes XLA ends the process on a GPU
+
+
+class UnsupportedError(ValueError):
+    """Why a library does not do what its convolution was asked for, as found only when it was."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"method 'native' must have a convolution that the library supports: {reason}")
+        self.reason = reason
 
 
 class Native(ABC):
     """One convolution by the library: canonical arrays in and out, as `Products`."""
+
+    takes_halves = False  # and adds them up in float32
+    may_refuse = False  # with an `UnsupportedError`
 
     def __init__(self, xp: Namespace, task: Task) -> None:
         self.xp = xp
@@ -52,7 +63,16 @@ def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
     if not is_kind(xp, dtype, "real floating"):
         return False
     own = traits(xp).own
-    return bool(own) and (axes <= AXES or (own == "lax" and not on_accelerator(xp)))
+    return own_missing(xp) == "" and (axes <= AXES or (own == "lax" and not on_accelerator(xp)))
+
+
+def own_missing(xp: Namespace) -> str:
+    """Why a library has no convolution of its own here; nothing if it has."""
+    if traits(xp).own == "cudnn":
+        from .native_cudnn import missing
+
+        return missing()
+    return "" if traits(xp).own else f"{library(xp)} has none"
 
 
 def own_cost(xp: Namespace, task: Task) -> float:
@@ -79,13 +99,19 @@ def _lanes(channels: int) -> int:
     return -(-channels // LANES) * LANES
 
 
-def native(xp: Namespace, dtype: DType, task: Task) -> Native:
-    """The library's own convolution, or a ValueError if it has none."""
+def native(xp: Namespace, dtype: DType, task: Task, room: int) -> Native:
+    """The library's own convolution in so many bytes, if it can be told, or a ValueError if it has none."""
+    if traits(xp).own and own_missing(xp):
+        raise ValueError(f"method 'native' must have cuDNN for arrays of {library(xp)}: {own_missing(xp)}")
     if not has_native(xp, dtype, task.windows.ndim):
         raise ValueError(
-            f"method 'native' must have real floating-point arrays of JAX, or of PyTorch with at most {AXES} spatial "
-            f"axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {task.windows.ndim}"
+            f"method 'native' must have real floating-point arrays of JAX, or of PyTorch or CuPy with at most {AXES} "
+            f"spatial axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {task.windows.ndim}"
         )
+    if traits(xp).own == "cudnn":
+        from .native_cudnn import Cudnn
+
+        return Cudnn(xp, task, room)
     convolution = {"lax": _Lax, "torch": _Torch}[traits(xp).own]
     return convolution(xp, task)
 

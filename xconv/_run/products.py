@@ -33,8 +33,9 @@ from .._arrays.elements import (
 from .._arrays.layout import Access, biased, turned
 from .._arrays.libraries import Array, is_kind, traits
 from .._arrays.matmul import Limbs, factor, matmul, summed_matmul
+from .._arrays.operands import working_dtype
 from .._methods import METHODS, Maps, request
-from .._methods.native import Native, native
+from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, Part, parts, pieces
 from .._plan.choice import AUTOMATIC, LOCAL, Candidate, Request, candidates, choose, of_phase, planned
@@ -50,18 +51,19 @@ BEARABLE = 64  # times as long as transforms would take, for outputs that outlie
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
-def products(access: Access, task: Task, method: str, room: int) -> Products | Own:
+def products(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther:
     """What carries a task out by a method, or by that which a word stands for."""
     xp, dtype = access.xp, access.dtype
     asked = request(xp, dtype, task, room, access.devices)
     if method == "native":
-        return Own(access, native(xp, dtype, task))
+        return _own(access, native(xp, dtype, task, room))
     if task.batch == 0 and method in METHODS:
         METHODS[method](xp, dtype, task)  # which may refuse; not every library transforms nothing
         method = "im2col"
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
-        return Own(access, native(xp, dtype, task))
+        own = _own(access, native(xp, dtype, task, room))
+        return OwnOrOther(own, access, asked) if own.own.may_refuse else own
     if method in LOCAL:
         return _direct(access, asked, found, method)
     local = None
@@ -77,6 +79,13 @@ def _direct(access: Access, asked: Request, found: Candidate, word: str) -> Prod
     integral = is_kind(access.xp, access.dtype, "integral")
     mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not integral
     return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
+
+
+def _own(access: Access, own: Native) -> Own:
+    """With half precision as it is, if those are the sums that the library makes of it."""
+    xp, result = access.xp, access.result
+    halves = own.takes_halves and is_kind(xp, result, "real floating") and access.dtype == working_dtype(xp, result)
+    return Own(access._replace(dtype=result) if halves else access, own)
 
 
 class Own(NamedTuple):
@@ -102,6 +111,37 @@ class Own(NamedTuple):
         return self.access.read_input(
             x, (slice(None), slice(None), *(slice(0, d) for d in self.own.windows.input_size))
         )
+
+
+class OwnOrOther:
+    """The library's own convolution, or the least costly other where it finds that it does not support this."""
+
+    def __init__(self, own: Own, access: Access, asked: Request) -> None:
+        self.own = own
+        self.access = access
+        self.asked = asked._replace(own=None)
+
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        try:
+            return self.own.forward(x, w, b)
+        except UnsupportedError:
+            return self.other.forward(x, w, b)
+
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
+        try:
+            return self.own.backward_data(dy, w, b)
+        except UnsupportedError:
+            return self.other.backward_data(dy, w, b)
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        try:
+            return self.own.backward_filter(dy, x)
+        except UnsupportedError:
+            return self.other.backward_filter(dy, x)
+
+    @remembered
+    def other(self) -> Products:
+        return Products(self.access, self.asked, choose(self.asked, "auto"))
 
 
 class Products:

@@ -7,6 +7,7 @@ import platform
 import textwrap
 
 from .. import __version__
+from .._methods.native_cudnn import missing
 from .backends import find_backends
 from .errors import DEMO_PACKAGES, CommandError, require_packages
 
@@ -20,11 +21,11 @@ def run() -> int:
     print(f"Python {platform.python_version()} on {platform.platform(terse=True)}")
     for name in DEPENDENCIES:
         print(f"{name} {importlib.metadata.version(name)}")
-    found, missing = find_backends()
+    found, others = find_backends()
     print("\nbackends")
     for library in found:
         print(f"  {library.name:6} {library.version:12} {', '.join(library.devices)}")
-    for name, reason in missing.items():
+    for name, reason in others.items():
         print(
             textwrap.fill(
                 reason,
@@ -34,8 +35,17 @@ def run() -> int:
                 break_on_hyphens=False,
             )
         )
+    print(f"\nmethod 'native' of CuPy's arrays\n  {_cudnn_state()}")
     print(f"\ntraining and figures\n  {_demo_state()}")
     return 0
+
+
+def _cudnn_state() -> str:
+    if reason := missing():
+        return reason
+    import cudnn
+
+    return f"cudnn {cudnn.__version__}, cuDNN {cudnn.backend_version()}"
 
 
 def _demo_state() -> str:
