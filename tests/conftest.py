@@ -5,17 +5,20 @@ from __future__ import annotations
 import collections
 import importlib.util
 import os
+import sys
 import types
 
 import numpy as np
 import pytest
 
-pytest.register_assert_rewrite("backends", "geometries")
+pytest.register_assert_rewrite("backends", "geometries", "standin")
 
 import backends  # noqa: E402
+import standin  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from xconv._arrays import libraries, operands  # noqa: E402
+from xconv._plan.remembered import forget  # noqa: E402
 
 settings.register_profile(
     "xconv",
@@ -128,10 +131,23 @@ def named_cupy(monkeypatch):
     """NumPy under CuPy's name, with its traits: plain memory, but kernels instead of threads."""
     namespace = types.ModuleType("cupy")
     namespace.__getattr__ = lambda name: getattr(np, name)
+    namespace.ElementwiseKernel = standin.ElementwiseKernel
     monkeypatch.setitem(operands._NAMESPACES, np.ndarray, namespace)
     assert libraries.traits(namespace).plain_memory
     assert not libraries.traits(namespace).threads
     return namespace
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A stand-in for CuPy, with arrays that count launches."""
+    module, of_others = standin.CuPy(), operands._namespace
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(
+        operands, "_namespace", lambda name, one: module if type(one) is standin.Array else of_others(name, one)
+    )
+    yield module
+    forget()
 
 
 def pytest_runtest_logreport(report):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import re
 import threading
 import types
 from typing import ClassVar
 
 import numpy as np
 
-PAGE = b"\xff"  # of which new memory is full: NaN
+PAGE = 0xFF  # of which new memory is full: NaN
 
 
 class Device:
@@ -70,8 +71,19 @@ class Array(np.ndarray):
     """NumPy's, on a device; operations that CuPy would launch a kernel for are counted."""
 
     launches: ClassVar[list[str]] = []  # of all arrays, by name
-    COPIES = ("ascontiguousarray", "concatenate", "copyto", "full", "stack", "take", "where", "zeros_like", "full_like")
-    SUMS = ("max", "min", "sum", "flip")
+    COPIES = (
+        "ascontiguousarray",
+        "astype",
+        "concatenate",
+        "copyto",
+        "full",
+        "stack",
+        "take",
+        "where",
+        "zeros_like",
+        "full_like",
+    )
+    SUMS = ("max", "min", "sum", "flip")  # a flip is a view, of which the next operation makes a copy
 
     def __array_finalize__(self, source):
         self.number = getattr(source, "number", CURRENT.device)
@@ -91,8 +103,9 @@ class Array(np.ndarray):
         return wrapped(result) if out is None else out[0]
 
     def __array_function__(self, function, kinds, arguments, keywords):
-        result = function(*map(plain, arguments), **{name: plain(value) for name, value in keywords.items()})
-        if function.__name__ in self.COPIES + self.SUMS:
+        arguments = [*map(plain, arguments)]
+        result = function(*arguments, **{name: plain(value) for name, value in keywords.items()})
+        if function.__name__ in self.COPIES + self.SUMS and arguments[0] is not result:
             self._launched(function.__name__)
         return wrapped(result)
 
@@ -121,6 +134,102 @@ def wrapped(value):
     return value.view(Array) if type(value) is np.ndarray else value
 
 
+class ElementwiseKernel:
+    """CuPy's, of code that is assignments and loops of one length: done for some elements at once, by NumPy."""
+
+    SOME = 2**12
+
+    def __init__(self, given, results, code, name):
+        self.given, self.results = ([one.split() for one in text.split(",")] for text in (given, results))
+        lines, self.indices, depth = [], set(), 0
+        for line in filter(None, map(str.strip, code.splitlines())):
+            if line == "}":
+                depth -= 1
+            else:
+                lines.append("    " * depth + self._translated(line))
+                depth += line.endswith("{")
+        self.source, self.text = compile("\n".join(lines), name, "exec"), code
+
+    def _translated(self, line):
+        if match := re.fullmatch(r"for \(\w+ (\w+) = 0; \w+ < (\w+); \+\+\w+\) {", line):
+            self.indices.add(match[1])
+            return f"for {match[1]} in range({match[2]}):"
+        kind, name, value = re.fullmatch(r"(?:(\w+) )?(\w+) = (.*);", line).groups()
+        self.indices |= {name} if kind in ("int", "ptrdiff_t") else set()
+        value = value.replace("&&", "&").replace("||", "|")
+        value = value.replace("/", "//") if name in self.indices or kind == "bool" else value
+        if match := re.fullmatch(r"(.*) \? (.*) : (.*)", value):
+            value = f"chosen({match[1]}, lambda: {match[2]}, lambda: {match[3]})"
+        return f"{name} = {value}"
+
+    def __call__(self, *arguments):
+        Array.launches.append("kernel")
+        names = [one[-1] for one in (*self.given, *self.results)]
+        values = dict(zip(names, map(plain, arguments), strict=True))
+        types_ = {
+            one[-2]: values[one[-1]].dtype.type
+            for one in self.given + self.results
+            if one[-2] in "TU" and hasattr(values[one[-1]], "dtype")
+        }
+        for words in self.given:
+            if "raw" in words:
+                values[words[-1]] = Raw(values[words[-1]])
+            elif words[-2] in types_:
+                values[words[-1]] = types_[words[-2]](values[words[-1]])
+            elif words[-2] == "int32":
+                assert -(2**31) <= values[words[-1]] < 2**31
+        outputs = {words[-1]: values.pop(words[-1]).reshape(-1) for words in self.results}
+        size = next(iter(outputs.values())).size
+        for start in range(0, size, self.SOME):
+            part = slice(start, min(start + self.SOME, size))
+            found = {
+                **values,
+                **types_,
+                "i": np.arange(part.start, part.stop),
+                "chosen": chosen,
+                "int": np.int64,
+                "ptrdiff_t": np.int64,
+            }
+            with np.errstate(all="ignore"):
+                exec(self.source, found)
+            for name, output in outputs.items():
+                output[part] = found[name]
+        results = arguments[len(self.given) :]
+        return results[0] if len(results) == 1 else results
+
+
+class Raw:
+    """An array that is read by numbers in the order of its axes; ``read`` are those that have to be right."""
+
+    read = None
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getitem__(self, index):
+        index = np.asarray(index)
+        used = index if Raw.read is None else index[np.broadcast_to(Raw.read, index.shape)]
+        assert used.size == 0 or (used.min() >= 0 and used.max() < self.array.size)
+        return self.array[np.unravel_index(np.clip(index, 0, self.array.size - 1), self.array.shape)]
+
+
+def chosen(where, first, second):
+    """One or the other, of which only what is chosen is read."""
+    Raw.read = where
+    values = first()
+    Raw.read = ~where
+    others = second()
+    Raw.read = None
+    return np.where(where, values, others)
+
+
+def new(shape, dtype=float):
+    """An array that is no view."""
+    array = Array(shape, dtype)
+    ctypes.memset(array.ctypes.data, PAGE, array.nbytes)
+    return array
+
+
 class CuPy(types.ModuleType):
     """The module; its functions are NumPy's. ``compute`` is what float32 may be computed with, ``allocated`` memory."""
 
@@ -131,7 +240,7 @@ class CuPy(types.ModuleType):
         current = lambda: types.SimpleNamespace(ptr=CURRENT.stream)  # noqa: E731
         self.cuda = types.SimpleNamespace(runtime=runtime, Device=Device, get_current_stream=current, alloc=self.alloc)
         self._core = types.SimpleNamespace(get_compute_type=lambda dtype: self.compute)
-        self.ndarray = Array
+        self.ndarray, self.ElementwiseKernel = Array, ElementwiseKernel
         kinds = np.__array_namespace_info__().dtypes
         self.__array_namespace_info__ = lambda: types.SimpleNamespace(dtypes=lambda device, kind: kinds(kind=kind))
 
@@ -142,12 +251,11 @@ class CuPy(types.ModuleType):
 
         def call(*arguments, device=None, **keywords):
             with Device(CURRENT.device if device is None else device.id):
+                if name.startswith("empty"):
+                    return new(*arguments, **keywords)
                 if name in ("zeros", "full", "ones", "copyto", "array") or keywords.get("copy"):
                     Array.launches.append(name)
-                result = wrapped(found(*arguments, **keywords))
-            if name.startswith("empty") and result.size:
-                ctypes.memset(result.ctypes.data, PAGE[0], result.nbytes)
-            return result
+                return wrapped(found(*arguments, **keywords))
 
         return call
 

@@ -436,50 +436,6 @@ def test_a_volume_that_fits_one_transform_has_one(numpy_backend):
     assert len({maps.size for maps in tiles}) == len(tiles) > 1
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_few_kernels_under_cupy(named_cupy, stride):
-    """One product of matrices, of all samples, and windows laid out at once; on the way back, too, or else they are
-    added up by one sum for each axis."""
-    calls = {name: [] for name in ("matmul", "asarray", "zeros")}
-
-    def counted(name):
-        def call(*arguments, **keywords):
-            calls[name].append(arguments)
-            return getattr(np, name)(*arguments, **keywords)
-
-        return call
-
-    for name in calls:
-        setattr(named_cupy, name, counted(name))
-
-    def count(function, *arguments):
-        for found in calls.values():
-            found.clear()
-        function(*arguments, stride=stride, padding=1, method="im2col")
-        return {name: len(found) for name, found in calls.items()}
-
-    x, w = normal((4, 3, 30, 30)), normal((16, 3, 3, 3), 1)
-    y = xconv.conv(x, w, stride=stride, padding=1)
-    assert count(xconv.conv, x, w) == {"matmul": 1, "asarray": 1, "zeros": 1}
-    assert all(factor.ndim == 2 for factor in calls["matmul"][0])
-    back = {"matmul": 1, "asarray": 1, "zeros": 1} if stride == 1 else {"matmul": 1, "asarray": 0, "zeros": 2}
-    assert count(xconv.conv_input_grad, y, w, x.shape) == back
-    assert all(factor.ndim == 2 for factor in calls["matmul"][0])
-    assert count(xconv.conv_weight_grad, y, x, 3) == {"matmul": 1, "asarray": 1, "zeros": 1}
-    assert all(factor.ndim == 2 for factor in calls["matmul"][0])
-
-
-def test_windows_under_cupy_are_laid_out_at_once(named_cupy):
-    """Where NumPy lays them out one axis after the other."""
-    x, w = normal((4, 3, 30, 30)), normal((16, 3, 3, 3), 1)
-    assert len(window_geometry(x.shape[2:], 3, stride=1, padding=0, dilation=1).steps) == 2
-    copies = []
-    named_cupy.asarray = lambda *arguments, **keywords: copies.append(arguments) or np.asarray(*arguments, **keywords)
-    y = xconv.conv(x, w, method="im2col")
-    assert len(copies) == 1
-    assert np.allclose(y, xconv.conv(x, w, method="fft"))
-
-
 def test_many_tiny_products_under_cupy_are_one(named_cupy):
     """A sum of outer products would be two kernels for each of its terms."""
     products = []

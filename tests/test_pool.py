@@ -99,6 +99,19 @@ def test_avg_pool_without_counting_padding(backend, pool):
     check_avg(backend, shape, kernel, {**keywords, "count_include_pad": False})
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_pools_equal_the_loops_with_the_traits_of_cupy(numpy_backend, named_cupy, pool):
+    """By kernels of our own."""
+    shape, kernel, keywords = pool
+    x = normal(shape)
+    check_max(numpy_backend, *pool, x)
+    check_max(numpy_backend, *pool, np.where(x > 1, np.nan, np.where(x < -1, -np.inf, x)))
+    check_max(numpy_backend, *pool, normal(shape, dtype="uint8") // 3)
+    check_avg(numpy_backend, *pool)
+    if keywords.get("padding", 0):
+        check_avg(numpy_backend, shape, kernel, {**keywords, "count_include_pad": False}, "complex64")
+
+
 @pytest.mark.over("dtype", ["float32", "int8", "int16", "int32", "int64", "uint8"])
 def test_max_pool_of_every_ordered_dtype(backend, dtype):
     check_max(backend, *POOLS[3], normal(POOLS[3][0], dtype=dtype))

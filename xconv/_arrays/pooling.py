@@ -15,9 +15,12 @@ from typing import Any
 from .._plan.geometry import Geometry
 from .._plan.pooling import BYTE, Runs, doubles, power_of, taps_of
 from .elements import from_ordered, full, lowest, ordered, reshaped, zeros
+from .kernels import extreme, means_along, spread, taken
+from .kernels import winners as found_winners
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .windows import add_taps, pad, tap_views
 
+LOOPED = 64  # taps up to which a kernel goes from one to the next, where levels would be several
 NARROW = 8  # channels below which rows of windows are copied along images, measured for 3x3 (NumPy)
 
 
@@ -31,7 +34,9 @@ def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, r
         if runs:
             y = _over_runs(operation, x, x.ndim - windows.ndim, windows, runs)
         for axis, line in () if runs else _axes(x, windows):
-            if doubles(line):
+            if traits(xp).kernels and line.taps <= LOOPED:
+                y = extreme(xp, y, axis, line, largest, lowest(xp, x.dtype))
+            elif doubles(line):
                 border = (*line.padding, *((0, 0),) * (x.ndim - axis - 1))
                 y = _over_runs(operation, pad(xp, y, border, value=lowest(xp, x.dtype)), axis, line, taps_of(line))
             else:
@@ -90,6 +95,10 @@ def maxima_positions(
 def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[int]], dtype: DType) -> Array:
     """The sum of each window in this dtype, over its count: a product of one number for each axis."""
     x = xp.astype(x, dtype, copy=False)
+    if traits(xp).kernels:
+        for axis, line in _axes(x, windows):
+            x = means_along(xp, x, axis, line, counts[axis - x.ndim + windows.ndim])
+        return x
     if traits(xp).plain_memory:
         y = x
         for axis, line in _axes(x, windows):
@@ -104,6 +113,11 @@ def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[
 
 def means_adjoint(xp: Namespace, dy: Array, windows: Geometry, counts: Sequence[Sequence[int]], dtype: DType) -> Array:
     """The adjoint of `means`."""
+    if traits(xp).kernels:
+        dx = xp.astype(dy, dtype, copy=False)
+        for axis, line in _axes(dx, windows)[::-1]:
+            dx = spread(xp, dx, axis, line, counts[axis - dx.ndim + windows.ndim])
+        return dx
     dx = _divided(xp, xp.astype(dy, dtype, copy=False), counts)
     if not traits(xp).plain_memory:
         for stage in reversed(windows.stages):
@@ -188,6 +202,9 @@ def _tap_view(x: Array, axis: int, windows: Geometry, tap: Sequence[int]) -> Arr
 def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
     """`maxima_adjoint` in plain memory."""
     for (axis, line), winner in reversed(_plain_winners(xp, x, windows)):
+        if traits(xp).kernels:
+            dy = taken(xp, dy, winner, axis, line)
+            continue
         dx = xp.zeros(_resized(dy, axis, line.input_size[0]), dtype=dy.dtype)
         for tap, inside, elements in _taps(line, axis):
             part = dx[elements]
@@ -202,6 +219,10 @@ def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[tup
     may_be_nan = not is_kind(xp, x.dtype, "integral")
     for axis, line in lines:
         number = xp.uint8 if line.taps <= BYTE else xp.int32
+        if traits(xp).kernels:
+            x, winner = found_winners(xp, x, axis, line, lowest(xp, x.dtype), xp.dtype(number))
+            winners.append(winner)
+            continue
         shape = _resized(x, axis, line.output_size[0])
         best = xp.full(shape, lowest(xp, x.dtype), dtype=x.dtype)
         winner = xp.full(shape, line.taps, dtype=number)

@@ -13,6 +13,7 @@ from typing import Any
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
+from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
@@ -125,6 +126,8 @@ def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: 
 
 def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
     """The elements of each window, (..., *d) -> (..., *o) with a new axis of prod(k), after padding with zeros."""
+    if traits(xp).kernels and (geometry.taps > 1 or any(map(any, geometry.padding))):
+        return windows_of(xp, x, geometry, axis)
     if geometry.is_sparse:
         return _tap_by_tap(xp, x, geometry, axis)
     if geometry.taps == 1:
@@ -146,6 +149,8 @@ def _tap_by_tap(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
 
 def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Array:
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
+    if traits(xp).kernels and not geometry.is_tiling:
+        return windows_adjoint(xp, columns, geometry, axis)
     steps = _scattered_steps(xp, geometry)[::-1]
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
@@ -165,9 +170,7 @@ def _is_short(x: Array) -> bool:
 
 
 def _scattered_steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is added up at once: compilers and PyTorch do best with all taps, GPUs with few additions."""
-    if traits(xp).kernels:
-        return geometry.sweeps
+    """Windows as what is added up at once: compilers and PyTorch do best with all taps."""
     return geometry.steps if traits(xp).plain_memory else [geometry]
 
 
