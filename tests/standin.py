@@ -54,7 +54,7 @@ class Stream:
 
 
 class _Current(threading.local):
-    device, stream = 0, 0
+    device, stream, read = 0, 0, None
 
 
 CURRENT = _Current()
@@ -199,27 +199,25 @@ class ElementwiseKernel:
 
 
 class Raw:
-    """An array that is read by numbers in the order of its axes; ``read`` are those that have to be right."""
-
-    read = None
+    """An array that is read by numbers in the order of its axes; `CURRENT.read` are those that have to be right."""
 
     def __init__(self, array):
         self.array = array
 
     def __getitem__(self, index):
         index = np.asarray(index)
-        used = index if Raw.read is None else index[np.broadcast_to(Raw.read, index.shape)]
+        used = index if CURRENT.read is None else index[np.broadcast_to(CURRENT.read, index.shape)]
         assert used.size == 0 or (used.min() >= 0 and used.max() < self.array.size)
         return self.array[np.unravel_index(np.clip(index, 0, self.array.size - 1), self.array.shape)]
 
 
 def chosen(where, first, second):
     """One or the other, of which only what is chosen is read."""
-    Raw.read = where
+    CURRENT.read = where
     values = first()
-    Raw.read = ~where
+    CURRENT.read = ~where
     others = second()
-    Raw.read = None
+    CURRENT.read = None
     return np.where(where, values, others)
 
 

@@ -402,7 +402,7 @@ class TestFrontend:
         results, sizes = (y, x, w), {"image": x, "weight": w, "filter": w, "loss": y}
         for (product, names), result in zip(native_cudnn.OPERANDS.items(), results, strict=True):
             shapes = (*map(sizes.get, names), result)
-            what = native_cudnn._What(product, windows, shapes, "float16", True, 64, True)
+            what = native_cudnn._What(product, windows, shapes, np.dtype("float16"), True, 64, True)
             found = native_cudnn._graph(module, None, what).inspect()
             (node,), tensors = found["nodes"], found["tensors"].values()
             assert (node["type"].lower(), node["inputs"]) == (product, {name: name for name in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Hashable, Sequence
@@ -27,6 +28,7 @@ SMALLEST = 8  # bits of a number that every operation takes
 
 # Of array types seen so far whose devices have a hash: finding a namespace takes longer than all other checks.
 _NAMESPACES: dict[type, Namespace] = {}
+_WORDED: dict[type, Namespace] = {}  # the same where devices have none, as CuPy's, and are told apart by their words
 
 
 class Operand(NamedTuple):
@@ -49,7 +51,9 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
         arrays["b"] = b
     try:
         found = tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
-    except (KeyError, AttributeError, RuntimeError):  # CuPy's devices have no hash, and nested tensors no shape
+    except (KeyError, AttributeError, RuntimeError):  # nested tensors have no shape
+        with contextlib.suppress(KeyError):
+            return tuple([(name, _WORDED[type(a)], a.shape, a.dtype, str(a.device)) for name, a in arrays.items()])
         for name, array in arrays.items():
             _check_layout(name, _namespace(name, array), array)
         return tuple([_description(name, array) for name, array in arrays.items()])
@@ -277,8 +281,7 @@ def _found_namespace(name: str, array: Array) -> Namespace:
     xp = without_wrappers(array_namespace(array))
     if traits(xp).refused:
         raise TypeError(f"{name} must be of another library than {library(xp)}: {traits(xp).refused}")
-    if isinstance(device(array), Hashable):
-        _NAMESPACES[type(array)] = xp
+    (_NAMESPACES if isinstance(device(array), Hashable) else _WORDED)[type(array)] = xp
     return xp
 
 

@@ -14,8 +14,8 @@ import threading
 import weakref
 from typing import Any, NamedTuple
 
-from .._arrays.elements import empty, zeros
-from .._arrays.libraries import TABLE, Array, Namespace
+from .._arrays.elements import zeros
+from .._arrays.libraries import TABLE, Array, DType, Namespace
 from .._plan.geometry import Geometry, Ints
 from .._plan.remembered import loading
 from .._plan.task import Task
@@ -25,8 +25,10 @@ OLDEST = (1, 27)  # the frontend's version that brought float64
 PLANS = 256  # that a thread keeps for a device, of some 200 KiB each
 ALIGNED = 16  # bytes, of which all addresses are multiples
 LARGEST = 2**31 - 1  # elements of filters that cuDNN counts
+MOST = 2**63 - 1  # bytes that it does
 TF32 = 7  # COMPUTE_TYPE_TF32 of cupy._core
 TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
+SINGLE, DOUBLE = "f", "d"  # NumPy's letters, which are told sooner than names
 OPERANDS = {
     "conv_fprop": ("image", "weight"),
     "conv_dgrad": ("loss", "filter"),
@@ -66,7 +68,7 @@ class Cudnn(Native):
 
     def __init__(self, xp: Namespace, task: Task, room: int) -> None:
         super().__init__(xp, task)
-        self.room = room
+        self.room = min(room, MOST)
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         shape = (x.shape[0], self.groups * self.filters, *self.windows.output_size)
@@ -84,39 +86,35 @@ class Cudnn(Native):
         import cupy
 
         place = first.data.device_id
-        if place == cupy.cuda.runtime.getDevice():
-            return self._on(place, product, first, second, shape, b)
-        with cupy.cuda.Device(place):
-            return self._on(place, product, first, second, shape, b)
-
-    def _on(self, place: int, product: str, first: Array, second: Array, shape: Ints, b: Array | None) -> Array:
-        result = self._product(place, product, first, second, shape)
-        if b is not None:
-            result += b[(slice(None), *(None,) * self.windows.ndim)]
-        return result
+        is_current = place == cupy.cuda.runtime.getDevice()
+        with contextlib.nullcontext() if is_current else cupy.cuda.Device(place):
+            result = self._product(place, product, first, second, shape)
+            if b is not None:
+                result += b[(slice(None), *(None,) * self.windows.ndim)]
+            return result
 
     def _product(self, place: int, product: str, first: Array, second: Array, shape: Ints) -> Array:
         import cupy
 
         if 0 in (*first.shape, *second.shape, *shape):
             return zeros(self.xp, first, shape)
+        xp, dtype = self.xp, first.dtype
         last = not first.flags.c_contiguous and _inwards(first).flags.c_contiguous
-        room = self.room - sum(0 if _is_ready(array, last) else array.nbytes for array in (first, second))
-        exact = str(first.dtype) == "float32" and cupy._core.get_compute_type(first.dtype) != TF32
+        ready = [_is_ready(array, last) for array in (first, second)]
+        copied = sum([0 if good else array.nbytes for good, array in zip(ready, (first, second), strict=True)])
+        exact = dtype.char == SINGLE and cupy._core.get_compute_type(dtype) != TF32
         shapes = (first.shape, second.shape, shape)
-        what = _What(product, self.windows, shapes, str(first.dtype), last, room, exact)
         own = _own(place)
-        plan = own.plan(what)
-        first, second = (
-            array if _is_ready(array, last) else _packed(self.xp, array, last) for array in (first, second)
-        )
-        result = _outwards(empty(self.xp, first, _channels_last(shape))) if last else empty(self.xp, first, shape)
+        plan = own.plan(_What(product, self.windows, shapes, dtype, last, self.room - copied, exact))
+        if not all(ready):
+            first, second = (_packed(xp, array, last) for array in (first, second))
+        result = xp.empty((shape[0], *shape[2:], shape[1]) if last else shape, dtype=dtype)
         memory = cupy.cuda.alloc(plan.workspace) if plan.workspace else None
         own.follow(cupy.cuda.get_current_stream().ptr)
         addresses = {1: first.data.ptr, 2: second.data.ptr, 3: result.data.ptr}
         at = 0 if memory is None else memory.ptr
         plan.graph.execute_plan_at_index(addresses, at, index=plan.number, handle=own.handle)
-        return result
+        return _outwards(result) if last else result
 
 
 class _What(NamedTuple):
@@ -125,7 +123,7 @@ class _What(NamedTuple):
     product: str
     windows: Geometry
     shapes: tuple[Ints, Ints, Ints]  # of the operands and the result, with channels first
-    dtype: str
+    dtype: DType
     last: bool  # whether channels are last in memory
     room: int  # bytes of workspace
     exact: bool  # whether factors may not be rounded
@@ -210,8 +208,8 @@ def _planned(cudnn: Any, handle: Any, what: _What) -> _Plan:
 
 def _graph(cudnn: Any, handle: Any, what: _What) -> Any:
     """One convolution and its plans, but those that round factors, reduce in half precision, or vary."""
-    kind = getattr(cudnn.data_type, TYPES[what.dtype])
-    sums = kind if what.dtype == "float64" else cudnn.data_type.FLOAT
+    kind = getattr(cudnn.data_type, TYPES[what.dtype.name])
+    sums = kind if what.dtype.char == DOUBLE else cudnn.data_type.FLOAT
     graph = cudnn.pygraph(handle=handle, io_data_type=kind, intermediate_data_type=sums, compute_data_type=sums)
     shapes = [_in_a_plane(shape) for shape in what.shapes]
     strides = [_strides(shape, what.last) for shape in shapes]
@@ -263,6 +261,8 @@ def _is_ready(array: Array, last: bool) -> bool:
 
 
 def _packed(xp: Namespace, array: Array, last: bool) -> Array:
+    if _is_ready(array, last):
+        return array
     return (
         _outwards(xp.asarray(_inwards(array), copy=True, order="C"))
         if last
@@ -278,10 +278,6 @@ def _inwards(array: Array) -> Array:
 def _outwards(array: Array) -> Array:
     """(N, *d, C) -> (N, C, *d), a view."""
     return array.transpose((0, array.ndim - 1, *range(1, array.ndim - 1)))
-
-
-def _channels_last(shape: Ints) -> Ints:
-    return (shape[0], *shape[2:], shape[1])
 
 
 def _version(cudnn: Any) -> Ints:
