@@ -70,6 +70,7 @@ class Memory:
 class Array(np.ndarray):
     """NumPy's, on a device; operations that CuPy would launch a kernel for are counted."""
 
+    __module__ = "cupy"
     launches: ClassVar[list[str]] = []  # of all arrays, by name
     COPIES = (
         "ascontiguousarray",
@@ -304,7 +305,8 @@ class CuDNN(types.ModuleType):
         self.cupy = cupy
         self.plans = [Plan()]
         self.refuses = lambda graph: None
-        self.graphs, self.handles, self.destroyed, self.runs, self.settings = [], [], [], [], []
+        self.replays = True
+        self.planned, self.handles, self.destroyed, self.runs, self.settings = [], [], [], [], []
 
     def backend_version(self):
         return 91002
@@ -321,8 +323,7 @@ class CuDNN(types.ModuleType):
         handle.stream = stream
 
     def pygraph(self, **keywords):
-        self.graphs.append(Graph(self, **keywords))
-        return self.graphs[-1]
+        return Graph(self, **keywords)
 
 
 class Tensor:
@@ -375,6 +376,7 @@ class Graph:
         assert handle.device == CURRENT.device
         self.cudnn, self.handle, self.io_data_type = cudnn, handle, io_data_type
         self.step, self.built, self.barred, self.room = "made", set(), set(), None
+        self.engine = None  # of the plan that was built first
 
     def tensor(self, *, dim, stride, data_type, name, uid):
         return Tensor(dim, stride, data_type, name, uid)
@@ -424,7 +426,19 @@ class Graph:
     def create_execution_plans(self, modes):
         self._then("built", "planned")
         assert modes == ["A", "FALLBACK"]
-        self.plans = [*self.cudnn.plans]
+        self.plans = dict(enumerate(self.cudnn.plans))
+        self.cudnn.planned.append(self)
+
+    def get_engine_and_knobs_at_index(self, index):
+        if not self.cudnn.replays:
+            raise NotImplementedError("there is no pair to replay")
+        return index, {"knobs of": index}
+
+    def create_execution_plan(self, engine, knobs):
+        """That of an engine alone."""
+        self._then("built", "supported")
+        assert knobs == {"knobs of": engine}
+        self.plans, self.room, self.engine = {0: self.cudnn.plans[engine]}, 2**62, engine
 
     def deselect_numeric_notes(self, notes):
         assert self.step == "planned"
@@ -451,6 +465,7 @@ class Graph:
         if plan.workspace > self.room:
             raise GraphNotSupportedError(f"plan {index} needs {plan.workspace} bytes")
         self.built.add(index)
+        self.engine = index if self.engine is None else self.engine
 
     def get_workspace_size_plan_at_index(self, index):
         assert index in self.built

@@ -11,6 +11,7 @@ import pytest
 import reference
 import standin
 from backends import assert_values
+from calls import CALLS, operands, results
 from geometries import normal
 
 import xconv
@@ -72,6 +73,20 @@ def test_pools_take_one_for_each_axis_and_pass(cupy, keywords):
         more = keywords | {"count_include_pad": include}
         assert launched(xconv.avg_pool, x, 3, **more)[1] == ["kernel"] * 2
         assert launched(xconv.avg_pool_grad, y, x.shape, 3, **more)[1] == ["kernel"] * 2
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_done_on_the_device_of_their_arrays(cupy, name):
+    """Where CuPy computes and allocates is current for the thread: the arrays may be elsewhere."""
+    arrays = [standin.wrapped(one) for one in operands(name)]
+    expected = results(name, arrays)
+    with standin.Device(1):
+        moved = [standin.wrapped(one.copy()) for one in operands(name)]
+    found = results(name, moved)
+    assert standin.CURRENT.device == 0
+    assert {one.number for one in found} == {1}
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(standin.plain(one), standin.plain(other))
 
 
 def test_a_long_pool_takes_one_for_each_level(cupy):

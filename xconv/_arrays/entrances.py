@@ -26,6 +26,11 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
             from .entrance_torch import INSIDE
         elif way == "jax":
             from .entrance_jax import INSIDE
+        elif way == "cupy":
+            from .entrance_cupy import on_device_of
+
+            with on_device_of(first):
+                return function(*arguments, **keywords)
         else:
             return function(*arguments, **keywords)
         result: Result = INSIDE[key](*arguments, **keywords)

@@ -62,6 +62,7 @@ TABLE = {
             plain_memory=True,
             kernels=True,
             solvers="cupyx.scipy.sparse.linalg",
+            entrance="cupy",
             own="cudnn",
             own_extras=("cudnn12", "cudnn13"),
         ),

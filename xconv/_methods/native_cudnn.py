@@ -82,18 +82,13 @@ class Cudnn(Native):
         return self._run("conv_wgrad", x, dy, self.weight_shape)
 
     def _run(self, product: str, first: Array, second: Array, shape: Ints, b: Array | None = None) -> Array:
-        """The product of two arrays, with a bias, on their device."""
-        import cupy
+        result = self._product(product, first, second, shape)
+        if b is not None:
+            result += b[(slice(None), *(None,) * self.windows.ndim)]
+        return result
 
-        place = first.data.device_id
-        is_current = place == cupy.cuda.runtime.getDevice()
-        with contextlib.nullcontext() if is_current else cupy.cuda.Device(place):
-            result = self._product(place, product, first, second, shape)
-            if b is not None:
-                result += b[(slice(None), *(None,) * self.windows.ndim)]
-            return result
-
-    def _product(self, place: int, product: str, first: Array, second: Array, shape: Ints) -> Array:
+    def _product(self, product: str, first: Array, second: Array, shape: Ints) -> Array:
+        """Of two arrays on the device that is current."""
         import cupy
 
         if 0 in (*first.shape, *second.shape, *shape):
@@ -104,7 +99,7 @@ class Cudnn(Native):
         copied = sum([0 if good else array.nbytes for good, array in zip(ready, (first, second), strict=True)])
         exact = dtype.char == SINGLE and cupy._core.get_compute_type(dtype) != TF32
         shapes = (first.shape, second.shape, shape)
-        own = _own(place)
+        own = _own(first.data.device_id)
         plan = own.plan(_What(product, self.windows, shapes, dtype, last, self.room - copied, exact))
         if not all(ready):
             first, second = (_packed(xp, array, last) for array in (first, second))
@@ -193,21 +188,50 @@ def _planned(cudnn: Any, handle: Any, what: _What) -> _Plan:
     weights = what.shapes[2] if what.product == "conv_wgrad" else what.shapes[1]
     if math.prod(weights) > LARGEST:
         raise UnsupportedError(f"filters may have {LARGEST} elements, got {math.prod(weights)}")
+    refusals = (cudnn.cudnnGraphNotSupportedError, ValueError, RuntimeError)
     try:
-        graph = _graph(cudnn, handle, what)
-        for index in range(graph.get_execution_plan_count()):
-            with contextlib.suppress(cudnn.cudnnGraphNotSupportedError, ValueError):  # of plans that are left out
-                graph.build_plan_at_index(index)
-                workspace = graph.get_workspace_size_plan_at_index(index)
-                if workspace <= what.room:
-                    return _Plan(graph, index, workspace)
-    except (cudnn.cudnnGraphNotSupportedError, ValueError, RuntimeError) as error:
+        graph = _with_plans(cudnn, handle, what)
+        for number in range(graph.get_execution_plan_count()):
+            with contextlib.suppress(*refusals):  # of plans that are left out, or that cannot be built
+                plan = _built(graph, number)
+                if plan.workspace <= what.room:
+                    return _alone(cudnn, handle, what, plan)
+    except refusals as error:
         raise UnsupportedError(_in_words(error)) from error
     raise UnsupportedError(f"no plan of {what.dtype} does with {what.room} bytes of workspace")
 
 
+def _built(graph: Any, number: int) -> _Plan:
+    graph.build_plan_at_index(number)
+    return _Plan(graph, number, graph.get_workspace_size_plan_at_index(number))
+
+
+def _alone(cudnn: Any, handle: Any, what: _What, plan: _Plan) -> _Plan:
+    """The same plan in a graph of its own: in another the frontend goes through all plans and notes at each call."""
+    with contextlib.suppress(
+        cudnn.cudnnGraphNotSupportedError, ValueError, RuntimeError
+    ):  # NotImplementedError as well
+        graph = _graph(cudnn, handle, what)
+        graph.create_execution_plan(*plan.graph.get_engine_and_knobs_at_index(plan.number))
+        found = _built(graph, 0)
+        if found.workspace <= what.room:
+            return found
+    return plan
+
+
+def _with_plans(cudnn: Any, handle: Any, what: _What) -> Any:
+    """The graph and its plans, but those that round factors, reduce in half precision, or vary from run to run."""
+    graph = _graph(cudnn, handle, what)
+    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+    notes = ("NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION", *(ROUNDED if what.exact else ()))
+    graph.deselect_numeric_notes([getattr(cudnn.numerical_note, note) for note in notes])
+    graph.deselect_workspace_greater_than(what.room)
+    graph.check_support()
+    return graph
+
+
 def _graph(cudnn: Any, handle: Any, what: _What) -> Any:
-    """One convolution and its plans, but those that round factors, reduce in half precision, or vary."""
+    """One convolution, without plans."""
     kind = getattr(cudnn.data_type, TYPES[what.dtype.name])
     sums = kind if what.dtype.char == DOUBLE else cudnn.data_type.FLOAT
     graph = cudnn.pygraph(handle=handle, io_data_type=kind, intermediate_data_type=sums, compute_data_type=sums)
@@ -233,11 +257,6 @@ def _graph(cudnn: Any, handle: Any, what: _What) -> Any:
     result.set_uid(3)
     graph.validate()
     graph.build_operation_graph()
-    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-    notes = ("NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION", *(ROUNDED if what.exact else ()))
-    graph.deselect_numeric_notes([getattr(cudnn.numerical_note, note) for note in notes])
-    graph.deselect_workspace_greater_than(what.room)
-    graph.check_support()
     return graph
 
 
