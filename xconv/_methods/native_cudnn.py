@@ -42,7 +42,7 @@ _OWN = threading.local()
 @loading
 def missing() -> str:
     """Why cuDNN cannot be used, and which extra installs it; nothing if it can."""
-    install = " or ".join(f"pip install 'xconv[{extra}]'" for extra in TABLE["cupy"].own_extras)
+    install = " or ".join(f"pip install '.[{extra}]'" for extra in TABLE["cupy"].own_extras)
     with contextlib.suppress(Exception):  # the runtime that the frontend looks for by itself, if this is not there
         from cuda.pathfinder import load_nvidia_dynamic_lib
 
