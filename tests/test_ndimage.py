@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xconv import ndimage
+from xconv._plan import chains
+from xconv._plan.remembered import forget
+from xconv._run import neighbours
 
 MODES = ["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-wrap", "grid-constant"]
 INTEGERS = ["uint8", "int16", "int64", "uint64", "bool"]
@@ -165,6 +168,28 @@ def test_blocks_give_what_scipy_gives(name, dtype):
     check(name, x, LARGE[name])
     check(name, x[::2, 10:], LARGE[name])
     check(name, x.T, LARGE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "generic_laplace"])
+def test_boxes_of_any_size_give_the_same_bits(monkeypatch, name):
+    """Filters are chained box by box, each of which begins anywhere, and reads beyond itself what others give."""
+
+    @settings(max_examples=60)
+    @given(st.data(), st.integers(1, 40))
+    def drawn(data, room):
+        call = Drawn(data.draw, name)
+        keywords = call.call()
+        monkeypatch.setattr(neighbours, "BLOCK", 2**20)
+        expected = answer(ndimage, name, call.x, keywords)
+        monkeypatch.setattr(neighbours, "BLOCK", 8 * room)
+        check(name, call.x, keywords)
+        assert answer(ndimage, name, call.x, keywords).tobytes() == expected.tobytes()
+
+    monkeypatch.setattr(chains, "MOVED", 1e9)  # so that one chain has all filters
+    forget()
+    drawn()
+    forget()
+    assert drawn.hypothesis
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name not in ("correlate", "convolve")])

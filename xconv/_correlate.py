@@ -23,7 +23,7 @@ from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import is_chunked
-from ._run.neighbours import BLOCK, Windows, neighbours, on_all_axes
+from ._run.neighbours import FEWEST, Windows, filtered, neighbours, on_all_axes
 
 FEW = 25  # taps that are added sooner one by one, in a small array, than a plan is carried out
 
@@ -47,9 +47,9 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
         taps = taps_of(xp, w, flip)
         if not any(taps):
             return full(xp, x, shape, 0, dtype)
-        is_small = math.prod(shape) * len(taps) <= FEW * BLOCK
+        is_small = math.prod(shape) * len(taps) <= FEW * FEWEST
         if is_small or not (all(taps) or is_finite(xp, x)):
-            return neighbours(xp, x, Windows(*windows[:5], taps, False), dtype, working)
+            return filtered(xp, x, [Windows(*windows[:5], taps, False)], dtype, [working])
         method = "uniform" if is_kind(xp, dtype, ("integral", "bool")) else method
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
@@ -93,21 +93,16 @@ def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     ((_, xp, shape, own, *_),) = described(x=x)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)
+    if not lines:
+        return truncated(xp, xp.asarray(x, copy=True), dtype)
+    workings = []
     for line in lines:
-        is_array = hasattr(line.taps, "dtype")
-        others = [line.taps.dtype] if is_array else [xp.complex64] * line.is_complex
-        working = filter_dtype(xp, own, dtype, *others)
-        if is_array:
-            line = line._replace(taps=xp.astype(line.taps, working))
-        if (
-            line.taps is None
-            or not traits(xp).threads
-            or math.prod(shape) <= BLOCK
-            or is_kind(xp, dtype, ("integral", "bool"))
-        ):
-            x = neighbours(xp, x, line, dtype, working)
-        else:
-            taps = conjugate(xp, xp.asarray(line.taps, dtype=working))
-            x = correlate(x, taps, line._replace(taps=None), dtype, False, "uniform")
+        others = [line.taps.dtype] if hasattr(line.taps, "dtype") else [xp.complex64] * line.is_complex
+        workings.append(filter_dtype(xp, own, dtype, *others))
         own = dtype
-    return x if lines else truncated(xp, xp.asarray(x, copy=True), dtype)
+    if traits(xp).threads:
+        return filtered(xp, x, lines, dtype, workings)
+    for line, working in zip(lines, workings, strict=True):
+        taps = xp.astype(line.taps, working) if hasattr(line.taps, "dtype") else line.taps
+        x = neighbours(xp, x, line._replace(taps=taps), dtype, working)
+    return x

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from .._plan.blocks import pieces
 from .._plan.geometry import is_symbol
 from .elements import reshaped
 from .libraries import Array, DType, Namespace, device, has_float64, is_kind, traits
+from .scratch import scratch
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
@@ -25,7 +25,6 @@ ALONE = 500  # results of a product up to which NumPy lets no other thread run u
 PIECE = 2**9  # terms of a sum that are worth a product of their own
 SUMMED = 2**22  # bytes of products by elements that are added up at once: between two such a thread may have to wait
 MULTIPLIED = 2**20  # bytes of those of matrices, which take longer: half of what a core has in its own cache
-_OWN = threading.local()
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -103,7 +102,7 @@ def _summed_matrices(xp: Namespace, left: Array, right: Array) -> Array:
     for some in pieces(groups, max(length // count, 1)):
         for piece in pieces(count, length):
             place = result[some, piece]
-            products = _scratch(xp, (*stack, *place.shape), place.dtype)
+            products = scratch(xp, (*stack, *place.shape), place.dtype)
             factors = right[..., some, :, piece], left[..., some, :, :]
             xp.matmul(*map(xp.matrix_transpose, factors), out=xp.permute_dims(products, order))
             xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=place)
@@ -120,7 +119,7 @@ def _summed_elements(xp: Namespace, left: Array, right: Array) -> Array:
     for some in pieces(groups, max(length // count, 1)):
         for piece in pieces(count, length):
             place = result[0, some, :, piece]
-            elements = _scratch(xp, (len(weights), place.shape[0], place.shape[2]), place.dtype)
+            elements = scratch(xp, (len(weights), place.shape[0], place.shape[2]), place.dtype)
             start = 0
             for _, *factors, join in terms:
                 first, *others = (x[..., some, piece] for x in factors)
@@ -134,19 +133,6 @@ def _summed_elements(xp: Namespace, left: Array, right: Array) -> Array:
 
 def _copied(values: Array, *, out: Array) -> None:
     out[...] = values  # a copy, where xp.positive looks at every element
-
-
-def _scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
-    """Memory of the thread's own, until it asks again: new memory takes as long as what is done in it.
-
-    That of blocks goes back to the system when they are done, and comes from there page by page.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    if size > SUMMED:
-        return xp.empty(shape, dtype)
-    if not hasattr(_OWN, "memory") or _OWN.memory.size < size:
-        _OWN.memory = xp.empty(size, xp.uint8)
-    return _OWN.memory[:size].view(dtype).reshape(shape)
 
 
 def _terms(xp: Namespace, left: Array, right: Array) -> list[tuple[Any, ...]]:

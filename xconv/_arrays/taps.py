@@ -10,50 +10,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from .._plan.geometry import Geometry, tap_shifts
-from .libraries import Array, Namespace, traits
+from .._plan.geometry import Geometry, Ints, tap_shifts
+from .libraries import Array, Namespace
+from .scratch import scratch
 from .windows import tap_views
 
+TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
+GAP = 2**7  # elements that an operation computes sooner in vain than it begins a row
 
-def weighted(xp: Namespace, x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
+
+class Term(NamedTuple):
+    """A tap times an element of each window, or the sum or difference of two that lie opposite."""
+
+    tap: Any
+    view: Array
+    opposite: Array | None = None
+    is_sum: bool = True
+
+
+def weighted(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
     """The sums of windows, which need no padding, times taps: numbers in the order of the windows, or an array.
 
-    In memory a tap is as far from where its output is in all windows, counted row after row: rows are added as one,
-    and what lies between their ends is left out. Windows of more than a line do not read where taps are 0.
+    Windows of more than a line do not read where taps are 0.
     """
-    add = _added_line if is_line else _added
-    if not (traits(xp).threads and x.flags.c_contiguous):
-        return add(tap_views(x, windows), taps)
-    shifts = tap_shifts(windows)
-    row, count = x.reshape(-1), math.prod(x.shape) - shifts[-1]
-    sums = add([row[shift : shift + count] for shift in shifts], taps)
-    return xp.ndarray(windows.output_size, sums.dtype, sums, strides=x.strides)
+    total: Any = None
+    for term in _terms(tap_views(x, windows), taps, is_line):
+        share = term.view
+        if term.opposite is not None:
+            share = share + term.opposite if term.is_sum else share - term.opposite
+        share = share * term.tap
+        total = share if total is None else total + share
+    return total
 
 
-def _added(views: list[Array], taps: tuple[complex, ...]) -> Array:
-    return _one_by_one(*zip(*[(view, tap) for view, tap in zip(views, taps, strict=True) if tap], strict=True))
-
-
-def _added_line(views: list[Array], taps: Any) -> Array:
+def _terms(views: Sequence[Array], taps: Any, is_line: bool) -> list[Term]:
+    """What is added, in order."""
+    if not is_line:
+        return [Term(tap, view) for view, tap in zip(views, taps, strict=True) if tap]
     last, sign = len(views) - 1, _symmetry(taps)
     if sign == 0:
-        order = [last, *range(last)]
-        return _one_by_one([views[tap] for tap in order], [taps[tap] for tap in order])
-    total = views[last // 2] * taps[last // 2]
-    for tap in range(last // 2):
-        pair = views[tap] + views[last - tap] if sign > 0 else views[tap] - views[last - tap]
-        pair *= taps[tap]
-        total += pair
-    return total
-
-
-def _one_by_one(views: Sequence[Array], taps: Sequence[Any]) -> Array:
-    total = views[0] * taps[0]
-    for view, tap in zip(views[1:], taps[1:], strict=True):
-        total += view * tap
-    return total
+        return [Term(taps[at], views[at]) for at in (last, *range(last))]
+    half = last // 2
+    pairs = [Term(taps[at], views[at], views[last - at], sign > 0) for at in range(half)]
+    return [Term(taps[half], views[half]), *pairs]
 
 
 def _symmetry(taps: Any) -> int:
@@ -63,7 +64,96 @@ def _symmetry(taps: Any) -> int:
     turned = taps[::-1]
     if taps == turned:
         return 1
-    return -1 if all(one == -other for one, other in zip(taps, turned, strict=True)) else 0
+    return -1 if all([one == -other for one, other in zip(taps, turned, strict=True)]) else 0  # noqa: C419
+
+
+class Shifted(NamedTuple):
+    """Plain memory as rows that begin at each tap, so many elements long, and how results lie in what has their shape.
+
+    In memory a tap is as far from where its output is in all windows, counted row after row: where little lies between
+    their ends, rows are added as one, and that is left out.
+    """
+
+    xp: Namespace
+    rows: Array
+    shifts: Sequence[int]
+    length: int
+    output: Ints
+    strides: Ints | None  # of results, if rows are one
+
+    @classmethod
+    def along(cls, xp: Namespace, x: Array, axis: int, size: int) -> Shifted:
+        """Windows along one axis."""
+        d, step = x.shape[axis], math.prod(x.shape[axis + 1 :])
+        is_one = step * (size - 1) < GAP
+        rows = x.reshape(1 if is_one else math.prod(x.shape[:axis]), -1)
+        output = (*x.shape[:axis], d - size + 1, *x.shape[axis + 1 :])
+        length = rows.shape[1] - step * (size - 1)
+        return cls(xp, rows, range(0, step * size, step), length, output, x.strides if is_one else None)
+
+    @classmethod
+    def over(cls, xp: Namespace, x: Array, windows: Geometry) -> Shifted:
+        """Windows along any axes."""
+        shifts = tap_shifts(windows)
+        return cls(xp, x.reshape(1, -1), shifts, math.prod(x.shape) - shifts[-1], windows.output_size, x.strides)
+
+    def views(self) -> list[Array]:
+        return [self.rows[:, shift : shift + self.length] for shift in self.shifts]
+
+    def results(self, rows: Array) -> Array:
+        """Rows of results in their shape."""
+        if self.strides is None:
+            return rows.reshape(self.output)
+        return self.xp.ndarray(self.output, rows.dtype, rows, strides=self.strides)
+
+    def sums(self, taps: tuple[complex, ...], is_line: bool, place: Array | None = None) -> Array:
+        """The sums of windows times taps, written to a place if one is given."""
+        xp, (first, *others) = self.xp, _terms(self.views(), taps, is_line)
+        total, pair = self._memory(self.length, TOTAL), self._memory(self.length, OTHER)
+        place = self.results(total) if place is None else place
+        if not others:
+            return xp.multiply(self.results(first.view), first.tap, out=place)
+        xp.multiply(first.view, first.tap, out=total)
+        for term in others[:-1]:
+            add, share = self._share(term, pair)
+            add(total, share, out=total)
+        add, share = self._share(others[-1], pair)
+        return add(self.results(total), self.results(share), out=place)
+
+    def _share(self, term: Term, memory: Array) -> tuple[Any, Array]:
+        """What a term adds, and how: 1 and -1 need not be multiplied with."""
+        xp, share = self.xp, term.view
+        if term.opposite is not None:
+            share = (xp.add if term.is_sum else xp.subtract)(share, term.opposite, out=memory)
+        if term.tap in (1.0, -1.0):
+            return xp.add if term.tap == 1 else xp.subtract, share
+        return xp.add, xp.multiply(share, term.tap, out=memory)
+
+    def means(self, size: int, place: Array | None = None) -> Array:
+        """Those of so many neighbours: of sums of twice as many again and again those that make them up."""
+        xp, step, sums, width, start = self.xp, self.shifts[-1] // max(size - 1, 1), self.rows, 1, 0
+        total = self._memory(self.length, TOTAL)
+        while True:
+            if size & width:
+                share = sums[:, start * step : start * step + self.length]
+                if start:
+                    xp.add(total, share, out=total)
+                elif size > width:
+                    total[...] = share
+                else:
+                    total = share
+                start += width
+            if start == size:
+                place = self.results(self._memory(self.length, TOTAL)) if place is None else place
+                return xp.divide(self.results(total), size, out=place)
+            length = sums.shape[1] - width * step
+            twice = self._memory(length, (OTHER, PAIR)[width.bit_length() % 2])
+            sums = xp.add(sums[:, :length], sums[:, width * step :], out=twice)
+            width *= 2
+
+    def _memory(self, length: int, place: int) -> Array:
+        """Rows of so many elements to fill, of a thread's own."""
+        return scratch(self.xp, (self.rows.shape[0], length), self.rows.dtype, place)
 
 
 def means(x: Array, axis: int, size: int) -> Array:
