@@ -99,8 +99,10 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
     import numpy as np
     from array_api_compat import is_array_api_obj
 
-    values = tuple([np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value for value in values])
-    first = next((value for value in values if is_array_api_obj(value)), np.asarray(0))
+    values = tuple([np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else value for value in values])
+    first = next((value for value in values if is_array_api_obj(value)), None)
+    if first is None:
+        return tuple([np.asarray(value) for value in values])
     xp, place = _namespace("input", first), device(_chunk(first))
     return tuple([value if is_array_api_obj(value) else xp.asarray(value, device=place) for value in values])
 

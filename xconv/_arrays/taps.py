@@ -8,17 +8,16 @@ zeros of constants, and takes half of the multiplications.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .._plan.geometry import Geometry, Ints, tap_shifts
+from .._plan.chains import Pass
+from .._plan.geometry import Geometry
 from .libraries import Array, Namespace
 from .scratch import scratch
 from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
-GAP = 2**7  # elements that an operation computes sooner in vain than it begins a row
 
 
 class Term(NamedTuple):
@@ -68,48 +67,28 @@ def _symmetry(taps: Any) -> int:
 
 
 class Shifted(NamedTuple):
-    """Plain memory as rows that begin at each tap, so many elements long, and how results lie in what has their shape.
-
-    In memory a tap is as far from where its output is in all windows, counted row after row: where little lies between
-    their ends, rows are added as one, and that is left out.
-    """
+    """The windows of a pass over its memory."""
 
     xp: Namespace
+    memory: Array
+    plan: Pass
     rows: Array
-    shifts: Sequence[int]
-    length: int
-    output: Ints
-    strides: Ints | None  # of results, if rows are one
 
     @classmethod
-    def along(cls, xp: Namespace, x: Array, axis: int, size: int) -> Shifted:
-        """Windows along one axis."""
-        d, step = x.shape[axis], math.prod(x.shape[axis + 1 :])
-        is_one = step * (size - 1) < GAP
-        rows = x.reshape(1 if is_one else math.prod(x.shape[:axis]), -1)
-        output = (*x.shape[:axis], d - size + 1, *x.shape[axis + 1 :])
-        length = rows.shape[1] - step * (size - 1)
-        return cls(xp, rows, range(0, step * size, step), length, output, x.strides if is_one else None)
-
-    @classmethod
-    def over(cls, xp: Namespace, x: Array, windows: Geometry) -> Shifted:
-        """Windows along any axes."""
-        shifts = tap_shifts(windows)
-        return cls(xp, x.reshape(1, -1), shifts, math.prod(x.shape) - shifts[-1], windows.output_size, x.strides)
-
-    def views(self) -> list[Array]:
-        return [self.rows[:, shift : shift + self.length] for shift in self.shifts]
+    def over(cls, xp: Namespace, memory: Array, plan: Pass) -> Shifted:
+        return cls(xp, memory, plan, memory.reshape(plan.rows))
 
     def results(self, rows: Array) -> Array:
         """Rows of results in their shape."""
-        if self.strides is None:
-            return rows.reshape(self.output)
-        return self.xp.ndarray(self.output, rows.dtype, rows, strides=self.strides)
+        if self.plan.is_one_row:
+            return self.xp.ndarray(self.plan.output, rows.dtype, rows, strides=self.memory.strides)
+        return rows.reshape(self.plan.output)
 
     def sums(self, taps: tuple[complex, ...], is_line: bool, place: Array | None = None) -> Array:
         """The sums of windows times taps, written to a place if one is given."""
-        xp, (first, *others) = self.xp, _terms(self.views(), taps, is_line)
-        total, pair = self._memory(self.length, TOTAL), self._memory(self.length, OTHER)
+        xp, rows, length = self.xp, self.rows, self.plan.length
+        first, *others = _terms([rows[:, shift : shift + length] for shift in self.plan.shifts], taps, is_line)
+        total, pair = self._memory(length, TOTAL), self._memory(length, OTHER)
         place = self.results(total) if place is None else place
         if not others:
             return xp.multiply(self.results(first.view), first.tap, out=place)
@@ -131,11 +110,12 @@ class Shifted(NamedTuple):
 
     def means(self, size: int, place: Array | None = None) -> Array:
         """Those of so many neighbours: of sums of twice as many again and again those that make them up."""
-        xp, step, sums, width, start = self.xp, self.shifts[-1] // max(size - 1, 1), self.rows, 1, 0
-        total = self._memory(self.length, TOTAL)
+        xp, step, sums, width, start = self.xp, self.plan.shifts[-1] // max(size - 1, 1), self.rows, 1, 0
+        count = self.plan.length
+        total = self._memory(count, TOTAL)
         while True:
             if size & width:
-                share = sums[:, start * step : start * step + self.length]
+                share = sums[:, start * step : start * step + count]
                 if start:
                     xp.add(total, share, out=total)
                 elif size > width:
@@ -144,7 +124,7 @@ class Shifted(NamedTuple):
                     total = share
                 start += width
             if start == size:
-                place = self.results(self._memory(self.length, TOTAL)) if place is None else place
+                place = self.results(self._memory(count, TOTAL)) if place is None else place
                 return xp.divide(self.results(total), size, out=place)
             length = sums.shape[1] - width * step
             twice = self._memory(length, (OTHER, PAIR)[width.bit_length() % 2])

@@ -8,16 +8,39 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .blocks import pieces
-from .geometry import Ints, Pairs, Slices
+from .geometry import Ints, Pairs, Slices, Words, fills, frame
 from .remembered import remembering
 
-Lines: TypeAlias = tuple[tuple[Ints, Ints, Ints], ...]  # axes of each, its sizes there, and what lies before the first
+Line: TypeAlias = tuple[
+    Ints, Ints, Ints, Words
+]  # axes, sizes there, what lies before the first, and the borders' modes
+Lines: TypeAlias = tuple[Line, ...]
 MOVED = 4.0  # taps, in the time of an element of the whole array read or written
 STARTED = 2**12  # elements that a tap takes as long as, besides, for each box
 LONG = 2**11  # elements along the last axis, of which operations begin no later than on all
+GAP = 2**7  # elements that an operation computes sooner in vain than it begins a row
+
+
+class Pass(NamedTuple):
+    """A filter over a part of an array, in memory: its borders, and rows that begin at each tap, so many elements long.
+
+    In memory a tap is as far from where its output is in all windows, counted row after row: where little lies between
+    their ends, rows are added as one, and that is left out.
+    """
+
+    memory: Ints
+    inside: Slices
+    is_bordered: bool
+    has_value: bool  # whether borders hold one
+    fills: tuple[tuple[Any, Any], ...]  # the parts of borders that repeat others, and which
+    rows: Ints
+    shifts: Ints
+    length: int
+    output: Ints
+    is_one_row: bool
 
 
 class Box(NamedTuple):
@@ -27,6 +50,8 @@ class Box(NamedTuple):
     read: Slices
     framed: Slices  # the same, counted from where borders begin
     is_inside: bool
+    passes: tuple[Pass, ...]
+    beyond: tuple[tuple[Any, ...], ...]  # of what each filter reads, the parts where the array ends in a value
 
 
 class Chain(NamedTuple):
@@ -34,28 +59,75 @@ class Chain(NamedTuple):
 
     filters: int
     border: Pairs  # what boxes read beyond their ends
-    uncut: tuple[Pairs, ...]  # the border that each of them needs, along axes that boxes do not cut
+    modes: Words  # what is there beyond those of the array
     cuts: bool  # whether boxes cut an axis that is filtered, and read of each other
     boxes: tuple[Box, ...]
 
 
-@remembering(0)
+@remembering(3)
 def chains(shape: Ints, lines: Lines, room: int) -> tuple[Chain, ...]:
     """All filters in as many chains as take the least time, over boxes of so many elements."""
     found = []
     for count, lengths in _cheapest(shape, lines, room)[1]:
         some, lines = lines[:count], lines[count:]
-        border, own = [(0, 0)] * len(shape), []
-        for axes, sizes, before in some:
-            own.append([(0, 0)] * len(shape))
-            for axis, k, lo in zip(axes, sizes, before, strict=True):
-                (border if lengths[axis] < shape[axis] else own[-1])[axis] = lo, k - 1 - lo
-        boxes = _boxes(shape, lengths, border)
-        found.append(Chain(count, tuple(border), tuple(map(tuple, own)), any(map(any, border)), boxes))
+        border, modes = [(0, 0)] * len(shape), ["zeros"] * len(shape)
+        for axes, sizes, before, words in some:
+            for axis, k, lo, mode in zip(axes, sizes, before, words, strict=True):
+                if lengths[axis] < shape[axis]:
+                    border[axis], modes[axis] = (lo, k - 1 - lo), mode
+        boxes = [_box(place, shape, some, tuple(border)) for place in itertools.product(*map(pieces, shape, lengths))]
+        found.append(Chain(count, tuple(border), tuple(modes), any(map(any, border)), tuple(boxes)))
     return tuple(found)
 
 
-@remembering(0)
+def _box(place: Slices, shape: Ints, lines: Lines, border: Pairs) -> Box:
+    axes = [*zip(place, border, shape, strict=True)]
+    read = tuple([slice(part.start - lo, part.stop + hi) for part, (lo, hi), _ in axes])
+    framed = tuple([slice(part.start, part.stop + lo + hi) for part, (lo, hi), _ in axes])
+    is_inside = all([part.start >= 0 and part.stop <= d for part, d in zip(read, shape, strict=True)])  # noqa: C419
+    size, passes = tuple([part.stop - part.start for part in read]), []
+    beyond: list[tuple[Any, ...]] = []
+    for line in lines:
+        passes.append(_pass(size, line, border))
+        size = passes[-1].output
+        beyond.append(() if is_inside or not beyond else _beyond(read, shape, line, border))
+    return Box(place, read, framed, is_inside, tuple(passes), tuple(beyond))
+
+
+def _beyond(read: Slices, shape: Ints, line: Line, border: Pairs) -> tuple[Any, ...]:
+    """Where a value is to be put again, since the filters before have read it: borders that repeat need not be."""
+    found = []
+    for axis, mode in zip(line[0], line[3], strict=True):
+        if mode == "zeros" and any(border[axis]):
+            for part in (slice(max(-read[axis].start, 0)), slice(shape[axis] - read[axis].start, None)):
+                found.append((*(slice(None),) * axis, part))
+    return tuple(found)
+
+
+@remembering(3)
+def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
+    """A filter over so many elements, with borders along the axes that boxes do not cut."""
+    padding, modes, kernel = [(0, 0)] * len(size), ["zeros"] * len(size), [1] * len(size)
+    for axis, k, lo, mode in zip(*line, strict=True):
+        kernel[axis] = k
+        if not any(border[axis]):
+            padding[axis], modes[axis] = (lo, k - 1 - lo), mode
+    memory, inside = frame(size, tuple(padding))
+    has_value = any([mode == "zeros" and any(pair) for mode, pair in zip(modes, padding, strict=True)])  # noqa: C419
+    output = tuple([d - k + 1 for d, k in zip(memory, kernel, strict=True)])
+    strides = [math.prod(memory[axis + 1 :]) for axis in range(len(memory))]
+    steps = [range(0, k * stride, stride) for k, stride in zip(kernel, strides, strict=True)]
+    shifts = (*map(sum, itertools.product(*steps)),)
+    is_one_row = len(line[0]) > 1 or shifts[-1] < GAP
+    count = 1 if is_one_row else math.prod(memory[: line[0][0]])
+    rows = (count, math.prod(memory) // count)
+    parts = fills(size, tuple(padding), tuple(modes))
+    return Pass(
+        memory, inside, memory != size, has_value, parts, rows, shifts, rows[1] - shifts[-1], output, is_one_row
+    )
+
+
+@remembering(3)
 def _cheapest(shape: Ints, lines: Lines, room: int) -> tuple[float, tuple[tuple[int, Ints], ...]]:
     """The time in taps, and for each chain how many filters it has and how long boxes are along each axis."""
     if not lines:
@@ -72,7 +144,7 @@ def _cheapest(shape: Ints, lines: Lines, room: int) -> tuple[float, tuple[tuple[
 def _cost(shape: Ints, lengths: Ints, lines: Lines) -> float:
     """A filter is computed for what those behind it read, and the array is read for all of them."""
     cost, grown, started = MOVED, 1.0, 1 + STARTED / math.prod(lengths)
-    for axes, sizes, _ in reversed(lines):
+    for axes, sizes, *_ in reversed(lines):
         cost += math.prod(sizes) * grown * started
         for axis, k in zip(axes, sizes, strict=True):
             if lengths[axis] < shape[axis]:
@@ -96,13 +168,3 @@ def _lengths(shape: Ints, room: int) -> list[Ints]:
 def _equal(size: int, most: int) -> int:
     """The length of equal pieces of at most that."""
     return -(-size // -(-size // most))
-
-
-def _boxes(shape: Ints, lengths: Ints, border: list[tuple[int, int]]) -> tuple[Box, ...]:
-    found = []
-    for place in itertools.product(*map(pieces, shape, lengths)):
-        read = [slice(part.start - lo, part.stop + hi) for part, (lo, hi) in zip(place, border, strict=True)]
-        is_inside = all([part.start >= 0 and part.stop <= d for part, d in zip(read, shape, strict=True)])  # noqa: C419
-        framed = [slice(part.start, part.stop + lo + hi) for part, (lo, hi) in zip(place, border, strict=True)]
-        found.append(Box(place, tuple(read), tuple(framed), is_inside))
-    return tuple(found)

@@ -475,14 +475,6 @@ def fills(size: Ints, padding: Pairs, modes: Words) -> tuple[tuple[Any, Any], ..
     return tuple(found)
 
 
-@remembering(1)
-def tap_shifts(windows: Geometry) -> list[int]:
-    """For each kernel offset, how far it is behind the first one in memory, in elements; there is no padding."""
-    strides = [math.prod(windows.input_size[axis + 1 :]) for axis in range(windows.ndim)]
-    axes = [range(0, k * a * s, a * s) for k, a, s in zip(windows.kernel_size, windows.dilation, strides, strict=True)]
-    return [*map(sum, itertools.product(*axes))]
-
-
 def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:
     """How many of the taps start + a*j for j < k are at least ``first`` and below ``end``."""
     before, below = -((start - first) // a), -((start - end) // a)  # the least j that reach the one and the other

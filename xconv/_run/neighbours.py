@@ -11,8 +11,8 @@ from .._arrays.libraries import Array, DType, Namespace
 from .._arrays.scratch import scratch
 from .._arrays.taps import PADDED, Shifted, means, weighted
 from .._arrays.windows import framed, pad
-from .._plan.chains import Box, Chain, chains
-from .._plan.geometry import Geometry, Ints, Pairs, Words, fills, frame
+from .._plan.chains import Box, Chain, Pass, chains
+from .._plan.geometry import Geometry, Ints, Pairs, Words
 from .._plan.remembered import remembering
 from .threads import cpu_count, for_each
 
@@ -48,86 +48,72 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
 
 def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
     """The same of NumPy's arrays, of one filter after another: along axes of which no two filters have the same."""
-    shape, y, after = x.shape, x, 0
-    size, most = math.prod(shape), BLOCK // xp.dtype(workings[0]).itemsize
-    room = min(max(size // (SHARES * cpu_count()), FEWEST), most)
+    shape, y, after, room = x.shape, x, 0, FEWEST
+    size, cpus = math.prod(shape), 1
+    if size > FEWEST:
+        cpus, most = cpu_count(), BLOCK // xp.dtype(workings[0]).itemsize
+        room = min(max(size // (SHARES * cpus), FEWEST), most)
     with xp.errstate(all="ignore"):  # SciPy warns of nothing, and rows that are added as one have sums that nobody sees
-        for chain in chains(shape, tuple([line[:3] for line in lines]), room):
+        for chain in chains(shape, tuple([line[:4] for line in lines]), room):
             first, after = after, after + chain.filters
             source, y = y, xp.empty(shape, dtype) if y is x or chain.cuts else y
             run = _Run(xp, source, y, chain, lines[first:after], workings[first:after])
-            for_each(run.fill, chain.boxes, cpu_count())
+            for_each(run.fill, chain.boxes, cpus)
     return y
 
 
-class _Run:
+class _Run(NamedTuple):
     """A chain of filters from one array to another."""
 
-    def __init__(
-        self, xp: Namespace, x: Array, y: Array, chain: Chain, lines: Sequence[Windows], workings: Sequence[DType]
-    ) -> None:
-        self.xp, self.x, self.y, self.chain, self.lines, self.workings = xp, x, y, chain, lines, workings
-        self.modes = [on_all_axes(*line[:4], x.ndim)[2] for line in lines]
-        self.edges = ["zeros"] * x.ndim  # what is beyond the ends of axes that boxes cut
-        for line in lines:
-            for axis, mode in zip(line.axes, line.modes, strict=True):
-                self.edges[axis] = mode
+    xp: Namespace
+    x: Array
+    y: Array
+    chain: Chain
+    lines: Sequence[Windows]
+    workings: Sequence[DType]
 
     def fill(self, box: Box) -> None:
         """Write the results of a box."""
-        memory = self._entered(box)
-        for at, (line, working) in enumerate(zip(self.lines, self.workings, strict=True)):
-            shifted = self._shifted(memory, line)
-            if at + 1 < len(self.lines):
-                following, place = self._room(at + 1, shifted.output)
-            else:
-                following, place = None, self.y[box.place]
-            direct = place if place.dtype == working == self.y.dtype else None
+        last, dtype, memory = len(self.lines) - 1, self.y.dtype, self._entered(box)
+        for at, (line, working, plan) in enumerate(zip(self.lines, self.workings, box.passes, strict=True)):
+            following, place = (None, self.y[box.place]) if at == last else self._room(at + 1, box.passes[at + 1])
+            own = place if place.dtype == working == dtype else None
+            windows = Shifted.over(self.xp, memory, plan)
             if line.taps is None:
-                found = shifted.means(line.sizes[0], direct)
+                found = windows.means(line.sizes[0], own)
             else:
-                found = shifted.sums(line.taps, line.is_line, direct)
-            if direct is None:
-                place[...] = truncated(self.xp, found, self.y.dtype)
+                found = windows.sums(line.taps, line.is_line, own)
+            if own is None:
+                place[...] = truncated(self.xp, found, dtype)
             if following is not None:
-                memory = self._bordered(at + 1, following, shifted.output, box)
-
-    def _shifted(self, memory: Array, line: Windows) -> Shifted:
-        if len(line.axes) == 1:
-            return Shifted.along(self.xp, memory, line.axes[0], line.sizes[0])
-        return Shifted.over(self.xp, memory, _unpadded(memory.shape, on_all_axes(*line[:4], memory.ndim)[0]))
+                memory = self._bordered(at + 1, box, following)
 
     def _entered(self, box: Box) -> Array:
         """What the first filter reads, contiguous, with its borders."""
-        xp, working = self.xp, self.workings[0]
+        xp, chain, plan = self.xp, self.chain, box.passes[0]
         if box.is_inside:
             part = self.x[box.read]
         else:
-            part = framed(xp, self.x, box.framed, self.chain.border, tuple(self.edges), self.lines[0].value, working)
-        if part.dtype == working and part.flags.c_contiguous and not any(map(any, self.chain.uncut[0])):
+            value = self.lines[0].value
+            part = framed(xp, self.x, box.framed, chain.border, chain.modes, value, self.workings[0])
+        if part.dtype == self.workings[0] and part.flags.c_contiguous and not plan.is_bordered:
             return part
-        memory, place = self._room(0, part.shape)
+        memory, place = self._room(0, plan)
         place[...] = part
-        return self._bordered(0, memory, part.shape, box)
+        return self._bordered(0, box, memory)
 
-    def _room(self, at: int, size: Ints) -> tuple[Array, Array]:
-        """Memory that a filter reads, with its borders, and in that the place of so many elements."""
-        shape, inside = frame(size, self.chain.uncut[at])
-        memory = scratch(self.xp, shape, self.workings[at], PADDED[at % 2])
-        if "zeros" in self.modes[at] and shape != size:
+    def _room(self, at: int, plan: Pass) -> tuple[Array, Array]:
+        """Memory that a filter reads, with its borders, and in that the place of what has none."""
+        memory = scratch(self.xp, plan.memory, self.workings[at], PADDED[at % 2])
+        if plan.has_value:
             memory[...] = self.lines[at].value
-        return memory, memory[inside]
+        return memory, memory[plan.inside]
 
-    def _bordered(self, at: int, memory: Array, size: Ints, box: Box) -> Array:
-        """Memory with what is beyond the ends of so many elements."""
-        for place, source in fills(size, self.chain.uncut[at], self.modes[at]):
+    def _bordered(self, at: int, box: Box, memory: Array) -> Array:
+        for place, source in box.passes[at].fills:
             memory[place] = memory[source]
-        if at and not box.is_inside:  # of what the filters before it found there, only borders that repeat are right
-            for axis, mode in zip(self.lines[at].axes, self.lines[at].modes, strict=True):
-                start, d = box.read[axis].start, self.x.shape[axis]
-                if mode == "zeros" and any(self.chain.border[axis]):
-                    for beyond in (slice(max(-start, 0)), slice(d - start, None)):
-                        memory[(*(slice(None),) * axis, beyond)] = self.lines[at].value
+        for beyond in box.beyond[at]:
+            memory[beyond] = self.lines[at].value
         return memory
 
 

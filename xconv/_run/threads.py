@@ -45,6 +45,10 @@ def for_each(function: Callable[[Item], None], items: Items[Item], threads: int)
     Items are made one at a time. If a call raises, or the user interrupts, calls not yet begun are dropped and those
     begun are waited for.
     """
+    if min(threads, len(items)) <= 1:
+        for item in items:
+            function(item)
+        return
     waiting, taking = iter(items), threading.Lock()
 
     def work() -> None:
