@@ -47,10 +47,10 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
         taps = taps_of(xp, w, flip)
         if not any(taps):
             return full(xp, x, shape, 0, dtype)
-        is_small = math.prod(shape) * len(taps) <= FEW * FEWEST
-        if is_small or not (all(taps) or is_finite(xp, x)):
+        is_small = math.prod(shape) * len(taps) <= FEW * FEWEST or len(taps) <= FEW
+        truncates = is_kind(xp, dtype, ("integral", "bool"))
+        if is_small or truncates or not (all(taps) or is_finite(xp, x)):
             return filtered(xp, x, [Windows(*windows[:5], taps, False)], dtype, [working])
-        method = "uniform" if is_kind(xp, dtype, ("integral", "bool")) else method
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 

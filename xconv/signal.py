@@ -35,8 +35,10 @@ from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
+from ._run.call import Call
 from ._run.chunked_signals import convolved, resampled
 from ._run.graph import is_chunked
+from ._run.lines import Line, line_of
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", "oaconvolve", "upfirdn"]
 
@@ -439,10 +441,13 @@ class _Convolution:
         keywords: dict[str, Any] = {"flip": flip, "groups": plan.groups, "padding": padding, "padding_mode": mode}
         keywords["max_workspace"] = room
         integral = is_kind(xp, self.dtype, "integral")
-        self.call = conv_of(like, shapes, method="direct" if integral else method, **keywords)
+        self.call: Call | Line = conv_of(like, shapes, method="direct" if integral else method, **keywords)
         if method == "auto" and prefers_direct and not integral:
             direct = conv_of(like, shapes, method="direct", **keywords)
             self.call = direct if direct.cost < self.call.cost + CALL else self.call
+        line = None if method == "fft" else line_of(xp, self.dtype, shapes, windows, flip)
+        if line is not None and line.cost < self.call.cost:
+            self.call = line
         if integral and method != "direct" and has_float64(xp, like.device):
             floats = conv_of(like._replace(dtype=xp.float64), shapes, method="fft", **keywords)
             self.in_floats = floats if floats.cost < self.call.cost else None

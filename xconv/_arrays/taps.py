@@ -8,9 +8,11 @@ zeros of constants, and takes half of the multiplications.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .._plan.blocks import pieces
 from .._plan.chains import Pass
 from .._plan.geometry import Geometry
 from .libraries import Array, Namespace
@@ -18,6 +20,7 @@ from .scratch import scratch
 from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
+STACKED = 2**20  # bytes of rows laid out at once
 
 
 class Term(NamedTuple):
@@ -107,6 +110,33 @@ class Shifted(NamedTuple):
         if term.tap in (1.0, -1.0):
             return xp.add if term.tap == 1 else xp.subtract, share
         return xp.add, xp.multiply(share, term.tap, out=memory)
+
+    def stacked(self, taps: tuple[float, ...], place: Array | None = None) -> Array:
+        """The same sums of windows along more axes, of which all are read: tap by tap over rows that stay nearer.
+
+        The taps along the last of these axes are laid out, and those along the others are views of that.
+        """
+        xp, plan, dtype = self.xp, self.plan, self.rows.dtype
+        last = max([1, *(axis for axis, k in enumerate(plan.kernel) if k > 1)])  # the first is cut
+        k, step = plan.kernel[last], math.prod(plan.memory[last + 1 :])
+        lead, n = plan.kernel[:last], last
+        memory = self.memory.reshape((*plan.memory[:last], -1))
+        width = memory.shape[-1] - (k - 1) * step
+        weights = xp.asarray(taps, dtype=dtype).reshape((*lead, k))
+        place = scratch(xp, plan.output, dtype, TOTAL) if place is None or not place.flags.c_contiguous else place
+        sums = place.reshape((*plan.output[:last], width))
+        row = math.prod(plan.memory[1:last]) * k * width * dtype.itemsize
+        axes = [*range(n)], [*range(n, 2 * n + 1)], 2 * n + 1
+        for some in pieces(plan.output[0], max(STACKED // row - plan.kernel[0] + 1, 1)):
+            part = memory[some.start : some.stop + plan.kernel[0] - 1]
+            shape, strides = (*part.shape[:-1], k, width), (*part.strides[:-1], step * dtype.itemsize, dtype.itemsize)
+            stack = scratch(xp, shape, dtype, OTHER)
+            stack[...] = xp.ndarray(shape, dtype, part, strides=strides)
+            outer = stack.strides[:-2]
+            shape = (*sums[some].shape[:-1], *lead, k, width)
+            windows = xp.ndarray(shape, dtype, stack, strides=(*outer, *outer, *stack.strides[-2:]))
+            xp.einsum(windows, [*axes[0], *axes[1], axes[2]], weights, axes[1], [*axes[0], axes[2]], out=sums[some])
+        return place
 
     def means(self, size: int, place: Array | None = None) -> Array:
         """Those of so many neighbours: of sums of twice as many again and again those that make them up."""

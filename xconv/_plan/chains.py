@@ -32,6 +32,7 @@ class Pass(NamedTuple):
     """
 
     memory: Ints
+    kernel: Ints
     inside: Slices
     is_bordered: bool
     has_value: bool  # whether borders hold one
@@ -123,7 +124,17 @@ def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
     rows = (count, math.prod(memory) // count)
     parts = fills(size, tuple(padding), tuple(modes))
     return Pass(
-        memory, inside, memory != size, has_value, parts, rows, shifts, rows[1] - shifts[-1], output, is_one_row
+        memory,
+        tuple(kernel),
+        inside,
+        memory != size,
+        has_value,
+        parts,
+        rows,
+        shifts,
+        rows[1] - shifts[-1],
+        output,
+        is_one_row,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .._arrays.elements import truncated
-from .._arrays.libraries import Array, DType, Namespace
+from .._arrays.libraries import Array, DType, Namespace, is_kind
 from .._arrays.scratch import scratch
 from .._arrays.taps import PADDED, Shifted, means, weighted
 from .._arrays.windows import framed, pad
@@ -81,9 +81,11 @@ class _Run(NamedTuple):
             windows = Shifted.over(self.xp, memory, plan)
             if line.taps is None:
                 found = windows.means(line.sizes[0], own)
+            elif len(line.axes) > 1 and all(line.taps) and is_kind(self.xp, working, "real floating"):
+                found = windows.stacked(line.taps, own)
             else:
                 found = windows.sums(line.taps, line.is_line, own)
-            if own is None:
+            if found is not place:
                 place[...] = truncated(self.xp, found, dtype)
             if following is not None:
                 memory = self._bordered(at + 1, box, following)

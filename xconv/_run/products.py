@@ -165,7 +165,13 @@ class Products:
         self.task = request.task
         self.plain = self if exact is None else Products(access, request, candidate)
         self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
-        self.spreads = traits(xp).threads and self.task.multiplications > ALONE
+        self.spreads = traits(xp).threads and self.task.multiplications > ALONE and self._multiplies_matrices
+
+    @property
+    def _multiplies_matrices(self) -> bool:
+        """Whether BLAS has anything to do: products of single numbers are NumPy's own, but for their sums."""
+        found = self.candidate.schedule
+        return found is None or self.task.reduces or found.tile.steps(found.task).multiplication > 0
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
