@@ -20,7 +20,7 @@ from .scratch import scratch
 from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
-STACKED = 2**20  # bytes of rows laid out at once
+STACKED = 2**21  # bytes of rows laid out at once
 
 
 class Term(NamedTuple):

@@ -16,7 +16,8 @@ from .._plan.geometry import Geometry, Ints, Pairs, Words
 from .._plan.remembered import remembering
 from .threads import cpu_count, for_each
 
-FEWEST, BLOCK = 2**15, 2**19  # elements, and bytes, of a box: a few times which stay in a core's own cache, or near it
+FEWEST = 2**15  # elements of a box, a few times which stay in a core's own cache
+BLOCK = 2**21  # bytes of one, if there are so many: threads wait for each other after every operation
 SHARES = 4  # boxes for each thread, if there are elements for so many
 
 
