@@ -124,7 +124,7 @@ def test_nothing_else_shows():
 
 
 def test_methods_are_those_that_there_are():
-    assert set(get_args(Method)) == {*AUTOMATIC, *METHODS, "native"} - {"uniform"}  # a word of xconv.ndimage alone
+    assert set(get_args(Method)) == {*AUTOMATIC, *METHODS, "native"}
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -19,7 +19,7 @@ from xconv._plan.arguments import window_geometry
 from xconv._plan.choice import planned
 from xconv._plan.schedule import schedule
 from xconv._plan.task import Task
-from xconv._run.products import Products, products, request
+from xconv._run.products import Products, request
 
 
 def task_of(x, w, groups, **keywords):
@@ -86,10 +86,7 @@ def test_equal_windows_give_equal_bits(kernel, dtype):
         width = 40 + 7 * seed
         x = np.full((1, 1, 33, width), np.pi, dtype)
         w = normal((1, 1, *kernel), seed, dtype)
-        y = [
-            products(access_of(x), task_of(x, w, 1, padding=0, dilation=1), "uniform", room).forward(x, w, None)
-            for room in (2**20, 2**26)
-        ]
+        y = [by("single", x, w, room=room, padding=0, dilation=1) for room in (2**20, 2**26)]
         assert len({bytes(value) for one in y for value in one.ravel()}) == 1
 
 
@@ -98,8 +95,7 @@ def test_antisymmetric_filters_of_constants_give_exact_zeros(kernel):
     w = normal((1, 1, *kernel), 3)
     w = w - np.flip(w, (2, 3))
     x = np.full((1, 1, 30, 41), np.e)
-    asked = products(access_of(x), task_of(x, w, 1, padding=0, dilation=1), "uniform", 2**26)
-    assert not asked.forward(x, w, None).any()
+    assert not by("single", x, w, padding=0, dilation=1).any()
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -1,9 +1,9 @@
 """Correlation of arrays of any number of axes along some of them: what SciPy's functions are translated to.
 
 Axes before the first one that is filtered are a batch, and those behind it have windows of one element, so that nothing
-is copied and results lie in the order of their axes. Sums are carried in one dtype and stored in another. Those that
-lose their fraction, and those along single axes, are of the same operations for all outputs, as in SciPy. On NumPy
-small arrays are summed tap by tap, sooner than by a plan, and so are those where a weight of 0 leaves out NaN.
+is copied and results lie in the order of their axes. Sums are carried in one dtype and stored in another. On NumPy
+those along single axes, those that lose their fraction and those of few taps are tap by tap, of the same operations for
+all outputs, as in SciPy. So are those of small arrays, sooner than by a plan, and where a weight of 0 leaves out NaN.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import is_chunked
 from ._run.neighbours import FEWEST, Windows, filtered, neighbours, on_all_axes
 
-FEW = 25  # taps that are added sooner one by one, in a small array, than a plan is carried out
+FEW = 25  # taps that are added sooner one by one than by products of matrices, or by a plan for so small an array
 
 
-def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, method: str = "direct") -> Array:
+def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) -> Array:
     """``y[m] = sum over j of x[m + j - before] * conj(w[j])`` along the axes of windows, as many outputs as inputs.
 
     With ``flip`` the weights are turned round instead of conjugated.
     """
     if is_chunked(x, w):
-        return neighbourhoods(correlate, x, _halos([windows]), dtype, (w,), (windows, dtype, flip, method))
+        return neighbourhoods(correlate, x, _halos([windows]), dtype, (w,), (windows, dtype, flip))
     operands = described(x=x, w=w)
     (_, xp, shape, own, _), (_, _, _, other, _) = operands
     working = filter_dtype(xp, own, other, dtype)
@@ -43,15 +43,15 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool, me
     if not windows.axes:
         factor = w if flip else conjugate(xp, w)
         return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype))
-    if traits(xp).threads and method == "direct":
+    if traits(xp).threads:
         taps = taps_of(xp, w, flip)
         if not any(taps):
             return full(xp, x, shape, 0, dtype)
-        is_small = math.prod(shape) * len(taps) <= FEW * FEWEST or len(taps) <= FEW
+        is_small = len(taps) <= FEW or math.prod(shape) * len(taps) <= FEW * FEWEST
         truncates = is_kind(xp, dtype, ("integral", "bool"))
         if is_small or truncates or not (all(taps) or is_finite(xp, x)):
             return filtered(xp, x, [Windows(*windows[:5], taps, False)], dtype, [working])
-    call, inner, kernel = _planned(operands, windows, dtype, working, flip, method)
+    call, inner, kernel = _planned(operands, windows, dtype, working, flip)
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
@@ -74,7 +74,7 @@ def taps_of(xp: Namespace, w: Array, flip: bool) -> Any:
 
 @remembering(trusted=6)
 def _planned(
-    operands: tuple[Description, ...], windows: Windows, dtype: DType, working: DType, flip: bool, method: str
+    operands: tuple[Description, ...], windows: Windows, dtype: DType, working: DType, flip: bool
 ) -> tuple[Call, Ints, Ints]:
     """The call, and what the shapes of x and w become for it."""
     x, w = (Operand(*operand) for operand in operands)
@@ -83,7 +83,7 @@ def _planned(
     inner, filters = (math.prod(x.shape[:first]), 1, *x.shape[first:]), (1, 1, *kernel)
     geometry = conv_geometry(inner, filters, Keywords(1, padding, 1, 1, modes, 1, windows.value))
     layout = Layout(xp, (x, w), dtype, geometry, flip, not flip, working)
-    return Call(layout, method, workspace(None, item_size(xp, working) * geometry.elements)), inner, filters
+    return Call(layout, "direct", workspace(None, item_size(xp, working) * geometry.elements)), inner, filters
 
 
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:

@@ -14,8 +14,7 @@ Tiles: TypeAlias = Callable[[Task], Sequence[Tile]]
 
 # Words for the least costly of the methods, or of those that are local; and how many times the least a way may cost
 # by which equal windows give equal bits, as images that are constant, and edges that are none, need it.
-AUTOMATIC = {"auto": 1.0, "direct": 1.5, "uniform": math.inf}
-LOCAL = ("direct", "uniform")
+AUTOMATIC = {"auto": 1.0, "direct": 1.5}
 PHASES = 64  # of strides, beyond which each would be a convolution of too few outputs
 
 
@@ -75,7 +74,7 @@ def _undivided(request: Request) -> Candidate | None:
 def candidates(request: Request, method: str = "auto") -> list[Candidate]:
     """All methods as candidates for a word; those ruled out say why."""
     request = request._replace(patience=AUTOMATIC[method])
-    found = [_candidate(request, name, method in LOCAL) for name in request.methods]
+    found = [_candidate(request, name, method == "direct") for name in request.methods]
     if request.own is not None and method == "auto":
         found.append(Candidate("native", request.own(request.task)))
     return found

@@ -38,7 +38,7 @@ from .._methods import METHODS, Maps, request
 from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, Part, parts, pieces
-from .._plan.choice import AUTOMATIC, LOCAL, Candidate, Request, candidates, choose, of_phase, planned
+from .._plan.choice import AUTOMATIC, Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import Schedule, cheapest
@@ -64,18 +64,18 @@ def products(access: Access, task: Task, method: str, room: int) -> Products | O
     if found.schedule is None:
         own = _own(access, native(xp, dtype, task, room))
         return OwnOrOther(own, access, asked) if own.own.may_refuse else own
-    if method in LOCAL:
-        return _direct(access, asked, found, method)
+    if method == "direct":
+        return _direct(access, asked, found)
     local = None
     tile = found.schedule.tile
     if method == "auto" and not (task.reduces or tile.is_local) and math.prod(tile.unit) > NEAR:
         direct = cheapest(candidates(asked, "direct"))
-        local = _direct(access, asked, direct, "direct") if direct.cost < BEARABLE * found.cost else None
+        local = _direct(access, asked, direct) if direct.cost < BEARABLE * found.cost else None
     return Products(access, asked, found, local=local)
 
 
-def _direct(access: Access, asked: Request, found: Candidate, word: str) -> Products:
-    asked = asked._replace(patience=AUTOMATIC[word])
+def _direct(access: Access, asked: Request, found: Candidate) -> Products:
+    asked = asked._replace(patience=AUTOMATIC["direct"])
     integral = is_kind(access.xp, access.dtype, "integral")
     mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not integral
     return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
