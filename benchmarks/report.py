@@ -92,7 +92,7 @@ def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
 def replace_between(readme: Path, text: str) -> None:
     """Put the text between the two marks."""
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{text.rstrip()}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    readme.write_text(f"{before}{BEGIN}{text.rstrip()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 @dataclass(frozen=True)

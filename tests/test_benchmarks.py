@@ -432,7 +432,7 @@ class TestReport:
         readme.write_text(f"before\n{report.BEGIN}old\n{report.END}after\n")
         report.replace_between(readme, "new")
         report.replace_between(readme, "new")
-        assert readme.read_text() == f"before\n{report.BEGIN}\nnew\n\n{report.END}after\n"
+        assert readme.read_text() == f"before\n{report.BEGIN}new\n{report.END}after\n"
 
     def test_the_summary_has_rows_of_what_was_recorded(self):
         run = a_run(layer_result(["im2col"] * 3, xconv=(1, 1, 1), torch=(2, 9, 9)))
