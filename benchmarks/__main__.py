@@ -124,6 +124,15 @@ def _report_parser(program: str) -> Parser:
     return parser
 
 
+def _gpu_parser(program: str) -> Parser:
+    about = "Check and time xconv on a GPU, the most valuable first, and say how NumPy scales over CPU cores."
+    parser = Parser(prog=program, description=about)
+    parser.add_argument("--out", type=Path, default="benchmarks/results/gpu", metavar="DIR", help=DEFAULT)
+    parser.add_argument("--seconds", type=_duration, default=540.0, metavar="S", help=f"for all of it; {DEFAULT}")
+    parser.add_argument("--quick", action="store_true", help="tiny layers, and one CPU core: whether it runs")
+    return parser
+
+
 def _add_limits(parser: Parser, backends: Sequence[str]) -> None:
     parser.add_argument("--backend", choices=list(backends), default=backends[0], help=DEFAULT)
     parser.add_argument(
@@ -148,6 +157,7 @@ COMMANDS: dict[str, tuple[Callable[[str], Parser], Callable[..., None], str]] = 
     "": (_suites_parser, _run_suites, "only finished suites were written"),
     "choice": (_choice_parser, _run("choice"), "only finished layers were written"),
     "rates": (_rates_parser, _run("rates"), "nothing was written"),
+    "gpu": (_gpu_parser, _run("gpu"), "what was found was written"),
     "report": (_report_parser, _run("report"), "some may not have been written"),
 }
 

@@ -14,7 +14,7 @@ from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, outp
 import xconv
 from xconv._arrays import windows as _windows
 from xconv._arrays.matmul import matmul
-from xconv._methods import METHODS
+from xconv._methods import METHODS, native_cudnn
 from xconv._methods import native as _native
 from xconv._plan.arguments import window_geometry
 from xconv._plan.task import Task
@@ -63,7 +63,7 @@ def most_native_axes(backend):
         import jax
 
         return 99 if jax.default_backend() == "cpu" else 3  # where XLA would end the process
-    return 3 if backend.name == "torch" else 0
+    return 3 if backend.name == "torch" or (backend.name == "cupy" and not native_cudnn.missing()) else 0
 
 
 def operands(case, dtype="float64"):

@@ -1,0 +1,142 @@
+"""``python -m benchmarks gpu`` without one: what is skipped and why, what is kept, and times of NumPy's arrays."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import pytest
+
+from benchmarks import gpu
+from benchmarks.__main__ import main
+from xconv._arrays.libraries import TABLE
+from xconv.demo.backends import load_backend
+
+
+@pytest.fixture(autouse=True)
+def no_handler(monkeypatch):
+    monkeypatch.setattr(gpu.signal, "signal", lambda *arguments: None)
+
+
+@pytest.fixture
+def without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+
+
+def found_by(tmp_path, *options):
+    status = main(["gpu", "--quick", "--out", str(tmp_path), *options])
+    (path,) = tmp_path.iterdir()
+    return status, json.loads(path.read_text())
+
+
+@pytest.fixture
+def numpy_as_cupy(monkeypatch, tmp_path, without_cupy):
+    """A run whose GPU is NumPy."""
+    run = gpu.Run(tmp_path, 60, True, "none")
+    run.reasons.pop("cupy")
+    monkeypatch.setattr(gpu.Run, "backend", lambda self, name: load_backend("numpy" if name == "cupy" else name))
+    return run
+
+
+def test_every_part_says_why_it_is_skipped(tmp_path, capsys, without_cupy):
+    status, found = found_by(tmp_path)
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert list(found["parts"]) == list(gpu.PARTS)
+    *parts, cores = found["parts"].values()
+    assert list(cores) == ["1 cores"]
+    assert set(cores["1 cores"]) == set(gpu.SCALED)
+    for name, part in zip(gpu.PARTS, parts, strict=False):
+        library = {"tests of PyTorch": "torch", "tests of JAX": "jax"}.get(name, "cupy")
+        assert part["skipped"].startswith(library)
+        assert f"{name}: skipped: {library}" in printed
+    assert "[cuda12]" in printed
+    assert found["versions"]["numpy"]
+    assert found["date"] in printed
+
+
+def test_what_was_found_survives(tmp_path, monkeypatch, capsys):
+    def part(run):
+        yield "first", 1.0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "PARTS", {"some": part})
+    status, found = found_by(tmp_path)
+    assert status == 130
+    assert found["parts"] == {"some": {"first": 1.0}}
+    assert "what was found was written" in capsys.readouterr().err
+
+
+def test_a_part_that_fails_does_not_stop_the_next(tmp_path, monkeypatch):
+    def bad(run):
+        yield "first", 1.0
+        raise RuntimeError("an illegal memory access\nmore")
+
+    def good(run):
+        yield "second", 2.0
+
+    monkeypatch.setattr(gpu, "PARTS", {"bad": bad, "good": good})
+    status, found = found_by(tmp_path)
+    assert status == 0
+    assert found["parts"]["bad"] == {"first": 1.0, "failed": "RuntimeError: an illegal memory access"}
+    assert found["parts"]["good"] == {"second": 2.0}
+
+
+def test_time_ends(tmp_path, monkeypatch):
+    def part(run):
+        run.end = 0
+        yield "first", 1.0
+        yield "second", 2.0
+
+    monkeypatch.setattr(gpu, "PARTS", {"long": part, "next": part})
+    _, found = found_by(tmp_path)
+    assert found["parts"]["long"] == {"first": 1.0, "stopped": "no time is left"}
+    assert found["parts"]["next"] == {"skipped": "no time is left"}
+
+
+def test_layers_are_timed_beside_pytorch(numpy_as_cupy):
+    """NumPy has no convolution of its own, which is told in the place of its time."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    numpy_as_cupy.reasons.pop("torch")
+    found = dict(gpu._measured(numpy_as_cupy, gpu.SUITES["latency"][:1], ("float32",), gpu.OPERATIONS))
+    assert len(found) == 3
+    for times in found.values():
+        assert times[gpu.NATIVE].startswith("ValueError: method 'native' must have")
+        assert 0 < times[gpu.IM2COL] < 1
+        assert 0 < times[gpu.TORCH] < 1
+
+
+def test_ratios_are_of_long_calls(numpy_as_cupy, monkeypatch):
+    times = [
+        {gpu.NATIVE: 1e-3, gpu.TORCH: 2e-3},
+        {gpu.NATIVE: 4e-3, gpu.TORCH: 2e-3},
+        {gpu.NATIVE: 1e-5, gpu.TORCH: 9e-5},
+    ]
+    monkeypatch.setattr(gpu, "_measured", lambda *arguments: enumerate([*times, {gpu.NATIVE: "ValueError"}]))
+    *_, (name, found) = gpu.layers(("small",), ("float32",), ("forward",), numpy_as_cupy)
+    assert name == "torch's time by native's"
+    assert found == {"mean": pytest.approx(1), "least": 0.5, "layers": 2}
+
+
+def test_filters_are_timed_beside_scipy(numpy_as_cupy, monkeypatch):
+    for name in ("ndimage", "signal"):
+        monkeypatch.setitem(sys.modules, f"cupyx.scipy.{name}", importlib.import_module(f"scipy.{name}"))
+    monkeypatch.setattr(gpu, "KERNELS", (3,))
+    ((name, found),) = gpu.filters(numpy_as_cupy)
+    assert name == "3x3 @64"
+    assert {one for one, seconds in found.items() if isinstance(seconds, float)} == set(found) - {"native"}
+
+
+def test_loading_is_tried_in_processes(numpy_as_cupy, monkeypatch):
+    monkeypatch.setattr(gpu, "LOADING", {"good": "pass", "bad": "raise SystemExit('no library')"})
+    assert dict(gpu.loading(numpy_as_cupy)) == {"good": "ok", "bad": "status 1: no library"}
+
+
+def test_the_suite_is_run_on_the_device(numpy_as_cupy, monkeypatch):
+    monkeypatch.setattr(gpu, "CHECKED", ("gpu",))
+    monkeypatch.setattr(gpu, "cpu_count", lambda: 0)  # no processes of pytest's own
+    found = dict(gpu.checks("cupy", numpy_as_cupy))
+    assert "skipped" in found["result"]
+    assert found["failed"] == []
+    assert set(gpu.CHECK_SECONDS) <= set(TABLE)
