@@ -348,7 +348,7 @@ class TestChoice:
         native_cudnn.missing.cache_clear()
         assert self.chosen(cupy) != "native"
         operands, keywords = layer()
-        with pytest.raises(ValueError, match=r"native' must have cuDNN .*cudnn is not .*xconv\[cudnn12\].*\[cudnn13\]"):
+        with pytest.raises(ValueError, match=r"native' must have cuDNN .*cudnn is not .*\[cudnn12\].*\[cudnn13\]"):
             xconv.conv(*operands, **keywords)
         native_cudnn.missing.cache_clear()
 
