@@ -15,9 +15,9 @@ import types
 import matplotlib.image
 import numpy as np
 import pytest
+from commands import assert_one_line, assert_picture, exit_status
 
 import xconv
-from xconv.__main__ import main
 from xconv.demo import check, files, train
 from xconv.demo.backends import BACKENDS, Backend
 from xconv.demo.data import load_digits
@@ -28,33 +28,11 @@ FILES = {"weights.npz", "history.json", *FIGURES}
 NUMPY = BACKENDS[0]
 
 
-def exit_status(*arguments):
-    """What the process would exit with."""
-    try:
-        return main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code
-
-
 def words(capsys):
     """What was printed, however the lines were broken, which fit 80 columns."""
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     return " ".join(printed.split())
-
-
-def assert_one_line(captured, *parts):
-    """One line on stderr with all of these parts, and nothing printed before it."""
-    assert captured.err.count("\n") == 1, captured.err
-    for part in parts:
-        assert part in captured.err
-
-
-def assert_picture(path):
-    assert path.read_bytes().startswith(b"\x89PNG")
-    pixels = matplotlib.image.imread(path)
-    assert min(pixels.shape[:2]) > 100
-    assert len(np.unique(pixels)) > 10, "a picture of nothing"
 
 
 @pytest.fixture
@@ -452,7 +430,7 @@ class TestClosedPipe:
 class TestImports:
     @pytest.mark.parametrize("module", ["xconv", "xconv.__main__"])
     def test_load_no_library(self, module):
-        heavy = ["numpy", "jax", "torch", "cupy", "rich", "matplotlib", "mlxtend"]
+        heavy = ["numpy", "jax", "torch", "cupy", "rich", "matplotlib", "mlxtend", "dask", "zarr"]
         code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
         assert result.stdout.strip() == "[]"
@@ -468,5 +446,5 @@ class TestImports:
         for arguments in (["--help"], []):
             assert exit_status(*arguments) == 0
             printed = words(capsys)
-            for command in ("train", "info", "check", "figure", "gallery"):
+            for command in ("train", "info", "check", "figure", "gallery", "filter"):
                 assert command in printed

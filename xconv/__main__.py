@@ -6,6 +6,7 @@ What a subcommand needs is imported when it runs: ``info`` works wherever xconv 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import NoReturn
 from . import __version__
 from .demo.backends import BACKENDS
 from .demo.errors import DEMO_PACKAGES, FAILED, INTERRUPTED, PICTURES, UNUSABLE, CommandError, require_packages
+from .demo.kernels import Kernel, forms, parse_kernel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,9 +55,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options["command"] is None:
         parser.print_help()
         return 0
-    command, packages = options.pop("command"), options.pop("packages")
+    command, packages, extras = options.pop("command"), options.pop("packages"), options.pop("extras")
     try:
-        require_packages(packages)
+        require_packages(packages, extras)
         status: int = importlib.import_module(f"xconv.demo.{command}").run(**options)
     except CommandError as error:
         print(f"xconv {command}: {error}", file=sys.stderr)
@@ -88,6 +90,7 @@ def _parser() -> Parser:
     gallery.add_argument("--out", type=Path, default="runs/gallery", metavar="DIR", help=_DEFAULT)
     figure = _add_command(commands, "figure", "draw how im2col lays windows out as a matrix", ("matplotlib",))
     figure.add_argument("--out", type=_png, default="im2col.png", metavar="FILE.png", help=_DEFAULT)
+    _add_filter(commands)
     return parser
 
 
@@ -106,23 +109,62 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     )
 
 
+def _add_filter(commands: argparse._SubParsersAction[Parser]) -> None:
+    purpose = "filter an image in a file, which may be larger than memory, into another file"
+    command = _add_command(commands, "filter", purpose, ("dask", "rich"), "dask,demo")
+    command.epilog = (
+        "Ctrl-C leaves what is written beside OUT, as NAME.partial.npy or NAME.partial.zarr, with zeros for the rest."
+    )
+    command.add_argument("source", type=Path, metavar="IN", help="a .npy file or a Zarr array, of any number of axes")
+    command.add_argument("out", type=Path, metavar="OUT", help="its name ends in .npy or .zarr")
+    command.add_argument("--kernel", type=_kernel, required=True, metavar="KIND:NUMBER", help=f"{', '.join(forms())}")
+    command.add_argument("--axes", type=_whole_numbers(None), metavar="A,B", help="the axes to filter; default: all")
+    command.add_argument(
+        "--chunks", type=_whole_numbers(1), metavar="SIZE", help="elements along each axis, or A,B; default: by memory"
+    )
+    modes = "reflect, mirror, nearest, wrap or constant"
+    command.add_argument("--mode", default="reflect", help=f"what is beyond the ends, {modes}; {_DEFAULT}")
+    command.add_argument("--cval", type=float, default=0.0, help=f"what is there with constant; {_DEFAULT}")
+    command.add_argument("--dtype", metavar="NAME", help="of the result; default: that of the input")
+    command.add_argument("--workers", type=whole_number(1), metavar="N", help="threads; default: one for each CPU")
+    command.add_argument("--picture", type=_png, metavar="FILE.png", help="thumbnails of it before and after")
+    command.add_argument("--overwrite", action="store_true", help="replace OUT if it exists, once all is done")
+
+
 def _add_command(
-    commands: argparse._SubParsersAction[Parser], name: str, purpose: str, packages: tuple[str, ...] = ()
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    purpose: str,
+    packages: tuple[str, ...] = (),
+    extras: str = "demo",
 ) -> Parser:
     command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-    command.set_defaults(packages=packages)
+    command.set_defaults(packages=packages, extras=extras)
     return command
 
 
-def whole_number(least: int) -> Callable[[str], int]:
+def _kernel(text: str) -> Kernel:
+    try:
+        return parse_kernel(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _whole_numbers(least: int | None) -> Callable[[str], tuple[int, ...]]:
+    def parse(text: str) -> tuple[int, ...]:
+        return tuple(map(whole_number(least), text.split(",")))
+
+    return parse
+
+
+def whole_number(least: int | None) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        try:
+        with contextlib.suppress(ValueError):
             number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
-        return number
+            if least is None or number >= least:
+                return number
+        bound = "" if least is None else f" of at least {least}"
+        raise argparse.ArgumentTypeError(f"must be a whole number{bound}, got {text!r}")
 
     return parse
 

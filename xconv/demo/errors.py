@@ -16,11 +16,11 @@ class CommandError(Exception):
     """Something the user can put right: the message is one line that says how."""
 
 
-def require_packages(names: tuple[str, ...]) -> None:
+def require_packages(names: tuple[str, ...], extras: str = "demo") -> None:
     """Raise a `CommandError` that names the command to install what is missing, if anything is."""
     missing = [name for name in names if not _imports(name)]
     if missing:
-        raise CommandError(f"{', '.join(missing)} not found: {install('demo')}")
+        raise CommandError(f"{', '.join(missing)} not found: {install(extras)}")
 
 
 def install(*extras: str) -> str:

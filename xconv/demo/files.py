@@ -23,6 +23,8 @@ def writing_to(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses into a `CommandError`."""
     try:
         yield
+    except BrokenPipeError:  # of what is printed meanwhile
+        raise
     except FileExistsError as error:
         raise CommandError(f"cannot write to {path}: it is a file, not a folder") from error
     except OSError as error:

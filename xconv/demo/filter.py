@@ -1,0 +1,205 @@
+"""``xconv filter``: an image in a file, which may be larger than memory, filtered chunk by chunk into another file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from .._run.threads import cpu_count
+from .errors import INTERRUPTED, CommandError, first_line, require_packages
+from .files import make_writable, writing_to
+from .kernels import Kernel
+from .samples import COLOURS, Sample, Views, views_of
+from .stored import (
+    READABLE,
+    SUFFIXES,
+    Index,
+    Stored,
+    create_stored,
+    open_stored,
+    put_in_place,
+    reading_from,
+    remove,
+    stored_chunks,
+)
+
+CHUNK = "16 MiB"  # a worker holds some ten chunks, some of them in double precision
+
+
+def run(
+    *,
+    source: Path,
+    out: Path,
+    kernel: Kernel,
+    axes: tuple[int, ...] | None,
+    mode: str,
+    cval: float,
+    dtype: str | None,
+    chunks: tuple[int, ...] | None,
+    workers: int | None,
+    picture: Path | None,
+    overwrite: bool,
+) -> int:
+    """Filter ``source`` into ``out``, and return the exit status: 0, or 130 after Ctrl-C.
+
+    Until all is done, what is written has a name of its own: ``image.partial.zarr`` for ``image.zarr``. Ctrl-C leaves
+    it there, with zeros where no chunk was written; an error does not.
+    """
+    image, console = open_stored(source), Console(highlight=False, markup=False, soft_wrap=True)
+    before, after = _views(picture, image.shape)
+    sizes = _chunk_sizes(chunks, image)
+    x = da.from_array(_Source(source, image, before), sizes, name=False, meta=np.empty((0,) * len(sizes), image.dtype))
+    over = tuple(range(x.ndim)) if axes is None else _axes(axes, x.ndim)
+    y = _filtered(kernel, x, over, mode, cval, dtype)
+    _check_free(out, overwrite)
+    where = f"along {'axis' if len(over) == 1 else 'axes'} {', '.join(map(str, over))}"
+    console.print(f"{kernel} {where} of {image.shape}, {x.dtype} to {y.dtype}, in {math.prod(y.numblocks)} chunks")
+    if axes is None and x.ndim > 2 and x.shape[-1] in COLOURS:
+        apart = ",".join(map(str, over[:-1]))
+        console.print(
+            f"the {x.shape[-1]} elements of the last axis are blended as well: --axes {apart} keeps them apart"
+        )
+    started = time.perf_counter()
+    is_done, written = _write(y, out, image, after, workers or cpu_count(), console)
+    if is_done:
+        console.print(f"wrote {written} in {time.perf_counter() - started:.0f} s")
+    if picture is not None:
+        _draw(picture, str(kernel), before, after)
+        console.print(f"wrote {picture}")
+    return 0 if is_done else INTERRUPTED
+
+
+class _Source:
+    """What dask reads chunks from."""
+
+    def __init__(self, path: Path, image: Stored, views: Sequence[Sample]) -> None:
+        self.path, self.image, self.views = path, image, views
+        self.shape, self.dtype, self.ndim = image.shape, image.dtype, len(image.shape)
+
+    def __getitem__(self, index: Index) -> Any:
+        with reading_from(self.path):
+            values = self.image[index]
+        for view in self.views:
+            view.take(index, values)
+        return values
+
+
+@dataclass
+class _Target:
+    """What dask writes chunks to."""
+
+    image: Stored
+    views: Sequence[Sample]
+    progress: Progress
+    chunks: int = 0
+
+    def __setitem__(self, index: Index, values: Any) -> None:
+        self.image[index] = values
+        for view in self.views:
+            view.take(index, values)
+        self.progress.advance(self.progress.task_ids[0], values.nbytes)
+        self.chunks += 1  # as good as exact without a lock: it is what a message says
+
+
+def _write(
+    y: Any, out: Path, like: Stored, views: Sequence[Sample], workers: int, console: Console
+) -> tuple[bool, Path]:
+    """Compute a result and write it: whether all of it, and the name of what was written."""
+    partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+    columns = BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()
+    try:
+        with writing_to(out), Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+            remove(partial)
+            progress.add_task("filtering", total=y.nbytes)
+            target = _Target(create_stored(partial, y.shape, y.dtype, y.chunksize, like), views, progress)
+            try:
+                with ThreadPoolExecutor(workers) as pool:  # which waits for the chunks that are being written
+                    da.store(y, target, lock=False, scheduler="threads", pool=pool)
+            except KeyboardInterrupt:
+                if not target.chunks:
+                    raise
+                done = f"interrupted after {target.chunks} of {math.prod(y.numblocks)} chunks"
+                console.print(f"{done}: {partial} holds them, and zeros elsewhere")
+                return False, partial
+        put_in_place(partial, out)
+    except MemoryError as error:
+        remove(partial)
+        raise CommandError("out of memory: smaller --chunks or fewer --workers need less") from error
+    except BaseException:
+        remove(partial)
+        raise
+    return True, out
+
+
+def _filtered(kernel: Kernel, x: Any, axes: tuple[int, ...], mode: str, cval: float, dtype: str | None) -> Any:
+    """The result, which is not computed yet."""
+    if dtype is None and kernel.is_signed and x.dtype.kind in "bu":
+        raise CommandError(
+            f"{kernel} may be negative, which {x.dtype} cannot hold: choose --dtype, as float32 or int32"
+        )
+    try:
+        output = None if dtype is None else np.dtype(dtype)
+    except TypeError as error:
+        raise CommandError(f"--dtype must name a dtype of NumPy, as float32, got {dtype!r}") from error
+    if output is not None and output.kind not in READABLE:
+        raise CommandError(f"--dtype must be one of numbers, got {dtype!r}")
+    try:
+        return kernel.apply(x, axes, output=output, mode=mode, cval=cval)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CommandError(f"{kernel} of {x.dtype}: {first_line(error)}") from error
+
+
+def _axes(axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    found = tuple(axis % ndim for axis in axes if -ndim <= axis < ndim)
+    if len(set(found)) != len(axes):
+        raise CommandError(f"--axes must be different axes of the {ndim} of the input, got {', '.join(map(str, axes))}")
+    return found
+
+
+def _chunk_sizes(chunks: tuple[int, ...] | None, image: Stored) -> tuple[int, ...]:
+    """All chunks of an axis are of one size, but for the last: Zarr has no others."""
+    shape, stored = image.shape, stored_chunks(image)
+    if chunks is None:
+        some = da.core.normalize_chunks("auto", shape, limit=CHUNK, dtype=image.dtype, previous_chunks=stored)
+        chunks = tuple(lengths[0] for lengths in some)
+    elif len(chunks) not in (1, len(shape)):
+        raise CommandError(f"--chunks must be one size, or {len(shape)} for {shape}, got {', '.join(map(str, chunks))}")
+    each = chunks * len(shape) if len(chunks) == 1 else chunks
+    return tuple(max(1, min(pair)) for pair in zip(each, shape, strict=True))
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if out.suffix not in SUFFIXES:
+        raise CommandError(f"cannot write to {out}: its name must end in {' or '.join(SUFFIXES)}")
+    if out.exists() and not overwrite:
+        raise CommandError(f"cannot write to {out}: it exists; --overwrite replaces it")
+    make_writable(out.parent)
+
+
+def _views(picture: Path | None, shape: tuple[int, ...]) -> tuple[Views, Views]:
+    """What the picture will show of the input and of the result."""
+    if picture is None:
+        return (), ()
+    require_packages(("matplotlib",))
+    if len(shape) < 2 or 0 in shape:
+        raise CommandError(f"--picture needs an image of at least two axes, got {shape}")
+    make_writable(picture.parent)
+    return views_of(shape), views_of(shape)
+
+
+def _draw(picture: Path, title: str, before: Views, after: Views) -> None:
+    from .filtered import before_and_after
+
+    figure = before_and_after(before, after, title)
+    with writing_to(picture):
+        figure.savefig(picture)
