@@ -423,6 +423,16 @@ command.create_stored = stop
         assert names(tmp_path) == ["in.npy"]
 
 
+def test_whatever_is_configured(tmp_path):
+    """Arrays of expressions cannot be stored, and schedulers of other kinds cannot share a file's target."""
+    x = drawn((20, 30))
+    arguments = written(tmp_path / "in.npy", x), tmp_path / "out.npy", "--kernel", "gaussian:1", "--chunks", 8
+    environment = {"DASK_ARRAY__QUERY_PLANNING": "True", "DASK_SCHEDULER": "processes"}
+    done = in_a_process("", arguments, env={**os.environ, **environment})
+    assert (done.returncode, done.stderr) == (0, "")
+    np.testing.assert_allclose(read(tmp_path / "out.npy"), scipy.ndimage.gaussian_filter(x, 1), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs limits of address space, and /proc to know it")
 def test_larger_than_the_address_space(tmp_path):
     """The file and its result are 96 MB each; beyond what Python and the libraries take, the process may have 80."""

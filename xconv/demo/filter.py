@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
+import dask
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -32,6 +32,9 @@ from .stored import (
     remove,
     stored_chunks,
 )
+
+dask.config.set({"array.query-planning": False})  # whatever the user's is: arrays of expressions have no `store` yet
+import dask.array as da  # noqa: E402 - reads it as it loads
 
 CHUNK = "16 MiB"  # a worker holds some ten chunks, some of them in double precision
 

@@ -11,15 +11,15 @@ TINY = float(np.finfo(np.float32).tiny)  # for the contrast of an image of one v
 
 
 def before_and_after(before: Views, after: Views, kernel: str) -> Figure:
-    """Thumbnails above details, the input on the left."""
+    """Thumbnails above details, the input on the left, each in its own range of values."""
     figure = Figure(figsize=(9, 8.4), dpi=150, layout="constrained")
     for views, column, name in zip(
         (before, after), figure.subplots(2, 2).T, ("before", f"after {kernel}"), strict=True
     ):
         thumbnail, detail = [view.image for view in views]
-        low, high = np.nanquantile(thumbnail, (0.01, 0.99))
         rows, columns = views[1].places[-detail.ndim :][:2]
         for image, axes in zip((thumbnail, detail), column, strict=True):
+            low, high = np.nanquantile(image, (0.01, 0.99))
             axes.imshow(np.clip((image - low) / max(high - low, TINY), 0, 1), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
         column[0].set_title(name)
