@@ -36,7 +36,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     if is_chunked(x, w):
         return neighbourhoods(correlate, x, _halos([windows]), dtype, (w,), (windows, dtype, flip))
     operands = described(x=x, w=w)
-    (_, xp, shape, own, _), (_, _, _, other, _) = operands
+    (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
     working = filter_dtype(xp, own, other, dtype)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)
