@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from test_autodiff import vector_jacobian_product
 
 import xconv.signal
+from xconv._arrays.operands import described
+from xconv._run.lines import Line
 
 scipy_signal = pytest.importorskip("scipy.signal")
 
@@ -328,3 +330,19 @@ def test_torch_compiles_each_function_as_one_graph(torch_backend):
 
 def test_all_is_scipys_names():
     assert dir(xconv.signal) == xconv.signal.__all__ == sorted((*PAIRS, "upfirdn"))
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+@pytest.mark.parametrize("sizes", [(40, 5), (5, 40), (40, 1), (7, 7), (30, 12)])
+def test_one_short_signal_takes_numpys_own_convolution(name, mode, sizes):
+    """Whose outputs are the sums over their own windows: a NaN stays in those that read it."""
+    x, w = (np.random.default_rng(size).normal(size=size) for size in sizes)
+    found = xconv.signal._convolution(described(in1=x, in2=w), name, mode, "direct")
+    assert min(sizes) == 1 or isinstance(found.call, Line)
+    x[2], full = np.nan, np.zeros(sum(sizes) - 1)
+    for at, tap in enumerate(w if name == "convolve" else w[::-1]):
+        full[at : at + len(x)] += x * tap
+    first = {"full": 0, "same": (len(w) - 1) // 2, "valid": min(sizes) - 1}[mode]
+    y = getattr(xconv.signal, name)(x, w, mode=mode, method="direct")
+    np.testing.assert_allclose(y, full[first : first + len(y)], rtol=0, atol=1e-13)
