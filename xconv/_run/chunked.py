@@ -72,64 +72,31 @@ class ChunkedCall:
         ]
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        cuts, others = edges(x if beside is None else beside), edges(x)
-        filters = edges(w)[0] if beside is None else cuts[self.channel_axis]
-        if self.geometry.groups > 1:
-            at = others if beside is None else cuts
-            sizes = (self.group_channels if beside is None else self.group_filters), self.group_filters
-            filters = group_edges(at[self.channel_axis], *sizes, self.geometry.groups)
-        along = [
-            cuts[axis] if beside is not None else scaled(cuts[axis], 1, line.stride[0], line.output_size[0])
-            for axis, line in zip(self.axes, self.lines, strict=True)
-        ]
-        result = self._arranged(cuts[0], filters, along)
-        reads = [
-            windows_of(line, mode, axis, cut)
-            for line, mode, axis, cut in zip(self.lines, self.geometry.padding_modes, self.axes, along, strict=True)
-        ]
-        data = self._arranged(pointwise(0, cuts[0]), self._channels(filters, self.channel_axis), reads)
+        sizes = self.group_channels, self.group_filters
+        rates = [(1, line.stride[0], line.output_size[0]) for line in self.lines]
+        samples, filters, along = self._cuts(x, beside, sizes, edges(w)[0], rates)
+        reads = self._each(windows_of, along)
+        data = self._arranged(pointwise(0, samples), self._channels(filters, self.channel_axis), reads)
         kernel = [everything(k) for k in (self.group_channels, *self.geometry.windows.kernel_size)]
         operands = [(x, data), (w, (pointwise(self.channel_axis, filters), *kernel))]
-        if b is not None:
-            operands.append((b, (pointwise(self.channel_axis, filters),)))
-        return self._written(conv_block, result, operands)
+        return self._written(conv_block, (samples, filters, along), operands, b)
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        geometry, others = self.geometry, edges(dy)
-        cuts = others if beside is None else edges(beside)
-        along = [
-            cuts[axis] if beside is not None else scaled(cuts[axis], line.stride[0], 1, line.input_size[0])
-            for axis, line in zip(self.axes, self.lines, strict=True)
-        ]
-        channels = edges(w)[1] if beside is None else cuts[self.channel_axis]
-        filters = everything(geometry.filters)
-        rows, columns = everything(geometry.filters), pointwise(self.channel_axis, channels)
-        if geometry.groups > 1:
-            sizes = (self.group_filters if beside is None else self.group_channels), self.group_channels
-            channels = group_edges(cuts[self.channel_axis], *sizes, geometry.groups)
+        sizes = self.group_filters, self.group_channels
+        rates = [(line.stride[0], 1, line.input_size[0]) for line in self.lines]
+        samples, channels, along = self._cuts(dy, beside, sizes, edges(w)[1], rates)
+        filters, columns = everything(self.geometry.filters), pointwise(self.channel_axis, channels)
+        if self.geometry.groups > 1:
             filters = channels_of(self.channel_axis, channels, self.group_channels, self.group_filters)
-            rows, columns = filters, everything(self.group_channels)
-        reads = [
-            adjoint_of(line, mode, axis, cut)
-            for line, mode, axis, cut in zip(self.lines, geometry.padding_modes, self.axes, along, strict=True)
-        ]
-        operands = [
-            (dy, self._arranged(pointwise(0, cuts[0]), filters, reads)),
-            (w, (rows, columns, *map(everything, geometry.windows.kernel_size))),
-        ]
-        if b is not None:
-            operands.append((b, (pointwise(self.channel_axis, channels),)))
-        return self._written(input_grad_block, self._arranged(cuts[0], channels, along), operands)
+            columns = everything(self.group_channels)
+        data = self._arranged(pointwise(0, samples), filters, self._each(adjoint_of, along))
+        operands = [(dy, data), (w, (filters, columns, *map(everything, self.geometry.windows.kernel_size)))]
+        return self._written(input_grad_block, (samples, channels, along), operands, b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        geometry, cuts, count = self.geometry, edges(dy), len(self.axes)
-        filters = group_edges(cuts[self.channel_axis], self.group_filters, self.group_filters, geometry.groups)
-        filters = cuts[self.channel_axis] if geometry.groups == 1 else filters
-        samples, along = cuts[0], [cuts[axis] for axis in self.axes]
-        reads = [
-            windows_of(line, mode, axis, cut)
-            for axis, (line, mode, cut) in enumerate(zip(self.lines, geometry.padding_modes, along, strict=True), 1)
-        ]
+        geometry, count = self.geometry, len(self.axes)
+        samples, filters, along = self._cuts(dy, dy, (self.group_filters, self.group_filters), (), [])
+        reads = [read._replace(axes=(axis,)) for axis, read in enumerate(self._each(windows_of, along), 1)]
         channels = self._channels(filters, count + 1)
         beside = [pointwise(axis, cut) for axis, cut in enumerate(along, 1)]
         operands = [
@@ -157,12 +124,42 @@ class ChunkedCall:
             return everything(self.geometry.channels)
         return channels_of(axis, filters, self.group_filters, self.group_channels)
 
+    def _cuts(
+        self, data: Array, beside: Array | None, sizes: tuple[int, int], free: Ints, rates: list[tuple[int, int, int]]
+    ) -> tuple[Ints, Ints, list[Ints]]:
+        """Where samples, channels and axes of a result are cut: as an array that it lies beside, or as the data are.
+
+        ``sizes`` are the channels of a group, of the data and of the result; those of one group may be cut anywhere,
+        as the filters are. Axes are longer than the data's, or shorter, by ``rates``.
+        """
+        cuts = edges(data if beside is None else beside)
+        channels = free if beside is None else cuts[self.channel_axis]
+        if self.geometry.groups > 1:
+            size = sizes[0] if beside is None else sizes[1]
+            channels = group_edges(cuts[self.channel_axis], size, sizes[1], self.geometry.groups)
+        along = [cuts[axis] for axis in self.axes]
+        if beside is None:
+            along = [scaled(cut, *rate) for cut, rate in zip(along, rates, strict=True)]
+        return cuts[0], channels, along
+
+    def _each(self, reads: Callable[[Geometry, str, int, Ints], Reads], along: list[Ints]) -> list[Reads]:
+        """What is read along each axis, of which the result's is cut so."""
+        axes = zip(self.lines, self.geometry.padding_modes, self.axes, along, strict=True)
+        return [reads(*axis) for axis in axes]
+
     def _arranged(self, samples: Any, channels: Any, spatial: Sequence[Any]) -> tuple[Any, ...]:
         return (samples, *spatial, channels) if self.geometry.channels_last else (samples, channels, *spatial)
 
     def _written(
-        self, function: Callable[..., Array], result: tuple[Ints, ...], operands: list[tuple[Array, tuple[Reads, ...]]]
+        self,
+        function: Callable[..., Array],
+        cuts: tuple[Ints, Ints, list[Ints]],
+        operands: list[tuple[Array, tuple[Reads, ...]]],
+        b: Array | None,
     ) -> Array:
+        if b is not None:
+            operands.append((b, (pointwise(self.channel_axis, cuts[1]),)))
+        result = self._arranged(*cuts)
         return write(Chunked(function, self.settings, result, self.settings.dtype, tuple(operands)))
 
 
