@@ -173,7 +173,7 @@ EXAMPLES = int(os.environ.get("XCONV_DASK_EXAMPLES", "40"))  # of each; what was
 @pytest.mark.parametrize("check", CHECKS)
 def test_drawn_calls_equal_those_of_whole_arrays(check):
     legal = sum([CHECKS[check](np.random.default_rng(seed)) for seed in range(EXAMPLES)])
-    assert legal > EXAMPLES / 2
+    assert legal > EXAMPLES / 3
 
 
 def test_drawn_calls_with_expressions():
@@ -312,6 +312,42 @@ def test_named_cases(name):
     for one, expected in zip(gradients, xconv.conv_backward(dy, x, w, **words), strict=True):
         assert_same(one, expected)
     assert gradients[0].chunks == lazy.chunks
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (6, 0)])
+@pytest.mark.parametrize("mode", BORDERS)
+def test_empty_images(shape, mode):
+    x, lazy = np.zeros(shape), da.zeros(shape, chunks=2)
+    for function, arguments, keywords in filters_of(np.random.default_rng(0), 2):
+        expected = function(x, *arguments, **keywords, mode=mode)
+        assert_same(function(lazy, *arguments, **keywords, mode=mode), expected)
+
+
+@pytest.mark.parametrize("names", ["dy", "x", "w", "dy w", "x w", "dy x"])
+def test_any_of_the_operands_may_be_the_chunked_one(names):
+    rng = np.random.default_rng(0)
+    arrays = {"dy": integers(rng, (1, 3, 7, 7)), "x": integers(rng, (1, 2, 9, 9)), "w": integers(rng, (3, 2, 3, 3))}
+    some = [chunked(rng, array) if name in names.split() else array for name, array in arrays.items()]
+    for found, expected in zip(xconv.conv_backward(*some), xconv.conv_backward(*arrays.values()), strict=True):
+        assert_same(found, expected)
+    dy, x, w = some
+    for found, expected in zip(
+        xconv.conv_transpose_backward(x, dy, w),
+        xconv.conv_transpose_backward(arrays["x"], arrays["dy"], arrays["w"]),
+        strict=True,
+    ):
+        assert_same(found, expected)
+
+
+def test_chunks_of_pytorch(torch_backend):
+    """Whose slices have no negative steps."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(9, 11))
+    lazy = da.from_array(x, chunks=(4, 5)).map_blocks(torch.asarray, meta=torch.empty((0, 0), dtype=torch.float64))
+    tasks = ndimage.gaussian_filter(lazy, 1, mode="mirror").to_delayed().ravel().tolist()
+    found = dask.compute(*tasks)
+    assert all(isinstance(chunk, torch.Tensor) for chunk in found)
+    assert np.allclose(found[0], ndimage.gaussian_filter(x, 1, mode="mirror")[:4, :5])
 
 
 def test_half_precision_is_summed_in_single():

@@ -55,7 +55,7 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
         with contextlib.suppress(KeyError):
             return tuple([(name, _WORDED[type(a)], a.shape, a.dtype, str(a.device)) for name, a in arrays.items()])
         for name, array in arrays.items():
-            _check_layout(name, _namespace(name, array), array)
+            _check_layout(name, _namespace(name, array), _chunk(array))
         return tuple([_description(name, array) for name, array in arrays.items()])
     if traits(found[0][1]).layouts:
         for name, xp, *_ in found:

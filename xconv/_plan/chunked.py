@@ -191,7 +191,7 @@ def neighbours_of(d: int, before: int, behind: int, mode: str, axis: int, edges:
     found = []
     for start, stop in spans(edges):
         first, end = start - before, stop + behind
-        if mode == "zeros":
+        if mode == "zeros" or start == stop:
             first, end = max(first, 0), min(end, d)
         found.append((Part(border_runs(mode, d, first, end), slice(start - first, stop - first)),))
     return Reads((axis,), tuple(found))

@@ -33,7 +33,7 @@ from .._plan.chunked import (
 from .._plan.geometry import ConvGeometry, Geometry, Ints, PoolGeometry
 from .._plan.remembered import remembering
 from .call import Call
-from .graph import Chunked, edges, write
+from .graph import Chunked, edges, lazily, write
 
 Given: TypeAlias = Sequence[tuple[tuple[Any, ...], Any]]  # parts of an operand, each with its places along all axes
 WIDE = 1.25  # times a chunk that a view of it may keep: what copying it would hold for a while is more
@@ -72,7 +72,7 @@ class ChunkedCall:
         ]
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        sizes = self.group_channels, self.group_filters
+        x, sizes = lazily(x), (self.group_channels, self.group_filters)
         rates = [(1, line.stride[0], line.output_size[0]) for line in self.lines]
         samples, filters, along = self._cuts(x, beside, sizes, edges(w)[0], rates)
         reads = self._each(windows_of, along)
@@ -82,7 +82,7 @@ class ChunkedCall:
         return self._written(conv_block, (samples, filters, along), operands, b)
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        sizes = self.group_filters, self.group_channels
+        dy, sizes = lazily(dy), (self.group_filters, self.group_channels)
         rates = [(line.stride[0], 1, line.input_size[0]) for line in self.lines]
         samples, channels, along = self._cuts(dy, beside, sizes, edges(w)[1], rates)
         filters, columns = everything(self.geometry.filters), pointwise(self.channel_axis, channels)
@@ -94,7 +94,7 @@ class ChunkedCall:
         return self._written(input_grad_block, (samples, channels, along), operands, b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        geometry, count = self.geometry, len(self.axes)
+        geometry, count, dy = self.geometry, len(self.axes), lazily(dy)
         samples, filters, along = self._cuts(dy, dy, (self.group_filters, self.group_filters), (), [])
         reads = [read._replace(axes=(axis,)) for axis, read in enumerate(self._each(windows_of, along), 1)]
         channels = self._channels(filters, count + 1)
@@ -112,7 +112,7 @@ class ChunkedCall:
         return self._summed(partial, tuple(range(count + 1)))
 
     def bias_adjoint(self, dy: Array) -> Array:
-        return self._summed(dy, tuple([axis for axis in range(dy.ndim) if axis != self.channel_axis]))
+        return self._summed(lazily(dy), tuple([axis for axis in range(dy.ndim) if axis != self.channel_axis]))
 
     def _summed(self, partial: Array, axes: Ints) -> Array:
         total = partial.sum(axis=axes, dtype=self.settings.working, split_every=SPLIT)

@@ -69,7 +69,7 @@ def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others:
     xp = namespace_of(x=like)
     x = xp.empty(sizes, dtype=like.dtype) if x is None else x
     y = settings.function(x, *_arrays(others), *settings.arguments)
-    return cropped(xp, y, places)
+    return y if y.shape == sizes else cropped(xp, y, places)
 
 
 def elements_block(settings: Filter, sizes: Ints, like: Array, *operands: Given) -> Array:

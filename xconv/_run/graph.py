@@ -37,6 +37,13 @@ def is_chunked(*arrays: Any) -> bool:
     return any([row_of(array).chunked for array in arrays])  # noqa: C419 - of small arrays a generator takes longer
 
 
+def lazily(array: Array) -> Array:
+    """An array as one chunk, if it is no chunked one."""
+    from dask.array import from_array
+
+    return array if is_chunked(array) else from_array(array, chunks=array.shape)
+
+
 def edges(array: Array) -> tuple[Ints, ...]:
     """Where each axis is cut; an array that is no chunked one is not."""
     return tuple([edges_of(lengths) for lengths in getattr(array, "chunks", [(size,) for size in array.shape])])
@@ -87,7 +94,17 @@ def run(
 
 def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
     """A task: a piece of a chunk."""
-    return namespace_of(chunk=chunk).asarray(chunk[index], copy=True)
+    xp = namespace_of(chunk=chunk)
+    backwards = [axis for axis, part in enumerate(index) if part.step == -1]  # which PyTorch does not slice
+    for axis in backwards:
+        chunk = xp.flip(chunk, axis=axis)
+        size, part = chunk.shape[axis], index[axis]
+        index = (
+            *index[:axis],
+            slice(size - 1 - part.start, size if part.stop is None else size - 1 - part.stop),
+            *index[axis + 1 :],
+        )
+    return xp.asarray(chunk[index], copy=True)
 
 
 def _joined(grid: Ints, pieces: Iterator[Array]) -> Array | None:
