@@ -238,6 +238,16 @@ def test_ndimage(seed):
         assert_same(found, function(x, *arguments, **keywords, **words), exact=x.dtype.kind in "iu")
 
 
+@pytest.mark.parametrize("mode", BORDERS)
+def test_tall_chunks_are_filtered_by_strips(mode):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 100, (431, 7)).astype(float)
+    lazy = da.from_array(x, chunks=((190, 240, 1), (3, 4)))
+    for function, arguments, keywords in filters_of(rng, 2):
+        expected = function(x, *arguments, **keywords, mode=mode, cval=2)
+        assert_same(function(lazy, *arguments, **keywords, mode=mode, cval=2), expected, exact=False)
+
+
 def test_every_function_of_ndimage_is_tried():
     tried = {function.__name__ for function, *_ in filters_of(np.random.default_rng(0), 2)}
     assert tried == set(ndimage.__all__)

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from .._arrays.elements import empty, put_at
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import namespace_of
+from .._plan.blocks import ranges
 from .._plan.chunked import everything, neighbours_of, pointwise
 from .._plan.geometry import Ints
 from .chunked import Given, cropped
 from .graph import Chunked, edges, is_chunked, write
+
+STRIPS = 8  # of a chunk: of what is read and held besides the result, an eighth is little
+LONG = 8  # times as many rows as lie around a strip, which are filtered twice
 
 
 class Filter(NamedTuple):
@@ -22,6 +27,7 @@ class Filter(NamedTuple):
 
     function: Callable[..., Array]
     arguments: tuple[Any, ...] = ()
+    halo: tuple[int, int] = (0, 0)  # of the first axis
 
 
 class Halo(NamedTuple):
@@ -50,7 +56,9 @@ def neighbourhoods(
     for axis, before, behind, mode in halos:
         reads[axis] = neighbours_of(x.shape[axis], before, behind, mode, axis, cuts[axis])
     whole = [(other, tuple(map(everything, other.shape))) for other in others]
-    return write(Chunked(filter_block, Filter(function, arguments), cuts, dtype, ((x, tuple(reads)), *whole)))
+    halo = next(((before, behind) for axis, before, behind, _ in halos if axis == 0), (0, 0))
+    settings, operands = Filter(function, arguments, halo), ((x, tuple(reads)), *whole)
+    return write(Chunked(filter_block, settings, cuts, dtype, operands, joins=True))
 
 
 def element_by_element(function: Callable[..., Array], *arrays: Array) -> Array:
@@ -64,19 +72,29 @@ def element_by_element(function: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others: Given) -> Array:
-    """A chunk of a filter's result."""
+    """A chunk of a filter's result, by strips of rows: what is read and what is found of a strip stays in cache."""
     ((places, x),) = xs
-    xp = namespace_of(x=like)
-    x = xp.empty(sizes, dtype=like.dtype) if x is None else x
-    y = settings.function(x, *_arrays(others), *settings.arguments)
-    return y if y.shape == sizes else cropped(xp, y, places)
+    xp, arrays = namespace_of(x=like), [pieces.joined() for ((_, pieces),) in others]
+
+    def filtered(part: Array) -> Array:
+        return settings.function(part, *arrays, *settings.arguments)
+
+    if x is None:
+        return filtered(xp.empty(sizes, dtype=like.dtype))
+    rows = max(-(-sizes[0] // STRIPS), LONG * sum(settings.halo)) if sizes else 0
+    if not sizes or rows >= sizes[0]:
+        return cropped(xp, filtered(x.joined()), places)
+    (before, behind), skipped, y = settings.halo, places[0].start, None
+    for start, stop in ranges(sizes[0], rows):
+        first, end = max(skipped + start - before, 0), min(skipped + stop + behind, x.shape[0])
+        kept = slice(skipped + start - first, skipped + stop - first)
+        strip = filtered(x.rows(first, end))[(kept, *places[1:])]
+        y = empty(xp, strip, sizes) if y is None else y
+        y = put_at(y, (slice(start, stop),), strip)
+    return y
 
 
 def elements_block(settings: Filter, sizes: Ints, like: Array, *operands: Given) -> Array:
     """A chunk of what is done to each element by itself."""
-    empty = namespace_of(x=like).empty(sizes, dtype=like.dtype) if 0 in sizes else None
-    return settings.function(*[empty if array is None else array for array in _arrays(operands)])
-
-
-def _arrays(operands: Sequence[Given]) -> list[Any]:
-    return [array for ((_, array),) in operands]
+    nothing = namespace_of(x=like).empty(sizes, dtype=like.dtype) if 0 in sizes else None
+    return settings.function(*[nothing if array is None else array for ((_, array),) in operands])

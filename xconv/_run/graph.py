@@ -22,7 +22,8 @@ class Chunked(NamedTuple):
     """What computes the chunks of a result: a function of settings, of a chunk's sizes and of parts of operands.
 
     It is given an empty array of the chunks' library, and for each operand the parts that the chunk reads of it, each
-    with its places along all axes, row-major; None is a part without elements.
+    with its places along all axes, row-major: as an array, or as `Pieces`, if it ``joins`` them itself. None is a part
+    without elements.
     """
 
     function: Callable[..., Array]
@@ -30,6 +31,7 @@ class Chunked(NamedTuple):
     edges: tuple[Ints, ...]
     dtype: DType
     operands: tuple[tuple[Array, tuple[Reads, ...]], ...]
+    joins: bool = False
 
 
 def is_chunked(*arrays: Any) -> bool:
@@ -57,7 +59,7 @@ def write(chunked: Chunked) -> Array:
     word = chunked.function.__name__.strip("_").removesuffix("_block")
     sources = [_Source(array, reads) for array, reads in chunked.operands]
     given = [(source.name, source.reads) for source in sources]
-    name = f"{word}-{tokenize(word, repr(chunked.settings), repr(chunked.edges), repr(given))}"
+    name = f"{word}-{tokenize(chunked.function, chunked.settings, chunked.edges, repr(given))}"
     lengths = tuple(map(lengths_of, chunked.edges))
     like = next(array._meta for array, _ in chunked.operands if row_of(array).chunked)
     layer: dict[Any, Any] = {}
@@ -72,7 +74,7 @@ def write(chunked: Chunked) -> Array:
         sizes = tuple([along[at] for along, at in zip(lengths, place, strict=True)])
         pieces = List(*map(TaskRef, keys))
         key = (name, *place)
-        layer[key] = Task(key, run, chunked.function, chunked.settings, sizes, like, parts, pieces)
+        layer[key] = Task(key, run, chunked.function, chunked.settings, sizes, like, parts, pieces, chunked.joins)
     return _array(name, layer, lengths, like, chunked.dtype, [array for array, _ in chunked.operands])
 
 
@@ -83,13 +85,15 @@ def run(
     like: Array,
     operands: Sequence[Any],
     pieces: list[Array],
+    joins: bool,
 ) -> Array:
     """A task: a chunk of a result, on one core, since many run at once."""
-    given = iter(pieces)
+    left = iter(pieces)
+    parts = [[(places, None if 0 in grid else Pieces(grid, left)) for places, grid in operand] for operand in operands]
+    if not joins:
+        parts = [[(places, part and part.joined()) for places, part in operand] for operand in parts]
     with alone():
-        return function(
-            settings, sizes, like, *([(places, _joined(grid, given)) for places, grid in parts] for parts in operands)
-        )
+        return function(settings, sizes, like, *parts)
 
 
 def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
@@ -107,26 +111,35 @@ def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
     return xp.asarray(chunk[index], copy=True)
 
 
-def _joined(grid: Ints, pieces: Iterator[Array]) -> Array | None:
-    """The next pieces, so many along each axis, as one array, into which each is copied once."""
-    if 0 in grid:
-        return None
-    parts = {place: next(pieces) for place in itertools.product(*map(range, grid))}
-    first = next(iter(parts.values()))
-    if len(parts) == 1:
-        return first
-    axes = range(len(grid))
-    along = [
-        [parts[tuple([at if axis == one else 0 for one in axes])].shape[axis] for at in range(grid[axis])]
-        for axis in axes
-    ]
-    ends = [[*itertools.accumulate(sizes)] for sizes in along]
-    whole = empty(namespace_of(piece=first), first, tuple([ends[axis][-1] for axis in axes]))
-    for place, part in parts.items():
-        stops = [ends[axis][at] for axis, at in zip(axes, place, strict=True)]
-        index = tuple([slice(stop - size, stop) for stop, size in zip(stops, part.shape, strict=True)])
-        whole = put_at(whole, index, part)
-    return whole
+class Pieces:
+    """Pieces of one array, so many along each axis."""
+
+    def __init__(self, grid: Ints, pieces: Iterator[Array]) -> None:
+        self.parts = {place: next(pieces) for place in itertools.product(*map(range, grid))}
+        self.first = next(iter(self.parts.values()))
+        axes = range(len(grid))
+        along = [
+            [self.parts[tuple([at if axis == one else 0 for one in axes])].shape[axis] for at in range(grid[axis])]
+            for axis in axes
+        ]
+        self.ends = [[*itertools.accumulate(sizes)] for sizes in along]
+        self.shape = tuple([ends[-1] for ends in self.ends])
+
+    def joined(self) -> Array:
+        return self.first if len(self.parts) == 1 else self.rows(0, self.shape[0])
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Some rows of the array, into which each piece's is copied once."""
+        whole = empty(namespace_of(piece=self.first), self.first, (stop - start, *self.shape[1:]))
+        for place, part in self.parts.items():
+            ends = [along[at] for along, at in zip(self.ends, place, strict=True)]
+            low = ends[0] - part.shape[0]
+            first, end = max(start, low), min(stop, ends[0])
+            if first < end:
+                index = [slice(end - size, end) for end, size in zip(ends, part.shape, strict=True)]
+                index[0] = slice(first - start, end - start)
+                whole = put_at(whole, tuple(index), part[first - low : end - low, ...])
+        return whole
 
 
 class _Source:
