@@ -360,6 +360,32 @@ def test_chunks_of_pytorch(torch_backend):
     assert np.allclose(found[0], ndimage.gaussian_filter(x, 1, mode="mirror")[:4, :5])
 
 
+def test_one_element_of_a_chunk_is_no_narrower_than_the_result():
+    """uint8 by uint8 are float64 by transforms, though an array of one element is multiplied as it is."""
+    x, w = np.array([200, 100], dtype=np.uint8), np.array([3, 90], dtype=np.uint8)
+    for function in (signal.fftconvolve, signal.oaconvolve):
+        assert_same(function(da.from_array(x, chunks=1), w), function(x, w), exact=False)
+    number = np.asarray(2.0)
+    assert_same(signal.fftconvolve(da.asarray(number), da.asarray(number)), signal.fftconvolve(number, number))
+    assert_same(signal.fftconvolve(da.ones(3), da.ones(0)), signal.fftconvolve(np.ones(3), np.ones(0)))
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 4), (1, 1, 3), (1, 3, 8)])
+def test_windows_of_no_sample(chunks):
+    x = np.zeros((0, 3, 8))
+    assert_same(xconv.im2col(da.zeros((0, 3, 8), chunks=chunks), 2), xconv.im2col(x, 2))
+    col = xconv.im2col(x, 2)
+    assert_same(xconv.col2im(da.from_array(col, chunks=(1, 3)), x.shape, 2), xconv.col2im(col, x.shape, 2))
+
+
+@pytest.mark.parametrize("mode", BORDERS)
+def test_windows_wider_than_the_axis_are_read_once(mode):
+    x = np.random.default_rng(0).random((30, 4))
+    found = ndimage.uniform_filter(da.from_array(x, chunks=(3, 2)), (500, 3), mode=mode)
+    assert len(dict(found.dask.layers[found.name])) < 20 * found.npartitions
+    assert_same(found, ndimage.uniform_filter(x, (500, 3), mode=mode), exact=False)
+
+
 def test_half_precision_is_summed_in_single():
     """65504 is the largest: partial sums of dw and db would overflow."""
     dy, x = np.full((1, 1, 64), 64, dtype=np.float16), np.full((1, 1, 64), 64, dtype=np.float16)
@@ -529,6 +555,21 @@ WRONG = {
         lambda: xconv.conv(LAZY > 0, np.ones((1, 1, 3))),
     ),
     "shapes": (ValueError, r"^w must have C / groups channels", lambda: xconv.conv(LAZY, np.ones((1, 2, 3)))),
+    "a method": (
+        ValueError,
+        r"^method 'fft' must have floating-point arrays",
+        lambda: xconv.conv(da.ones((1, 1, 6), dtype=int), np.ones((1, 1, 3), dtype=int), method="fft"),
+    ),
+    "a method of gradients": (
+        ValueError,
+        r"winograd",
+        lambda: xconv.conv_weight_grad(LAZY, LAZY, 1, dilation=2, method="winograd"),
+    ),
+    "a date": (
+        TypeError,
+        r"^input must have an integer, real or complex dtype",
+        lambda: ndimage.sobel(np.zeros(3, "M8[s]")),
+    ),
     "a target": (TypeError, r"^output must be a dtype", lambda: ndimage.sobel(LAZY, output=np.zeros((1, 1, 8)))),
     "a lazy target": (TypeError, r"^output must be a dtype", lambda: ndimage.sobel(np.zeros(8), output=LAZY[0, 0])),
     "a lazy footprint": (

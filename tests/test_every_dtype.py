@@ -172,7 +172,7 @@ def test_random_keys_are_refused(jax_backend):
     import jax
 
     keys = jax.random.split(jax.random.key(0), 8).reshape(1, 1, 8)
-    with pytest.raises(TypeError, match=r"^x must be of a dtype that jax computes with, got key<fry>$") as error:
+    with pytest.raises(TypeError, match=r"^x must be a dtype that jax computes with, got key<fry>$") as error:
         calls.xconv.max_pool(keys, 2)
     assert error.type is TypeError
 

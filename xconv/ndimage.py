@@ -28,6 +28,7 @@ from ._arrays.operands import (
     filter_dtype,
     named_dtype,
     namespace_of,
+    namespace_of_numbers,
 )
 from ._correlate import correlate as _correlate
 from ._correlate import separable, taps_of
@@ -1192,7 +1193,7 @@ def _axes(axes: Any, ndim: int) -> Ints:
 def _axis(axis: Any, ndim: int) -> int:
     index = operator.index(axis)
     if not -ndim <= index < ndim:
-        raise ValueError(f"axes must be of an array of {ndim}, got {axis!r}, which is out of range")
+        raise ValueError(f"axes must lie within the {ndim} axes of input, got {axis!r}, which is out of range")
     return index % ndim
 
 
@@ -1235,7 +1236,8 @@ def _magnitude(*shares: Array) -> Array:
 
 def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tuple[DType, Array | None]:
     """The result's dtype, and the array that it is to be written to, if one was given."""
-    _, xp, shape, dtype, *_ = operands[0]
+    _, _, shape, dtype, *_ = operands[0]
+    xp = namespace_of_numbers([Operand(*operand) for operand in operands])
     is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(xp, values)
     if output is None:
         return complex_dtype(xp, dtype) if is_complex else xp.result_type(dtype), None  # in the machine's byte order

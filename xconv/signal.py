@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
-from ._arrays.libraries import Array, DType, Namespace, device, has_float64, is_kind, may_look
+from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look
 from ._arrays.machine import item_size
 from ._arrays.operands import (
     Description,
@@ -37,7 +37,7 @@ from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_signals import convolved, resampled
-from ._run.graph import is_chunked
+from ._run.graph import is_chunked, lazily
 from ._run.lines import Line, line_of
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", "oaconvolve", "upfirdn"]
@@ -364,8 +364,9 @@ def _along(in1: Array, in2: Array, mode: Mode, axes: Axes) -> Array:
     axes, descriptions = tuple(axes) if isinstance(axes, list) else axes, described(in1=in1, in2=in2)
     if 0 in in1.shape or 0 in in2.shape:
         _check_ranks(in1.shape, in2.shape)
-        xp, place = descriptions[0][1], device(in1)
-        return xp.asarray([], device=place)
+        xp, place = descriptions[0][1], descriptions[0][4]
+        nothing = xp.asarray([], device=place)
+        return lazily(nothing) if is_chunked(in1, in2) else nothing
     return _convolution(descriptions, "fftconvolve", mode, "auto", axes)(in1, in2)
 
 
@@ -500,7 +501,7 @@ class _ChunkedConvolution(NamedTuple):
     def __call__(self, in1: Array, in2: Array, value: complex = 0) -> Array:
         words: tuple[Any, ...] = ("fill", value if self.border == "value" else 0)
         if self.name == "fftconvolve":
-            words = (self.named,)
+            words = (self.named or None,)
         elif self.name in ("convolve", "correlate"):
             words = (self.method,)
         functions = (convolve, correlate, fftconvolve, convolve2d, correlate2d)

@@ -162,7 +162,8 @@ def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
     try:
         bits = _bits(xp, dtype)
     except Exception as error:
-        raise TypeError(f"{name} must be of a dtype that {library(xp)} computes with, got {dtype!r}") from error
+        hint = f": {library(xp)}.{dtype} is one" if isinstance(dtype, str) and hasattr(xp, dtype) else ""
+        raise TypeError(f"{name} must be a dtype that {library(xp)} computes with, got {dtype!r}{hint}") from error
     if bits == 0:
         raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
     if bits < SMALLEST:

@@ -106,7 +106,7 @@ def native(xp: Namespace, dtype: DType, task: Task, room: int) -> Native:
     if not has_native(xp, dtype, task.windows.ndim):
         raise ValueError(
             f"method 'native' must have real floating-point arrays of JAX, or of PyTorch or CuPy with at most {AXES} "
-            f"spatial axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {task.windows.ndim}"
+            f"spatial axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {task.windows.ndim} spatial axes"
         )
     if traits(xp).own == "cudnn":
         from .native_cudnn import Cudnn

@@ -186,9 +186,12 @@ def restricted_of(line: Geometry, axis: int, edges: Ints) -> Reads:
 def neighbours_of(d: int, before: int, behind: int, mode: str, axis: int, edges: Ints) -> Reads:
     """Each element with so many before and behind it; the place is where the chunk begins in what is read.
 
-    A border of a number is left to what filters; any other is read.
+    A border of a number is left to what filters; any other is read, but where it is wider than the axis, of which all
+    is read then.
     """
     found = []
+    if max(before, behind) >= d > 0:
+        return everywhere(axis, d, edges)
     for start, stop in spans(edges):
         first, end = start - before, stop + behind
         if mode == "zeros" or start == stop:
@@ -289,6 +292,8 @@ def row_chunks(samples: Ints, along: Ints, windows: int, width: int) -> tuple[In
     """Chunks of such a matrix whose samples and windows are cut at edges: where rows are cut, and of each chunk which
     samples and which of the chunks of windows. Several samples are one chunk only if their windows are.
     """
+    if samples == (0,):
+        return samples, [((0, 0), 0)]
     if len(along) > 2:
         samples = tuple(range(samples[-1] + 1))
     chunks = [(span, number) for span in spans(samples) for number in range(len(along) - 1)]

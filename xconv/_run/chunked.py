@@ -58,6 +58,8 @@ class ChunkedCall:
     def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
         geometry = layout.geometry
         self.layout, self.geometry = layout, geometry
+        room = workspace(max_workspace, item_size(layout.xp, layout.dtype) * geometry.elements)
+        self.whole = Call(layout, method, room)  # by which errors are found before there is a task
         self.settings = Settings(
             geometry, layout.flip, layout.conjugates, method, max_workspace, layout.dtype, layout.working
         )
@@ -72,7 +74,7 @@ class ChunkedCall:
         ]
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        x, sizes = lazily(x), (self.group_channels, self.group_filters)
+        _, x, sizes = self.whole.for_forward, lazily(x), (self.group_channels, self.group_filters)
         rates = [(1, line.stride[0], line.output_size[0]) for line in self.lines]
         samples, filters, along = self._cuts(x, beside, sizes, edges(w)[0], rates)
         reads = self._each(windows_of, along)
@@ -82,7 +84,7 @@ class ChunkedCall:
         return self._written(conv_block, (samples, filters, along), operands, b)
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        dy, sizes = lazily(dy), (self.group_filters, self.group_channels)
+        _, dy, sizes = self.whole.for_data, lazily(dy), (self.group_filters, self.group_channels)
         rates = [(line.stride[0], 1, line.input_size[0]) for line in self.lines]
         samples, channels, along = self._cuts(dy, beside, sizes, edges(w)[1], rates)
         filters, columns = everything(self.geometry.filters), pointwise(self.channel_axis, channels)
@@ -94,7 +96,7 @@ class ChunkedCall:
         return self._written(input_grad_block, (samples, channels, along), operands, b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        geometry, count, dy = self.geometry, len(self.axes), lazily(dy)
+        geometry, count, dy, _ = self.geometry, len(self.axes), lazily(dy), self.whole.for_filter
         samples, filters, along = self._cuts(dy, dy, (self.group_filters, self.group_filters), (), [])
         reads = [read._replace(axes=(axis,)) for axis, read in enumerate(self._each(windows_of, along), 1)]
         channels = self._channels(filters, count + 1)
@@ -203,7 +205,7 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
 
 def cropped(xp: Any, y: Array, index: tuple[slice, ...]) -> Array:
     """A part of an array of our own: a view, which keeps all of it, only where that is little more."""
-    part = y[index]
+    part = y[(*index, ...)]  # without axes it would be a number
     return part if WIDE * math.prod(part.shape) >= math.prod(y.shape) else xp.asarray(part, copy=True)
 
 

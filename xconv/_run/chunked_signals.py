@@ -103,10 +103,11 @@ def convolution_block(settings: Convolving, sizes: Ints, like: Array, xs: Given,
     ((places, x),), ((_, other),) = xs, others
     if x is None or other is None or 0 in sizes:
         return zeros(namespace_of(x=like), like, sizes, dtype=settings.dtype)
+    xp = namespace_of(x=like)
+    x, other = (xp.astype(one, settings.dtype, copy=False) for one in (x, other))  # one element is multiplied as it is
     y = settings.function(*((other, x) if settings.swaps else (x, other)), "full", *settings.words)
-    xp, kept = namespace_of(y=y), tuple([place if isinstance(place, slice) else slice(None) for place in places])
-    y = xp.astype(y, settings.dtype, copy=False)  # a part of one element is multiplied as it is
-    return cropped(xp, y, kept)
+    kept = tuple([place if isinstance(place, slice) else slice(None) for place in places])
+    return cropped(xp, xp.asarray(y), kept)  # of arrays without axes NumPy makes numbers
 
 
 def resampling_block(settings: Resampling, sizes: Ints, like: Array, hs: Given, xs: Given) -> Array:
