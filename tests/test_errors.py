@@ -379,7 +379,10 @@ def test_masks_are_refused(numpy_backend):
     ("keywords", "pattern"),
     [
         ({"xp": None, "dtype": np.float32}, "^xp must be the namespace of an array library, got None$"),
-        ({"xp": np, "dtype": "float32"}, "^dtype must be a dtype that numpy computes with, got 'float32': numpy.float32 is one$"),
+        (
+            {"xp": np, "dtype": "float32"},
+            "^dtype must be a dtype that numpy computes with, got 'float32': numpy.float32 is one$",
+        ),
         ({"xp": np, "dtype": np.dtype("bool")}, "^dtype must have an integer, real or complex dtype, got bool$"),
     ],
 )
