@@ -183,6 +183,61 @@ class TestProgressAndPicture:
         assert "1.0/1.0 MiB" in printed
         assert f"wrote {tmp_path / 'out.npy'} in" in printed
 
+    @pytest.mark.parametrize(
+        ("kernel", "axes", "said"),
+        [
+            ("sobel", [], "sobel as the derivative along axis 1, smoothed along axis 0 of (8, 9)"),
+            ("prewitt:0", [], "prewitt:0 as the derivative along axis 0, smoothed along axis 1 of (8, 9)"),
+            ("sobel", ["--axes", "0"], "sobel as the derivative along axis 0 of (8, 9)"),
+        ],
+    )
+    def test_says_along_which_axis_a_derivative_is(self, kernel, axes, said, tmp_path, capsys):
+        source = written(tmp_path / "in.npy", drawn((8, 9)))
+        assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", kernel, *axes) == 0
+        printed = capsys.readouterr().out
+        assert said in printed
+        assert "in 1 chunk\n" in printed
+
+    def test_help_names_what_errors_name(self, tmp_path, capsys):
+        source = written(tmp_path / "in.npy", drawn((8, 9)))
+        assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", "laplace", "--mode", "same") == 2
+        modes = re.findall("'([a-z-]+)'", capsys.readouterr().err.partition("got")[0])
+        assert exit_status("filter", "--help") == 0
+        printed = " ".join(capsys.readouterr().out.split()).replace("- ", "-")
+        assert len(modes) == 8
+        assert ", ".join(modes) in printed
+        assert "derivatives along AXIS" in printed
+
+    @pytest.mark.parametrize(("stored", "is_warned"), [((40, 40), True), ((10, 20), False), ((10, 40), True)])
+    def test_chunks_that_are_larger_where_they_are_stored(self, stored, is_warned, tmp_path, capsys):
+        source = written(tmp_path / "in.zarr", drawn((40, 40)), stored)
+        arguments = source, tmp_path / "out.npy", "--kernel", "uniform:3", "--chunks", 20
+        assert exit_status("filter", *arguments) == 0
+        warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+        assert len(warned) == is_warned
+        assert all(f"in chunks of {stored}" in line and "(20, 20)" in line for line in warned)
+
+    def test_parts_of_shards_are_read_one_by_one(self, tmp_path, capsys):
+        keywords = {"shape": (40, 40), "dtype": "float64", "chunks": (10, 10), "shards": (40, 40)}
+        zarr.create_array(str(tmp_path / "in.zarr"), **keywords)[...] = drawn((40, 40))
+        arguments = tmp_path / "in.zarr", tmp_path / "out.npy", "--kernel", "uniform:3", "--chunks", 20
+        assert exit_status("filter", *arguments) == 0
+        assert "warning" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_picture_of_nothing_that_is_finite(self, value, tmp_path, capsys):
+        source, picture = written(tmp_path / "in.npy", np.full((8, 9), value)), tmp_path / "a.png"
+        arguments = source, tmp_path / "out.npy", "--kernel", "maximum:3", "--picture", picture
+        assert exit_status("filter", *arguments) == 0
+        assert capsys.readouterr().err == ""
+        assert picture.exists()
+
+    def test_what_a_dtype_cannot_hold_is_one_line(self, tmp_path, capsys):
+        source = written(tmp_path / "in.npy", np.full((8, 9), 1e300))
+        arguments = source, tmp_path / "out.npy", "--kernel", "maximum:3", "--dtype", "float32"
+        assert exit_status("filter", *arguments) == 0
+        assert_one_line(capsys.readouterr(), "xconv filter: warning: overflow encountered in cast")
+
     @pytest.mark.parametrize("shape", [(60, 90), (1200, 30), (3, 20, 30, 4)])
     def test_picture(self, shape, tmp_path, capsys):
         source, picture = written(tmp_path / "in.npy", drawn(shape, "float32")), tmp_path / "new" / "a.png"
@@ -192,7 +247,7 @@ class TestProgressAndPicture:
         assert f"wrote {picture}" in capsys.readouterr().out
 
     @pytest.mark.parametrize("shape", [(700, 1100), (5, 40, 600), (30, 513, 3), (3, 7, 40, 4)])
-    def test_views_are_the_elements_of_the_image(self, shape):
+    def test_views_are_means_of_blocks_of_the_image(self, shape):
         image, views = drawn(shape), views_of(shape)
         edges = [[0, *range(7, size, 37), size] for size in shape]
         for spans in itertools.product(*map(itertools.pairwise, edges)):
@@ -200,8 +255,13 @@ class TestProgressAndPicture:
             for view in views:
                 view.take(index, image[index])
         for view in views:
-            part = tuple(slice(places.start, places.stop, places.step) for places in view.places)
-            np.testing.assert_array_equal(view.image, image[part].reshape(view.image.shape))
+            expected = np.empty([len(places) for places in view.places])
+            for block in np.ndindex(expected.shape):
+                spans = [(places[at], places.step, places.stop) for at, places in zip(block, view.places, strict=True)]
+                part = tuple(slice(start, min(start + step, stop)) for start, step, stop in spans)
+                expected[block] = image[part].mean()
+            bound = 1e-15 * np.abs(image).max()  # of sums of some elements in another order
+            np.testing.assert_allclose(view.image, expected.reshape(view.image.shape), rtol=1e-15, atol=4 * bound)
             assert max(view.image.shape) <= 512
 
     def test_a_view_of_nothing_is_zero(self):
@@ -229,7 +289,17 @@ class TestMistakes:
         [
             (["FOLDER/none.npy", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot read", "none.npy", "No such file"]),
             (["FOLDER", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot read", "a folder, and no Zarr array"]),
-            (["FOLDER/text", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot read", "text: ", "magic"]),
+            (
+                ["FOLDER/text", "FOLDER/b.npy", "--kernel", "laplace"],
+                ["cannot read", "text: ", "a .npy file or a Zarr array"],
+            ),
+            (["FOLDER/x.npz", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot read", "a .npy file or a Zarr array"]),
+            (["FOLDER/empty", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot read", "a .npy file or a Zarr array"]),
+            (
+                ["FOLDER/a.npy", "FOLDER/b.npy", "--kernel", "gaussian:1e9"],
+                ["--kernel", "at most 131072", "'gaussian:1e9'"],
+            ),
+            (["FOLDER/a.npy", "FOLDER/b.npy", "--kernel", "maximum:9999999"], ["--kernel", "at most 1048576"]),
             (["FOLDER/short.npy", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot read", "ends 8 bytes too early"]),
             (["FOLDER/words.npy", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot filter", "<U3", "numbers"]),
             (["FOLDER/objects.npy", "FOLDER/b.npy", "--kernel", "laplace"], ["cannot filter", "object", "numbers"]),
@@ -279,6 +349,8 @@ class TestMistakes:
     )
     def test_one_line(self, arguments, parts, tmp_path, capsys):
         (tmp_path / "text").write_text("no array")
+        (tmp_path / "empty").write_bytes(b"")
+        np.savez(tmp_path / "x.npz", drawn((4, 5)))
         arrays = {
             "a": drawn((4, 5)),
             "short": drawn((4, 5)),
@@ -339,6 +411,16 @@ class TestFailures:
         assert_one_line(capsys.readouterr(), *parts)
         assert names(tmp_path) == ["in.npy", out.name]
         np.testing.assert_array_equal(read(out), drawn((2, 3)))
+
+    def test_weights_that_are_too_many_for_the_memory(self, tmp_path, capsys, monkeypatch):
+        def refuse(*arguments, **keywords):
+            raise MemoryError
+
+        monkeypatch.setattr(command.Kernel, "apply", refuse)
+        source = written(tmp_path / "in.npy", drawn((4, 5)))
+        assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", "gaussian:9") == 2
+        assert_one_line(capsys.readouterr(), "--kernel gaussian:9", "out of memory")
+        assert names(tmp_path) == ["in.npy"]
 
     def test_a_disk_that_is_too_small_says_so_at_once(self, tmp_path, capsys, monkeypatch):
         def refuse(*arguments):

@@ -18,6 +18,7 @@ from . import __version__
 from .demo.backends import BACKENDS
 from .demo.errors import DEMO_PACKAGES, FAILED, INTERRUPTED, PICTURES, UNUSABLE, CommandError, require_packages
 from .demo.kernels import Kernel, forms, parse_kernel
+from .ndimage import MODES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,13 +118,16 @@ def _add_filter(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument("source", type=Path, metavar="IN", help="a .npy file or a Zarr array, of any number of axes")
     command.add_argument("out", type=Path, metavar="OUT", help="its name ends in .npy or .zarr")
-    command.add_argument("--kernel", type=_kernel, required=True, metavar="KIND:NUMBER", help=f"{', '.join(forms())}")
+    kinds = (
+        f"{', '.join(forms())}; the last two are derivatives along AXIS, by default the last, smoothed along the others"
+    )
+    command.add_argument("--kernel", type=_kernel, required=True, metavar="KIND:NUMBER", help=kinds)
     command.add_argument("--axes", type=_whole_numbers(None), metavar="A,B", help="the axes to filter; default: all")
     command.add_argument(
         "--chunks", type=_whole_numbers(1), metavar="SIZE", help="elements along each axis, or A,B; default: by memory"
     )
-    modes = "reflect, mirror, nearest, wrap or constant"
-    command.add_argument("--mode", default="reflect", help=f"what is beyond the ends, {modes}; {_DEFAULT}")
+    modes = ", ".join(MODES)
+    command.add_argument("--mode", default="reflect", help=f"what is beyond the ends: {modes}; {_DEFAULT}")
     command.add_argument("--cval", type=float, default=0.0, help=f"what is there with constant; {_DEFAULT}")
     command.add_argument("--dtype", metavar="NAME", help="of the result; default: that of the input")
     command.add_argument("--workers", type=whole_number(1), metavar="N", help="threads; default: one for each CPU")

@@ -28,8 +28,8 @@ def install(*extras: str) -> str:
     return " or ".join(f"pip install '.[{extra}]'" for extra in extras) + " in xconv's checkout"
 
 
-def first_line(error: Exception) -> str:
-    """What an error of another library says, short enough to stand inside a line of ours."""
+def first_line(error: Exception | str) -> str:
+    """What an error or warning of another library says, short enough to stand inside a line of ours."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 

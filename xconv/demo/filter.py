@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from .stored import (
     create_stored,
     open_stored,
     put_in_place,
+    read_whole,
     reading_from,
     remove,
     stored_chunks,
@@ -39,6 +43,20 @@ import dask.array as da  # noqa: E402 - reads it as it loads
 CHUNK = "16 MiB"  # a worker holds some ten chunks, some of them in double precision
 
 
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """What libraries warn of meanwhile, as of values that a dtype cannot hold, without the line of their source."""
+
+    def show(message: Warning | str, *place: Any, **keywords: Any) -> None:
+        print(f"xconv filter: warning: {first_line(message)}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=RuntimeWarning)
+        warnings.showwarning = show
+        yield
+
+
+@_warnings_in_one_line()
 def run(
     *,
     source: Path,
@@ -65,8 +83,15 @@ def run(
     over = tuple(range(x.ndim)) if axes is None else _axes(axes, x.ndim)
     y = _filtered(kernel, x, over, mode, cval, dtype)
     _check_free(out, overwrite)
-    where = f"along {'axis' if len(over) == 1 else 'axes'} {', '.join(map(str, over))}"
-    console.print(f"{kernel} {where} of {image.shape}, {x.dtype} to {y.dtype}, in {math.prod(y.numblocks)} chunks")
+    count = math.prod(y.numblocks)
+    header = f"{kernel} {kernel.where(over, x.ndim)} of {image.shape}, {x.dtype} to {y.dtype}, in {count} chunk"
+    console.print(header + "s" * (count != 1))
+    if (parts := read_whole(image, sizes)) is not None:
+        size = math.prod(parts) * x.dtype.itemsize / 2**20
+        console.print(
+            f"warning: {source} is stored in chunks of {parts}, {size:.1f} MiB each: larger than those of {sizes} "
+            "that are filtered, each is held whole and read several times"
+        )
     if axes is None and x.ndim > 2 and x.shape[-1] in COLOURS:
         apart = ",".join(map(str, over[:-1]))
         console.print(
@@ -158,6 +183,8 @@ def _filtered(kernel: Kernel, x: Any, axes: tuple[int, ...], mode: str, cval: fl
         raise CommandError(f"--dtype must be one of numbers, got {dtype!r}")
     try:
         return kernel.apply(x, axes, output=output, mode=mode, cval=cval)
+    except MemoryError as error:
+        raise CommandError(f"--kernel {kernel} of {x.dtype}: out of memory: a smaller one needs less") from error
     except (RuntimeError, TypeError, ValueError) as error:
         raise CommandError(f"{kernel} of {x.dtype}: {first_line(error)}") from error
 

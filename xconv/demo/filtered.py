@@ -19,7 +19,8 @@ def before_and_after(before: Views, after: Views, kernel: str) -> Figure:
         thumbnail, detail = [view.image for view in views]
         rows, columns = views[1].places[-detail.ndim :][:2]
         for image, axes in zip((thumbnail, detail), column, strict=True):
-            low, high = np.nanquantile(image, (0.01, 0.99))
+            known = image[np.isfinite(image)]
+            low, high = np.quantile(known, (0.01, 0.99)) if known.size else (0, 0)
             axes.imshow(np.clip((image - low) / max(high - low, TINY), 0, 1), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
         column[0].set_title(name)

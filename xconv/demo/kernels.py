@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ KERNELS = {
     "prewitt": ("prewitt", "AXIS"),
 }
 ACROSS = {"sobel": (1, 2, 1), "prewitt": (1, 1, 1)}
+LONGEST = 2**20  # elements along an axis: their weights are 8 MiB, half of a chunk
+LARGEST_SIGMA = LONGEST / 8  # a bell is cut off 4 sigma from its middle
 SIGNED = ("gaussian_laplace", "laplace", "sobel", "prewitt")  # of which results may be negative wherever the input is
 
 
@@ -39,6 +40,21 @@ class Kernel:
         """Whether it has negative results of positive elements."""
         return self.word in SIGNED
 
+    def along(self, axes: tuple[int, ...], ndim: int) -> int:
+        """The axis of a derivative, which is the last of ``axes`` if the user named none."""
+        along = axes[-1] if self.number is None else int(self.number)
+        if not -ndim <= along < ndim or along % ndim not in axes:
+            raise ValueError(f"{self.text} must be along one of the axes {', '.join(map(str, axes))}")
+        return along % ndim
+
+    def where(self, axes: tuple[int, ...], ndim: int) -> str:
+        """What is done along which axes, in words."""
+        if self.word not in ACROSS:
+            return f"along {_listed(axes)}"
+        along = self.along(axes, ndim)
+        across = tuple(axis for axis in axes if axis != along)
+        return f"as the derivative along axis {along}" + (f", smoothed along {_listed(across)}" if across else "")
+
     def apply(self, x: Any, axes: tuple[int, ...], **keywords: Any) -> Any:
         """The filter along some axes, with ``output``, ``mode`` and ``cval`` as in `xconv.ndimage`."""
         from xconv import ndimage
@@ -47,10 +63,7 @@ class Kernel:
         if self.word not in ACROSS:
             numbers = () if self.number is None else (self.number,)
             return function(x, *numbers, axes=axes, **keywords)
-        along = axes[-1] if self.number is None else int(self.number)
-        if not -x.ndim <= along < x.ndim or along % x.ndim not in axes:
-            raise ValueError(f"{self.text} must be along one of the axes {', '.join(map(str, axes))}")
-        along %= x.ndim
+        along = self.along(axes, x.ndim)
         if len(axes) == x.ndim:
             return function(x, along, **keywords)
         y = ndimage.correlate1d(x, (-1, 0, 1), along, **keywords)
@@ -83,26 +96,33 @@ def parse_kernel(text: str) -> Kernel:
     try:
         return Kernel(text, word, _NUMBERS[wanted](written))
     except (KeyError, ValueError):
-        raise ValueError(f"must be {_MEANINGS[wanted].format(word=word)}, got {text!r}") from None
+        raise ValueError(
+            f"must be {_MEANINGS[wanted].format(word=word, limit=_LIMITS.get(wanted))}, got {text!r}"
+        ) from None
+
+
+def _listed(axes: tuple[int, ...]) -> str:
+    return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
 
 
 def _sigma(text: str) -> float:
     number = float(text)
-    if not 0 < number < math.inf:
+    if not 0 < number <= LARGEST_SIGMA:
         raise ValueError
     return number
 
 
 def _size(text: str) -> int:
-    if (number := int(text)) < 1:
+    if not 1 <= (number := int(text)) <= LONGEST:
         raise ValueError
     return number
 
 
 _NUMBERS: dict[str, Callable[[str], float]] = {"SIGMA": _sigma, "SIZE": _size, "AXIS": int}
+_LIMITS = {"SIGMA": LARGEST_SIGMA, "SIZE": LONGEST}
 _MEANINGS = {
-    "SIGMA": "{word}:SIGMA with a positive number of elements",
-    "SIZE": "{word}:SIZE with a whole number of at least 1",
+    "SIGMA": "{word}:SIGMA with a positive number of elements, at most {limit:.0f}",
+    "SIZE": "{word}:SIZE with a whole number of at least 1, at most {limit}",
     "AXIS": "{word} or {word}:AXIS with a whole number",
     "": "{word} without a number",
 }

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, TypeAlias
 
 import numpy as np
 
-THUMBNAIL, DETAIL = 512, 128  # the longest side of each, in elements
+THUMBNAIL, DETAIL = 512, 128  # the longest side of each, in blocks and in elements
 COLOURS = (3, 4)  # elements of a last axis that is one of colours
 
 
 class Sample:
-    """Elements at some places along each axis, zero until they pass.
+    """Means of blocks of elements, zero until one of theirs passes; several threads may bring them.
 
     Parameters
     ----------
     places : tuple of range
-        One for each axis.
+        One for each axis: a block goes from a place to the next one.
     """
 
     def __init__(self, places: tuple[range, ...]) -> None:
         self.places = places
-        self._values: Any = None
+        self._sums = np.zeros([len(each) for each in places])
+        self._counts = np.zeros(self._sums.shape, np.int64)
+        self._lock = threading.Lock()  # blocks reach over the ends of chunks
 
     def take(self, index: tuple[slice, ...], chunk: Any) -> None:
-        """Keep what is wanted of a chunk, which lies at an index of the image."""
-        if self._values is None:
-            self._values = np.zeros([len(places) for places in self.places], chunk.dtype)
-        target, source = [], []
+        """Add what is wanted of a chunk, which lies at an index of the image."""
+        source, target, blocks = [], [], []
         for part, places in zip(index, self.places, strict=True):
-            first, end = (max(0, -((places.start - at) // places.step)) for at in (part.start, part.stop))
-            end = min(end, len(places))
-            if first >= end:
+            begin, end = max(part.start, places.start), min(part.stop, places.stop)
+            if begin >= end:
                 return
-            target.append(slice(first, end))
-            begin = places[first] - part.start
-            source.append(slice(begin, places[end - 1] - part.start + 1, places.step))
-        self._values[tuple(target)] = chunk[tuple(source)]
+            source.append(slice(begin - part.start, end - part.start))
+            first, last = ((place - places.start) // places.step for place in (begin, end - 1))
+            target.append(slice(first, last + 1))
+            blocks.append(np.array([max(place, begin) for place in places[first : last + 1]] + [end]) - begin)
+        values, counts = chunk[tuple(source)], np.ones((), np.int64)
+        values = np.abs(values) if values.dtype.kind == "c" else values
+        with np.errstate(all="ignore"):  # of infinities that cancel
+            for axis, bounds in enumerate(blocks):
+                values = np.add.reduceat(values, bounds[:-1], axis, dtype=np.float64)
+                counts = np.multiply.outer(counts, np.diff(bounds))
+            with self._lock:
+                self._sums[tuple(target)] += values
+                self._counts[tuple(target)] += counts
 
     @property
     def image(self) -> Any:
-        """Real numbers (rows, columns), or (rows, columns, 3 or 4), and nothing before a chunk has passed."""
+        """Real numbers (rows, columns), or (rows, columns, 3 or 4), of complex ones their sizes."""
         has_colours = _has_colours(tuple(map(len, self.places)))
         shape = [len(places) for places in self.places[-3 if has_colours else -2 :]]
-        values = np.zeros(shape) if self._values is None else self._values.reshape(shape)
-        return np.abs(values) if values.dtype.kind == "c" else values.astype(float)
+        return (self._sums / np.maximum(self._counts, 1)).reshape(shape)
 
 
 Views: TypeAlias = tuple[Sample, ...]

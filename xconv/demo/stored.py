@@ -52,7 +52,10 @@ class NpyFile:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            version = np.lib.format.read_magic(file)
+            try:
+                version = np.lib.format.read_magic(file)
+            except ValueError as error:
+                raise ValueError("it must be a .npy file or a Zarr array, and is neither") from error
             if version not in read_header:
                 raise ValueError(f"its version is {version}, of which xconv knows nothing")
             shape, in_columns, dtype = read_header[version](file)
@@ -146,6 +149,15 @@ def create_stored(path: Path, shape: Sequence[int], dtype: Any, chunks: Sequence
 def stored_chunks(array: Any) -> tuple[int, ...] | None:
     """In what parts an array lies in its files; None if in one."""
     return getattr(array, "shards", None) or getattr(array, "chunks", None)
+
+
+def read_whole(array: Any, sizes: Sequence[int]) -> tuple[int, ...] | None:
+    """The parts of an array that are read as a whole, if they are larger than chunks of these sizes."""
+    parts = getattr(array, "chunks", None)  # those within shards are read one by one
+    if parts is None:
+        return None
+    parts = tuple(map(min, parts, array.shape))
+    return parts if any(part > size for part, size in zip(parts, sizes, strict=True)) else None
 
 
 def remove(path: Path) -> None:
