@@ -6,13 +6,18 @@ import base64
 import html
 import inspect
 import io
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cbook import get_sample_data
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -21,6 +26,17 @@ from .files import make_writable, writing_to
 from .pages import PAGES, Shown
 
 PICTURE = "grace_hopper.jpg"  # which matplotlib ships: public domain
+SETUP = f"""\
+import numpy as np
+from matplotlib.cbook import get_sample_data
+from matplotlib.image import imread
+from scipy.sparse.linalg import lsqr
+
+import xconv
+from xconv import ndimage, signal
+
+picture = imread(get_sample_data("{PICTURE}", asfileobj=False)).astype(np.float64)"""
+MARK = "#e08a00"
 STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
 img { max-width: 100% }
@@ -44,46 +60,106 @@ def run(*, out: Path) -> int:
 
 def read_picture() -> Any:
     """(rows, columns, 3), from 0 to 255."""
-    file: Any = get_sample_data(PICTURE)
-    with file:
-        return imread(file, format="jpg").astype(np.float64)
+    return imread(get_sample_data(PICTURE, asfileobj=False)).astype(np.float64)
+
+
+def lines_of(page: Callable[[Any], Shown]) -> str:
+    """What a user would paste: the page's own lines, after those that they need."""
+    body = inspect.cleandoc(inspect.getsource(page).partition('"""\n')[2])
+    body = re.sub(r"^return ", "shown = ", body, flags=re.MULTILINE)
+    return f"{SETUP}\n\n{body}"
 
 
 def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
     """A page's picture and source; where a package is missing, words that say so."""
     name = page.__name__.replace("_", " ")
-    body = inspect.getsource(page).partition('"""\n')[2]
     head = f"<h2>{name.capitalize()}</h2>\n<p>{html.escape(page.__doc__)}</p>"
-    code = f"<pre>{html.escape(inspect.cleandoc(body))}</pre>"
+    code = f"<pre>{html.escape(lines_of(page))}</pre>"
     try:
         shown = page(picture)
     except ImportError as error:
         console.print(f"{name} is left out: {first_line(error)}")
         return f"{head}\n<p>Left out: {html.escape(first_line(error))}.</p>\n{code}"
     data = io.BytesIO()
-    _draw(shown).savefig(data, format="png")
+    _draw(shown, ADORNED.get(page.__name__)).savefig(data, format="png")
     (out / f"{page.__name__}.png").write_bytes(data.getvalue())
     source = base64.b64encode(data.getvalue()).decode()
     return f'{head}\n<img alt="{name}" src="data:image/png;base64,{source}">\n{code}'
 
 
-def _draw(shown: Shown) -> Figure:
-    """Side by side: pictures in gray, and curves."""
-    figure = Figure(figsize=(3.2 * len(shown), 3.4), dpi=100, layout="constrained")
-    for axes, (title, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+def _draw(shown: Shown, adorn: Adorn | None) -> Figure:
+    """Side by side: pictures in gray, their chunks if they have some, and curves."""
+    layout = ConstrainedLayoutEngine(rect=(0.01, 0.02, 0.98, 0.95))  # titles stay clear of the edge
+    figure = Figure(figsize=(3.2 * len(shown), 3.4), dpi=100, layout=layout)
+    row = list(figure.subplots(1, len(shown), squeeze=False)[0])
+    for axes, (title, values) in zip(row, shown.items(), strict=True):
         axes.set_title(title, fontsize=10)
         if np.ndim(values) == 1:
             axes.plot(values, linewidth=1)
         else:
             axes.imshow(values, cmap="gray")
             axes.set_axis_off()
+            _draw_chunks(axes, getattr(values, "chunks", ((), ())))
+    if adorn is not None:
+        adorn(row, shown)
     return figure
+
+
+def _draw_chunks(axes: Axes, chunks: Any) -> None:
+    """The lines between an array's chunks."""
+    for sizes, draw in zip(chunks, (axes.axhline, axes.axvline), strict=True):
+        for end in np.cumsum(sizes)[:-1]:
+            draw(end - 0.5, color=MARK, linewidth=1)
+
+
+def _mark_match(row: list[Axes], shown: Shown) -> None:
+    """Where the score is highest, in the picture and in the score."""
+    score, part = shown["score"], shown["what is looked for"]
+    top, left = np.unravel_index(score.argmax(), score.shape)
+    height, width = part.shape
+    row[0].add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=MARK, linewidth=1.5))
+    row[2].plot(left, top, "o", markersize=12, markerfacecolor="none", markeredgecolor=MARK)
+
+
+def _one_scale(row: list[Axes], shown: Shown) -> None:
+    """Black and white are those of the first picture."""
+    for axes in row:
+        axes.images[0].set_clim(row[0].images[0].get_clim())
+
+
+def _one_scale_and_part(row: list[Axes], shown: Shown) -> None:
+    """The part that is computed alone is outlined in all."""
+    _one_scale(row, shown)
+    row[2].add_patch(Rectangle((150, 200), 100, 100, fill=False, edgecolor="white", linewidth=1.5))
+
+
+def _label_tones(row: list[Axes], shown: Shown) -> None:
+    """Two seconds of samples at 8 kHz, up to its half."""
+    row[0].lines[0].set_xdata(np.arange(500) / 8)
+    row[0].relim()
+    row[0].set(xlabel="time in ms", ylabel="amplitude")
+    row[0].autoscale_view()
+    row[1].set_axis_on()
+    row[1].images[0].set_extent((0, 2, 4, 0))  # the first row is that of 0 Hz
+    row[1].set(xlim=(0, 2), ylim=(0, 4), aspect="auto", xlabel="time in s", ylabel="frequency in kHz")
+
+
+def _label_loss(row: list[Axes], shown: Shown) -> None:
+    row[2].set(xlabel="step", ylabel="mean square error")
+
+
+Adorn = Callable[[list[Axes], Shown], None]
+ADORNED: dict[str, Adorn] = {
+    "template_matching": _mark_match,
+    "deconvolution": _one_scale,
+    "filter_bank": _label_tones,
+    "autoencoder": _label_loss,
+    "by_chunks": _one_scale_and_part,
+}
 
 
 def _document(sections: list[str]) -> str:
     """All that it shows is in it: it opens without a network."""
     head = f'<meta charset="utf-8">\n<title>xconv: a gallery</title>\n<style>\n{STYLE}\n</style>'
-    names = "import numpy as np\nimport xconv\nfrom scipy.sparse.linalg import lsqr\nfrom xconv import ndimage, signal"
-    about = "Each picture is made by the lines below it, from <code>picture</code>, after"
-    intro = f"<h1>xconv</h1>\n<p>{about}</p>\n<pre>{names}</pre>"
+    intro = "<h1>xconv</h1>\n<p>Each picture shows what the lines below it compute, <code>shown</code>.</p>"
     return "\n".join(["<!doctype html>", '<html lang="en">', head, intro, *sections, "</html>"])

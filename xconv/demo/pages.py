@@ -18,7 +18,7 @@ def edges_and_blur(picture: Picture) -> Shown:
     """Functions of scipy.ndimage, on every core and on every library."""
     gray = picture.mean(axis=2)
     blurred = ndimage.gaussian_filter(gray, sigma=5)
-    across, down = (ndimage.sobel(gray, axis=axis) for axis in (0, 1))
+    down, across = (ndimage.sobel(gray, axis=axis) for axis in (0, 1))
     spots = ndimage.gaussian_laplace(gray, sigma=2)
     return {
         "the picture": gray,
@@ -61,7 +61,7 @@ def filter_bank(picture: Picture) -> Shown:
     window, time = np.hanning(400), np.arange(-200, 200) / 8_000
     bank = window * np.exp(-2j * np.pi * frequencies[:, None] * time)
     y = xconv.conv(tones[None, None], bank[:, None], stride=64, padding="same")
-    return {"both tones, the first 500 samples": tones[:500], "|filters|, frequency up, time right": abs(y[0, ::-1])}
+    return {"both tones, the first 500 samples": tones[:500], "how much of each frequency": abs(y[0])}
 
 
 def autoencoder(picture: Picture) -> Shown:
@@ -90,7 +90,7 @@ def by_chunks(picture: Picture) -> Shown:
     bell = np.exp(-(rows**2 + columns**2) / 18)[None, None]
     filtered = xconv.conv(chunks, bell / bell.sum(), padding="same", padding_mode="symmetric")
     part = filtered[0, 0, 200:300, 150:250].compute()
-    return {"the picture": picture.mean(axis=2), "a part, computed alone": part, "all": filtered[0, 0].compute()}
+    return {"the picture, in chunks": chunks[0, 0], "a part, computed alone": part, "all": filtered[0, 0]}
 
 
 PAGES = (edges_and_blur, template_matching, deconvolution, filter_bank, autoencoder, by_chunks)
