@@ -18,7 +18,7 @@ from .._plan.geometry import Ints
 from .chunked import Given, cropped
 from .graph import Chunked, edges, is_chunked, write
 
-STRIPS = 8  # of a chunk: of what is read and held besides the result, an eighth is little
+STRIPS = 4  # of a chunk: of what is read and held besides the result, a quarter is little
 LONG = 8  # times as many rows as lie around a strip, which are filtered twice
 
 
@@ -27,7 +27,7 @@ class Filter(NamedTuple):
 
     function: Callable[..., Array]
     arguments: tuple[Any, ...] = ()
-    halo: tuple[int, int] = (0, 0)  # of the first axis
+    halo: tuple[int, int] | None = None  # of the first axis, if the function may be called for some rows at a time
 
 
 class Halo(NamedTuple):
@@ -56,7 +56,8 @@ def neighbourhoods(
     for axis, before, behind, mode in halos:
         reads[axis] = neighbours_of(x.shape[axis], before, behind, mode, axis, cuts[axis])
     whole = [(other, tuple(map(everything, other.shape))) for other in others]
-    halo = next(((before, behind) for axis, before, behind, _ in halos if axis == 0), (0, 0))
+    first = [(before, behind) for axis, before, behind, _ in halos if axis == 0] or [(0, 0)]
+    halo = first[0] if others else None  # lines are chained in a cache of their own: strips of them take longer
     settings, operands = Filter(function, arguments, halo), ((x, tuple(reads)), *whole)
     return write(Chunked(filter_block, settings, cuts, dtype, operands, joins=True))
 
@@ -72,7 +73,7 @@ def element_by_element(function: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others: Given) -> Array:
-    """A chunk of a filter's result, by strips of rows: what is read and what is found of a strip stays in cache."""
+    """A chunk of a filter's result, by strips of rows if it may be: a task then holds little besides it."""
     ((places, x),) = xs
     xp, arrays = namespace_of(x=like), [pieces.joined() for ((_, pieces),) in others]
 
@@ -81,8 +82,8 @@ def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others:
 
     if x is None:
         return filtered(xp.empty(sizes, dtype=like.dtype))
-    rows = max(-(-sizes[0] // STRIPS), LONG * sum(settings.halo)) if sizes else 0
-    if not sizes or rows >= sizes[0]:
+    rows = max(-(-sizes[0] // STRIPS), LONG * sum(settings.halo)) if sizes and settings.halo else 0
+    if settings.halo is None or not 0 < rows < sizes[0]:
         return cropped(xp, filtered(x.joined()), places)
     (before, behind), skipped, y = settings.halo, places[0].start, None
     for start, stop in ranges(sizes[0], rows):
