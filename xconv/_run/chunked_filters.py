@@ -18,7 +18,7 @@ from .._plan.geometry import Ints
 from .chunked import Given, cropped
 from .graph import Chunked, edges, is_chunked, write
 
-STRIPS = 4  # of a chunk: of what is read and held besides the result, a quarter is little
+STRIPS = 8  # of a chunk: of what is read and held besides the result, an eighth is little
 LONG = 8  # times as many rows as lie around a strip, which are filtered twice
 
 
