@@ -64,6 +64,11 @@ def is_finite(xp: Namespace, array: Array) -> bool:
     return bool(xp.isfinite(xp.min(array)) & xp.isfinite(xp.max(array)))
 
 
+def are_finite_squares(xp: Namespace, array: Array) -> bool:
+    """Whether NumPy's numbers have a sum of squares, so that all are finite: one pass of BLAS, held to one thread."""
+    return array.flags.c_contiguous and array.dtype.char in "fd" and bool(xp.isfinite(xp.vdot(array, array)))
+
+
 def are_exact_in_floats(xp: Namespace, first: Array, second: Array, terms: int) -> bool:
     """Whether sums of so many products of integers, by transforms in float64, err by less than 1/2, as far as is seen.
 

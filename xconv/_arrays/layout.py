@@ -46,6 +46,10 @@ class Access(NamedTuple):
         axes = len(self.frame[0])
         return framed(self.xp, x[(*index[:-axes], ...)], index[-axes:], *self.frame, self.dtype)
 
+    def border(self, windows: Geometry) -> tuple[int, int]:
+        """How many elements are added before and behind the last axis, by whomever."""
+        return windows.padding[-1] if self.frame is None else self.frame[0][-1]
+
     def read_filters(self, w: Array) -> Array:
         return self._conjugated(self.read(w))
 

@@ -25,6 +25,8 @@ ALONE = 500  # results of a product up to which NumPy lets no other thread run u
 PIECE = 2**9  # terms of a sum that are worth a product of their own
 SUMMED = 2**22  # bytes of products by elements that are added up at once: between two such a thread may have to wait
 MULTIPLIED = 2**20  # bytes of those of matrices, which take longer: half of what a core has in its own cache
+SMALL = 100**3  # multiplications up to which OpenBLAS has kernels that read factors as they lie: its limit, for AVX-512
+FEWEST_COLUMNS = 96  # of a product, with fewer of which several take longer than one that copies
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -60,10 +62,13 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
     left, right = _forwards(xp, left), _forwards(xp, right)
     if is_kind(xp, left.dtype, "signed integer") and has_float64(xp, device(left)):
         return _of_limbs(xp, _limbs(xp, left, _limb_bits(left.shape[-1] or 1)), right)
+    if place is None and _are_tiny(xp, left, right):
+        return _outer_products(xp, left, right)
+    columns = _columns(left, right) if traits(xp).threads else 0
+    if columns:
+        return _by_columns(xp, left, right, columns, place)
     if place is not None:
         return xp.matmul(left, right, out=place)
-    if _are_tiny(xp, left, right):
-        return _outer_products(xp, left, right)
     pieces = _pieces(left, right) if traits(xp).threads and left.shape[-1] >= 2 * PIECE else 1
     return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
 
@@ -181,6 +186,23 @@ def _product(xp: Namespace, left: Array, right: Array) -> Array:
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
     left, right = (reshaped(xp, factor, factor.shape[-2:]) for factor in (left, right))
     return reshaped(xp, xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
+
+
+def _columns(left: Array, right: Array) -> int:
+    """How many columns products have that OpenBLAS multiplies as they lie, without a copy first; 0 for all, or none."""
+    size, columns = left.shape[-2] * left.shape[-1], right.shape[-1]
+    most = SMALL // max(size, 1)
+    return -(-columns // -(-columns // most)) if FEWEST_COLUMNS <= most < columns else 0
+
+
+def _by_columns(xp: Namespace, left: Array, right: Array, columns: int, place: Array | None) -> Array:
+    """The product, some columns after others."""
+    if place is None:
+        stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        place = xp.empty((*stack, left.shape[-2], right.shape[-1]), dtype=right.dtype)
+    for piece in pieces(right.shape[-1], columns):
+        xp.matmul(left, right[..., piece], out=place[..., piece])
+    return place
 
 
 def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:

@@ -107,7 +107,12 @@ def framed(
         added = padded_dtype(xp, x.dtype, dtype, modes, value)
         return xp.astype(pad(xp, x, padding, modes, value, added), dtype, copy=False)
     found = [framed_axis(mode, d, lo, box) for box, (mode, d, (lo, _), _) in zip(boxes, axes, strict=True)]
-    x = xp.astype(x[(..., *(axis.read for axis in found))], dtype, copy=False)
+    x = x[(..., *(axis.read for axis in found))]
+    if traits(xp).threads and any(low or high for low, _, high in (axis.pieces for axis in found)):
+        block = xp.empty((*x.shape[:first], *(stop - start for start, stop in boxes)), dtype=dtype)
+        _fill(xp, block, x, [axis.pieces for axis in found], first, value)
+        return block
+    x = xp.astype(x, dtype, copy=False)
     growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
     for at in sorted(range(len(parts)), key=growths.__getitem__):  # what becomes shortest is cut before it is copied
         low, inner, high = found[at].pieces
@@ -115,6 +120,25 @@ def framed(
             before, behind = (_border(xp, x, first + at, places, value) for places in (low, high))
             x = xp.concat([before, x[_along(first + at, inner)], behind], axis=first + at)
     return x
+
+
+def _fill(
+    xp: Namespace, block: Array, x: Array, axes: list[tuple[Ints, slice, Ints]], axis: int, value: complex
+) -> None:
+    """Write a block of NumPy's, each element once, by assignments, which let other threads run, as joining does not."""
+    if not axes:
+        block[...] = x
+        return
+    (low, inner, high), *others = axes
+    start, stop = len(low), block.shape[axis] - len(high)
+    if inner.stop > inner.start:
+        _fill(xp, block[_along(axis, slice(start, stop))], x[_along(axis, inner)], others, axis + 1, value)
+    for places, border in ((low, slice(0, start)), (high, slice(stop, None))):
+        if places and places[0] < 0:
+            block[_along(axis, border)] = value
+        elif places:
+            repeated = xp.take(x, xp.asarray(places), axis=axis)
+            _fill(xp, block[_along(axis, border)], repeated, others, axis + 1, value)
 
 
 def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: complex) -> Array:

@@ -22,7 +22,7 @@ from .._arrays.operands import check_floating
 from .._arrays.windows import frames, overlap_add, pad, scatter
 from .._plan.blocks import unit_counts
 from .._plan.geometry import Geometry, Ints, Slices
-from .._plan.task import Steps, Task
+from .._plan.task import ANY, Steps, Task
 
 BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: what is tried
 
@@ -54,7 +54,9 @@ class Fft(NamedTuple):
     is_local: bool = False
     mixes_zeros: bool = True
     cuts_taps: bool = True
-    stacks_samples: bool = False
+    stacked: int = 0
+    widest: int = ANY
+    reads_views: bool = False
     stacks_taps: bool = False
     is_uniform: bool = False
 

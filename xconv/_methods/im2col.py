@@ -15,7 +15,7 @@ from .._arrays.layout import batch_inwards, batch_outwards
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import OVERLAPPING, Steps, Task
+from .._plan.task import ANY, OVERLAPPING, Steps, Task
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
@@ -28,13 +28,15 @@ class Im2col(NamedTuple):
     """
 
     unit: Ints
-    stacks_samples: bool
+    stacked: int
     at_once: bool  # whether all taps are surely laid out in one step
     name: str = "im2col"
     transforms: bool = False
     is_local: bool = True
     mixes_zeros: bool = False
     cuts_taps: bool = True
+    widest: int = ANY
+    reads_views: bool = False
     weight_copies: int = 0
     stacks_taps: bool = False
     is_uniform: bool = False
@@ -42,13 +44,13 @@ class Im2col(NamedTuple):
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col]:
         windows = task.windows
-        return [cls((1,) * windows.ndim, traits(xp).threads and windows.positions >= LARGE, traits(xp).kernels)]
+        return [cls((1,) * windows.ndim, int(traits(xp).threads and windows.positions >= LARGE), traits(xp).kernels)]
 
     def is_accurate(self, task: Task) -> bool:
         return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
-        return self.stacks_samples or samples == 1
+        return self.stacked > 0 or samples == 1
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         products = 2 * filters * windows.positions
@@ -74,12 +76,12 @@ class Im2col(NamedTuple):
         padded = stack * math.prod(windows.padded_size) * task.channels if any(map(any, windows.padding)) else 0
         windowed = task.positions * windows.taps * task.channels
         strides = windows.stride[-1] > 1
-        moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacks_samples else 0
+        moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacked else 0
         copies = windowed if windows.taps > 1 or strides else 0
         several = task.reduces and task.groups * task.filters > 1  # one row of products reads windows as they lie
         return Steps(
             operation=OPERATIONS,
-            product=stack if self.stacks_samples else task.groups,
+            product=stack if self.stacked else task.groups,
             multiplication=task.multiplications,
             packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
             written=self._written(task, windowed),
@@ -92,13 +94,13 @@ class Im2col(NamedTuple):
 
     def _written(self, task: Task, windowed: int) -> int:
         if task.reduces:
-            return task.pairs * task.windows.taps * (task.batch if self.stacks_samples else 1)
+            return task.pairs * task.windows.taps * (task.batch if self.stacked else 1)
         return windowed if task.product == "scatter" else task.outputs
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o))."""
         x = self._arranged(xp, x)
-        axis = 3 if self.stacks_samples else 2
+        axis = 3 if self.stacked else 2
         columns = gather(xp, x, geometry, axis)
         rows, positions = columns.shape[axis - 1] * geometry.taps, math.prod(columns.shape[axis + 1 :])
         return reshaped(xp, columns, (*columns.shape[: axis - 1], rows, positions))
@@ -126,16 +128,16 @@ class Im2col(NamedTuple):
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (G, K, N*prod(o)), or (N, G, K, prod(o))."""
         y = self._arranged(xp, y)
-        axis = 3 if self.stacks_samples else 2
+        axis = 3 if self.stacked else 2
         return reshaped(xp, y, (*y.shape[:axis], math.prod(y.shape[axis:])))
 
     def _arranged(self, xp: Namespace, data: Array) -> Array:
-        return data if self.stacks_samples else batch_inwards(xp, data)
+        return data if self.stacked else batch_inwards(xp, data)
 
     def _restored(self, xp: Namespace, data: Array) -> Array:
-        return data if self.stacks_samples else batch_outwards(xp, data)
+        return data if self.stacked else batch_outwards(xp, data)
 
     def _apart(self, positions: int, geometry: Geometry) -> Ints:
         """The axes that one of positions was."""
-        samples = () if self.stacks_samples else (positions // geometry.positions,)
+        samples = () if self.stacked else (positions // geometry.positions,)
         return (*samples, *geometry.output_size)

@@ -27,7 +27,7 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.machine import item_size
 from .._arrays.matmul import MULTIPLIED, SUMMED
 from .._plan.geometry import Geometry, Ints, frame
-from .._plan.task import Steps, Task
+from .._plan.task import ANY, Steps, Task
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 ADDED, REDUCED = 5, 2.5  # passes over memory that a tap takes, forward and summed up, by the drawn layers' times
@@ -46,8 +46,10 @@ class Rows(NamedTuple):
     transforms: bool = False
     is_local: bool = True
     cuts_taps: bool = True
+    widest: int = ANY
+    reads_views: bool = False
     weight_copies: int = 0
-    stacks_samples: bool = True
+    stacked: int = 1
     stacks_taps: bool = True
 
     @classmethod

@@ -24,8 +24,12 @@ class Scaled(NamedTuple):
     reduces: bool
 
     @property
-    def stacks_samples(self) -> bool:
-        return self.maps.stacks_samples
+    def stacked(self) -> int:
+        return self.maps.stacked
+
+    @property
+    def reads_views(self) -> bool:
+        return self.maps.reads_views
 
     @property
     def stacks_taps(self) -> bool:

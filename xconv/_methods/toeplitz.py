@@ -20,8 +20,9 @@ from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import OVERLAPPING, Steps, Task
+from .._plan.task import ANY, OVERLAPPING, Steps, Task
 from .rows import Rows
+from .strips import Strips
 
 OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Python does for it
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
@@ -37,17 +38,19 @@ class Toeplitz(NamedTuple):
     is_local: bool = True
     mixes_zeros: bool = True
     cuts_taps: bool = True
+    widest: int = ANY
+    reads_views: bool = False
     weight_copies: int = 0
-    stacks_samples: bool = True
+    stacked: int = 1
     stacks_taps: bool = False
     is_uniform: bool = False
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows]:
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows | Strips]:
         *others, last = task.windows.output_size
         m = _length(last)
         laid_out = cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)
-        return [laid_out, *Rows.tiles(xp, dtype, task)]
+        return [laid_out, *Rows.tiles(xp, dtype, task), *Strips.tiles(xp, dtype, task)]
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = _blocks(geometry, self.unit[-1])

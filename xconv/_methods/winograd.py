@@ -25,7 +25,7 @@ from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints, is_symbol, of_samples
 from .._plan.remembered import loading
-from .._plan.task import Steps, Task
+from .._plan.task import ANY, Steps, Task
 
 EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
 EXACT_CHANNELS = 512  # and the most that may be summed over: with 1024 the error is 1e-5, with 64 3e-6
@@ -43,8 +43,10 @@ class Winograd(NamedTuple):
     is_local: bool = False
     mixes_zeros: bool = True
     cuts_taps: bool = False
+    widest: int = ANY
+    reads_views: bool = False
     weight_copies: int = 0
-    stacks_samples: bool = False
+    stacked: int = 0
     stacks_taps: bool = False
     is_uniform: bool = False
 

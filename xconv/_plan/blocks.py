@@ -103,14 +103,33 @@ class Grid:
         return [self._block(number) for number in range(len(self))]
 
     def _block(self, number: int) -> Block:
-        windows = self.part.windows
         groups, samples, *output = self.boxes.ranges(number)
         if self.boxes.is_whole:  # also what no window reads, behind the last one, which is left out of a box
-            inputs, restricted = self.part.input, windows
-        else:
-            inputs, restricted = windows.restrict(output)
-            inputs = _within(self.part.input, inputs)
+            found = of_any(samples, self.boxes.sizes[1])
+            return Block(found, slice(*groups), slices_of(output), self.part.input, self.part.windows)
+        return self._box(groups, samples, output)
+
+    def _box(self, groups: tuple[int, int], samples: tuple[int, int], output: list[tuple[int, int]]) -> Block:
+        inputs, restricted = self.part.windows.restrict(output)
+        inputs = _within(self.part.input, inputs)
         return Block(of_any(samples, self.boxes.sizes[1]), slice(*groups), slices_of(output), inputs, restricted)
+
+    def inside_and_edges(self, inside: tuple[int, int]) -> list[Block]:
+        """The blocks, of outputs in this range of the last axis, and others, which are longer, of those beside it."""
+        start, stop = inside
+        blocks, edges = [], dict[tuple[Any, ...], None]()
+        length, o = self.boxes.box[2], self.boxes.sizes[2]
+        for number in range(len(self)):
+            groups, samples, rows, *others, (first, last) = self.boxes.ranges(number)
+            if max(first, start) < min(last, stop):
+                columns = max(first, start), min(last, stop)
+                blocks.append(self._box(groups, samples, [rows, *others, columns]))
+            for low, high in ((0, start), (stop, self.boxes.sizes[-1])):
+                if low < high:
+                    taller = max((last - first) // (high - low), 1) * length  # as many outputs, in fewer columns
+                    at = rows[0] // taller * taller
+                    edges[groups, samples, (at, min(at + taller, o)), *others, (low, high)] = None
+        return blocks + [self._box(groups, samples, [*output]) for groups, samples, *output in edges]
 
     @property
     def colours(self) -> Iterable[Grid]:

@@ -439,7 +439,7 @@ def framed_axis(mode: str, d: int, lo: int, part: tuple[int, int]) -> FramedAxis
     first, end = min(known, default=0), max(known, default=-1) + 1
     low, high = (tuple([max(place - first, -1) for place in places]) for places in repeated)
     return FramedAxis(
-        slice(first, end), (low, slice(inner.start - first, inner.stop - first) if inner else slice(0), high)
+        slice(first, end), (low, slice(inner.start - first, inner.stop - first) if inner else slice(0, 0), high)
     )
 
 

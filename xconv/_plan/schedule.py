@@ -182,11 +182,12 @@ def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
     numbers = groups * samples * tile.workspace(windows, channels, part.filters)
     if part.reduces:
         numbers += groups * _sums(part, tile, channels)
-    if part.reduces and tile.stacks_samples:
-        numbers += groups * samples * _weight(part, tile, channels, copied=True)
+    if part.reduces and tile.stacked:
+        strips = windows.output_size[0] if tile.stacked > 1 else 1  # of a row at least
+        numbers += groups * samples * strips * _weight(part, tile, channels, copied=True)
     if part.product == "scatter":
         numbers += groups * samples * channels * math.prod(windows.input_size)
-    if part.copies:
+    if part.copies and not tile.reads_views:
         numbers += groups * samples * (2 * channels * math.prod(windows.input_size) + part.filters * windows.positions)
     return max(numbers, 1)
 
@@ -195,7 +196,7 @@ def _sums(part: Task, tile: Tile, channels: int) -> int:
     """How many numbers a group of a reduction holds beside its maps: a sum, and what is added to it."""
     if not part.reduces:
         return 0
-    copies = 2 if tile.stacks_samples or not tile.transforms else max(tile.weight_copies, 2) + 1
+    copies = 2 if tile.stacked or not tile.transforms else max(tile.weight_copies, 2) + 1
     return copies * _weight(part, tile, channels, copied=True)
 
 
@@ -211,7 +212,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     shares = _worth(cost)
     if not (
         machine.threads
-        and (tile.transforms or tile.stacks_samples)
+        and (tile.transforms or tile.stacked == 1)  # strips have channels within rows
         and not tile.stacks_taps
         and columns <= part.filters
         and shares > 1
@@ -274,7 +275,8 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         if count > FEWEST:  # of five blocks, two threads would run three and two
             units = -(-all_units // (-(-count // FEWEST) * FEWEST))
     while True:
-        found = lengths([*counts[::-1], part.batch, part.groups], units)
+        found = lengths(counts[:0:-1], min(units, tile.widest))
+        found += lengths([counts[0], part.batch, part.groups], units // math.prod(found))
         outputs = (length * m for length, m in zip(found[: len(counts)][::-1], tile.unit, strict=True))
         box = (found[-1], found[-2], *map(min, outputs, part.windows.output_size))
         each = _numbers(part, tile, width, box) * machine.element

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from .blocks import unit_counts
 from .geometry import ConvGeometry, Geometry, Ints
 
+ANY = 2**62  # outputs: as many as there are
 OVERLAPPING = 5  # elements added in one long run, in the time of one added to windows that overlap
 
 
@@ -105,12 +106,20 @@ class Tile(Protocol):
         """How many outputs along each axis the maps work on at once: blocks hold whole units."""
 
     @property
-    def stacks_samples(self) -> bool:
-        """Whether In(x) and Out*(y) are stacked by samples, or parts of them, first, and Wt(w) multiplies each."""
+    def stacked(self) -> int:
+        """By how many axes In(x) and Out*(y) are stacked first, of which Wt(w) multiplies each: samples, and strips."""
 
     @property
     def stacks_taps(self) -> bool:
         """Whether In(x), behind those, and Wt(w) are stacked by what adds up in y: products of plain memory."""
+
+    @property
+    def widest(self) -> int:
+        """How many units of outputs a block has at most along all axes but the first."""
+
+    @property
+    def reads_views(self) -> bool:
+        """Whether In(x) copies nothing but what it lays out, so that x should not be copied before."""
 
     @property
     def transforms(self) -> bool:

@@ -16,7 +16,7 @@ from .._plan.geometry import Geometry, Ints, Pairs, Words
 from .._plan.remembered import remembering
 from .threads import cpu_count, for_each
 
-FEWEST = 2**15  # elements of a box, a few times which stay in a core's own cache
+FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other
 BLOCK = 2**21  # bytes of one, if there are so many: threads wait for each other after every operation
 SHARES = 4  # boxes for each thread, if there are elements for so many
 
@@ -50,9 +50,9 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
 def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
     """The same of NumPy's arrays, of one filter after another: along axes of which no two filters have the same."""
     shape, y, after, room = x.shape, x, 0, FEWEST
-    size, cpus = math.prod(shape), 1
-    if size > FEWEST:
-        cpus, most = cpu_count(), BLOCK // xp.dtype(workings[0]).itemsize
+    size, cpus, most = math.prod(shape), 1, BLOCK // xp.dtype(workings[0]).itemsize
+    if size >= most:
+        cpus = cpu_count()
         room = min(max(size // (SHARES * cpus), FEWEST), most)
     with xp.errstate(all="ignore"):  # SciPy warns of nothing, and rows that are added as one have sums that nobody sees
         for chain in chains(shape, tuple([line[:4] for line in lines]), room):

@@ -12,12 +12,14 @@ Which block adds to what, and when, does not depend on the threads, and so neith
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .._arrays.elements import (
     add_at,
+    are_finite_squares,
     are_moderate,
     conjugate,
     conjugate_transpose,
@@ -41,13 +43,14 @@ from .._plan.blocks import Block, Grid, Part, parts, pieces
 from .._plan.choice import AUTOMATIC, Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
-from .._plan.schedule import Schedule, cheapest
+from .._plan.schedule import FEWEST, Schedule, cheapest
 from .._plan.task import Task
 from .threads import Item, Items, cpu_count, for_each, one_blas_thread
 
 ALONE = 9216  # multiplications up to which OpenBLAS spreads no product over threads: 2304 * GEMM_MULTITHREAD_THRESHOLD
 NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
 BEARABLE = 64  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
+WIDE = 256  # outputs in a row, of fewer of which a copy with borders takes no longer than edges apart from the rest
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
@@ -197,10 +200,20 @@ class Products:
         if self.local is not None and has_outliers(self.xp, operands[0], self.access.dtype):
             return self.local._checked(product, *operands)
         if self.exact is not None:
+            seen: list[int] = []
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
-                result = self.plain._checked(product, *operands)
-            return result if is_finite(self.xp, result) else self.exact._checked(product, *operands)
+                result = self.plain._looking(seen)._checked(product, *operands)
+            has_seen_all = sum(seen) == math.prod(result.shape) and is_finite(self.xp, operands[1])
+            is_fine = has_seen_all or is_finite(self.xp, result)
+            return result if is_fine else self.exact._checked(product, *operands)
         return product(self, *operands) if self.is_local else self._scaled(product, *operands)
+
+    def _looking(self, seen: list[int]) -> Products:
+        """The same, that tells of how many numbers of its result it has seen that they are of finite elements."""
+        looking = copy.copy(self)
+        phases = [(phase, convolution.looking(seen)) for phase, convolution in self._phases]
+        looking.__dict__.update(_pass=self._pass.looking(seen), _phases=phases)
+        return looking
 
     def _scaled(self, product: Callable[..., Array], first: Array, second: Array, *bias: Array | None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
@@ -292,6 +305,17 @@ class _Pass:
         self.schedule: Schedule = schedule
         self.task = schedule.task
         self.maps: Maps = schedule.tile if maps is None else maps
+        self.seen: list[int] | None = None
+
+    def looking(self, seen: list[int]) -> _Pass:
+        """The same, that looks at what blocks read while a cache has it, and notes the outputs of what is finite."""
+        _, looking = self._only_blocks, copy.copy(self)  # blocks are remembered, for all that look
+        looking.seen = seen
+        return looking
+
+    def _look(self, x: Array, block: Block, filters: int) -> None:
+        if self.seen is not None and (are_finite_squares(self.xp, x) or is_finite(self.xp, x)):
+            self.seen.append(math.prod(x.shape[:2]) * filters * block.windows.positions)
 
     def scaled(self, first: Array, second: Array) -> _Pass:
         """The same, of operands multiplied by powers of two meanwhile."""
@@ -385,8 +409,10 @@ class _Pass:
         rows = self._rows(access, w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
-            columns = self.maps.input_map(xp, access.read_input(x, block.input_index(part.channels)), block.windows)
-            return self._product(rows, block, columns, place)
+            data = access.read_input(x, block.input_index(part.channels))
+            if not adds:
+                self._look(data, block, w.shape[1])
+            return self._product(rows, block, self.maps.input_map(xp, data, block.windows), place)
 
         def output(block: Block) -> Array:
             bias = None if b is None else b[block.groups, :]
@@ -409,8 +435,20 @@ class _Pass:
                 index, share = block.output_index, output(block)
                 target = add_at(xp, target, index, share) if adds else put_at(target, index, share)
 
-        self._each(fill, grid)
+        self._each(fill, self._only_blocks if part is self._only_part else grid)
         return target
+
+    @remembered
+    def _only_blocks(self) -> Items[Block]:
+        """Blocks, those with a border along the last axis apart from the others, which then are read where they lie."""
+        if self._only_part is None or not self.maps.reads_views or len(self._only_grid) < FEWEST:
+            return () if self._only_part is None else self._only_grid
+        (lo, hi), windows = self.access.border(self._only_part.windows), self._only_part.windows
+        read, s = windows.padded_size[-1], windows.stride[-1]
+        inside = -(-lo // s), (read - hi - windows.reach[-1]) // s + 1
+        if inside == (0, windows.output_size[-1]) or inside[1] - inside[0] < WIDE:
+            return self._only_grid
+        return self._only_grid.inside_and_edges(inside)
 
     def _rows(self, access: Access, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
         """The filters of a part as the first factor of its products."""
@@ -544,8 +582,9 @@ class _Pass:
         return access.leave_filters(dw)
 
     def _summed(self, rows: Array) -> Array:
-        """Products of all samples, where each has its own."""
-        return self.xp.sum(rows, axis=0, dtype=rows.dtype) if self.maps.stacks_samples else rows
+        """Products of all samples, or parts of them, where each has its own."""
+        stack = tuple(range(self.maps.stacked))
+        return self.xp.sum(rows, axis=stack, dtype=rows.dtype) if stack else rows
 
     @remembered
     def _only_runs(self) -> list[_Run]:
