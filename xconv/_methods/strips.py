@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from .._arrays.elements import add_at, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from .._arrays.matmul import SMALL
+from .._arrays.matmul import FEWEST_COLUMNS, SMALL
 from .._arrays.windows import gather, pad, scatter, unpad
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import OVERLAPPING, Steps, Task
+from .._plan.task import ANY, OVERLAPPING, Steps, Task
 
 OPERATIONS = 200  # of the shortest, that a block takes as long as, with what Python does for it
 ROWS = 4  # of outputs of a strip: of fewer, products take no less time, of more they have more zeros
@@ -60,7 +60,8 @@ class Strips(NamedTuple):
         strips = min(-(-OVERLAPS * windows.reach[0] // (m * windows.stride[0])), -(-first // m))
         unit = (max(strips, 1) * m, *(1 for _ in others))
         window = _strips(windows, m).window * task.channels * math.prod(windows.kernel_size[1:])
-        return [cls(unit, m, max(SMALL // (task.filters * m * window), NARROW), windows.ndim == 2)]
+        columns = SMALL // (task.filters * m * window)
+        return [cls(unit, m, columns if columns >= FEWEST_COLUMNS else ANY, windows.ndim == 2)]
 
     def is_accurate(self, task: Task) -> bool:
         return True
@@ -91,11 +92,12 @@ class Strips(NamedTuple):
         rows = task.filters * m
         moved = results if task.filters > 1 else 0
         strided = task.windows.stride[-1] > 1
+        packs = task.reduces or self.widest == ANY
         return Steps(
             operation=OPERATIONS,
             product=products * (1 + rows / BEGUN),
             multiplication=results * windowed,
-            packed=results if task.reduces else 0,
+            packed=(products * windowed * strips.positions if packs else 0) + (results if task.reduces else 0),
             written=products * rows * windowed if task.reduces else results,
             copied=task.inputs + 3 * bands + moved + (0 if strided else laid_out),
             strided=laid_out if strided else 0,
