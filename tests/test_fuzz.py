@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import os
 
 import numpy as np
+import pytest
 import reference
 from backends import assert_values
 from geometries import MODES, normal, output_shape, transposed_convolutions, transposed_shape, windows
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 import xconv
 
-EXAMPLES = 5000
+EXAMPLES = int(os.environ.get("XCONV_FUZZ_EXAMPLES", "2000"))  # of 6 ms each; by 5,000 no call had a third outcome
 
 NUMBERS = [
     0,
@@ -132,17 +134,9 @@ POOL_NAMES = [*WINDOW_NAMES, "ceil_mode", "channel_axis"]
 
 
 @st.composite
-def calls(draw):
+def convolution_calls(draw, name):
     """(name of a function, positional arguments, keywords)."""
-    if draw(st.booleans()):
-        return draw(convolution_calls())
-    return draw(window_calls())
-
-
-@st.composite
-def convolution_calls(draw):
     case = draw(transposed_convolutions(MODES, max_groups=2))
-    name = draw(st.sampled_from(CONVOLUTIONS))
     right, names = dict(case.keywords), [*CONV_NAMES, "output_padding"]
     if not name.startswith("conv_transpose"):
         right.pop("output_padding", None)
@@ -168,8 +162,8 @@ def convolution_calls(draw):
 
 
 @st.composite
-def window_calls(draw):
-    name = draw(st.sampled_from([*WINDOWED, "max_unpool"]))  # which takes the fewest of what is drawn
+def window_calls(draw, name):
+    """The same."""
     size, kernel, keywords = draw(windows(ceil_modes="pool" in name))
     shape = (draw(st.integers(0, 2)), draw(st.integers(1, 2)), *size)
     o = reference.Windows(size, kernel, **keywords).output
@@ -214,11 +208,13 @@ def expected(name, arguments, keywords, results):
     return [getattr(reference, name)(*arguments, **keywords)]
 
 
-def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
+@pytest.mark.parametrize("name", [*CONVOLUTIONS, *WINDOWED])
+def test_every_call_equals_the_loops_or_is_refused(numpy_backend, name):
     outcomes = collections.Counter()
+    count = EXAMPLES // len([*CONVOLUTIONS, *WINDOWED])
 
-    @settings(max_examples=EXAMPLES)
-    @given(calls())
+    @settings(max_examples=count)
+    @given((convolution_calls if name in CONVOLUTIONS else window_calls)(name))
     def check(call):
         name, arguments, keywords = call
         message = None
@@ -226,7 +222,7 @@ def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
             results = getattr(xconv, name)(*arguments, **keywords)
         except (ValueError, TypeError) as error:
             (message,) = error.args
-        outcomes["refused" if message else name] += 1
+        outcomes["refused" if message else "accepted"] += 1
         if message:
             assert " must " in message
             assert ", got " in message
@@ -238,8 +234,6 @@ def test_every_call_equals_the_loops_or_is_refused(numpy_backend):
             assert_values(result, values.astype(result.dtype), relative)
 
     check()
-    accepted = {name: count for name, count in outcomes.items() if name != "refused"}
-    assert len(accepted) == 13
-    assert min(accepted.values()) > EXAMPLES / 200
-    assert outcomes["refused"] > EXAMPLES / 10
-    assert sum(outcomes.values()) >= EXAMPLES
+    assert outcomes["accepted"] > count / 50  # of col2im one in ten is, of most functions one in two
+    assert outcomes["refused"] > count / 50
+    assert sum(outcomes.values()) >= count
