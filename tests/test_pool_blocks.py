@@ -276,21 +276,17 @@ def peak_of_one(function):
     return most - result.nbytes
 
 
-@pytest.mark.parametrize(
-    ("shape", "more"),
-    [
-        ((4, 8, 256, 256), {}),
-        ((4, 256, 256, 8), {"channel_axis": -1}),
-        ((1, 1, 1448, 1448), {}),
-    ],
-)
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+LARGE = [((4, 8, 256, 256), {}), ((4, 256, 256, 8), {"channel_axis": -1}), ((1, 1, 1448, 1448), {})]
+STEPS = [(3, 2, 2 * MIB), (3, 2, 8 * MIB), (5, 1, 8 * MIB), (9, 1, 2 * MIB), (13, 1, 8 * MIB)]  # the last is workspace
+
+
+@pytest.mark.parametrize("images", range(len(LARGE)))
 @pytest.mark.parametrize("name", POOLS)
-@pytest.mark.parametrize(
-    ("kernel", "stride", "workspace"),
-    [(3, 2, 2 * MIB), (3, 2, 8 * MIB), (5, 1, 8 * MIB), (9, 1, 2 * MIB), (13, 1, 8 * MIB)],
-)
-def test_pools_take_no_more_than_their_workspace(name, dtype, shape, more, kernel, stride, workspace):
+@pytest.mark.parametrize("steps", range(len(STEPS)))
+def test_pools_take_no_more_than_their_workspace(name, images, steps):
+    """Of two dtypes in turn, so that each meets every function, image and window."""
+    (shape, more), (kernel, stride, workspace) = LARGE[images], STEPS[steps]
+    dtype = ("float32", "float16")[(POOLS.index(name) + images + steps) % 2]
     x = normal(shape, dtype=dtype)
     keywords = more | {"stride": stride, "padding": kernel // 2}
     # with stride 1 there is a window for each element
