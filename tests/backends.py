@@ -17,7 +17,16 @@ CAUTIOUS = ("strict", "strict-device1")  # which have no row in the table
 TAKEN = [row.name for row in TABLE.values() if not (row.refused or row.chunked)]  # chunks are of one of these
 NAMES = (*(name for library in TAKEN for name in VARIANTS.get(library, (library,))), *CAUTIOUS)
 
-EVERY = {"jax": 8}  # which part of a list of cases is enough: eager JAX compiles every operation for every new shape
+# Which part of a list of cases is enough, another part by every test: eager JAX compiles every operation for every new
+# shape, jax.jit every call.
+EVERY = {"jax": 8, "jax-jit": 2}
+
+
+def part(name, values, start):
+    """What is enough of a list of cases on a backend, of which there is always one."""
+    every = EVERY.get(name, 1)
+    return values[start % min(every, len(values)) :: every]
+
 
 # Of XLA's two ways to emit a kernel on CPUs the one that compiles a small program 4 times as fast, in one piece.
 SOON = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"}
@@ -29,6 +38,15 @@ def compile_soon():
     known = "XLA_FLAGS" not in os.environ and subprocess.run(probe, env=os.environ | SOON, capture_output=True)
     if known and known.returncode == 0:
         os.environ.update(SOON)
+
+
+def wait_asleep():
+    """Have OpenMP's threads, which are PyTorch's, sleep while they wait for work, in processes started from here.
+
+    They would spin for milliseconds after every call: of as small arrays as these a quarter of all processor time,
+    and taken from the other worker.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class UnavailableError(Exception):

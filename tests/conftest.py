@@ -45,6 +45,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # workers, and what they start, have it from here
         backends.compile_soon()
+        backends.wait_asleep()
     config.addinivalue_line("markers", "on(*names): of the selected backends, only these")
     config.addinivalue_line(
         "markers",
@@ -89,7 +90,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("backend", names, indirect=True)
     else:
         argument, values = over.args
-        pairs = [(name, value) for name in names for value in values[:: backends.EVERY.get(name, 1)]]
+        start = len(metafunc.function.__name__)  # as good as drawn
+        pairs = [(name, value) for name in names for value in backends.part(name, values, start)]
         ids = [f"{name}-{value}" for name, value in pairs]
         metafunc.parametrize(("backend", argument), pairs, indirect=["backend"], ids=ids)
 

@@ -5,10 +5,36 @@ Everything rests on `links`: which input element each window reads at each kerne
 
 from __future__ import annotations
 
+import collections
+import copy
+import functools
 import itertools
 import math
 
 import numpy as np
+
+KEPT = 4096  # results, of arrays of some hundred elements
+
+
+def remembered(function):
+    """The same of an operation, which keeps results: most are asked for on every backend, and by every method."""
+    results = collections.OrderedDict()
+
+    @functools.wraps(function)
+    def call(*arguments, **keywords):
+        key = *map(_contents, arguments), repr(keywords)
+        if key not in results:
+            results[key] = function(*arguments, **keywords)
+            if len(results) > KEPT:
+                results.popitem(last=False)
+        return copy.deepcopy(results[key])
+
+    return call
+
+
+def _contents(argument):
+    is_plain = isinstance(argument, np.ndarray) and not argument.dtype.hasobject
+    return (argument.dtype, argument.shape, argument.tobytes()) if is_plain else repr(argument)
 
 
 def sizes(value, n):
@@ -82,6 +108,7 @@ def at(*index):
     return (slice(None), slice(None), *index)
 
 
+@remembered
 def im2col(x, kernel_size, pad_value=0, **keywords):
     windows = Windows(x.shape[2:], kernel_size, **keywords)
     col = np.full((x.shape[0], *windows.output, x.shape[1], *windows.kernel), pad_value, dtype=x.dtype)
@@ -91,6 +118,7 @@ def im2col(x, kernel_size, pad_value=0, **keywords):
     return col.reshape(x.shape[0] * math.prod(windows.output), x.shape[1] * math.prod(windows.kernel))
 
 
+@remembered
 def col2im(col, input_shape, kernel_size, **keywords):
     windows = Windows(input_shape[2:], kernel_size, **keywords)
     rows = col.reshape(input_shape[0], *windows.output, input_shape[1], *windows.kernel)
@@ -119,6 +147,7 @@ def first_to_last(array, channel_axis):
     return np.moveaxis(array, 1, channel_axis)
 
 
+@remembered
 def conv(x, w, b=None, *, groups=1, flip=False, channel_axis=1, **keywords):
     x, w = last_to_first(x, channel_axis), flipped(w) if flip else w
     windows = Windows(x.shape[2:], w.shape[2:], **keywords)
@@ -132,6 +161,7 @@ def conv(x, w, b=None, *, groups=1, flip=False, channel_axis=1, **keywords):
     return first_to_last(y, channel_axis)
 
 
+@remembered
 def conv_input_grad(dy, w, input_shape, *, groups=1, flip=False, channel_axis=1, **keywords):
     dy, w = last_to_first(dy, channel_axis), flipped(w) if flip else w
     dx = last_to_first(np.zeros(input_shape, dtype=np.result_type(dy, w)), channel_axis)
@@ -142,6 +172,7 @@ def conv_input_grad(dy, w, input_shape, *, groups=1, flip=False, channel_axis=1,
     return first_to_last(dx, channel_axis)
 
 
+@remembered
 def conv_weight_grad(dy, x, kernel_size, *, groups=1, flip=False, channel_axis=1, **keywords):
     dy, x = last_to_first(dy, channel_axis), last_to_first(x, channel_axis)
     windows = Windows(x.shape[2:], kernel_size, **keywords)
@@ -173,6 +204,7 @@ def transposed_links(size, kernel, output_padding, keywords):
     return grown, [(m, j, i) for m, j, i in links if i is not None and all(map(int.__lt__, m, size))]
 
 
+@remembered
 def conv_transpose(x, w, b=None, *, output_padding=0, groups=1, flip=False, channel_axis=1, **keywords):
     """The transpose, not its conjugate: every element of x adds the filters times itself."""
     x, w = last_to_first(x, channel_axis), flipped(w) if flip else w
@@ -186,6 +218,7 @@ def conv_transpose(x, w, b=None, *, output_padding=0, groups=1, flip=False, chan
     return first_to_last(y, channel_axis)
 
 
+@remembered
 def conv_transpose_backward(dy, x, w, *, output_padding=0, groups=1, flip=False, channel_axis=1, **keywords):
     db = bias_grad(dy, channel_axis)
     dy, x, w = last_to_first(dy, channel_axis), last_to_first(x, channel_axis), flipped(w) if flip else w
@@ -221,6 +254,7 @@ def first_largest(x, windows):
     return best
 
 
+@remembered
 def max_pool(x, kernel_size, *, stride=None, channel_axis=1, **keywords):
     x = last_to_first(x, channel_axis)
     windows = Windows(x.shape[2:], kernel_size, stride=kernel_size if stride is None else stride, **keywords)
@@ -230,6 +264,7 @@ def max_pool(x, kernel_size, *, stride=None, channel_axis=1, **keywords):
     return first_to_last(y, channel_axis)
 
 
+@remembered
 def max_pool_indices(x, kernel_size, *, stride=None, channel_axis=1, **keywords):
     """Row after row in the plane of x; -1 for windows of padding alone."""
     x = last_to_first(x, channel_axis)
@@ -263,6 +298,7 @@ def max_unpool(y, indices, kernel_size, *, stride=None, padding=0, output_size=N
     return first_to_last(x, channel_axis)
 
 
+@remembered
 def max_pool_grad(dy, x, kernel_size, *, stride=None, channel_axis=1, **keywords):
     dy, x = last_to_first(dy, channel_axis), last_to_first(x, channel_axis)
     windows = Windows(x.shape[2:], kernel_size, stride=kernel_size if stride is None else stride, **keywords)
@@ -284,6 +320,7 @@ def mean_links(size, kernel_size, stride, count_include_pad, keywords):
     return windows.output, [(m, i, 1 / counts[m]) for m, _, i in windows.links if i is not None]
 
 
+@remembered
 def avg_pool(x, kernel_size, *, stride=None, count_include_pad=True, channel_axis=1, **keywords):
     x = last_to_first(x, channel_axis)
     output, links = mean_links(x.shape[2:], kernel_size, stride, count_include_pad, keywords)
@@ -293,6 +330,7 @@ def avg_pool(x, kernel_size, *, stride=None, count_include_pad=True, channel_axi
     return first_to_last(y, channel_axis)
 
 
+@remembered
 def avg_pool_grad(dy, input_shape, kernel_size, *, stride=None, count_include_pad=True, channel_axis=1, **keywords):
     dy = last_to_first(dy, channel_axis)
     dx = last_to_first(np.zeros(input_shape, dtype=dy.dtype), channel_axis)

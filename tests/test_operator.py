@@ -21,6 +21,7 @@ COMPLEX = Case(
 OPERATORS = [*FULL_CASES, COMPLEX]
 
 
+@reference.remembered
 def matrix(case, w):
     """The dense matrix, a column for each element of x, by the loops."""
     units = np.eye(int(np.prod(case.input_shape)))
