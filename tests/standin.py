@@ -155,6 +155,8 @@ class ElementwiseKernel:
         if match := re.fullmatch(r"for \(\w+ (\w+) = 0; \w+ < (\w+); \+\+\w+\) {", line):
             self.indices.add(match[1])
             return f"for {match[1]} in range({match[2]}):"
+        if match := re.fullmatch(r"if \((\w+)\) (\w+)\[(\w+)\] = (\w+);", line):
+            return "{1}.put({0}, {2}, {3})".format(*match.groups())
         kind, name, value = re.fullmatch(r"(?:(\w+) )?(\w+) = (.*);", line).groups()
         self.indices |= {name} if kind in ("int", "ptrdiff_t") else set()
         value = value.replace("&&", "&").replace("||", "|")
@@ -163,7 +165,7 @@ class ElementwiseKernel:
             value = f"chosen({match[1]}, lambda: {match[2]}, lambda: {match[3]})"
         return f"{name} = {value}"
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments, size=None):
         Array.launches.append("kernel")
         names = [one[-1] for one in (*self.given, *self.results)]
         values = dict(zip(names, map(plain, arguments), strict=True))
@@ -172,15 +174,16 @@ class ElementwiseKernel:
             for one in self.given + self.results
             if one[-2] in "TU" and hasattr(values[one[-1]], "dtype")
         }
-        for words in self.given:
+        for words in self.given + self.results:
             if "raw" in words:
                 values[words[-1]] = Raw(values[words[-1]])
-            elif words[-2] in types_:
+            elif words[-2] in types_ and words in self.given:
                 values[words[-1]] = types_[words[-2]](values[words[-1]])
             elif words[-2] == "int32":
                 assert -(2**31) <= values[words[-1]] < 2**31
-        outputs = {words[-1]: values.pop(words[-1]).reshape(-1) for words in self.results}
-        size = next(iter(outputs.values())).size
+        outputs = {words[-1]: values.pop(words[-1]).reshape(-1) for words in self.results if "raw" not in words}
+        assert (size is None) == bool(outputs)
+        size = size or next(iter(outputs.values())).size
         for start in range(0, size, self.SOME):
             part = slice(start, min(start + self.SOME, size))
             found = {
@@ -204,6 +207,11 @@ class Raw:
 
     def __init__(self, array):
         self.array = array
+
+    def put(self, where, index, values):
+        where, index, values = np.broadcast_arrays(where, index, values)
+        assert np.unique(index[where]).size == where.sum()  # by one thread each
+        self.array.reshape(-1)[index[where]] = values[where]
 
     def __getitem__(self, index):
         index = np.asarray(index)

@@ -18,11 +18,13 @@ VISIBLE = 1e-3  # the relative error that somebody might see
 EXACT = 2**46  # integers that float64 holds to within 1/128
 
 
-def lowest(xp: Namespace, dtype: DType) -> float | int:
-    """What no element is below: -inf, or the least number of a dtype that has no inf."""
+def lowest(xp: Namespace, dtype: DType, highest: bool = False) -> float | int:
+    """What no element is below, or above: an inf, or the last number of a dtype that has none."""
     if is_kind(xp, dtype, "integral"):
-        return int(xp.iinfo(dtype).min)
-    return float(xp.finfo(dtype).min) if FINITE in str(dtype) else -math.inf
+        return int(xp.iinfo(dtype).max if highest else xp.iinfo(dtype).min)
+    if FINITE in str(dtype):
+        return float(xp.finfo(dtype).max if highest else xp.finfo(dtype).min)
+    return math.inf if highest else -math.inf
 
 
 def ordered(xp: Namespace, array: Array) -> tuple[Array, float | int]:

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._plan.geometry import Geometry, Ints
+from .._plan.pooling import doubles
 from .elements import empty
 from .libraries import Array, DType, Namespace
 
 NARROW = 2**31 - 1  # what an index of 32 bits reaches
+LOOPED = 64  # taps up to which each output has a thread that goes through them: those of blocks are fewer
 LINE = "outputs inner d k s a lo"  # of windows along one axis: others behind it lie side by side
 
 # Where an output lies along the axis, and before and behind it.
@@ -34,6 +36,42 @@ for (index j = 0; j < k; ++j) {
   best = better ? v : best;
 }
 y = best;
+"""
+# Of all windows that start in one block of as many elements as a window has, `a` apart: each is the rest of its block
+# and the first elements of the next one (van Herk 1992, Gil and Werman 1993), three steps an element however long.
+_LONG = """
+index t = index(i) % inner;
+index block = index(i) / inner % blocks;
+index lead = index(i) / inner / blocks;
+index first = block / a * a * k + block % a;
+index more = k - 1;
+T rest = least;
+for (index j = 0; j < k; ++j) {
+  index start = first + (more - j) * a;
+  index at = start - lo;
+  bool inside = (0 <= at) && (at < d);
+  T v = inside ? x[(lead * d + at) * inner + t] : rest;
+  bool better = (v BEYOND rest) || (v != v);
+  rest = better ? v : rest;
+  bool starts = (start % s == 0) && (start / s < outputs);
+  index place = starts ? (lead * outputs + start / s) * inner + t : 0;
+  if (starts) y[place] = rest;
+}
+T next = least;
+for (index j = 0; j < more; ++j) {
+  index start = first + (j + 1) * a;
+  index at = start - lo + more * a;
+  bool inside = (0 <= at) && (at < d);
+  T v = inside ? x[(lead * d + at) * inner + t] : next;
+  bool better = (v BEYOND next) || (v != v);
+  next = better ? v : next;
+  bool starts = (start % s == 0) && (start / s < outputs);
+  index place = starts ? (lead * outputs + start / s) * inner + t : 0;
+  T own = starts ? y[place] : next;
+  bool beyond = (next BEYOND own) || (next != next);
+  T most = beyond ? next : own;
+  if (starts) y[place] = most;
+}
 """
 _WINNER = """
 T best = least;
@@ -59,7 +97,7 @@ for (index j = 0; j < k; ++j) {
 }
 y = total / COUNT;
 """
-# Of an element of the input, what all windows that read it have for it.
+# Of an element of the input, what all windows that read it have for it. A quotient of CuPy's halves is a float.
 _SPREAD = """
 index t = index(i) % inner;
 index at = index(i) / inner % d;
@@ -71,7 +109,7 @@ for (index j = 0; j < k; ++j) {
   index m = reads ? behind / s : 0;
   index place = (lead * outputs + m) * inner + t;
   bool takes = TAKES;
-  T v = takes ? x[place] / COUNT : T(0);
+  T v = takes ? T(x[place] / COUNT) : T(0);
   total = total + v;
 }
 y = total;
@@ -96,12 +134,17 @@ def windows_adjoint(xp: Namespace, columns: Array, windows: Geometry, axis: int)
 
 
 def extreme(xp: Namespace, x: Array, axis: int, line: Geometry, largest: bool, least: complex) -> Array:
-    """The largest, or the smallest, elements of windows along an axis: NaN if one is."""
-    y = empty(xp, x, _resized(x, axis, line.output_size[0]))
-    code = _OUTPUT + _EXTREME.replace("BEYOND", ">" if largest else "<")
-    return _line_kernel(xp, code, "T least", "T y", _is_narrow(line, x.size, y.size))(
-        x, least, *_line(x, axis, line), y
-    )
+    """The largest, or the smallest, elements of windows along an axis, NaN if one is. None is beyond `least`."""
+    y, beyond = empty(xp, x, _resized(x, axis, line.output_size[0])), ">" if largest else "<"
+    if line.taps <= LOOPED or not doubles(line):
+        code = _OUTPUT + _EXTREME.replace("BEYOND", beyond)
+        kernel = _line_kernel(xp, code, "T least", "T y", _is_narrow(line, x.size, y.size))
+        return kernel(x, least, *_line(x, axis, line), y)
+    ((outputs,), (s,), (a,), (reach,)) = line.output_size, line.stride, line.dilation, line.reach
+    blocks = ((outputs - 1) * s // a // line.taps + 1) * a
+    narrow = _is_narrow(line, x.size, y.size, line.padded_size[0] + 2 * reach)
+    kernel = _line_kernel(xp, _LONG.replace("BEYOND", beyond), "T least", "raw T y", narrow, LINE + " blocks")
+    return kernel(x, least, *_line(x, axis, line), blocks, y, size=y.size // outputs * blocks)
 
 
 def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, number: DType) -> tuple[Array, Array]:
@@ -158,8 +201,8 @@ def _is_narrow(windows: Geometry, *sizes: int) -> bool:
 
 
 @functools.cache
-def _line_kernel(xp: Namespace, code: str, given: str, results: str, narrow: bool) -> Any:
-    return _kernel(xp, f"raw T x, {given}", LINE, results, code, narrow)
+def _line_kernel(xp: Namespace, code: str, given: str, results: str, narrow: bool, sizes: str = LINE) -> Any:
+    return _kernel(xp, f"raw T x, {given}", sizes, results, code, narrow)
 
 
 @functools.cache

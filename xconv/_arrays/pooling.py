@@ -20,7 +20,6 @@ from .kernels import winners as found_winners
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .windows import add_taps, pad, tap_views
 
-LOOPED = 64  # taps up to which a kernel goes from one to the next, where levels would be several
 NARROW = 8  # channels below which rows of windows are copied along images, measured for 3x3 (NumPy)
 
 
@@ -34,8 +33,8 @@ def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, r
         if runs:
             y = _over_runs(operation, x, x.ndim - windows.ndim, windows, runs)
         for axis, line in () if runs else _axes(x, windows):
-            if traits(xp).kernels and line.taps <= LOOPED:
-                y = extreme(xp, y, axis, line, largest, lowest(xp, x.dtype))
+            if traits(xp).kernels:
+                y = extreme(xp, y, axis, line, largest, lowest(xp, x.dtype, not largest))
             elif doubles(line):
                 border = (*line.padding, *((0, 0),) * (x.ndim - axis - 1))
                 y = _over_runs(operation, pad(xp, y, border, value=lowest(xp, x.dtype)), axis, line, taps_of(line))
