@@ -313,7 +313,7 @@ class CuDNN(types.ModuleType):
         self.cupy = cupy
         self.plans = [Plan()]
         self.refuses = lambda graph: None
-        self.replays = True
+        self.replays, self.walks = True, 0
         self.planned, self.handles, self.destroyed, self.runs, self.settings = [], [], [], [], []
 
     def backend_version(self):
@@ -364,7 +364,8 @@ class Tensor:
 
     def opened(self, address):
         """The array at an address of the host."""
-        kind = np.dtype({"HALF": "f2", "FLOAT": "f4", "DOUBLE": "f8"}[self.data_type])
+        names = {"HALF": "float16", "BFLOAT16": "bfloat16", "FLOAT": "float32", "DOUBLE": "float64"}
+        kind = np.dtype(names[self.data_type])  # the second once ml_dtypes is imported
         assert type(address) is int
         assert address % 16 == 0
         last = sum((d - 1) * s for d, s in zip(self.dim, self.stride, strict=True))
@@ -473,13 +474,23 @@ class Graph:
         if plan.workspace > self.room:
             raise GraphNotSupportedError(f"plan {index} needs {plan.workspace} bytes")
         self.built.add(index)
+        self.selected = index
         self.engine = index if self.engine is None else self.engine
 
     def get_workspace_size_plan_at_index(self, index):
         assert index in self.built
         return self.plans[index].workspace
 
+    def execute(self, addresses, workspace, *, handle):
+        """The plan that was built last."""
+        self._execute(addresses, workspace, self.selected, handle)
+
     def execute_plan_at_index(self, addresses, workspace, *, index, handle):
+        """For which the frontend goes through all plans of a graph."""
+        self.cudnn.walks += len(self.plans) - 1
+        self._execute(addresses, workspace, index, handle)
+
+    def _execute(self, addresses, workspace, index, handle):
         assert index in self.built
         assert handle is self.handle
         assert handle.thread == threading.get_ident()
@@ -496,7 +507,7 @@ class Graph:
     def _convolve(self, x, w, y):
         """Of these the result is written, in the dtype of sums until the end."""
         result = {"fprop": y, "dgrad": x, "wgrad": w}[self.kind]
-        sums = np.zeros(result.shape, np.float64 if result.dtype == "f8" else np.float32)
+        sums = np.zeros(result.shape, np.float64 if result.dtype == np.float64 else np.float32)
         count = w.shape[1]
         groups, filters = x.shape[1] // count, w.shape[0] // (x.shape[1] // count)
         windows = itertools.product(np.ndindex(*y.shape[2:]), np.ndindex(*w.shape[2:]), range(groups))

@@ -17,6 +17,7 @@ from backends import assert_values
 from geometries import FULL_CASES, TRANSPOSED, Case, normal, output_shape, transposed_shape
 
 import xconv
+from xconv._arrays import libraries
 from xconv._methods import native_cudnn
 from xconv._plan.arguments import window_geometry
 
@@ -147,6 +148,29 @@ def test_every_dtype_goes_in_and_comes_out_as_it_is(cudnn, dtype):
     }
 
 
+def test_bfloat16_where_the_library_has_it(cudnn, cupy):
+    """CuPy 14 has it in kernels, but neither in `isdtype` nor in sums; a CuPy that has goes to cuDNN with it."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    kind = np.dtype(ml_dtypes.bfloat16)
+    x, w, b = (array(normal(shape, seed).astype(kind)) for seed, shape in enumerate([(2, 4, 6, 5), (6, 2, 3, 3), (6,)]))
+    with pytest.raises(TypeError, match="x must be a dtype that .* computes with, got .*bfloat16"):
+        xconv.conv(x, w, groups=2)
+    kinds = {"numeric", "real floating"}
+    cupy.isdtype = lambda dtype, asked: (
+        not kinds.isdisjoint((asked, *asked)) if dtype == kind else np.isdtype(dtype, asked)
+    )
+    cupy.finfo = lambda dtype: (ml_dtypes if dtype == kind else np).finfo(dtype)
+    libraries.is_kind.cache_clear()
+    y = xconv.conv(x, w, b, groups=2, **NATIVE)
+    gradients = xconv.conv_backward(y, x, w, groups=2, **NATIVE)
+    assert {graph.io_data_type for graph in cudnn.runs} == {"BFLOAT16"}
+    exact = [standin.plain(one).astype("float64") for one in (x, w, b, y)]
+    expected = reference.conv(*exact[:3], groups=2), reference.conv_input_grad(exact[3], exact[1], x.shape, groups=2)
+    for found, one in zip((y, gradients[0]), expected, strict=True):
+        assert found.dtype == kind
+        assert_values(standin.plain(found).astype("float64"), one, 4 * 2**-8)
+
+
 def test_half_precision_is_summed_in_float32(cudnn):
     x, w = np.full((1, 4096, 1), 1, "float16"), np.full((1, 4096, 1), 1 / 4096, "float16")
     x[0, 0] = 2048  # beside which 1/4096 would be lost in half precision, one after the other
@@ -235,6 +259,7 @@ class TestPlans:
         xconv.conv(*operands, **keywords)
         assert cudnn.runs == cudnn.planned
         assert cudnn.runs[-1].engine == 1
+        assert cudnn.walks == 0
 
     @pytest.mark.parametrize(("compute", "plan"), [(1, 2), (7, 0)])
     def test_have_tf32_where_cupy_was_asked_for_it(self, cudnn, cupy, compute, plan):
@@ -419,5 +444,6 @@ class TestFrontend:
     def test_is_called_as_it_is_written(self, real):
         graph, bound = real.pygraph, inspect.signature(real.pygraph.execute_plan_at_index)
         assert bound.bind(None, {1: 2}, 0, index=0, handle=None).arguments["index"] == 0
+        assert inspect.signature(graph.execute).bind(None, {1: 2}, 0, handle=None).arguments["workspace"] == 0
         assert issubclass(real.cudnnGraphNotSupportedError, Exception)
         assert all(callable(getattr(graph, name)) for name in vars(standin.Graph) if not name.startswith("_"))
