@@ -216,7 +216,7 @@ def scaling(run: Run) -> Iterator[tuple[str, Any]]:
     """NumPy's calls on some of the CPUs, in processes of their own."""
     for cores in [count for count in CORES if count <= cpu_count()][: 1 if run.quick else None]:
         command = [sys.executable, "-c", SCALING, str(cores), "quick" if run.quick else "full"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=max(run.left, 1) + 60)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=max(run.left, 1))
         yield f"{cores} cores", json.loads(done.stdout)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +70,33 @@ def test_what_was_found_survives(tmp_path, monkeypatch, capsys):
     assert status == 130
     assert found["parts"] == {"some": {"first": 1.0}}
     assert "what was found was written" in capsys.readouterr().err
+
+
+STOPPED = """
+import sys, time
+sys.modules |= dict.fromkeys(["cupy", "dask", "jax", "torch"])
+from benchmarks import gpu
+def part(run):
+    yield "first", 1.0
+    print("begun", flush=True)
+    time.sleep(60)
+gpu.PARTS = {"some": part}
+from benchmarks.__main__ import main
+sys.exit(main(["gpu", "--quick", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 130), ("SIGINT", 130), ("SIGKILL", -9)])
+def test_a_signal_leaves_what_was_found(tmp_path, number, status):
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(gpu.__file__).parents[1], stdout=subprocess.PIPE, text=True) as process:
+        assert any(line == "begun\n" for line in process.stdout)
+        process.send_signal(getattr(signal, number))
+        process.communicate(timeout=30)
+    (path,) = tmp_path.glob("*.json")
+    assert process.returncode == status
+    assert json.loads(path.read_text())["parts"] == {"some": {"first": 1.0}}
 
 
 def test_a_part_that_fails_does_not_stop_the_next(tmp_path, monkeypatch):

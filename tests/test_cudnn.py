@@ -153,7 +153,7 @@ def test_bfloat16_where_the_library_has_it(cudnn, cupy):
     ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
     kind = np.dtype(ml_dtypes.bfloat16)
     x, w, b = (array(normal(shape, seed).astype(kind)) for seed, shape in enumerate([(2, 4, 6, 5), (6, 2, 3, 3), (6,)]))
-    with pytest.raises(TypeError, match="x must be a dtype that .* computes with, got .*bfloat16"):
+    with pytest.raises(TypeError, match=r"x must be a dtype that .* computes with, got .*bfloat16"):
         xconv.conv(x, w, groups=2)
     kinds = {"numeric", "real floating"}
     cupy.isdtype = lambda dtype, asked: (
@@ -226,6 +226,12 @@ class TestPlans:
         gc.collect()
         assert len(cudnn.handles) == len(cudnn.planned) == 3
         assert cudnn.destroyed == cudnn.handles[:2]
+
+    def test_go_before_their_handle(self):
+        plans, seen = {"what": "plan"}, []
+        module = types.SimpleNamespace(destroy_handle=lambda handle: seen.append((handle, *plans)))
+        native_cudnn._leave(module, "handle", plans)
+        assert seen == [("handle",)]
 
     def test_are_of_one_device(self, cudnn):
         (x, w), keywords = layer()
