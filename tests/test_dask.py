@@ -431,18 +431,29 @@ def test_nothing_is_read_while_a_graph_is_built(name):
     assert all(source.reads for source in sources)
 
 
-@pytest.mark.parametrize(("n", "most"), [(1, 4), (2, 10), (3, 28)])
-def test_tasks_of_a_chunk(n, most):
-    count, size = 4, 8
-    x = da.zeros((1, 1, *(count * size,) * n), chunks=(1, 1, *(size,) * n))
+@pytest.mark.parametrize(("n", "count"), [(1, 20), (1, 2), (2, 12), (2, 3), (3, 4), (3, 2)])
+def test_tasks_of_a_chunk(n, count):
+    """At most 3^n - 1 pieces, a product and its share of a sum, for each chunk of what a product reads around."""
+    shape, chunks, words = (1, 1, *(count * 8,) * n), (1, 1, *(8,) * n), {"stride": 1, "padding": 1}
+    x, dy = (da.full(shape, value, chunks=chunks) for value in (1.0, 2.0))
     w = np.ones((1, 1, *(3,) * n))
-    y = xconv.conv(x, w, padding="same")
-    assert y.chunks == x.chunks
-    dx = xconv.conv_input_grad(y, w, x.shape, padding="same")
-    assert dx.chunks == x.chunks
-    for found in (y, dx):
-        layer = dict(found.dask.layers[found.name])
-        assert len(layer) - 1 <= most * count**n  # one node is w
+    results = {
+        "conv": (1, xconv.conv(x, w, padding="same")),
+        "dx": (1, xconv.conv_input_grad(dy, w, x.shape, padding="same")),
+        "dw": (1, xconv.conv_weight_grad(dy, x, (3,) * n, padding="same")),
+        "conv_transpose": (1, xconv.conv_transpose(x, w, padding=1)),
+        "max_pool": (1, xconv.max_pool(x, 3, **words)),
+        "avg_pool": (1, xconv.avg_pool(x, 3, **words)),
+        "max_pool_grad": (2, xconv.max_pool_grad(dy, x, 3, **words)),
+        "avg_pool_grad": (1, xconv.avg_pool_grad(dy, x.shape, 3, **words)),
+        "correlate": (1, ndimage.correlate(x, w)),
+    }
+    nodes = 1  # that is w
+    for name, (operands, found) in results.items():
+        assert found.ndim == x.ndim
+        assert name == "dw" or found.chunks == x.chunks
+        tasks = set(found.dask) - set(x.dask) - set(dy.dask)
+        assert len(tasks) <= operands * (3**n + 1) * count**n + nodes, name
 
 
 def test_results_that_are_computed_together_share_pieces():

@@ -132,6 +132,12 @@ def everything(size: int) -> Reads:
     return Reads((), ((_whole(0, size),),))
 
 
+def together(axis: int, size: int, count: int) -> Reads:
+    """So many elements that lie beside each other for each one of the result."""
+    groups = [(first, min(first + count, size)) for first in range(0, size, count)]
+    return Reads((axis,), tuple([(_whole(*group),) for group in groups]))
+
+
 def everywhere(axis: int, size: int, edges: Ints) -> Reads:
     """All of an axis, of which a chunk is made somewhere."""
     return Reads((axis,), tuple([(Part(_runs(0, size), slice(*span)),) for span in spans(edges)]))

@@ -7,7 +7,9 @@ gradients are sums over chunks of the output, added up in a tree.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,6 +30,7 @@ from .._plan.chunked import (
     lengths_of,
     pointwise,
     scaled,
+    together,
     windows_of,
 )
 from .._plan.geometry import ConvGeometry, Geometry, Ints, PoolGeometry
@@ -111,10 +114,27 @@ class ChunkedCall:
         partial = write(
             Chunked(weight_grad_block, settings, (*ones, filters, *kernel), settings.dtype, tuple(operands))
         )
-        return self._summed(partial, tuple(range(count + 1)))
+        return self._added(partial, tuple([len(lengths_of(cut)) for cut in (samples, *along)]))
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self._summed(lazily(dy), tuple([axis for axis in range(dy.ndim) if axis != self.channel_axis]))
+
+    def _added(self, partial: Array, counts: Ints) -> Array:
+        """The sum of partial ones, so many along the first axes, by a tree without one more task for each."""
+        cuts, settings = edges(partial)[len(counts) :], self.settings
+        while math.prod(counts) > SPLIT:
+            at_once, left = [], SPLIT
+            for count in counts:
+                at_once.append(min(count, left))
+                left //= at_once[-1]
+            reads = [together(axis, *some) for axis, some in enumerate(zip(counts, at_once, strict=True))]
+            counts = tuple([-(-count // some) for count, some in zip(counts, at_once, strict=True)])
+            reads += [pointwise(axis, cut) for axis, cut in enumerate(cuts, len(counts))]
+            result = *[tuple(range(count + 1)) for count in counts], *cuts
+            operands = ((partial, tuple(reads)),)
+            partial = write(Chunked(added_block, settings, result, settings.working, operands, joins=True))
+        reads = [*map(everything, counts), *[pointwise(axis, cut) for axis, cut in enumerate(cuts)]]
+        return write(Chunked(added_block, settings, cuts, settings.dtype, ((partial, tuple(reads)),), joins=True))
 
     def _summed(self, partial: Array, axes: Ints) -> Array:
         total = partial.sum(axis=axes, dtype=self.settings.working, split_every=SPLIT)
@@ -201,6 +221,15 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
     if dy is None or x is None:
         return zeros(xp, like, sizes, dtype=settings.dtype)
     return xp.reshape(_call(settings, _spatial(settings, places), dy=dy, x=x).backward_filter(dy, x), sizes)
+
+
+def added_block(settings: Settings, sizes: Ints, like: Array, partials: Given) -> Array:
+    """What several give to dw; once all are added, in its own shape and dtype."""
+    ((_, pieces),) = partials
+    total = functools.reduce(operator.add, pieces.parts.values())
+    dtype = settings.dtype if len(sizes) < total.ndim else settings.working
+    xp = namespace_of(x=like)
+    return xp.astype(xp.reshape(total, sizes), dtype, copy=False)
 
 
 def cropped(xp: Any, y: Array, index: tuple[slice, ...]) -> Array:
