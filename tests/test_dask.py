@@ -560,10 +560,30 @@ WRONG = {
         r"^input must have chunks of known sizes",
         lambda: ndimage.gaussian_filter(unknown(), 1),
     ),
-    "another library": (
+    "filters of another library": (
         TypeError,
-        r"^all arrays must come from one library, got ",
+        r"^all arrays must come from one library, got x from numpy, w from array_api_strict: pass numpy.asarray\(w\)",
         lambda: xconv.conv(LAZY, strict(1, 1, 3)),
+    ),
+    "chunked filters of another library": (
+        TypeError,
+        r"^all arrays must come from one library, .*: pass numpy.asarray\(x\)",
+        lambda: xconv.conv(strict(1, 1, 8), da.ones((1, 1, 3))),
+    ),
+    "wrapped": (
+        TypeError,
+        r"^x must be an array, got DataArray: pass x.data",
+        lambda: xconv.conv(DataArray(LAZY), np.ones((1, 1, 3))),
+    ),
+    "a wrapped image": (
+        TypeError,
+        r"^an array must not be wrapped, got DataArray of chunks, .*: pass its .data",
+        lambda: ndimage.gaussian_filter(DataArray(LAZY), 1),
+    ),
+    "a wrapped signal": (
+        TypeError,
+        r"^an array must not be wrapped, got DataArray of chunks",
+        lambda: signal.convolve(np.ones((1, 1, 3)), DataArray(LAZY)),
     ),
     "bool": (
         TypeError,
@@ -599,6 +619,21 @@ WRONG = {
 def unknown():
     """As many elements as are large."""
     return da.from_array(np.zeros(8), chunks=4)[da.from_array(np.arange(8), chunks=4) > 2]
+
+
+class DataArray:
+    """As xarray's: NumPy makes an array of it, which computes all chunks."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.data, dtype)
+
+
+def test_wrapped_arrays_of_numpy_are_taken_as_scipy_takes_them():
+    x = np.random.default_rng(0).random((5, 6))
+    assert np.array_equal(ndimage.gaussian_filter(DataArray(x), 1), ndimage.gaussian_filter(x, 1))
 
 
 def strict(*shape):

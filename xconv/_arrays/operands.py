@@ -100,6 +100,12 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
     from array_api_compat import is_array_api_obj
 
     values = tuple([np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else value for value in values])
+    for value in values:
+        if row_of(getattr(value, "data", None)).chunked:
+            kind = type(value).__name__
+            raise TypeError(
+                f"an array must not be wrapped, got {kind} of chunks, all of them to be computed: pass its .data"
+            )
     first = next((value for value in values if is_array_api_obj(value)), None)
     if first is None:
         return tuple([np.asarray(value) for value in values])
@@ -278,7 +284,8 @@ def _found_namespace(name: str, array: Array) -> Namespace:
     from array_api_compat import array_namespace, is_array_api_obj  # a fifth of what importing xconv would take
 
     if not is_array_api_obj(array):
-        raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+        hint = f": pass {name}.data" if is_array_api_obj(getattr(array, "data", None)) else ""
+        raise TypeError(f"{name} must be an array, got {type(array).__name__}{hint}")
     if hasattr(array, "mask") or hasattr(array, "get_mask"):  # which the sums would not see
         raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")
     xp = without_wrappers(array_namespace(array))
@@ -328,7 +335,8 @@ def _common_namespace(operands: Sequence[Operand]) -> Namespace:
     xp = operands[0].xp
     if any(operand.xp is not xp for operand in operands):
         libraries = ", ".join(f"{name} from {library(xp)}" for name, xp, *_ in operands)
-        other = next((operand for operand in operands if library(operand.xp) != "numpy"), operands[0])
+        likely = [operand for operand in operands if operand.is_chunked or library(operand.xp) != "numpy"]
+        other = max(likely, key=lambda operand: operand.is_chunked)  # chunks are many, and may be larger than memory
         name = next(operand.name for operand in operands if operand.xp is not other.xp)
         convert = f"{other.xp.__name__.removeprefix('array_api_compat.')}.asarray({name})"
         raise TypeError(f"all arrays must come from one library, got {libraries}: pass {convert}")
