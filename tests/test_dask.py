@@ -520,11 +520,33 @@ def test_bits_depend_on_no_scheduler():
     expected = dask.compute(*lazy)
     found = [dask.compute(*lazy, scheduler="threads", num_workers=count) for count in (1, 2)]
     for count, words in ((1, {"processes": False}), (2, {"host": "127.0.0.1"})):
-        cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, **words)
+        cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0", **words)
         with cluster, Client(cluster) as client:
             found.append(client.gather(client.compute(lazy)))
     for results in found:
         assert all(np.array_equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
+def test_blocks_of_a_chunk_are_laid_out_in_the_same_memory(monkeypatch):
+    """Where workers give memory back as it is left, page by page, it takes longer to come than to be filled."""
+    from xconv._run import products, threads
+
+    seen, matmul = [], products.matmul
+
+    def spy(xp, left, right, place=None):
+        seen.append(right)
+        return matmul(xp, left, right, place)
+
+    monkeypatch.setattr(products, "matmul", spy)
+    x, w = (np.random.default_rng(0).random(shape, np.float32) for shape in ((1, 16, 130, 130), (16, 16, 3, 3)))
+    for padding in (0, 1):
+        expected = xconv.conv(x, w, padding=padding, method="im2col", max_workspace=2**20)
+        seen.clear()
+        with threads.alone():
+            found = xconv.conv(x, w, padding=padding, method="im2col", max_workspace=2**20)
+        assert len(seen) > 3
+        assert all(np.shares_memory(seen[0], columns) for columns in seen)
+        assert np.array_equal(found, expected)
 
 
 def test_graphs_are_named_by_what_they_compute():

@@ -9,6 +9,7 @@ from typing import Any
 
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
 from .operands import working_dtype
+from .scratch import laid_out
 
 FINITE = "fn"  # in the names of formats whose numbers are all finite: float8_e4m3fn, float8_e5m2fnuz
 
@@ -196,7 +197,11 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
         view = xp.ndarray(shape, array.dtype, array, strides=strides)  # as_strided takes ten times as long
     else:
         view = xp.lib.stride_tricks.as_strided(array, shape, strides)
-    return xp.asarray(view, copy=True, order="C")
+    if not traits(xp).threads:
+        return xp.asarray(view, copy=True, order="C")
+    copy = laid_out(xp, shape, array.dtype)
+    copy[...] = view
+    return copy
 
 
 def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:

@@ -15,6 +15,7 @@ from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps,
 from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_kind, traits
+from .scratch import laid_out
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
 
@@ -226,7 +227,8 @@ def _row_after_row(xp: Namespace, x: Array, windows: Geometry) -> tuple[Array, I
     lo, hi = windows.padding[-1]
     size, inside = frame(windows.input_size, (*windows.padding[:-1], (0, 0)))
     lead, end = x.shape[: x.ndim - windows.ndim], lo + math.prod(size)
-    memory = zeros(xp, x, (*lead, end + hi))
+    memory = laid_out(xp, (*lead, end + hi), x.dtype)
+    memory[...] = 0
     put_at(reshaped(xp, memory[..., lo:end], (*lead, *size)), (..., *inside), x)
     *outer, element = memory.strides
     return memory, (*outer, *(element * math.prod(size[axis:]) for axis in range(1, windows.ndim + 1)))

@@ -36,6 +36,7 @@ from .._arrays.layout import Access, biased, turned
 from .._arrays.libraries import Array, is_kind, traits
 from .._arrays.matmul import Limbs, factor, matmul, summed_matmul
 from .._arrays.operands import working_dtype
+from .._arrays.scratch import laying_out_again
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
@@ -45,7 +46,7 @@ from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import FEWEST, Schedule, cheapest
 from .._plan.task import Task
-from .threads import Item, Items, cpu_count, for_each, one_blas_thread
+from .threads import Item, Items, cpu_count, for_each, is_alone, one_blas_thread
 
 ALONE = 9216  # multiplications up to which OpenBLAS spreads no product over threads: 2304 * GEMM_MULTITHREAD_THRESHOLD
 NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
@@ -313,10 +314,6 @@ class _Pass:
         looking.seen = seen
         return looking
 
-    def _look(self, x: Array, block: Block, filters: int) -> None:
-        if self.seen is not None and (are_finite_squares(self.xp, x) or is_finite(self.xp, x)):
-            self.seen.append(math.prod(x.shape[:2]) * filters * block.windows.positions)
-
     def scaled(self, first: Array, second: Array) -> _Pass:
         """The same, of operands multiplied by powers of two meanwhile."""
         return _Pass(self.access, self.schedule, Scaled(self.maps, first, second, self.task.reduces))
@@ -374,7 +371,7 @@ class _Pass:
 
             def fill(number: int) -> None:
                 block = grid[number]
-                columns = self.maps.input_map(xp, access.read_input(x, block.input_index(part.channels)), block.windows)
+                columns = self._columns(access, x, block, part.channels)
                 share = self.maps.output_map(xp, self._product(rows, block, columns), block.windows)
                 sums[number] = add_at(xp, sums[number], (...,), share)
 
@@ -409,10 +406,8 @@ class _Pass:
         rows = self._rows(access, w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
-            data = access.read_input(x, block.input_index(part.channels))
-            if not adds:
-                self._look(data, block, w.shape[1])
-            return self._product(rows, block, self.maps.input_map(xp, data, block.windows), place)
+            columns = self._columns(access, x, block, part.channels, w.shape[1] * (not adds))
+            return self._product(rows, block, columns, place)
 
         def output(block: Block) -> Array:
             bias = None if b is None else b[block.groups, :]
@@ -455,6 +450,20 @@ class _Pass:
         rows = self.maps.weight_map(self.xp, access.read_filters(w), part.windows)
         rows = conjugate(self.xp, rows) if conjugates else rows
         return rows if self.maps.stacks_taps else factor(self.xp, rows)
+
+    def _columns(self, access: Access, x: Array, block: Block, channels: slice, filters: int = 0) -> Array:
+        """In(x) of a block, which is done with before the next one's is asked for, and gives all outputs of filters.
+
+        Where many calls run at once, each on a thread, the system may take all memory back as it is left, as it does in
+        Distributed's workers: page by page it then comes again, which takes longer than what is done in it.
+        """
+        values = access.read_input(x, block.input_index(channels))
+        if self.seen is not None and (are_finite_squares(self.xp, values) or is_finite(self.xp, values)):
+            self.seen.append(math.prod(values.shape[:2]) * filters * block.windows.positions)
+        if not is_alone():
+            return self.maps.input_map(self.xp, values, block.windows)
+        with laying_out_again():
+            return self.maps.input_map(self.xp, values, block.windows)
 
     def _product(self, rows: Array | Limbs, block: Block, columns: Array, place: Array | None = None) -> Array:
         some = _of_groups(rows, block)
@@ -552,7 +561,7 @@ class _Pass:
 
         def rows_of(block: Block, channels: slice) -> Array:
             left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
-            right = self.maps.input_map(xp, access.read_input(x, block.input_index(channels)), block.windows)
+            right = self._columns(access, x, block, channels)
             return self._summed(matmul(xp, left, conjugate_transpose(xp, right)))
 
         def share(run: _Run) -> Array:

@@ -32,7 +32,7 @@ _ALONE = contextvars.ContextVar("alone", default=False)
 
 def cpu_count() -> int:
     """How many CPUs this process may use, or this thread inside `alone`."""
-    if _ALONE.get():
+    if is_alone():
         return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -113,6 +113,11 @@ def one_blas_thread() -> Iterator[None]:
         for library, threads in own:
             library.set_num_threads(threads)
         _BLAS.release()
+
+
+def is_alone() -> bool:
+    """Whether this thread is inside `alone`."""
+    return _ALONE.get()
 
 
 @contextlib.contextmanager
