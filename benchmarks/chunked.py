@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
+import multiprocessing
 import os
 import statistics
+import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,9 +26,13 @@ from .report import XCONV
 
 DASK_IMAGE, OVERLAP = "dask-image", "map_overlap"
 PIXELS, CHUNK, K, SIGMA = 8192, 1024, 7, 2
-CHANNELS, LAYER, LAYER_CHUNK = 32, 2048, 512
+CHANNELS, LAYER, LAYER_ROWS = 32, 2048, 256
+REPEATS = 4  # of a layer at once: what a graph takes to be sent and to end is then little
 THREADS = 2  # of Dask's, of which each computes on one core
 TRIALS = 5
+Seconds: TypeAlias = tuple[float, ...]  # of each of two alone, and of both
+# What watches workers takes a tenth of a processor, of which one is free beside one worker, and none beside two.
+UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 
 
 def run_chunked(*, quick: bool, **options: Any) -> None:
@@ -42,7 +49,7 @@ def run_chunked(*, quick: bool, **options: Any) -> None:
         for name, calls in filters.items()
     ]
     notes = [_peaks(name, calls) for name, calls in filters.items()]
-    notes.append(_workers(*((2 * CHANNELS, CHANNELS) if quick else (LAYER, LAYER_CHUNK))))
+    notes.append(_workers(*((2 * CHANNELS, CHANNELS, 1) if quick else (LAYER, LAYER_ROWS, TRIALS))))
     with dask.config.set(scheduler="threads", num_workers=THREADS):
         run_compared("chunked", comparisons, ("scipy", "dask", "dask-image"), notes, quick=quick, **options)
 
@@ -87,32 +94,96 @@ def _peaks(name: str, calls: dict[str, Callable[[], Any]]) -> str:
     return f"MB held beyond the image, {name}: {', '.join(found)}."
 
 
-def _workers(pixels: int, chunk: int) -> str:
-    """One worker's time by that of two, each a process on a processor of its own."""
-    seconds = [_seconds(count, pixels, chunk) for count in (1, 2)]
-    what = f"conv {CHANNELS}-{CHANNELS} 3x3 @{pixels}x{pixels} by {chunk}x{chunk}"
-    return f"{what}, one worker's time / that of two pinned ones: {seconds[0] / seconds[1]:.2f}."
+def _workers(pixels: int, rows: int, rounds: int) -> str:
+    """One worker's time by that of two, each a process on a processor of its own; and of processes without Dask."""
+    with tempfile.TemporaryDirectory() as folder:
+        workers = _gains(_of_workers(pixels, rows, rounds, folder))
+    what = f"conv {CHANNELS}-{CHANNELS} 3x3 @{pixels}x{pixels} by {rows}x{pixels}, {REPEATS} times"
+    plain = _gains(_of_processes(pixels, rows, rounds))
+    return (
+        f"{what}, one worker's time / that of two pinned ones: {workers}; the same of processes without Dask: {plain}."
+    )
 
 
-def _seconds(count: int, pixels: int, chunk: int) -> float:
+def _gains(times: Sequence[Seconds]) -> str:
+    """The median over rounds of what one takes, of the two on average, by what both take."""
+    gains = [(first + second) / 2 / both for first, second, both in times]
+    return f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})"
+
+
+def _of_workers(pixels: int, rows: int, rounds: int, folder: str) -> list[Seconds]:
+    """Each worker has an image of its own, and half of one that both share."""
+    import dask
     from dask.distributed import Client, LocalCluster, wait
 
-    w, times = random((CHANNELS, CHANNELS, 3, 3)), []
-    cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
-    with cluster, Client(cluster) as client:
-        client.run(_pin)
-        shape, chunks = (1, CHANNELS, pixels, pixels), (1, CHANNELS, chunk, chunk)
-        x = importlib.import_module("dask.array").random.default_rng(0).random(shape, chunks=chunks)
-        x = x.astype(np.float32).persist()
+    da, w, numbers = importlib.import_module("dask.array"), random((CHANNELS, CHANNELS, 3, 3)), itertools.count()
+    words = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "host": "127.0.0.1"}
+
+    def image(addresses: list[str]) -> Any:
+        shape, chunks = (1, CHANNELS, pixels // len(addresses), pixels), (1, CHANNELS, rows, pixels)
+        parts = [da.random.default_rng(next(numbers)).random(shape, np.float32, chunks=chunks) for _ in addresses]
+        parts = [client.persist(part, workers=[place]) for part, place in zip(parts, addresses, strict=True)]
+        wait(parts)
+        x = client.persist(da.concatenate(parts, axis=2), workers=addresses)
         wait(x)
-        for trial in range(TRIALS):
-            y = xconv.conv(x, w * (trial + 1), padding=1)  # what is computed already would not be again
-            start = time.perf_counter()
-            wait(y.persist())
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        return x
+
+    def seconds(x: Any, addresses: list[str]) -> float:
+        sums = [xconv.conv(x, w + next(numbers), padding=1).sum() for _ in range(REPEATS)]  # none is known already
+        start = time.perf_counter()
+        client.gather(client.compute(sums, workers=addresses))
+        return time.perf_counter() - start
+
+    with (
+        dask.config.set(UNWATCHED),
+        LocalCluster(local_directory=folder, **words) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(_pin)
+        first, second = client.scheduler_info()["workers"]
+        sides = [(image(addresses), addresses) for addresses in ([first], [second], [first, second])]
+        return [tuple([seconds(*side) for side in sides]) for _ in range(rounds + 1)][1:]
+
+
+def _of_processes(pixels: int, rows: int, rounds: int) -> list[Seconds]:
+    """The same chunks, with neither borders that are cut nor anything else around them."""
+    context, pipes, processes = multiprocessing.get_context("spawn"), [], []
+    for number in range(2):
+        ours, theirs = context.Pipe()
+        processes.append(context.Process(target=_convolve, args=(number, pixels, rows, theirs)))
+        processes[-1].start()
+        pipes.append(ours)
+
+    def seconds(chosen: Sequence[Any]) -> float:
+        start = time.perf_counter()
+        for pipe in chosen:
+            pipe.send(REPEATS * pixels // rows // len(chosen))
+        for pipe in chosen:
+            pipe.recv()
+        return time.perf_counter() - start
+
+    sides = pipes[:1], pipes[1:], pipes
+    times = [tuple([seconds(side) for side in sides]) for _ in range(rounds + 1)]
+    for pipe, process in zip(pipes, processes, strict=True):
+        pipe.send(0)
+        process.join()
+    return times[1:]
+
+
+def _convolve(number: int, pixels: int, rows: int, pipe: Any) -> None:
+    """A process: so many sums of convolutions of a chunk whenever it is asked for some."""
+    _to_processor(number)
+    x, w = random((1, CHANNELS, rows, pixels)), random((CHANNELS, CHANNELS, 3, 3))
+    while count := pipe.recv():
+        for _ in range(count):
+            xconv.conv(x, w, padding=1).sum()
+        pipe.send(count)
 
 
 def _pin(dask_worker: Any) -> None:
+    _to_processor(int(dask_worker.name))
+
+
+def _to_processor(number: int) -> None:
     processors = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {processors[int(dask_worker.name) % len(processors)]})
+    os.sched_setaffinity(0, {processors[number % len(processors)]})
