@@ -27,6 +27,7 @@ from .._plan.task import ANY, Steps, Task
 BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: what is tried
 
 
+LOOKED_AT = 10  # elements copied by all threads, while one looks for magnitudes and outliers at one that no cache has
 LINE = 100  # butterflies in the time of beginning a transform along a line: 7 ns, as SciPy takes eight lines at once
 OPERATIONS = 500  # of the shortest, that a block takes as long as, with what Python does for it
 
@@ -98,8 +99,9 @@ class Fft(NamedTuple):
         return Steps(
             operation=OPERATIONS,
             product=0 if alone else size / 2 * task.groups,
-            multiplication=0 if alone else 4 * size * blocks * pairs,  # complex ones, of small matrices
-            copied=3 * (planes + kernels) * size * len(self.size),  # along each axis lines are copied, and back
+            multiplication=0 if alone else 6 * size * blocks * pairs,  # four each, of small matrices
+            # along each axis lines are copied, and back
+            copied=3 * (planes + kernels) * size * len(self.size) + LOOKED_AT * task.inputs,
             transposed=0 if alone else 2 * (planes + kernels) * size,
             added=4 * size * blocks * pairs if alone else 0,
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),

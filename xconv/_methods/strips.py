@@ -60,6 +60,8 @@ class Strips(NamedTuple):
         strips = min(-(-OVERLAPS * windows.reach[0] // (m * windows.stride[0])), -(-first // m))
         unit = (max(strips, 1) * m, *(1 for _ in others))
         window = _strips(windows, m).window * task.channels * math.prod(windows.kernel_size[1:])
+        if task.reduces and window > math.prod(others):  # each strip would give more numbers than it has
+            return []
         columns = SMALL // (task.filters * m * window)
         return [cls(unit, m, columns if columns >= FEWEST_COLUMNS else ANY, windows.ndim == 2)]
 
