@@ -321,6 +321,14 @@ REFUSED = [
     (lambda x: ndimage.laplace(x, output=np.zeros(3)), RuntimeError, r"output must have the shape \(4, 5\)"),
     (lambda x: ndimage.laplace(x * 1j, output=np.zeros((4, 5))), RuntimeError, "output must be complex"),
     (lambda x: ndimage.laplace(x * 1j, output="float64"), RuntimeError, "output must be complex"),
+    (lambda x: ndimage.gaussian_filter(x, "a"), TypeError, "sigma must be a number, got 'a'"),
+    (lambda x: ndimage.gaussian_filter(x, 1, truncate="a"), TypeError, "truncate must be a number, got 'a'"),
+    (lambda x: ndimage.gaussian_filter(x, 1, order="a"), TypeError, "order must be a number, got 'a'"),
+    (lambda x: ndimage.uniform_filter(x, "3"), TypeError, "size must be a number, got '3'"),
+    (lambda x: ndimage.maximum_filter(x, "3"), TypeError, "size must be a number, got '3'"),
+    (lambda x: ndimage.sobel(x, axis="y"), TypeError, "axis must be a number, got 'y'"),
+    (lambda x: ndimage.correlate(x, x, mode="symmetric"), RuntimeError, "mode must.*'reflect' is likely meant"),
+    (lambda x: ndimage.correlate(x, x, mode="edge"), RuntimeError, "mode must.*'nearest' is likely meant"),
 ]
 
 

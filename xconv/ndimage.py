@@ -32,6 +32,7 @@ from ._arrays.operands import (
 )
 from ._correlate import correlate as _correlate
 from ._correlate import separable, taps_of
+from ._plan.arguments import SYNONYMS, a_number, meant
 from ._plan.geometry import Ints
 from ._plan.pooling import Runs, centred, runs_of
 from ._plan.remembered import remembering
@@ -960,7 +961,7 @@ def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: 
 
 
 def _mean_along_one(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> list[Windows]:
-    k = operator.index(size)
+    k = operator.index(a_number("size", size))
     if k < 1:
         raise RuntimeError(f"size must be at least 1, got {size!r}")
     return [Windows((_axis(axis, ndim),), (k,), (_before(k, origin, "correlate"),), (_mode(mode),), value)]
@@ -972,7 +973,7 @@ def _means(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: A
     lines = [
         _mean_along_one(ndim, value, int(k), axis, word, shift)
         for axis, k, word, shift in zip(found, *each, strict=True)
-        if k > 1
+        if a_number("size", k) > 1
     ]
     return [*itertools.chain(*lines)]
 
@@ -992,7 +993,7 @@ def _gaussians(
     lines = [
         _gaussian_along_one(ndim, value, deviation, truncate, axis, derived, word, reach)
         for axis, deviation, derived, word, reach in zip(found, *each, strict=True)
-        if deviation > NEGLIGIBLE
+        if a_number("sigma", deviation) > NEGLIGIBLE
     ]
     return [*itertools.chain(*lines)]
 
@@ -1000,11 +1001,13 @@ def _gaussians(
 def _gaussian_along_one(
     ndim: int, value: complex, sigma: Any, truncate: Any, axis: Any, order: Any, mode: Any, radius: Any
 ) -> list[Windows]:
-    deviation = float(sigma)
-    reach = int(truncate * deviation + 0.5) if radius is None else radius
+    deviation = float(a_number("sigma", sigma))
+    reach = int(a_number("truncate", truncate) * deviation + 0.5) if radius is None else radius
     if not isinstance(reach, Integral) or reach < 0:
         raise ValueError(f"radius must be an int of at least 0, got {radius!r}")
-    return _tapped(ndim, value, gaussian_taps(deviation, int(order), int(reach)), axis, mode, 0, "correlate")
+    return _tapped(
+        ndim, value, gaussian_taps(deviation, int(a_number("order", order)), int(reach)), axis, mode, 0, "correlate"
+    )
 
 
 def _gaussian_term(
@@ -1058,7 +1061,7 @@ def _extreme(
     sizes, origins = _sequence(size, len(found)), _sequence(origin, len(found))
     if taps is None or all(taps):
         each = zip(found, sizes, _sequence(mode, len(found)), origins, strict=True)
-        lines = [(axis, int(k), word, shift) for axis, k, word, shift in each if k > 1]
+        lines = [(axis, int(k), word, shift) for axis, k, word, shift in each if a_number("size", k) > 1]
         return _extremes(largest, x, lines, (), cval, output)
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, got {mode!r}")
@@ -1074,7 +1077,7 @@ def _extreme_along(
     largest: bool, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
 ) -> Array:
     (x,) = arrays(input)
-    axis, k = _axis(axis, x.ndim), operator.index(size)
+    axis, k = _axis(axis, x.ndim), operator.index(a_number("size", size))
     if k < 1:
         raise RuntimeError(f"size must be at least 1, got {size!r}")
     return _extremes(largest, x, [(axis, k, mode, origin)], (), cval, output)
@@ -1148,7 +1151,7 @@ def _stored_extremes(
 
 def _before(k: int, origin: Any, function: str) -> int:
     """How many elements lie before the first one in its window."""
-    shift = operator.index(origin)
+    shift = operator.index(a_number("origin", origin))
     if function == "convolve":
         shift = -shift - (k % 2 == 0)
     if not -(k // 2) <= shift <= (k - 1) // 2:
@@ -1158,7 +1161,10 @@ def _before(k: int, origin: Any, function: str) -> int:
 
 def _mode(mode: Any) -> str:
     if mode not in MODES:
-        raise RuntimeError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        ours = SYNONYMS.get(str(mode), str(mode))
+        words = [word for word, meaning in MODES.items() if meaning == ours]
+        hint = meant(ours, tuple(MODES), {ours: words[0]} if words else {})
+        raise RuntimeError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}{hint}")
     return MODES[mode]
 
 
@@ -1191,7 +1197,7 @@ def _axes(axes: Any, ndim: int) -> Ints:
 
 
 def _axis(axis: Any, ndim: int) -> int:
-    index = operator.index(axis)
+    index = operator.index(a_number("axis", axis))
     if not -ndim <= index < ndim:
         raise ValueError(f"axes must lie within the {ndim} axes of input, got {axis!r}, which is out of range")
     return index % ndim

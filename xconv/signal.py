@@ -30,7 +30,7 @@ from ._arrays.operands import (
 from ._arrays.polyphase import extended, interleaved, phase_filters
 from ._arrays.windows import pad
 from ._conv import conv_of
-from ._plan.arguments import got, one_of, workspace
+from ._plan.arguments import a_number, got, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
@@ -348,7 +348,12 @@ def upfirdn(
     """
     h, x = arrays(h, x)
     mode, descriptions = one_of("mode", mode.lower(), [*EXTENSIONS]), described(h=h, x=x)
-    keywords = int(up), int(down), operator.index(axis), "" if mode == "constant" and cval == 0 else mode
+    keywords = (
+        int(a_number("up", up)),
+        int(a_number("down", down)),
+        operator.index(axis),
+        "" if mode == "constant" and cval == 0 else mode,
+    )
     resample = _resampling(descriptions, "", *keywords)
     if is_chunked(h, x):
         rates, along = keywords[:2], keywords[2] % x.ndim

@@ -29,6 +29,13 @@ PaddingMode: TypeAlias = BorderWord | Sequence[BorderWord]
 ChannelAxis: TypeAlias = Literal[1, -1]
 PADDING_WORDS: tuple[str, ...] = get_args(PaddingWord)
 PADDING_MODES = ("zeros", *BORDERS)
+SYNONYMS = {  # of NumPy and SciPy
+    "constant": "zeros",
+    "edge": "replicate",
+    "nearest": "replicate",
+    "mirror": "reflect",
+    "wrap": "circular",
+}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -324,7 +331,7 @@ def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     """A word out of a fixed list."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, {got(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, {got(value)}{meant(value, choices)}")
     return value
 
 
@@ -332,6 +339,22 @@ def got(value: Any) -> str:
     """What an argument was, and what to do if it is one of JAX's tracers, which have no number yet."""
     text = repr(value)
     return f"got {text}" + (": under jax.jit, mark it static, by static_argnames" if "Trace" in text else "")
+
+
+def meant(value: Any, choices: Sequence[str], synonyms: Mapping[str, str] = SYNONYMS) -> str:
+    """Which of the words is likely meant by one that is none of them."""
+    import difflib
+
+    word = synonyms.get(str(value).lower(), str(value).lower())
+    near = difflib.get_close_matches(word, choices, 1)
+    return f" ({near[0]!r} is likely meant)" if near else ""
+
+
+def a_number(name: str, value: Any) -> Any:
+    """What may be a number of any library's, but no word, None or list."""
+    if isinstance(value, (str, bytes, list, tuple, dict, type(None))):
+        raise TypeError(f"{name} must be a number, {got(value)}")
+    return value
 
 
 def flag(name: str, value: Any) -> bool:
@@ -383,7 +406,7 @@ def _modes(value: Any, n: int) -> Words:
     if len(words) != n or any(word not in PADDING_MODES for word in words):
         raise ValueError(
             f"padding_mode must be one of {', '.join(map(repr, PADDING_MODES))}, or {n} of them, one per axis, "
-            f"{got(value)}"
+            f"{got(value)}{meant(value, PADDING_MODES)}"
         )
     return words
 
