@@ -226,11 +226,11 @@ class TestInfo:
         assert {backend.name for backend in BACKENDS} <= {line.split()[0] for line in lines if line.strip()}
 
     def test_needs_no_extra_and_says_what_is_missing(self, capsys, monkeypatch):
-        for name in ("jax", "torch", "cupy", "rich", "matplotlib", "mlxtend"):
+        for name in ("jax", "torch", "cupy", "rich", "matplotlib", "mlxtend", "dask", "zarr"):
             monkeypatch.setitem(sys.modules, name, None)
         assert exit_status("info") == 0
         printed = words(capsys)
-        for extra in ("jax", "torch", "cuda12", "cuda13", "cudnn12", "cudnn13", "demo"):
+        for extra in ("jax", "torch", "cuda12", "cuda13", "cudnn12", "cudnn13", "dask", "demo"):
             assert f"pip install '.[{extra}]'" in printed
         assert "matplotlib, mlxtend, rich not found" in printed
 

@@ -9,6 +9,7 @@ UNUSABLE = 2  # what argparse exits with, too
 INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
 
 DEMO_PACKAGES = ("matplotlib", "mlxtend", "rich")
+CHUNKED_PACKAGES = ("dask", "distributed", "zarr")
 PICTURES = ("matplotlib", "rich", "scipy")  # of the gallery
 
 

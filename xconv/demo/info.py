@@ -9,7 +9,7 @@ import textwrap
 from .. import __version__
 from .._methods.native_cudnn import missing
 from .backends import find_backends
-from .errors import DEMO_PACKAGES, CommandError, require_packages
+from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, CommandError, require_packages
 
 WIDTH = 80
 DEPENDENCIES = ("array-api-compat", "array-api-extra")
@@ -36,7 +36,8 @@ def run() -> int:
             )
         )
     print(f"\nmethod 'native' of CuPy's arrays\n  {_cudnn_state()}")
-    print(f"\ntraining and figures\n  {_demo_state()}")
+    print(f"\narrays in chunks, and in files\n  {_versions(CHUNKED_PACKAGES, 'dask')}")
+    print(f"\ntraining and figures\n  {_versions(DEMO_PACKAGES, 'demo')}")
     return 0
 
 
@@ -48,9 +49,9 @@ def _cudnn_state() -> str:
     return f"cudnn {cudnn.__version__}, cuDNN {cudnn.backend_version()}"
 
 
-def _demo_state() -> str:
+def _versions(packages: tuple[str, ...], extra: str) -> str:
     try:
-        require_packages(DEMO_PACKAGES)
+        require_packages(packages, extra)
     except CommandError as reason:
         return str(reason)
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in DEMO_PACKAGES)
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
