@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 import xconv
 from xconv._arrays.layout import Access
+from xconv._arrays.windows import framed
 from xconv._methods.strips import Strips
 from xconv._plan.arguments import window_geometry
+from xconv._plan.blocks import InsideAndEdges, grid, parts
 from xconv._plan.choice import planned
 from xconv._plan.task import Task
 from xconv._run.products import Products, request
@@ -105,6 +108,41 @@ def test_direct_sees_what_a_block_reads(place):
     spoiled[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = True
     assert np.array_equal(np.isnan(y[0, 0]), spoiled)
     np.testing.assert_allclose(y[0, 0][~spoiled], expected[~spoiled], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("box", [(1, 1, 36, 73), (1, 1, 36, 180), (1, 1, 25, 361)])
+@pytest.mark.parametrize("inside", [(55, 347), (0, 360), (3, 361), (100, 140)])
+def test_blocks_inside_and_at_the_edges_cover_every_output_once(box, inside):
+    windows = window_geometry((190, 367), (11, 7), stride=1, padding=0, dilation=1)
+    (part,) = parts(windows, 1, 1, windows.kernel_size)
+    blocks = InsideAndEdges(grid(part, 2, 1, box), inside)
+    covered = np.zeros((2, 1, *windows.output_size), int)
+    for block in blocks:
+        covered[(block.batch, block.groups, *block.output)] += 1
+        assert inside[0] <= block.output[-1].start < inside[1] or not inside[0] < block.output[-1].stop <= inside[1]
+    assert np.all(covered == 1)
+    assert len(blocks) > 0
+
+
+def test_a_border_from_the_other_end_of_a_long_row_is_cut_before_it_is_copied():
+    x = normal((27, 100_000))
+    tracemalloc.start()
+    found = framed(np, x, (slice(0, 40), slice(0, 40)), ((26, 6), (30, 56)), ("circular",) * 2, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * found.nbytes
+    np.testing.assert_array_equal(found, np.pad(x, ((26, 6), (30, 56)), mode="wrap")[:40, :40])
+
+
+def test_many_blocks_are_made_as_they_are_asked_for():
+    x, w = normal((1, 1, 60, 100_000), 0, "float32"), normal((1, 1, 11, 3), 1, "float32")
+    y = xconv.conv(x, w, padding=1, method="direct", max_workspace=2**20)  # planned
+    tracemalloc.start()
+    y = xconv.conv(x, w, padding=1, method="direct", max_workspace=2**20)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held - y.nbytes < 2**17
+    assert peak - y.nbytes < 1.25 * 2**20
 
 
 def test_one_filter_is_written_where_the_result_is():

@@ -126,7 +126,10 @@ def has_outliers(xp: Namespace, array: Array, dtype: DType) -> bool:
     is_read_once = traits(xp).threads and array.flags.c_contiguous and array.dtype == dtype
     if is_read_once and abs(complex(xp.vdot(array, array))) ** 0.5 * eps <= VISIBLE * typical:  # no element is larger
         return False
-    error = float(_largest(xp, array, dtype)) * eps
+    largest = float(_largest(xp, array, dtype))
+    if math.isnan(largest):  # behind which others would hide
+        return has_outliers(xp, xp.where(xp.isnan(array), xp.zeros_like(array), array), dtype)
+    error = largest * eps
     if typical == 0:
         others = xp.abs(array)
         typical = float(xp.min(xp.where(others == 0, xp.max(others), others)))

@@ -109,13 +109,14 @@ def framed(
         return xp.astype(pad(xp, x, padding, modes, value, added), dtype, copy=False)
     found = [framed_axis(mode, d, lo, box) for box, (mode, d, (lo, _), _) in zip(boxes, axes, strict=True)]
     x = x[(..., *(axis.read for axis in found))]
+    growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
+    order = sorted(range(len(parts)), key=growths.__getitem__)  # what becomes shortest is cut before it is copied
     if traits(xp).threads and any(low or high for low, _, high in (axis.pieces for axis in found)):
         block = xp.empty((*x.shape[:first], *(stop - start for start, stop in boxes)), dtype=dtype)
-        _fill(xp, block, x, [axis.pieces for axis in found], first, value)
+        _fill(xp, block, x, [(first + at, found[at].pieces) for at in order], value)
         return block
     x = xp.astype(x, dtype, copy=False)
-    growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
-    for at in sorted(range(len(parts)), key=growths.__getitem__):  # what becomes shortest is cut before it is copied
+    for at in order:
         low, inner, high = found[at].pieces
         if low or high:
             before, behind = (_border(xp, x, first + at, places, value) for places in (low, high))
@@ -124,22 +125,22 @@ def framed(
 
 
 def _fill(
-    xp: Namespace, block: Array, x: Array, axes: list[tuple[Ints, slice, Ints]], axis: int, value: complex
+    xp: Namespace, block: Array, x: Array, axes: list[tuple[int, tuple[Ints, slice, Ints]]], value: complex
 ) -> None:
     """Write a block of NumPy's, each element once, by assignments, which let other threads run, as joining does not."""
     if not axes:
         block[...] = x
         return
-    (low, inner, high), *others = axes
+    (axis, (low, inner, high)), *others = axes
     start, stop = len(low), block.shape[axis] - len(high)
     if inner.stop > inner.start:
-        _fill(xp, block[_along(axis, slice(start, stop))], x[_along(axis, inner)], others, axis + 1, value)
+        _fill(xp, block[_along(axis, slice(start, stop))], x[_along(axis, inner)], others, value)
     for places, border in ((low, slice(0, start)), (high, slice(stop, None))):
         if places and places[0] < 0:
             block[_along(axis, border)] = value
         elif places:
-            repeated = xp.take(x, xp.asarray(places), axis=axis)
-            _fill(xp, block[_along(axis, border)], repeated, others, axis + 1, value)
+            repeated = x[_along(axis, xp.asarray(places))]  # of what is in no one run, take would copy all
+            _fill(xp, block[_along(axis, border)], repeated, others, value)
 
 
 def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: complex) -> Array:
@@ -349,5 +350,5 @@ def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
     return (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 
-def _along(axis: int, part: slice | int) -> tuple[Any, ...]:
+def _along(axis: int, part: Any) -> tuple[Any, ...]:
     return (*(slice(None),) * axis, part, ...)

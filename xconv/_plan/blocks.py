@@ -107,29 +107,13 @@ class Grid:
         if self.boxes.is_whole:  # also what no window reads, behind the last one, which is left out of a box
             found = of_any(samples, self.boxes.sizes[1])
             return Block(found, slice(*groups), slices_of(output), self.part.input, self.part.windows)
-        return self._box(groups, samples, output)
+        return self.box(groups, samples, output)
 
-    def _box(self, groups: tuple[int, int], samples: tuple[int, int], output: list[tuple[int, int]]) -> Block:
+    def box(self, groups: tuple[int, int], samples: tuple[int, int], output: list[tuple[int, int]]) -> Block:
+        """A box of outputs as a block."""
         inputs, restricted = self.part.windows.restrict(output)
         inputs = _within(self.part.input, inputs)
         return Block(of_any(samples, self.boxes.sizes[1]), slice(*groups), slices_of(output), inputs, restricted)
-
-    def inside_and_edges(self, inside: tuple[int, int]) -> list[Block]:
-        """The blocks, of outputs in this range of the last axis, and others, which are longer, of those beside it."""
-        start, stop = inside
-        blocks, edges = [], dict[tuple[Any, ...], None]()
-        length, o = self.boxes.box[2], self.boxes.sizes[2]
-        for number in range(len(self)):
-            groups, samples, rows, *others, (first, last) = self.boxes.ranges(number)
-            if max(first, start) < min(last, stop):
-                columns = max(first, start), min(last, stop)
-                blocks.append(self._box(groups, samples, [rows, *others, columns]))
-            for low, high in ((0, start), (stop, self.boxes.sizes[-1])):
-                if low < high:
-                    taller = max((last - first) // (high - low), 1) * length  # as many outputs, in fewer columns
-                    at = rows[0] // taller * taller
-                    edges[groups, samples, (at, min(at + taller, o)), *others, (low, high)] = None
-        return blocks + [self._box(groups, samples, [*output]) for groups, samples, *output in edges]
 
     @property
     def colours(self) -> Iterable[Grid]:
@@ -159,6 +143,38 @@ class Grid:
 
     def _along(self, steps: tuple[range, ...]) -> Grid:
         return Grid(self.part, self.boxes._replace(steps=steps))
+
+
+class InsideAndEdges:
+    """The blocks of a grid in a range of the last axis of outputs, and taller ones of the few columns beside it."""
+
+    def __init__(self, grid: Grid, inside: tuple[int, int]) -> None:
+        self.grid = grid
+        self.inside = inside
+
+    def __len__(self) -> int:
+        """At least as many."""
+        return len(self.grid)
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self._few) if len(self) <= FEW else self._blocks()
+
+    @remembered
+    def _few(self) -> list[Block]:
+        return [*self._blocks()]
+
+    def _blocks(self) -> Iterator[Block]:
+        (start, stop), boxes = self.inside, self.grid.boxes
+        (height, width), (rows, columns) = (boxes.box[2], boxes.box[-1]), (boxes.sizes[2], boxes.sizes[-1])
+        for number in range(len(self.grid)):
+            groups, samples, (top, bottom), *others, (first, last) = boxes.ranges(number)
+            if max(first, start) < min(last, stop):
+                inner = max(first, start), min(last, stop)
+                yield self.grid.box(groups, samples, [(top, bottom), *others, inner])
+            for (low, high), is_beside in (((0, start), first == 0), ((stop, columns), last == columns)):
+                taller = height * max(width // max(high - low, 1), 1)
+                if low < high and is_beside and top % taller == 0:
+                    yield self.grid.box(groups, samples, [(top, min(top + taller, rows)), *others, (low, high)])
 
 
 def grid(part: Part, batch: int, groups: int, box: Ints) -> Grid:

@@ -40,7 +40,7 @@ from .._arrays.scratch import laying_out_again
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
-from .._plan.blocks import Block, Grid, Part, parts, pieces
+from .._plan.blocks import Block, Grid, InsideAndEdges, Part, parts, pieces
 from .._plan.choice import AUTOMATIC, Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
@@ -48,7 +48,9 @@ from .._plan.schedule import FEWEST, Schedule, cheapest
 from .._plan.task import Task
 from .threads import Item, Items, cpu_count, for_each, is_alone, one_blas_thread
 
-ALONE = 9216  # multiplications up to which OpenBLAS spreads no product over threads: 2304 * GEMM_MULTITHREAD_THRESHOLD
+# Multiplications up to which OpenBLAS spreads no product over threads, those of complex numbers and others, in its
+# matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
+COMPLEX_ALONE, ALONE = 4096, 9216
 NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
 BEARABLE = 64  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
 WIDE = 256  # outputs in a row, of fewer of which a copy with borders takes no longer than edges apart from the rest
@@ -169,7 +171,8 @@ class Products:
         self.task = request.task
         self.plain = self if exact is None else Products(access, request, candidate)
         self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
-        self.spreads = traits(xp).threads and self.task.multiplications > ALONE and self._multiplies_matrices
+        alone = COMPLEX_ALONE if is_kind(xp, access.dtype, "complex floating") else ALONE
+        self.spreads = traits(xp).threads and self.task.multiplications > alone and self._multiplies_matrices
 
     @property
     def _multiplies_matrices(self) -> bool:
@@ -443,7 +446,7 @@ class _Pass:
         inside = -(-lo // s), (read - hi - windows.reach[-1]) // s + 1
         if inside == (0, windows.output_size[-1]) or inside[1] - inside[0] < WIDE:
             return self._only_grid
-        return self._only_grid.inside_and_edges(inside)
+        return InsideAndEdges(self._only_grid, inside)
 
     def _rows(self, access: Access, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
         """The filters of a part as the first factor of its products."""
