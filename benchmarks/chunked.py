@@ -21,15 +21,16 @@ import xconv.ndimage
 from xconv.demo.errors import require_packages
 
 from .compared import Comparison, run_compared
+from .measure import announce
 from .plain import random
 from .report import XCONV
 
 DASK_IMAGE, OVERLAP = "dask-image", "map_overlap"
 PIXELS, CHUNK, K, SIGMA = 8192, 1024, 7, 2
 CHANNELS, LAYER, LAYER_ROWS = 32, 2048, 256
-REPEATS = 4  # of a layer at once: what a graph takes to be sent and to end is then little
+REPEATS = 2  # of a layer at once: what a graph takes to be sent and to end is then little
 THREADS = 2  # of Dask's, of which each computes on one core
-TRIALS = 5
+TRIALS = 3
 Seconds: TypeAlias = tuple[float, ...]  # of each of two alone, and of both
 # What watches workers takes a tenth of a processor, of which one is free beside one worker, and none beside two.
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
@@ -87,6 +88,7 @@ def _peaks(name: str, calls: dict[str, Callable[[], Any]]) -> str:
     """What is held beyond the image."""
     found = []
     for side, lazy in calls.items():
+        announce(f"memory, {name}, {side}")
         tracemalloc.start()
         lazy().sum().compute(scheduler="threads", num_workers=THREADS)
         found.append(f"{side} {tracemalloc.get_traced_memory()[1] / 1e6:.1f}")
@@ -129,6 +131,7 @@ def _of_workers(pixels: int, rows: int, rounds: int, folder: str) -> list[Second
         return x
 
     def seconds(x: Any, addresses: list[str]) -> float:
+        announce(f"{len(addresses)} of two workers")
         sums = [xconv.conv(x, w + next(numbers), padding=1).sum() for _ in range(REPEATS)]  # none is known already
         start = time.perf_counter()
         client.gather(client.compute(sums, workers=addresses))
@@ -155,6 +158,7 @@ def _of_processes(pixels: int, rows: int, rounds: int) -> list[Seconds]:
         pipes.append(ours)
 
     def seconds(chosen: Sequence[Any]) -> float:
+        announce(f"{len(chosen)} of two processes")
         start = time.perf_counter()
         for pipe in chosen:
             pipe.send(REPEATS * pixels // rows // len(chosen))
