@@ -88,6 +88,32 @@ def on_every_axis(kind, how):
             yield f"axis {axis}, {failure}"
 
 
+def drawn(count=8):
+    """What differs from NumPy's, or fails, of calls drawn at random, of arrays divided by a drawn axis."""
+    import jax
+    from jax.sharding import NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    rng, mesh = np.random.default_rng(0), jax.make_mesh((DEVICES,), ("i",))
+    modes = ("zeros", "reflect", "symmetric", "replicate", "circular")
+    for number in range(int(count)):
+        groups, kernel = int(rng.integers(1, 3)), rng.integers(1, 4, 2).tolist()
+        shape = tuple(DEVICES * rng.integers(1, 4, 4))
+        words = {name: rng.integers(1, 3, 2).tolist() for name in ("stride", "dilation")}
+        words |= {"padding": rng.integers(0, 4, (2, 2)).tolist(), "padding_mode": modes[number % len(modes)]}
+        pools = {"stride": words["stride"], "ceil_mode": True}
+        x, w, axis = rng.normal(size=shape), rng.normal(size=(4, shape[1] // groups, *kernel)), int(rng.integers(4))
+
+        def call(x, w, words=words, groups=groups, pools=pools):
+            y = xconv.conv(x, w, groups=groups, **words)
+            return y, *xconv.conv_backward(y, x, w, groups=groups, **words), xconv.max_pool(x, 3, **pools)
+
+        placed = jax.device_put(x, NamedSharding(mesh, P(*(None,) * axis, "i")))
+        for one, other in zip(jax.jit(call)(placed, w), call(x, w), strict=True):
+            if one.shape != other.shape or not np.allclose(one, other, atol=1e-8):
+                yield f"{shape} by axis {axis}, {groups} groups of {kernel}, {words}: wrong"
+
+
 def sharded(kind, axis, *shapes):
     """A mesh of all devices, and float32 arrays of which the first is divided over them by an axis, if that is one."""
     import jax
@@ -396,6 +422,10 @@ def test_what_is_divided_stays_where_it_is(jax_backend, name):
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_arrays_on_several_devices(jax_backend, kind, how):
     assert in_process(DEVICES, "on_every_axis", kind, how, JAX_ENABLE_X64="1") == "done\n"
+
+
+def test_drawn_calls_of_arrays_on_several_devices(jax_backend):
+    assert in_process(DEVICES, "drawn", JAX_ENABLE_X64="1") == "done\n"
 
 
 def in_process(devices, name, *arguments, **environment):
