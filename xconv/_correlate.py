@@ -24,8 +24,10 @@ from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import is_chunked
 from ._run.neighbours import Windows, filtered, neighbours, on_all_axes
+from ._run.threads import is_alone
 
 FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices
+BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: less than one of them, and blocks large enough to be fast
 SMALL = 25 * 2**15  # elements by taps, that are added before there would be a plan
 
 
@@ -52,7 +54,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
         truncates = is_kind(xp, dtype, ("integral", "bool"))
         if is_small or truncates or not (all(taps) or is_finite(xp, x)):
             return filtered(xp, x, [Windows(*windows[:5], taps, False)], dtype, [working])
-    call, inner, kernel = _planned(operands, windows, dtype, working, flip)
+    call, inner, kernel = _planned(operands, windows, dtype, working, flip, is_alone())
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
@@ -75,16 +77,17 @@ def taps_of(xp: Namespace, w: Array, flip: bool) -> Any:
 
 @remembering(trusted=6)
 def _planned(
-    operands: tuple[Description, ...], windows: Windows, dtype: DType, working: DType, flip: bool
+    operands: tuple[Description, ...], windows: Windows, dtype: DType, working: DType, flip: bool, alone: bool
 ) -> tuple[Call, Ints, Ints]:
-    """The call, and what the shapes of x and w become for it."""
+    """The call, and what the shapes of x and w become for it; by itself on a thread, beside others that do the same."""
     x, w = (Operand(*operand) for operand in operands)
     xp, first = one_namespace((x, w)), windows.axes[0]
     kernel, padding, modes = (each[first:] for each in on_all_axes(*windows[:4], len(x.shape)))
     inner, filters = (math.prod(x.shape[:first]), 1, *x.shape[first:]), (1, 1, *kernel)
     geometry = conv_geometry(inner, filters, Keywords(1, padding, 1, 1, modes, 1, windows.value))
     layout = Layout(xp, (x, w), dtype, geometry, flip, not flip, working)
-    return Call(layout, "direct", workspace(None, item_size(xp, working) * geometry.elements)), inner, filters
+    room = workspace(BESIDE_OTHERS if alone else None, item_size(xp, working) * geometry.elements)
+    return Call(layout, "direct", room), inner, filters
 
 
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
