@@ -27,7 +27,7 @@ from ._run.neighbours import Windows, filtered, neighbours, on_all_axes
 from ._run.threads import is_alone
 
 FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices
-BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: less than one of them, and blocks large enough to be fast
+BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: blocks that are fast, and hold less than a chunk
 SMALL = 25 * 2**15  # elements by taps, that are added before there would be a plan
 
 
