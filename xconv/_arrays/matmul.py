@@ -64,7 +64,8 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
         return _of_limbs(xp, _limbs(xp, left, _limb_bits(left.shape[-1] or 1)), right)
     if place is None and _are_tiny(xp, left, right):
         return _outer_products(xp, left, right)
-    columns = _columns(left, right) if traits(xp).threads else 0
+    is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")  # complex numbers have no such kernels
+    columns = _columns(left, right) if is_real else 0
     if columns:
         return _by_columns(xp, left, right, columns, place)
     if place is not None:
