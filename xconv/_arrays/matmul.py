@@ -86,10 +86,11 @@ def outer_matmul(xp: Namespace, left: Array, right: Array, stacked: int) -> Arra
 
 def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
     (rows, count), columns, right = left.shape[-2:], right.shape[-2], conjugate_transpose(xp, right)
+    if rows * columns <= RESULTS and rows * columns * count <= SMALL:
+        return matmul(xp, left, right)
     is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")
     stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2]) if is_real else ()
-    is_small = rows * columns <= RESULTS and rows * columns * count <= SMALL
-    if is_small or not (is_real and has_outer_kernels(rows, columns, count, math.prod(stack))):
+    if not (is_real and has_outer_kernels(rows, columns, count, math.prod(stack))):
         return matmul(xp, left, right)
     width, length = _even(columns, RESULTS // rows), _even(count, SMALL // RESULTS)
     total = made(xp, (*stack, rows, columns), left.dtype)

@@ -563,7 +563,7 @@ class _Pass:
         xp, access, runs = self.xp, self.access, self._only_runs if part is self._only_part else self._runs(part)
 
         def rows_of(block: Block, channels: slice) -> Array:
-            with making_again(1):  # of its own, away from what is made of x
+            with making_again(1):
                 left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
             right = self._columns(access, x, block, channels)
             return outer_matmul(xp, left, right, self.maps.stacked)
