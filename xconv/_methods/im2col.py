@@ -21,6 +21,7 @@ from .shifts import Shifts
 from .strips import Strips
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
+ADDING = 3  # such operations for each tap that windows are added up by, along one axis after the other
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
 
 
@@ -85,7 +86,7 @@ class Im2col(NamedTuple):
         is_read = has_outer_kernels(task.filters, task.channels * windows.taps, windows.positions, stack)
         turned = windowed if task.reduces and task.filters > 1 and not is_read else 0
         return Steps(
-            operation=OPERATIONS,
+            operation=OPERATIONS + (ADDING * sum(windows.kernel_size) if task.product == "scatter" else 0),
             product=stack if self.stacked else task.groups,
             multiplication=task.multiplications,
             packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
