@@ -32,7 +32,10 @@ def pad(
 
     ``mode`` is a word for all of them or one for each; ``value`` is what "zeros" adds.
     """
-    dtype, modes = x.dtype if dtype is None else dtype, _each(mode, padding)
+    dtype = x.dtype if dtype is None else dtype
+    if not any(map(any, padding)):
+        return x if x.dtype == dtype else xp.astype(x, dtype)
+    modes = _each(mode, padding)
     if any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True)):
         return (_filled if traits(xp).plain_memory else _grown)(xp, x, padding, modes, value, dtype)
     return _framed(xp, x, padding, value, dtype)
@@ -322,8 +325,6 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
 
 
 def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DType) -> Array:
-    if not any(map(any, padding)):
-        return x if x.dtype == dtype else xp.astype(x, dtype)
     first = x.ndim - len(padding)
     size, inside = frame(tuple(map(operator.index, x.shape[first:])), padding)
     shape = (*x.shape[:first], *size)

@@ -415,8 +415,8 @@ class _Pass:
             bias = None if b is None else b[block.groups, :]
             return access.leave(biased(access, self.maps.output_map(xp, product(block), block.windows), bias))
 
-        if y is None and len(grid) == 1:
-            return output(grid[0])
+        if y is None and grid.only is not None:
+            return output(grid.only)
         is_own = y is None and not access.rounds
         shape = (*output_shape(self.task, x)[:2], w.shape[1], *part.windows.output_size)
         target: Array = empty(xp, x, shape, w, dtype=access.result) if y is None else y
@@ -528,8 +528,8 @@ class _Pass:
                     products = matmul(xp, _each(lambda a: transposed(xp, a), _of_groups(rows, block)), columns)
                     return self.maps.input_adjoint(xp, products, block.windows)
 
-                if schedule.is_whole and len(grid) == 1:
-                    return access.leave(biased(access, share(grid[0]), b))
+                if schedule.is_whole and grid.only is not None:
+                    return access.leave(biased(access, share(grid.only), b))
                 dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
                 for same in grid.colours:
 
