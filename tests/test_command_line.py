@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import importlib
 import io
@@ -130,6 +131,55 @@ class TestTrain:
         assert exit_status("train", "--out", tmp_path) == 130
         assert_one_line(capsys.readouterr(), "xconv train: interrupted")
         assert not list(tmp_path.iterdir())
+
+
+class TestColumns:
+    """What is printed fits 80 columns, but for a name of a file that is longer."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            *([], ["--help"], ["--version"], ["info"], ["check"], ["gallery"], ["figure"]),
+            ["train", "--epochs", "1"],
+            ["filter", "in.npy", "out.npy", "--kernel", "gaussian:1", "--chunks", "8,8,4", "--picture", "seen.png"],
+            *([command, "--help"] for command in ("train", "info", "check", "gallery", "figure", "filter")),
+        ],
+        ids=" ".join,
+    )
+    def test_every_command(self, arguments, few_digits, one_case, only_numpy, tmp_path, capsys, monkeypatch):
+        if arguments[:1] == ["filter"] and "--help" not in arguments:
+            pytest.importorskip("dask", reason="dask is not installed")
+        if arguments == ["gallery"]:
+            gallery = pytest.importorskip("xconv.demo.gallery", reason="scipy is not installed")
+            monkeypatch.setattr(gallery, "PAGES", gallery.PAGES[:1])
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "80")
+        np.save("in.npy", np.ones((40, 50, 4)))
+        assert exit_status(*arguments) == 0
+        assert words(capsys)
+
+    def test_a_long_name_stays_whole(self, few_digits, tmp_path, capsys):
+        folder = tmp_path / ("long" * 20)
+        assert exit_status("train", "--epochs", "1", "--out", folder) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert str(folder) in lines
+        assert max(len(line) for line in lines if line != str(folder)) <= 80
+
+    def test_the_table_of_four_libraries_with_devices_of_long_names(self, one_case, only_numpy, capsys, monkeypatch):
+        (module := types.ModuleType("module")).__version__ = "2.13.0+cu130"
+        numpy = dataclasses.replace(NUMPY.load(), module=module)
+        names = ("cpu", *3 * ["cuda:0 (NVIDIA GeForce RTX 4090)"])
+        found = [dataclasses.replace(numpy, devices=(name,)) for name in names]
+        monkeypatch.setattr(check, "find_backends", lambda: (found, {}))
+        assert exit_status("check") == 0
+        printed = words(capsys)
+        assert all(name in printed for name in check.CHECKS)
+        assert printed.count("ok") == 4 * len(check.CHECKS) * len(check.DTYPES)
+
+    def test_a_plan(self):
+        plan = xconv.plan((1, 1, 512, 512), (1, 1, 31, 31), xp=np, dtype=np.float64)
+        assert max(map(len, str(plan).splitlines())) <= 80
+        assert str(plan).split() == repr(plan).split()
 
 
 class TestMistakes:

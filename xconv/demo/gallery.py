@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from .errors import first_line
+from .errors import first_line, fitted
 from .files import make_writable, writing_to
 from .pages import PAGES, Shown
 
@@ -47,7 +47,7 @@ pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font-size: 13px }"""
 
 def run(*, out: Path) -> int:
     """Write a picture for each page and ``index.html``, which holds them all, and return the exit status 0."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     make_writable(out)
     picture = read_picture()
     sections = []
@@ -56,7 +56,7 @@ def run(*, out: Path) -> int:
         for page in bar.track(PAGES, description="drawing"):
             sections.append(_section(page, picture, out, console))
         (out / "index.html").write_text(_document(sections), encoding="utf-8")
-    console.print(f"wrote {out / 'index.html'} and its pictures")
+    console.print(fitted(f"wrote {out / 'index.html'} and its pictures"))
     return 0
 
 
@@ -82,7 +82,7 @@ def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
     try:
         shown = page(picture)
     except ImportError as error:
-        console.print(f"{name} is left out: {first_line(error)}")
+        console.print(fitted(f"{name} is left out: {first_line(error)}"))
         return f"{head}\n<p>Left out: {html.escape(first_line(error))}.</p>\n{code}"
     data = io.BytesIO()
     _draw(shown, ADORNED.get(page.__name__)).savefig(data, format="png")
