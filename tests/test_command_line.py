@@ -173,7 +173,7 @@ class TestColumns:
         monkeypatch.setattr(check, "find_backends", lambda: (found, {}))
         assert exit_status("check") == 0
         printed = words(capsys)
-        assert all(name in printed for name in check.CHECKS)
+        assert all(f"│ {name} │" in printed for name in check.CHECKS)
         assert printed.count("ok") == 4 * len(check.CHECKS) * len(check.DTYPES)
 
     def test_a_plan(self):
