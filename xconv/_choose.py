@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from ._arrays.layout import Access
 from ._arrays.libraries import Array, DType, Namespace, is_kind
@@ -21,6 +21,8 @@ from ._plan.arguments import (
     conv_geometry,
     conv_transpose_geometry,
     flag,
+    got,
+    known_keywords,
     one_of,
     workspace,
 )
@@ -50,6 +52,7 @@ FUNCTIONS = {
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
 
+@known_keywords
 def plan(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -120,7 +123,7 @@ def plan(
         Keywords(stride, padding, dilation, groups, padding_mode, channel_axis),
         output_padding,
     )
-    word = method if method in ("auto", "direct") else "auto"
+    word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
     chosen = choose(asked, method, others)
     found = plan_of(function, chosen, others, cpu_count(), room)
@@ -131,6 +134,7 @@ def plan(
     return measured_plan(found, times, next(one for one in others if one.method == fastest), cpu_count())
 
 
+@known_keywords
 def choose_method(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -203,8 +207,8 @@ def _request(
     transposes = function.startswith("conv_transpose")
     if transposes:
         geometry = conv_transpose_geometry(input_shape, weight_shape, output_padding, keywords, names)
-    elif output_padding != 0:
-        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, got {output_padding!r}")
+    elif not (isinstance(output_padding, int) and output_padding == 0):
+        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, {got(output_padding)}")
     else:
         geometry = conv_geometry(input_shape, weight_shape, keywords, names)
     xp = namespace_of_library(xp)
