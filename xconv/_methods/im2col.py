@@ -47,8 +47,7 @@ class Im2col(NamedTuple):
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
         windows = task.windows
-        is_apart = windows.positions >= LARGE or (task.batch == 1 and not task.reduces)
-        stacked = int(traits(xp).threads and is_apart)
+        stacked = int(traits(xp).threads and (windows.positions >= LARGE or (task.batch == 1 and not task.reduces)))
         laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels)
         return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.tiles(xp, dtype, task)]
 
