@@ -7,6 +7,7 @@ these will do, since a GPU divides those sooner.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -140,11 +141,11 @@ def extreme(xp: Namespace, x: Array, axis: int, line: Geometry, largest: bool, l
         code = _OUTPUT + _EXTREME.replace("BEYOND", beyond)
         kernel = _line_kernel(xp, code, "T least", "T y", _is_narrow(line, x.size, y.size))
         return kernel(x, least, *_line(x, axis, line), y)
-    ((outputs,), (s,), (a,), (reach,)) = line.output_size, line.stride, line.dilation, line.reach
-    blocks = ((outputs - 1) * s // a // line.taps + 1) * a
-    narrow = _is_narrow(line, x.size, y.size, line.padded_size[0] + 2 * reach)
+    (one,) = line.axes
+    blocks = ((one.o - 1) * one.s // one.a // one.k + 1) * one.a
+    narrow = _is_narrow(line, x.size, y.size, line.padded_size[0] + 2 * one.r)
     kernel = _line_kernel(xp, _LONG.replace("BEYOND", beyond), "T least", "raw T y", narrow, LINE + " blocks")
-    return kernel(x, least, *_line(x, axis, line), blocks, y, size=y.size // outputs * blocks)
+    return kernel(x, least, *_line(x, axis, line), blocks, y, size=y.size // one.o * blocks)
 
 
 def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, number: DType) -> tuple[Array, Array]:
@@ -192,8 +193,8 @@ def _counts(xp: Namespace, x: Array, count: Sequence[int]) -> tuple[str, str, An
 
 def _line(x: Array, axis: int, line: Geometry) -> list[int]:
     """The numbers of `LINE`."""
-    (outputs,), (d,), (k,) = line.output_size, line.input_size, line.kernel_size
-    return [outputs, math.prod(x.shape[axis + 1 :]), d, k, line.stride[0], line.dilation[0], line.padding[0][0]]
+    (one,) = line.axes
+    return [one.o, math.prod(x.shape[axis + 1 :]), one.d, one.k, one.s, one.a, one.lo]
 
 
 def _is_narrow(windows: Geometry, *sizes: int) -> bool:
@@ -236,16 +237,8 @@ def _adjoint_kernel(xp: Namespace, axes: int, narrow: bool) -> Any:
 
 def _sizes(others: Ints, windows: Geometry) -> list[int]:
     """The numbers of `_names`."""
-    axes = zip(
-        windows.input_size,
-        windows.kernel_size,
-        windows.output_size,
-        windows.stride,
-        windows.dilation,
-        windows.padding,
-        strict=True,
-    )
-    return [math.prod(others), *(number for *sizes, (lo, _) in axes for number in (*sizes, lo))]
+    axes = [(axis.d, axis.k, axis.o, axis.s, axis.a, axis.lo) for axis in windows.axes]
+    return [math.prod(others), *itertools.chain(*axes)]
 
 
 def _names(axes: int) -> str:

@@ -252,7 +252,7 @@ def _where(xp: Namespace, chosen: Array, values: Array) -> Array:
 
 def _axes(x: Array, windows: Geometry) -> list[tuple[int, Geometry]]:
     """Axes of x along which windows are more than single elements side by side."""
-    lines = enumerate(windows.axes, start=x.ndim - windows.ndim)
+    lines = enumerate(windows.lines, start=x.ndim - windows.ndim)
     return [(axis, line) for axis, line in lines if not line.is_identity]
 
 

@@ -131,5 +131,4 @@ def on_all_axes(axes: Ints, sizes: Ints, before: Ints, modes: Words, ndim: int) 
 
 @remembering(2)
 def _unpadded(size: Ints, kernel: Ints) -> Geometry:
-    ones = (1,) * len(size)
-    return Geometry(size, kernel, ones, ones, ((0, 0),) * len(size))
+    return Geometry(size, kernel)

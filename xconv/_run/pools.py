@@ -20,7 +20,6 @@ from .._plan.pooling import (
     PoolSchedule,
     PoolTask,
     Runs,
-    by_axis,
     held_by_extremes,
     held_by_maxima,
     held_by_maxima_adjoint,
@@ -44,7 +43,7 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
 
     def along_axes(room: int) -> Array:
         y = x
-        for line in by_axis(pool.windows):
+        for line in pool.windows.by_axis:
             y = max_pool(xp, y, pool._replace(windows=line), room)
         return y
 
@@ -63,7 +62,7 @@ def extreme_filter(
     known = item_size(xp, dtype) * (math.prod(windows.input_size) + windows.positions)
     cut = pool_schedule(task, workspace(None, known), traits(xp).threads)
     if cut.is_wasteful and not runs:
-        for line in by_axis(windows):
+        for line in windows.by_axis:
             x = extreme_filter(xp, x, line, modes, value, largest)
         return x
     if not plain:  # PyTorch cannot even turn round a border of unsigned integers
@@ -240,7 +239,7 @@ def _pooled(
     room = workspace(max_workspace, known)
     cut = pool_schedule(task, room, traits(xp).threads)
     if along_axes is not None and cut.is_wasteful:
-        largest = max([line.positions for line in by_axis(pool.windows)])
+        largest = max([line.positions for line in pool.windows.by_axis])
         between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
         if 2 * between <= room:
             return along_axes(room - between)
