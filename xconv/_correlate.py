@@ -37,7 +37,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     With ``flip`` the weights are turned round instead of conjugated.
     """
     if is_chunked(x, w):
-        return neighbourhoods(correlate, x, _halos([windows]), dtype, (w,), (windows, dtype, flip))
+        return neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip))
     operands = described(x=x, w=w)
     (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
     working = filter_dtype(xp, own, other, dtype)
@@ -58,7 +58,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
-def _halos(lines: Sequence[Windows]) -> list[Halo]:
+def halos(lines: Sequence[Windows]) -> list[Halo]:
     """What windows read around each element."""
     return [
         Halo(axis, before, size - 1 - before, mode)
@@ -93,7 +93,7 @@ def _planned(
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     """x by windows along one axis after another, each stored in the result's dtype."""
     if is_chunked(x):
-        return neighbourhoods(separable, x, _halos(lines), dtype, (), (tuple(lines), dtype))
+        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype))
     ((_, xp, shape, own, *_),) = described(x=x)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)

@@ -12,7 +12,7 @@ import functools
 import itertools
 import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -31,14 +31,14 @@ from ._arrays.operands import (
     namespace_of_numbers,
 )
 from ._correlate import correlate as _correlate
-from ._correlate import separable, taps_of
+from ._correlate import halos, separable, taps_of
 from ._plan.arguments import SYNONYMS, a_number, meant
-from ._plan.geometry import Ints
-from ._plan.pooling import Runs, centred, runs_of
+from ._plan.geometry import Ints, side_by_side
+from ._plan.pooling import Runs, runs_of
 from ._plan.remembered import remembering
-from ._run.chunked_filters import Halo, element_by_element, neighbourhoods
+from ._run.chunked_filters import element_by_element, neighbourhoods
 from ._run.graph import is_chunked
-from ._run.neighbours import Windows
+from ._run.neighbours import Windows, on_all_axes
 from ._run.pools import extreme_filter
 
 __all__ = [
@@ -313,7 +313,7 @@ def uniform_filter1d(
     >>> y
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
-    return _filtered(_mean_along_one, input, output, (cval,), size, axis, mode, origin)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin)
 
 
 @entrance
@@ -355,7 +355,7 @@ def uniform_filter(
     >>> ndimage.uniform_filter(np.ones((64, 64)), size=(3, 5), mode=("wrap", "nearest")).shape
     (64, 64)
     """
-    return _filtered(_means, input, output, (cval,), size, mode, origin, axes)
+    return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes)
 
 
 @entrance
@@ -911,10 +911,16 @@ def _windows(
         )
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes, got {mode!r}")
-    found = tuple(sorted(found))
-    before = tuple([_before(k, origins[axis], function) for axis, k in zip(found, w.shape, strict=True)])
-    dtype = _output(None, operands)[0] if dtype is None else dtype
-    return Windows(found, tuple(w.shape), before, (_mode(mode),) * len(found), value), dtype
+    windows = _around(sorted(found), w.shape, mode, origins, value, function)
+    return windows, _output(None, operands)[0] if dtype is None else dtype
+
+
+def _around(
+    axes: Sequence[int], sizes: Ints, mode: Any, origins: Mapping[int, Any], value: Any, function: str, taps: Any = None
+) -> Windows:
+    """Windows along some axes, which have one border and an origin each."""
+    before = tuple([_before(k, origins[axis], function) for axis, k in zip(axes, sizes, strict=True)])
+    return Windows(tuple(axes), tuple(sizes), before, (_mode(mode),) * len(axes), value, taps)
 
 
 def _along_one(
@@ -956,26 +962,28 @@ _lines = remembering(trusted=4)(_translated)
 
 
 def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> list[Windows]:
-    size = len(taps) if isinstance(taps, tuple) else taps.shape[0]
-    return [Windows((_axis(axis, ndim),), (size,), (_before(size, origin, function),), (_mode(mode),), value, taps)]
+    size, at = len(taps) if isinstance(taps, tuple) else taps.shape[0], _axis(axis, ndim)
+    return [_around((at,), (size,), mode, {at: origin}, value, function, taps)]
 
 
-def _mean_along_one(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> list[Windows]:
-    k = operator.index(a_number("size", size))
+def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> list[Windows]:
+    """Windows of equal elements along an axis, of a mean or an extreme."""
+    at, k = _axis(axis, ndim), operator.index(a_number("size", size))
     if k < 1:
         raise RuntimeError(f"size must be at least 1, got {size!r}")
-    return [Windows((_axis(axis, ndim),), (k,), (_before(k, origin, "correlate"),), (_mode(mode),), value)]
+    return [_around((at,), (k,), mode, {at: origin}, value, "correlate")]
 
 
-def _means(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
+def _boxes_by_axis(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
+    each = _by_axis(axes, ndim, size, mode, origin)
+    return [*itertools.chain(*(_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k) > 1))]
+
+
+def _by_axis(axes: Any, ndim: int, first: Any, *words: Any) -> Iterator[tuple[Any, ...]]:
+    """The first word, an axis, and the others, for each of the axes."""
     found = _axes(axes, ndim)
-    each = [_sequence(one, len(found)) for one in (size, mode, origin)]
-    lines = [
-        _mean_along_one(ndim, value, int(k), axis, word, shift)
-        for axis, k, word, shift in zip(found, *each, strict=True)
-        if a_number("size", k) > 1
-    ]
-    return [*itertools.chain(*lines)]
+    each = [_sequence(one, len(found)) for one in (first, *words)]
+    return zip(each[0], found, *each[1:], strict=True)
 
 
 def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Windows]:
@@ -988,11 +996,9 @@ def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -
 def _gaussians(
     ndim: int, value: complex, sigma: Any, truncate: Any, order: Any, mode: Any, radius: Any, axes: Any
 ) -> list[Windows]:
-    found = _axes(axes, ndim)
-    each = [_sequence(one, len(found)) for one in (sigma, order, mode, radius)]
     lines = [
-        _gaussian_along_one(ndim, value, deviation, truncate, axis, derived, word, reach)
-        for axis, deviation, derived, word, reach in zip(found, *each, strict=True)
+        _gaussian_along_one(ndim, value, deviation, truncate, *words)
+        for deviation, *words in _by_axis(axes, ndim, sigma, order, mode, radius)
         if a_number("sigma", deviation) > NEGLIGIBLE
     ]
     return [*itertools.chain(*lines)]
@@ -1005,9 +1011,8 @@ def _gaussian_along_one(
     reach = int(a_number("truncate", truncate) * deviation + 0.5) if radius is None else radius
     if not isinstance(reach, Integral) or reach < 0:
         raise ValueError(f"radius must be an int of at least 0, got {radius!r}")
-    return _tapped(
-        ndim, value, gaussian_taps(deviation, int(a_number("order", order)), int(reach)), axis, mode, 0, "correlate"
-    )
+    taps = gaussian_taps(deviation, int(a_number("order", order)), int(reach))
+    return _tapped(ndim, value, taps, axis, mode, 0, "correlate")
 
 
 def _gaussian_term(
@@ -1049,38 +1054,22 @@ def _extreme(
     largest: bool, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> Array:
     (x,) = arrays(input)
-    found, taps = _axes(axes, x.ndim), None
     if footprint is not None:
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
         size, taps = _footprint(footprint)
-        if len(size) != len(found) and not all(taps):
-            raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
+        if not all(taps):
+            return _extremes(largest, x, *_with_holes(x.ndim, size, taps, mode, cval, origin, axes), output)
     elif size is None:
         raise RuntimeError("size or footprint must be given, got neither")
-    sizes, origins = _sequence(size, len(found)), _sequence(origin, len(found))
-    if taps is None or all(taps):
-        each = zip(found, sizes, _sequence(mode, len(found)), origins, strict=True)
-        lines = [(axis, int(k), word, shift) for axis, k, word, shift in each if a_number("size", k) > 1]
-        return _extremes(largest, x, lines, (), cval, output)
-    if not isinstance(mode, str):
-        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, got {mode!r}")
-    shifts = dict(zip(found if len(found) < x.ndim else range(x.ndim), origins, strict=True))
-    lines = [(axis, k, mode, shifts[axis]) for axis, k in zip(sorted(found), sizes, strict=True)]
-    kernel = [1] * x.ndim
-    for axis, k, _, _ in lines:
-        kernel[axis] = k
-    return _extremes(largest, x, lines, runs_of(taps, tuple(kernel)), cval, output)
+    return _extremes(largest, x, _boxes_by_axis(x.ndim, cval, size, mode, origin, axes), (), output)
 
 
 def _extreme_along(
     largest: bool, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
 ) -> Array:
     (x,) = arrays(input)
-    axis, k = _axis(axis, x.ndim), operator.index(a_number("size", size))
-    if k < 1:
-        raise RuntimeError(f"size must be at least 1, got {size!r}")
-    return _extremes(largest, x, [(axis, k, mode, origin)], (), cval, output)
+    return _extremes(largest, x, _boxes(x.ndim, cval, size, axis, mode, origin), (), output)
 
 
 def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
@@ -1096,10 +1085,23 @@ def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
     return shape, taps
 
 
-def _extremes(
-    largest: bool, x: Array, lines: list[tuple[int, int, str, Any]], runs: Runs, cval: Any, output: Any
-) -> Array:
-    """Of windows over some axes, of which each has a size, a border and an origin.
+def _with_holes(
+    ndim: int, size: Ints, taps: tuple[bool, ...], mode: Any, cval: Any, origin: Any, axes: Any
+) -> tuple[list[Windows], Runs]:
+    """The windows of a footprint, and the runs of elements that they read."""
+    found = _axes(axes, ndim)
+    if len(size) != len(found):
+        raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
+    origins = _sequence(origin, len(found))
+    if not isinstance(mode, str):
+        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, got {mode!r}")
+    shifts = dict(zip(found if len(found) < ndim else range(ndim), origins, strict=True))
+    windows = _around(sorted(found), size, mode, shifts, cval, "correlate")
+    return [windows], runs_of(taps, on_all_axes(*windows[:4], ndim)[0])
+
+
+def _extremes(largest: bool, x: Array, lines: Sequence[Windows], runs: Runs, output: Any) -> Array:
+    """Of windows over some axes.
 
     SciPy stores what it finds along one axis before it goes on to the next. That makes a difference only where numbers
     may not fit the integers that they are stored as.
@@ -1108,44 +1110,39 @@ def _extremes(
     if is_kind(xp, x.dtype, "complex floating"):
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
     dtype, target = _output(output, described(input=x))
-    borders = tuple([(axis, k, _before(k, origin, "correlate"), _mode(mode)) for axis, k, mode, origin in lines])
-    return _written(_found_extremes(x, largest, borders, runs, cval, dtype), target)
+    return _written(_found_extremes(x, largest, tuple(lines), runs, dtype), target)
 
 
-def _found_extremes(
-    x: Array, largest: bool, borders: Sequence[tuple[int, int, int, str]], runs: Runs, cval: Any, dtype: DType
-) -> Array:
+def _found_extremes(x: Array, largest: bool, lines: Sequence[Windows], runs: Runs, dtype: DType) -> Array:
     if is_chunked(x):
-        halos = [Halo(axis, before, k - 1 - before, mode) for axis, k, before, mode in borders]
-        return neighbourhoods(_found_extremes, x, halos, dtype, (), (largest, borders, runs, cval, dtype))
+        return neighbourhoods(_found_extremes, x, halos(lines), dtype, (), (largest, lines, runs, dtype))
     xp = namespace_of(input=x)
     fits = not runs and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
     y = truncated(xp, x, dtype) if fits else x
-    for part in [borders] if fits or runs else [borders[:1], borders[1:]]:
-        y = _stored_extremes(largest, y, part, runs, cval, dtype)
+    for part in [lines] if fits or runs else [lines[:1], lines[1:]]:
+        y = _stored_extremes(largest, y, part, runs, dtype)
     return y
 
 
-def _stored_extremes(
-    largest: bool, x: Array, borders: Sequence[tuple[int, int, int, str]], runs: Runs, cval: Any, dtype: DType
-) -> Array:
+def _stored_extremes(largest: bool, x: Array, lines: Sequence[Windows], runs: Runs, dtype: DType) -> Array:
     """In SciPy's way with a pad value that integers do not hold: with holes it is one of them, modulo 2**bits, and else
     all are compared as floats.
     """
     xp = namespace_of(input=x)
     x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
-    kernel, before, modes, value = [1] * x.ndim, [0] * x.ndim, ["zeros"] * x.ndim, float(cval)
-    for axis, k, lo, mode in borders:
-        kernel[axis], before[axis], modes[axis] = k, lo, mode
-    if is_kind(xp, x.dtype, "integral") and any(mode == "zeros" for *_, mode in borders):
+    axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
+    kernel, padding, borders = on_all_axes(axes, sizes, before, modes, x.ndim)
+    value: Any = next((line.value for line in lines), 0.0)
+    value = float(value)
+    if is_kind(xp, x.dtype, "integral") and "zeros" in modes:
         info = xp.iinfo(x.dtype)
         if runs or info.min - 1 < value < info.max + 1:
             value = (int(value) - info.min) % (info.max - info.min + 1) + info.min
         else:
             x = xp.astype(x, filter_dtype(xp, x.dtype))
     if 0 not in x.shape and x.ndim:
-        windows = centred(tuple(map(operator.index, x.shape)), tuple(kernel), tuple(before))
-        x = extreme_filter(xp, x, windows, tuple(modes), value, largest, runs)
+        windows = side_by_side(tuple(map(operator.index, x.shape)), kernel, padding)
+        x = extreme_filter(xp, x, windows, borders, value, largest, runs)
     return truncated(xp, x, dtype)
 
 
@@ -1244,7 +1241,7 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
     """The result's dtype, and the array that it is to be written to, if one was given."""
     _, _, shape, dtype, *_ = operands[0]
     xp = namespace_of_numbers([Operand(*operand) for operand in operands])
-    is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(xp, values)
+    is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(values)
     if output is None:
         return complex_dtype(xp, dtype) if is_complex else xp.result_type(dtype), None  # in the machine's byte order
     target = None
@@ -1267,14 +1264,10 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
     return complex_dtype(xp, dtype), None
 
 
-def _are_complex(xp: Any, values: tuple[Any, ...]) -> bool:
+def _are_complex(values: tuple[Any, ...]) -> bool:
     """Whether taps, of the values that a filter has, are complex: numbers, or an array of them."""
-    for value in values:
-        if isinstance(value, tuple) and any(isinstance(one, complex) for one in value):
-            return True
-        if hasattr(value, "dtype") and "complex" in str(value.dtype):
-            return True
-    return False
+    taps = itertools.chain(*(value if isinstance(value, tuple) else (value,) for value in values))
+    return any(isinstance(tap, complex) or "complex" in str(getattr(tap, "dtype", "")) for tap in taps)
 
 
 def _written(y: Array, target: Array | None) -> Array:

@@ -383,6 +383,12 @@ def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
 
 
 @remembering(0)
+def side_by_side(size: Ints, kernel_size: Ints, padding: Pairs = ()) -> Geometry:
+    """Windows at every element."""
+    return Geometry(size, kernel_size, padding=padding)
+
+
+@remembering(0)
 def frame(size: Ints, padding: Pairs) -> tuple[Ints, Slices]:
     """The size with its padding, and where in that the elements lie."""
     pairs = [*zip(size, padding, strict=True)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from .blocks import Boxes, boxes, of_any, slices_of
-from .geometry import Axis, Geometry, Ints, Slices
+from .geometry import Geometry, Ints, Slices
 from .remembered import remembering
 from .schedule import CACHED, FEWEST, MOST_BLOCKS
 
@@ -217,13 +217,6 @@ def doubles(line: Geometry) -> bool:
 def taps_of(line: Geometry) -> Runs:
     """The taps along an axis as one run, or as many of one tap."""
     return (((0,), line.taps),) if doubles(line) else tuple([((tap,), 1) for tap in range(line.taps)])
-
-
-@remembering(0)
-def centred(size: Ints, kernel_size: Ints, before: Ints) -> Geometry:
-    """Windows of as many outputs as inputs, each with so many elements before its own."""
-    lines = zip(size, kernel_size, before, strict=True)
-    return Geometry.of([Axis(d, k, lo=lo, hi=k - 1 - lo) for d, k, lo in lines])
 
 
 @remembering(0)

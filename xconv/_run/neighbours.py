@@ -12,7 +12,7 @@ from .._arrays.scratch import scratch
 from .._arrays.taps import PADDED, Shifted, means, weighted
 from .._arrays.windows import framed, pad
 from .._plan.chains import Box, Chain, Pass, chains
-from .._plan.geometry import Geometry, Ints, Pairs, Words
+from .._plan.geometry import Ints, Pairs, Words, side_by_side
 from .._plan.remembered import remembering
 from .threads import cpu_count, for_each
 
@@ -44,7 +44,7 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
     padded = pad(xp, x, padding, modes, windows.value, working)
     if windows.taps is None:
         return truncated(xp, means(padded, windows.axes[0], windows.sizes[0]), dtype)
-    return truncated(xp, weighted(padded, _unpadded(padded.shape, sizes), windows.taps, windows.is_line), dtype)
+    return truncated(xp, weighted(padded, side_by_side(padded.shape, sizes), windows.taps, windows.is_line), dtype)
 
 
 def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
@@ -127,8 +127,3 @@ def on_all_axes(axes: Ints, sizes: Ints, before: Ints, modes: Words, ndim: int) 
     for axis, k, lo, mode in zip(axes, sizes, before, modes, strict=True):
         kernel[axis], padding[axis], borders[axis] = k, (lo, k - 1 - lo), mode
     return tuple(kernel), tuple(padding), tuple(borders)
-
-
-@remembering(2)
-def _unpadded(size: Ints, kernel: Ints) -> Geometry:
-    return Geometry(size, kernel)
