@@ -41,15 +41,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Keywords(NamedTuple):
-    """The geometry keywords that every convolution takes, as the caller gave them."""
+    """The keywords that every convolution takes, but for ``flip``, as the caller gave them."""
 
-    stride: Any
-    padding: Any
-    dilation: Any
-    groups: Any
-    padding_mode: Any
-    channel_axis: Any
-    pad_value: Any = 0
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: Any = 1
+    padding_mode: Any = "zeros"
+    channel_axis: Any = 1
+    method: Any = "auto"
+    max_workspace: Any = None
 
 
 def conv_geometry(
@@ -74,7 +75,7 @@ def conv_geometry(
         raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
     geometry = _joined(batch, channels, filters, groups, channels_last, _windows(size, kernel, keywords), keywords)
     if gradient_shape is not None:
-        _check_gradient(gradient_shape, geometry)
+        check_gradient(gradient_shape, geometry.output_shape)
     return geometry
 
 
@@ -92,7 +93,7 @@ def conv_weight_grad_geometry(
         )
     windows = _windows(size, kernel_size, keywords)
     geometry = _joined(batch, channels, filters, groups, channels_last, windows, keywords)
-    _check_gradient(gradient_shape, geometry)
+    check_gradient(gradient_shape, geometry.output_shape)
     return geometry
 
 
@@ -160,8 +161,8 @@ def conv_output_shape(
     >>> conv_output_shape((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)
     (8, 64, 112, 112)
     """
-    keywords = Keywords(stride, padding, dilation, groups, "zeros", channel_axis)
-    return conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape")).output_shape
+    keywords = Keywords(stride, padding, dilation, groups, channel_axis=channel_axis)
+    return conv_geometry(input_shape, weight_shape, keywords, ("input_shape", "weight_shape")).output_shape
 
 
 def pool_geometry(
@@ -190,7 +191,7 @@ def unpool_geometry(
     n = len(size)
     kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
     strides = kernel if stride is None else per_axis("stride", stride, n, minimum=1)
-    grown = _transposed_size(size, kernel, 0, Keywords(strides, padding, 1, 1, "zeros", channel_axis))
+    grown = _transposed_size(size, kernel, 0, Keywords(strides, padding))
     if output_size is None:
         return UnpoolGeometry(channels, channels_last, grown)
     given = per_axis("output_size", output_size, n, minimum=1)
@@ -199,14 +200,7 @@ def unpool_geometry(
     return UnpoolGeometry(channels, channels_last, given)
 
 
-def window_geometry(
-    input_size: Ints,
-    kernel_size: Any,
-    *,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-) -> Geometry:
+def window_geometry(input_size: Ints, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any) -> Geometry:
     """Check windows over ``input_size``."""
     windows = _unchecked_windows(input_size, kernel_size, stride, padding, dilation)
     _check_fit(windows, windows.padding)
@@ -307,6 +301,10 @@ def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:
         raise ValueError(f"{name} must have shape {expected}, {meaning}, got {tuple(shape)}")
 
 
+def check_gradient(shape: Any, output_shape: Ints) -> None:
+    check_shape("dy", shape, output_shape, "the shape of the output")
+
+
 def without_output_padding(function: Function) -> Function:
     """Refuse the keyword that only the transposed convolution has, in words that name the function of that."""
     name = function.__name__
@@ -322,10 +320,6 @@ def without_output_padding(function: Function) -> Function:
         return function(*arguments, **keywords)
 
     return cast(Function, checked)
-
-
-def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
-    check_shape("dy", shape, geometry.output_shape, "the shape of the output")
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -383,13 +377,7 @@ def _ceil_padding(windows: Geometry) -> Pairs:
 
 
 def _windows(size: Ints, kernel: Any, keywords: Keywords) -> Geometry:
-    return window_geometry(
-        size,
-        kernel,
-        stride=keywords.stride,
-        padding=keywords.padding,
-        dilation=keywords.dilation,
-    )
+    return window_geometry(size, kernel, stride=keywords.stride, padding=keywords.padding, dilation=keywords.dilation)
 
 
 def _joined(
@@ -397,7 +385,7 @@ def _joined(
 ) -> ConvGeometry:
     """The checked parts of a convolution, with its borders."""
     modes = _modes(keywords.padding_mode, windows.ndim)
-    return ConvGeometry(batch, channels, filters, groups, channels_last, modes, windows, pad_value=keywords.pad_value)
+    return ConvGeometry(batch, channels, filters, groups, channels_last, modes, windows)
 
 
 def _modes(value: Any, n: int) -> Words:
@@ -503,15 +491,8 @@ def _pair(entry: Any) -> tuple[int, int] | None:
 def _integers(value: Any) -> Ints | None:
     """A sequence of ints as a tuple of them; None for anything else."""
     entries = _entries(value)
-    if entries is None:
-        return None
-    values = []
-    for entry in entries:
-        integer = _integer(entry)
-        if integer is None:
-            return None
-        values.append(integer)
-    return tuple(values)
+    found = [] if entries is None else [number for number in map(_integer, entries) if number is not None]
+    return None if entries is None or len(found) < len(entries) else tuple(found)
 
 
 def _entries(value: Any) -> tuple[Any, ...] | None:
