@@ -63,6 +63,7 @@ __all__ = [
 ]
 
 Axes: TypeAlias = int | Sequence[int] | None
+Function: TypeAlias = Callable[..., Array]
 MODES = {
     "reflect": "symmetric",
     "grid-mirror": "symmetric",
@@ -517,7 +518,7 @@ def sobel(
 
 def generic_laplace(
     input: Any,
-    derivative2: Callable[..., Array],
+    derivative2: Function,
     output: Any = None,
     mode: str | Sequence[str] = "reflect",
     cval: complex = 0.0,
@@ -557,12 +558,7 @@ def generic_laplace(
     >>> ndimage.generic_laplace(np.ones((5, 6)), second).shape
     (5, 6)
     """
-
-    def term(axis: int, dtype: DType, word: str) -> Array:
-        return derivative2(x, axis, dtype, word, cval, *extra_arguments, **(extra_keywords or {}))
-
-    (x,) = arrays(input)
-    return _summed(x, term, output, mode, axes)
+    return _summed(_total, input, derivative2, output, mode, axes, cval, *extra_arguments, **(extra_keywords or {}))
 
 
 @entrance
@@ -600,12 +596,7 @@ def laplace(
     >>> y.shape, y[2].tolist()
     ((5, 4), [2.0, 2.0, 2.0, 2.0])
     """
-
-    def term(axis: int, dtype: DType, word: str) -> Array:
-        return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, word, 0, "correlate")
-
-    (x,) = arrays(input)
-    return _summed(x, term, output, mode, axes)
+    return _summed(_total, input, _second_difference, output, mode, axes, cval)
 
 
 @entrance
@@ -654,7 +645,7 @@ def gaussian_laplace(
     found = _axes(axes, x.ndim)
     for axis, deviation in zip(found, _sequence(sigma, len(found)), strict=True):
         deviations[axis] = deviation
-    return _summed(x, _gaussian_term(x, tuple(deviations), 2, cval, kwargs), output, mode, axes)
+    return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, tuple(deviations), 2, **kwargs)
 
 
 @entrance
@@ -698,8 +689,7 @@ def gaussian_gradient_magnitude(
     >>> y.shape, bool(np.any(y))
     ((32, 32), False)
     """
-    (x,) = arrays(input)
-    return _summed(x, _gaussian_term(x, sigma, 1, cval, kwargs), output, mode, axes, _magnitude)
+    return _summed(_magnitude, input, _gaussian_derivative, output, mode, axes, cval, sigma, 1, **kwargs)
 
 
 @entrance
@@ -1015,16 +1005,16 @@ def _gaussian_along_one(
     return _tapped(ndim, value, taps, axis, mode, 0, "correlate")
 
 
-def _gaussian_term(
-    x: Array, sigma: Any, order: int, cval: Any, keywords: Mapping[str, Any]
-) -> Callable[[int, DType, str], Array]:
+def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) -> Array:
+    return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
+
+
+def _gaussian_derivative(
+    x: Any, axis: int, dtype: Any, mode: str, cval: Any, sigma: Any, order: int, truncate: Any = 4.0, radius: Any = None
+) -> Array:
     """Gaussians along all axes, that along one of them derived so many times."""
-
-    def term(axis: int, dtype: DType, word: str, truncate: float = 4.0, radius: Any = None) -> Array:
-        orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
-        return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, word, radius, None)
-
-    return functools.partial(term, **keywords)
+    orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
+    return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -1210,20 +1200,17 @@ def _number(cval: Any, x: Operand) -> complex:
 
 
 def _summed(
-    x: Array,
-    term: Callable[[int, DType, str], Array],
-    output: Any,
-    mode: Any,
-    axes: Any,
-    combined: Callable[..., Array] | None = None,
+    combined: Function, input: Any, derivative: Function, output: Any, mode: Any, axes: Any, /, *words: Any, **more: Any
 ) -> Array:
     """The sum over axes of a filter for each, or what else is made of these, in the result's dtype."""
+    (x,) = arrays(input)
     dtype, target = _output(output, described(input=x))
     found = _axes(axes, x.ndim)
     if not found:
         return _written(separable(x, (), dtype), target)
-    shares = [term(axis, dtype, word) for axis, word in zip(found, _sequence(mode, len(found)), strict=True)]
-    return _written(element_by_element(combined or _total, *shares), target)
+    each = zip(found, _sequence(mode, len(found)), strict=True)
+    shares = [derivative(x, axis, dtype, word, *words, **more) for axis, word in each]
+    return _written(element_by_element(combined, *shares), target)
 
 
 def _total(*shares: Array) -> Array:

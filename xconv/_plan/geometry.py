@@ -59,7 +59,7 @@ class Geometry:
 
     @classmethod
     def of(cls, axes: Iterable[Axis]) -> Geometry:
-        d, k, s, a, lo, hi = zip(*axes, strict=True)
+        d, k, s, a, lo, hi = [*zip(*axes, strict=True)] or [()] * 6  # of no axes
         return cls(d, k, s, a, tuple(zip(lo, hi, strict=True)))
 
     @remembered
