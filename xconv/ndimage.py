@@ -563,12 +563,7 @@ def generic_laplace(
 
 @entrance
 def laplace(
-    input: Any,
-    output: Any = None,
-    mode: str | Sequence[str] = "reflect",
-    cval: complex = 0.0,
-    *,
-    axes: Axes = None,
+    input: Any, output: Any = None, mode: str | Sequence[str] = "reflect", cval: complex = 0.0, *, axes: Axes = None
 ) -> Array:
     """The sum of second differences [1, -2, 1] along some or all axes, as `scipy.ndimage.laplace`.
 
@@ -796,13 +791,7 @@ def minimum_filter(
 
 @entrance
 def maximum_filter1d(
-    input: Any,
-    size: int,
-    axis: int = -1,
-    output: Any = None,
-    mode: str = "reflect",
-    cval: float = 0.0,
-    origin: int = 0,
+    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: int = 0
 ) -> Array:
     """The largest element of the window around each element, along one axis.
 
@@ -839,13 +828,7 @@ def maximum_filter1d(
 
 @entrance
 def minimum_filter1d(
-    input: Any,
-    size: int,
-    axis: int = -1,
-    output: Any = None,
-    mode: str = "reflect",
-    cval: float = 0.0,
-    origin: int = 0,
+    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: int = 0
 ) -> Array:
     """The smallest element of the window around each element, along one axis.
 

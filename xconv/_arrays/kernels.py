@@ -14,7 +14,7 @@ from typing import Any
 
 from .._plan.geometry import Geometry, Ints
 from .._plan.pooling import doubles
-from .elements import empty
+from .elements import empty, resized
 from .libraries import Array, DType, Namespace
 
 NARROW = 2**31 - 1  # what an index of 32 bits reaches
@@ -136,7 +136,7 @@ def windows_adjoint(xp: Namespace, columns: Array, windows: Geometry, axis: int)
 
 def extreme(xp: Namespace, x: Array, axis: int, line: Geometry, largest: bool, least: complex) -> Array:
     """The largest, or the smallest, elements of windows along an axis, NaN if one is. None is beyond `least`."""
-    y, beyond = empty(xp, x, _resized(x, axis, line.output_size[0])), ">" if largest else "<"
+    y, beyond = empty(xp, x, resized(x, axis, line.output_size[0])), ">" if largest else "<"
     if line.taps <= LOOPED or not doubles(line):
         code = _OUTPUT + _EXTREME.replace("BEYOND", beyond)
         kernel = _line_kernel(xp, code, "T least", "T y", _is_narrow(line, x.size, y.size))
@@ -150,7 +150,7 @@ def extreme(xp: Namespace, x: Array, axis: int, line: Geometry, largest: bool, l
 
 def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, number: DType) -> tuple[Array, Array]:
     """The largest elements, and which tap of its window each is of: the first of equal ones, the last NaN."""
-    shape = _resized(x, axis, line.output_size[0])
+    shape = resized(x, axis, line.output_size[0])
     y, winner = empty(xp, x, shape), empty(xp, x, shape, dtype=number)
     kernel = _line_kernel(xp, _OUTPUT + _WINNER, "T least", "T y, U winner", _is_narrow(line, x.size, y.size))
     kernel(x, least, *_line(x, axis, line), y, winner)
@@ -159,7 +159,7 @@ def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, 
 
 def means_along(xp: Namespace, x: Array, axis: int, line: Geometry, count: Sequence[int]) -> Array:
     """Sums of windows along an axis, over their counts: one for all or one for each."""
-    y = empty(xp, x, _resized(x, axis, line.output_size[0]))
+    y = empty(xp, x, resized(x, axis, line.output_size[0]))
     given, word, counts = _counts(xp, x, count)
     kernel = _line_kernel(xp, _OUTPUT + _SUM.replace("COUNT", word), given, "T y", _is_narrow(line, x.size, y.size))
     return kernel(x, counts, *_line(x, axis, line), y)
@@ -178,7 +178,7 @@ def taken(xp: Namespace, dy: Array, winner: Array, axis: int, line: Geometry) ->
 
 
 def _spread(xp: Namespace, dy: Array, axis: int, line: Geometry, code: str, given: str, more: Any) -> Array:
-    dx = empty(xp, dy, _resized(dy, axis, line.input_size[0]))
+    dx = empty(xp, dy, resized(dy, axis, line.input_size[0]))
     return _line_kernel(xp, code, given, "T y", _is_narrow(line, dy.size, dx.size))(
         dy, more, *_line(dx, axis, line), dx
     )
@@ -263,7 +263,3 @@ def _kernel(xp: Namespace, given: str, sizes: str, results: str, code: str, narr
     bits, word = ("int32", "int") if narrow else ("int64", "ptrdiff_t")
     parameters = ", ".join([given, *(f"{bits} {size}" for size in sizes.split())])
     return xp.ElementwiseKernel(parameters, results, code.replace("index", word), "xconv_windows")
-
-
-def _resized(x: Array, axis: int, size: int) -> Ints:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])

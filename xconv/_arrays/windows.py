@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
-from .elements import add_all, add_at, copied_view, full, put_at, reshaped, zeros
+from .elements import add_all, add_at, copied_view, full, put_at, reshaped, resized, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .scratch import laid_out
@@ -21,12 +21,7 @@ SHORT = 2**11  # numbers whose windows are laid out before another operation wou
 
 
 def pad(
-    xp: Namespace,
-    x: Array,
-    padding: Pairs,
-    mode: str | Words = "zeros",
-    value: complex = 0,
-    dtype: DType | None = None,
+    xp: Namespace, x: Array, padding: Pairs, mode: str | Words = "zeros", value: complex = 0, dtype: DType | None = None
 ) -> Array:
     """Widen the last axes: (..., *d) -> (..., *(lo + d + hi)), in this dtype if one is given.
 
@@ -92,13 +87,7 @@ def _filled(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: comple
 
 
 def framed(
-    xp: Namespace,
-    x: Array,
-    parts: Slices,
-    padding: Pairs,
-    modes: Words,
-    value: complex,
-    dtype: DType | None = None,
+    xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: Words, value: complex, dtype: DType | None = None
 ) -> Array:
     """Parts of what `pad` gives, in this dtype if one is given: of x no more is read or copied than they need."""
     first, dtype = x.ndim - len(parts), x.dtype if dtype is None else dtype
@@ -146,7 +135,7 @@ def _fill(
 def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: complex) -> Array:
     """The elements of an axis that a border repeats, or the value where it repeats none."""
     if not places or places[0] < 0:
-        return full(xp, x, _resized(x, axis, len(places)), value)
+        return full(xp, x, resized(x, axis, len(places)), value)
     return xp.take(x, xp.asarray(places, device=device(x)), axis=axis)
 
 
@@ -330,7 +319,7 @@ def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DTyp
 def _continued(xp: Namespace, source: Array, axis: int, direction: int, width: int) -> Array:
     """What a border holds of the part of an axis that it repeats."""
     if direction == 0:
-        return xp.broadcast_to(source, _resized(source, axis, width))
+        return xp.broadcast_to(source, resized(source, axis, width))
     return xp.flip(source, axis=axis) if direction < 0 else source
 
 
@@ -339,10 +328,6 @@ def _gathered_back(xp: Namespace, border: Array, axis: int, direction: int) -> A
     if direction == 0:
         return xp.sum(border, axis=axis, keepdims=True, dtype=border.dtype)
     return xp.flip(border, axis=axis) if direction < 0 else border
-
-
-def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 
 def _along(axis: int, part: Any) -> tuple[Any, ...]:

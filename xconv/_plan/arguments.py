@@ -98,11 +98,7 @@ def conv_weight_grad_geometry(
 
 
 def conv_transpose_geometry(
-    input_shape: Any,
-    weight_shape: Any,
-    output_padding: Any,
-    keywords: Keywords,
-    names: tuple[str, str] = ("x", "w"),
+    input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords, names: tuple[str, str] = ("x", "w")
 ) -> ConvGeometry:
     """The convolution that conv_transpose is the transpose of: its output is x, its input is y.
 

@@ -41,13 +41,7 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
         return extremes(xp, x, block.windows)
 
-    def along_axes(room: int) -> Array:
-        y = x
-        for line in pool.windows.by_axis:
-            y = max_pool(xp, y, pool._replace(windows=line), room)
-        return y
-
-    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None, along_axes)
+    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None, max_pool)
 
 
 def extreme_filter(
@@ -215,11 +209,11 @@ def _pooled(
     max_workspace: int | None,
     x: Array | None,
     dy: Array | None,
-    along_axes: Callable[[int], Array] | None = None,
+    of_lines: Callable[..., Array] | None = None,
 ) -> Array:
     """What a kernel gives of all blocks of (N, C, *d), or of (N, 1, *d, C): channels are an axis then.
 
-    Or what windows along one axis after the other give within the room that what lies between them leaves.
+    Or what a function of windows gives along one axis after the other, in the room that what lies between them leaves.
     """
     windows, channels = pool.windows, pool.channels
     shape = pool.output_shape if dy is None else pool.input_shape
@@ -238,11 +232,13 @@ def _pooled(
     task = PoolTask(windows, pool.samples, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
     room = workspace(max_workspace, known)
     cut = pool_schedule(task, room, traits(xp).threads)
-    if along_axes is not None and cut.is_wasteful:
+    if of_lines is not None and cut.is_wasteful:
         largest = max([line.positions for line in pool.windows.by_axis])
         between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
         if 2 * between <= room:
-            return along_axes(room - between)
+            for line in pool.windows.by_axis:
+                given[0] = of_lines(xp, given[0], pool._replace(windows=line), room - between)
+            return given[0]
 
     def piece(block: PoolBlock) -> Array:
         return kernel(block, _of_x(x, block), _of_y(dy, block))
