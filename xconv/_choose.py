@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from ._arrays.layout import Access
 from ._arrays.libraries import Array, DType, Namespace, is_kind
@@ -39,14 +39,8 @@ Function: TypeAlias = Literal[
     "conv_transpose_input_grad",
     "conv_transpose_weight_grad",
 ]
-FUNCTIONS = {
-    "conv": "forward",
-    "conv_input_grad": "scatter",
-    "conv_weight_grad": "backward_filter",
-    "conv_transpose": "scatter",
-    "conv_transpose_input_grad": "forward",
-    "conv_transpose_weight_grad": "backward_filter",
-}
+PRODUCTS = ("forward", "scatter", "backward_filter", "scatter", "forward", "backward_filter")
+FUNCTIONS = dict(zip(get_args(Function), PRODUCTS, strict=True))
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
 

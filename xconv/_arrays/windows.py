@@ -33,12 +33,6 @@ def pad(
     return _framed(xp, x, padding, value, dtype)
 
 
-def padded_dtype(xp: Namespace, dtype: DType, working: DType, mode: str | Words, value: complex) -> DType:
-    """The dtype that padded elements of one dtype have: their own, unless it cannot hold what is added."""
-    fits = value == 0 or "zeros" not in mode or is_kind(xp, dtype, ("real floating", "complex floating"))
-    return dtype if fits else working
-
-
 def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str | Words = "zeros") -> Array:
     """The adjoint of `pad`: the borders add to the elements that they repeat."""
     if not any(map(any, padding)):
@@ -94,8 +88,8 @@ def framed(
     axes = [*zip(modes, map(operator.index, x.shape[first:]), padding, parts, strict=True)]
     boxes = [part.indices(lo + d + hi)[:2] for _, d, (lo, hi), part in axes]
     if all(box == (0, lo + d + hi) for box, (_, d, (lo, hi), _) in zip(boxes, axes, strict=True)):
-        added = padded_dtype(xp, x.dtype, dtype, modes, value)
-        return xp.astype(pad(xp, x, padding, modes, value, added), dtype, copy=False)
+        fits = value == 0 or "zeros" not in modes or is_kind(xp, x.dtype, ("real floating", "complex floating"))
+        return xp.astype(pad(xp, x, padding, modes, value, x.dtype if fits else dtype), dtype, copy=False)
     found = [framed_axis(mode, d, lo, box) for box, (mode, d, (lo, _), _) in zip(boxes, axes, strict=True)]
     x = x[(..., *(axis.read for axis in found))]
     growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
@@ -147,7 +141,8 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
         return _tap_by_tap(xp, x, geometry, axis)
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    axes, steps = x.ndim, _gathered_steps(xp, x, geometry)
+    axes, at_once = x.ndim, not traits(xp).threads or geometry.wraps or _is_short(x)
+    steps = [geometry] if at_once else geometry.steps  # a core copies long rows sooner one axis after the other
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
@@ -166,27 +161,16 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
     if traits(xp).kernels and not geometry.is_tiling:
         return windows_adjoint(xp, columns, geometry, axis)
-    steps = _scattered_steps(xp, geometry)[::-1]
+    steps = geometry.steps[::-1] if traits(xp).plain_memory else [geometry]  # compilers and PyTorch: all taps at once
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
         x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
 
 
-def _gathered_steps(xp: Namespace, x: Array, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is laid out at once: all taps, unless a core copies long rows sooner one axis after the other."""
-    at_once = not traits(xp).threads or geometry.wraps or _is_short(x)
-    return [geometry] if at_once else geometry.steps
-
-
 def _is_short(x: Array) -> bool:
     """Whether any second operation takes longer than all that the first one does."""
     return bool(math.prod(x.shape) <= SHORT)
-
-
-def _scattered_steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is added up at once: compilers and PyTorch do best with all taps."""
-    return geometry.steps if traits(xp).plain_memory else [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:

@@ -73,7 +73,7 @@ def conv_geometry(
         )
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
-    geometry = _joined(batch, channels, filters, groups, channels_last, _windows(size, kernel, keywords), keywords)
+    geometry = _joined(batch, channels, filters, groups, channels_last, size, kernel, keywords)
     if gradient_shape is not None:
         check_gradient(gradient_shape, geometry.output_shape)
     return geometry
@@ -84,17 +84,16 @@ def conv_weight_grad_geometry(
 ) -> ConvGeometry:
     """The convolution of x whose output is dy."""
     _, filters, _, _ = data_shape("dy", gradient_shape, keywords.channel_axis)
-    batch, channels, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
+    _, channels, size, _ = data_shape("x", input_shape, keywords.channel_axis)
     groups = positive("groups", keywords.groups)
     if channels % groups or filters % groups:
         raise ValueError(
             f"groups must divide the {channels} channels C of x and the {filters} channels K of dy, "
             f"got groups = {groups}"
         )
-    windows = _windows(size, kernel_size, keywords)
-    geometry = _joined(batch, channels, filters, groups, channels_last, windows, keywords)
-    check_gradient(gradient_shape, geometry.output_shape)
-    return geometry
+    kernel = per_axis("kernel_size", kernel_size, len(size), minimum=1)
+    weight_shape = filters, channels // groups, *kernel
+    return conv_geometry(input_shape, weight_shape, keywords, gradient_shape=gradient_shape)
 
 
 def conv_transpose_geometry(
@@ -114,11 +113,10 @@ def conv_transpose_geometry(
         )
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} channels C of {names[0]}, got groups = {groups}")
-    windows = _windows(_transposed_size(size, kernel, output_padding, keywords), kernel, keywords)
-    fitting = zip(windows.output_size, size, windows.stride, strict=True)
-    unread = tuple((0, (o - m) * s) for o, m, s in fitting)
-    channels = group_channels * groups
-    return _joined(batch, channels, filters, groups, channels_last, windows, keywords)._replace(unread=unread)
+    grown = _transposed_size(size, kernel, output_padding, keywords)
+    geometry = _joined(batch, group_channels * groups, filters, groups, channels_last, grown, kernel, keywords)
+    unread = tuple((0, (axis.o - m) * axis.s) for axis, m in zip(geometry.windows.axes, size, strict=True))
+    return geometry._replace(unread=unread)
 
 
 def conv_output_shape(
@@ -372,16 +370,14 @@ def _ceil_padding(windows: Geometry) -> Pairs:
     return tuple(fitted)
 
 
-def _windows(size: Ints, kernel: Any, keywords: Keywords) -> Geometry:
-    return window_geometry(size, kernel, stride=keywords.stride, padding=keywords.padding, dilation=keywords.dilation)
-
-
 def _joined(
-    batch: int, channels: int, filters: int, groups: int, channels_last: bool, windows: Geometry, keywords: Keywords
+    batch: int, channels: int, filters: int, groups: int, last: bool, size: Ints, kernel: Ints, keywords: Keywords
 ) -> ConvGeometry:
-    """The checked parts of a convolution, with its borders."""
-    modes = _modes(keywords.padding_mode, windows.ndim)
-    return ConvGeometry(batch, channels, filters, groups, channels_last, modes, windows)
+    """The checked parts of a convolution, with its windows and borders."""
+    windows = window_geometry(
+        size, kernel, stride=keywords.stride, padding=keywords.padding, dilation=keywords.dilation
+    )
+    return ConvGeometry(batch, channels, filters, groups, last, _modes(keywords.padding_mode, len(size)), windows)
 
 
 def _modes(value: Any, n: int) -> Words:
