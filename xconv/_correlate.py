@@ -18,12 +18,13 @@ from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, described, filter_dtype, one_namespace
 from ._plan.arguments import Keywords, conv_geometry, workspace
+from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import is_chunked
-from ._run.neighbours import Windows, filtered, neighbours, on_all_axes
+from ._run.neighbours import Windows, filtered, neighbours
 from ._run.threads import is_alone
 
 FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices

@@ -33,12 +33,13 @@ from ._arrays.operands import (
 from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, taps_of
 from ._plan.arguments import SYNONYMS, a_number, meant
+from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints, side_by_side
 from ._plan.pooling import Runs, runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
 from ._run.graph import is_chunked
-from ._run.neighbours import Windows, on_all_axes
+from ._run.neighbours import Windows
 from ._run.pools import extreme_filter
 
 __all__ = [
