@@ -105,7 +105,8 @@ def plan(
     ('fft', True)
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
-    asked, xp, dtype, room = _request((input_shape, weight_shape), xp, dtype, function, keywords, output_padding)
+    shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
+    asked, xp, dtype, room = _request(shapes, xp, dtype, function, keywords, output_padding)
     word = method if method in ("auto", "direct") else "auto"
     others = candidates(asked, word)
     chosen = choose(asked, method, others)
@@ -172,21 +173,22 @@ def choose_method(
     'winograd'
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
-    asked, *_ = _request((input_shape, weight_shape), xp, dtype, function, keywords)
+    shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
+    asked, *_ = _request(shapes, xp, dtype, function, keywords)
     return choose(asked, "auto").method
 
 
 def _request(
-    shapes: tuple[Any, Any], xp: Namespace, dtype: DType, function: str, keywords: Keywords, output_padding: Any = 0
+    shapes: dict[str, Any], xp: Namespace, dtype: DType, function: str, keywords: Keywords, output_padding: Any = 0
 ) -> tuple[Request, Namespace, DType, int]:
-    product, names = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))], ("input_shape", "weight_shape")
+    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
     transposes = function.startswith("conv_transpose")
     if transposes:
-        geometry = conv_transpose_geometry(*shapes, output_padding, keywords, names)
+        geometry = conv_transpose_geometry(shapes, keywords, output_padding)
     elif output_padding != 0:
         raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, got {output_padding!r}")
     else:
-        geometry = conv_geometry(*shapes, keywords, names)
+        geometry = conv_geometry(shapes, keywords)
     xp = namespace_of_library(xp)
     check_numeric("dtype", xp, dtype)
     room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)

@@ -28,8 +28,6 @@ from ._plan.arguments import (
     Padding,
     PaddingMode,
     PerAxis,
-    check_gradient,
-    check_shape,
     conv_geometry,
     conv_transpose_geometry,
     conv_weight_grad_geometry,
@@ -140,7 +138,7 @@ def conv(
     ([[[144, 144]]], [[[400, 400]]])
     """
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
-    return _call(_conv, described(x=x, w=w, b=b), flag("flip", flip), keywords).forward(x, w, b)
+    return _call(conv_geometry, described(x=x, w=w, b=b), flag("flip", flip), keywords).forward(x, w, b)
 
 
 @entrance
@@ -212,7 +210,7 @@ def conv_transpose(
     array([  1.,   2.,  13.,  20., 130., 200., 300.])
     """
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
-    call = _call(_transposed, described(x=x, w=w, b=b), flag("flip", flip), keywords, output_padding)
+    call = _call(conv_transpose_geometry, described(x=x, w=w, b=b), flag("flip", flip), keywords, output_padding)
     return call.backward_data(x, w, b)
 
 
@@ -274,7 +272,7 @@ def conv_transpose_backward(
     ((2, 3, 6, 6), (2, 4, 3, 3), (4, 3, 2, 2), (3,))
     """
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
-    call = _call(_transposed, described(dy=dy, x=x, w=w), flag("flip", flip), keywords, output_padding)
+    call = _call(conv_transpose_geometry, described(dy=dy, x=x, w=w), flag("flip", flip), keywords, output_padding)
     return call.forward(dy, w, beside=x), call.backward_filter(x, dy), call.bias_adjoint(dy)
 
 
@@ -329,7 +327,7 @@ def conv_input_grad(
     (2, 3, 6, 6)
     """
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
-    call = _call(_input_grad, described(dy=dy, w=w), flag("flip", flip), keywords, input_shape)
+    call = _call(conv_geometry, described(dy=dy, w=w), flag("flip", flip), keywords, input_shape)
     return call.backward_data(dy, w)
 
 
@@ -384,7 +382,7 @@ def conv_weight_grad(
     (4, 3, 3, 3)
     """
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
-    call = _call(_weight_grad, described(dy=dy, x=x), flag("flip", flip), keywords, kernel_size)
+    call = _call(conv_weight_grad_geometry, described(dy=dy, x=x), flag("flip", flip), keywords, kernel_size)
     return call.backward_filter(dy, x)
 
 
@@ -442,22 +440,21 @@ def conv_backward(
     ((2, 3, 6, 6), (4, 3, 3, 3), (4,))
     """
     keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
-    call = _call(_conv, described(dy=dy, x=x, w=w), flag("flip", flip), keywords)
+    call = _call(conv_geometry, described(dy=dy, x=x, w=w), flag("flip", flip), keywords)
     return call.backward_data(dy, w, beside=x), call.backward_filter(dy, x), call.bias_adjoint(dy)
 
 
 @remembering(trusted=3)
 def _call(
-    check: Callable[..., ConvGeometry], descriptions: tuple[Description, ...], flip: bool, words: Any, *sizes: Any
+    check: Callable[..., ConvGeometry], descriptions: tuple[Description, ...], flip: bool, words: Any, *more: Any
 ) -> Call | ChunkedCall:
     """All that is settled before an array is touched."""
     operands, keywords = tuple(Operand(*description) for description in descriptions), Keywords(*words)
     xp, dtype = common_namespace_and_dtype(operands)
-    shapes = {operand.name: tuple(operand.shape) for operand in operands}
-    geometry = check(shapes, keywords, *sizes)
+    geometry = check({operand.name: tuple(operand.shape) for operand in operands}, keywords, *more)
     method = one_of("method", keywords.method, get_args(Method))
     room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)
-    layout = Layout(xp, operands, dtype, geometry, flip, check is _transposed)
+    layout = Layout(xp, operands, dtype, geometry, flip, check is conv_transpose_geometry)
     if any(operand.is_chunked for operand in operands):
         return ChunkedCall(layout, method, keywords.max_workspace)
     return Call(layout, method, room)
@@ -466,33 +463,5 @@ def _call(
 def conv_of(like: Operand, shapes: tuple[Ints, Ints], *, flip: bool = False, **keywords: Any) -> Call:
     """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
     x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
-    call = _call(_conv, (x, w), flag("flip", flip), tuple(Keywords(**keywords)))
+    call = _call(conv_geometry, (x, w), flag("flip", flip), tuple(Keywords(**keywords)))
     return cast("Call", call)  # these operands are no chunked ones
-
-
-def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:
-    geometry = conv_geometry(shapes["x"], shapes["w"], keywords, gradient_shape=shapes.get("dy"))
-    _check_bias(shapes, geometry.filters)
-    return geometry
-
-
-def _transposed(shapes: dict[str, Ints], keywords: Keywords, output_padding: Any) -> ConvGeometry:
-    geometry = conv_transpose_geometry(shapes["x"], shapes["w"], output_padding, keywords)
-    _check_bias(shapes, geometry.channels)
-    if "dy" in shapes:
-        check_gradient(shapes["dy"], geometry.input_shape)
-    return geometry
-
-
-def _input_grad(shapes: dict[str, Ints], keywords: Keywords, input_shape: Any) -> ConvGeometry:
-    names = ("input_shape", "w")
-    return conv_geometry(input_shape, shapes["w"], keywords, names, gradient_shape=shapes["dy"])
-
-
-def _weight_grad(shapes: dict[str, Ints], keywords: Keywords, kernel_size: Any) -> ConvGeometry:
-    return conv_weight_grad_geometry(shapes["dy"], shapes["x"], kernel_size, keywords)
-
-
-def _check_bias(shapes: dict[str, Ints], channels: int) -> None:
-    if "b" in shapes:
-        check_shape("b", shapes["b"], (channels,), "one number per channel of the output")

@@ -85,7 +85,7 @@ def _planned(
     xp, first = one_namespace((x, w)), windows.axes[0]
     kernel, padding, modes = (each[first:] for each in on_all_axes(*windows[:4], len(x.shape)))
     inner, filters = (math.prod(x.shape[:first]), 1, *x.shape[first:]), (1, 1, *kernel)
-    geometry = conv_geometry(inner, filters, Keywords(padding=padding, padding_mode=modes))
+    geometry = conv_geometry({"x": inner, "w": filters}, Keywords(padding=padding, padding_mode=modes))
     layout = Layout(xp, (x, w), dtype, geometry._replace(pad_value=windows.value), flip, not flip, working)
     room = workspace(BESIDE_OTHERS if alone else None, item_size(xp, working) * geometry.elements)
     return Call(layout, "direct", room), inner, filters

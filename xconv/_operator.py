@@ -81,7 +81,7 @@ def linear_operator(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace)
     (operand,) = (Operand(*description) for description in described(w=w))
     xp, dtype = common_namespace_and_dtype([operand])
-    shapes = conv_geometry(input_shape, tuple(w.shape), keywords, ("input_shape", "w"))
+    shapes = conv_geometry({"w": tuple(w.shape)}, keywords, input_shape)
     words: dict[str, Any] = keywords._asdict() | {"flip": flip}
     call = conv_of(operand, (shapes.input_shape, tuple(w.shape)), **words)
     if math.prod(shapes.output_shape):

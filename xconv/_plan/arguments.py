@@ -53,38 +53,34 @@ class Keywords(NamedTuple):
     max_workspace: Any = None
 
 
-def conv_geometry(
-    input_shape: Any,
-    weight_shape: Any,
-    keywords: Keywords,
-    names: tuple[str, str] = ("x", "w"),
-    gradient_shape: Ints | None = None,
-) -> ConvGeometry:
-    """Check a convolution, and dy's shape if there is one; ``names`` are what the caller calls the two shapes."""
-    batch, channels, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
-    filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size), names[0], input_shape)
+def conv_geometry(sizes: Mapping[str, Any], keywords: Keywords, *input_shape: Any) -> ConvGeometry:
+    """Check a convolution by shapes that are named as the caller does: "w" or "weight_shape", perhaps "b" and "dy".
+
+    The input is "x" or "input_shape", which may be given apart from the others.
+    """
+    sizes = {**sizes, "input_shape": input_shape[0]} if input_shape else sizes
+    data, weights = _names(sizes)
+    batch, channels, size, channels_last = data_shape(data, sizes[data], keywords.channel_axis)
+    filters, group_channels, kernel = _weight_shape(sizes, len(size))
     groups = positive("groups", keywords.groups)
     if group_channels * groups != channels:
-        last = not channels_last and group_channels * groups == input_shape[-1]
+        last = not channels_last and group_channels * groups == sizes[data][-1]
         raise ValueError(
-            f"{names[1]} must have C / groups channels on axis 1: {names[0]} has C = {channels} channels and groups is "
-            f"{groups}, got {names[1]} of shape {tuple(weight_shape)} with {group_channels}"
-            + (f": with channel_axis=-1 {names[0]} has {input_shape[-1]}" if last else "")
+            f"{weights} must have C / groups channels on axis 1: {data} has C = {channels} channels and groups is "
+            f"{groups}, got {weights} of shape {tuple(sizes[weights])} with {group_channels}"
+            + (f": with channel_axis=-1 {data} has {sizes[data][-1]}" if last else "")
         )
     if filters % groups:
-        raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
+        raise ValueError(f"groups must divide the {filters} filters K of {weights}, got groups = {groups}")
     geometry = _joined(batch, channels, filters, groups, channels_last, size, kernel, keywords)
-    if gradient_shape is not None:
-        check_gradient(gradient_shape, geometry.output_shape)
+    _check_results(sizes, filters, geometry.output_shape)
     return geometry
 
 
-def conv_weight_grad_geometry(
-    gradient_shape: Ints, input_shape: Ints, kernel_size: Any, keywords: Keywords
-) -> ConvGeometry:
+def conv_weight_grad_geometry(sizes: Mapping[str, Any], keywords: Keywords, kernel_size: Any) -> ConvGeometry:
     """The convolution of x whose output is dy."""
-    _, filters, _, _ = data_shape("dy", gradient_shape, keywords.channel_axis)
-    _, channels, size, _ = data_shape("x", input_shape, keywords.channel_axis)
+    _, filters, _, _ = data_shape("dy", sizes["dy"], keywords.channel_axis)
+    _, channels, size, _ = data_shape("x", sizes["x"], keywords.channel_axis)
     groups = positive("groups", keywords.groups)
     if channels % groups or filters % groups:
         raise ValueError(
@@ -92,31 +88,42 @@ def conv_weight_grad_geometry(
             f"got groups = {groups}"
         )
     kernel = per_axis("kernel_size", kernel_size, len(size), minimum=1)
-    weight_shape = filters, channels // groups, *kernel
-    return conv_geometry(input_shape, weight_shape, keywords, gradient_shape=gradient_shape)
+    return conv_geometry({**sizes, "w": (filters, channels // groups, *kernel)}, keywords)
 
 
-def conv_transpose_geometry(
-    input_shape: Any, weight_shape: Any, output_padding: Any, keywords: Keywords, names: tuple[str, str] = ("x", "w")
-) -> ConvGeometry:
+def conv_transpose_geometry(sizes: Mapping[str, Any], keywords: Keywords, output_padding: Any) -> ConvGeometry:
     """The convolution that conv_transpose is the transpose of: its output is x, its input is y.
 
     It leaves ``unread`` what ``output_padding`` adds by whole strides, for which x has no elements.
     """
-    batch, filters, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
-    weight_filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size), names[0], input_shape)
+    data, weights = _names(sizes)
+    batch, filters, size, channels_last = data_shape(data, sizes[data], keywords.channel_axis)
+    weight_filters, group_channels, kernel = _weight_shape(sizes, len(size))
     groups = positive("groups", keywords.groups)
     if weight_filters != filters:
         raise ValueError(
-            f"{names[1]} must have C = {filters} filters on axis 0, as many as {names[0]} has channels, "
-            f"got {names[1]} of shape {tuple(weight_shape)}"
+            f"{weights} must have C = {filters} filters on axis 0, as many as {data} has channels, "
+            f"got {weights} of shape {tuple(sizes[weights])}"
         )
     if filters % groups:
-        raise ValueError(f"groups must divide the {filters} channels C of {names[0]}, got groups = {groups}")
+        raise ValueError(f"groups must divide the {filters} channels C of {data}, got groups = {groups}")
     grown = _transposed_size(size, kernel, output_padding, keywords)
     geometry = _joined(batch, group_channels * groups, filters, groups, channels_last, grown, kernel, keywords)
+    _check_results(sizes, geometry.channels, geometry.input_shape)
     unread = tuple((0, (axis.o - m) * axis.s) for axis, m in zip(geometry.windows.axes, size, strict=True))
     return geometry._replace(unread=unread)
+
+
+def _names(sizes: Mapping[str, Any]) -> tuple[str, str]:
+    """What the caller calls the input and the filters."""
+    return "x" if "x" in sizes else "input_shape", "w" if "w" in sizes else "weight_shape"
+
+
+def _check_results(sizes: Mapping[str, Any], channels: int, output_shape: Ints) -> None:
+    if "b" in sizes:
+        check_shape("b", sizes["b"], (channels,), "one number per channel of the output")
+    if "dy" in sizes:
+        check_gradient(sizes["dy"], output_shape)
 
 
 def conv_output_shape(
@@ -156,7 +163,7 @@ def conv_output_shape(
     (8, 64, 112, 112)
     """
     keywords = Keywords(stride, padding, dilation, groups, channel_axis=channel_axis)
-    return conv_geometry(input_shape, weight_shape, keywords, ("input_shape", "weight_shape")).output_shape
+    return conv_geometry({"weight_shape": weight_shape}, keywords, input_shape).output_shape
 
 
 def pool_geometry(
@@ -453,12 +460,13 @@ def _padding_word(word: str, d: int, s: int, r: int) -> tuple[int, int]:
     }[word]
 
 
-def _weight_shape(name: str, shape: Any, n: int, data: str, data_shape: Any) -> tuple[int, int, Ints]:
-    sizes = _shape(name, shape)
+def _weight_shape(given: Mapping[str, Any], n: int) -> tuple[int, int, Ints]:
+    data, name = _names(given)
+    sizes = _shape(name, given[name])
     if len(sizes) != n + 2 or min(sizes) < 1:
         hint = (
-            f": {data} of shape {tuple(data_shape)} is read as (N, C, *d); one sample alone is {data}[None], and where "
-            "its channels come last, channel_axis must be -1"
+            f": {data} of shape {tuple(given[data])} is read as (N, C, *d); one sample alone is {data}[None], and "
+            "where its channels come last, channel_axis must be -1"
         )
         raise ValueError(
             f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel) with {n} kernel "
