@@ -35,7 +35,7 @@ from ._correlate import halos, separable, taps_of
 from ._plan.arguments import SYNONYMS, a_number, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints, side_by_side
-from ._plan.pooling import Runs, runs_of
+from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
 from ._run.graph import is_chunked
@@ -746,7 +746,7 @@ def maximum_filter(
     >>> y
     array([[8, 8, 8, 4, 4]])
     """
-    return _extreme(True, input, size, footprint, output, mode, cval, origin, axes)
+    return _extreme(_largest, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @entrance
@@ -787,7 +787,7 @@ def minimum_filter(
     >>> y
     array([[2, 0, 4, 0, 1]])
     """
-    return _extreme(False, input, size, footprint, output, mode, cval, origin, axes)
+    return _extreme(_smallest, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @entrance
@@ -824,7 +824,7 @@ def maximum_filter1d(
     >>> y
     array([8, 8, 8, 4, 9, 9, 9, 9])
     """
-    return _extreme_along(True, input, size, axis, output, mode, cval, origin)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, find=_largest)
 
 
 @entrance
@@ -857,7 +857,7 @@ def minimum_filter1d(
     >>> y
     array([2, 0, 0, 0, 1, 1, 0, 0])
     """
-    return _extreme_along(False, input, size, axis, output, mode, cval, origin)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, find=_smallest)
 
 
 def _correlated(
@@ -914,14 +914,21 @@ def _along_one(
     return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
 
 
-def _filtered(translate: Callable[..., list[Windows]], input: Any, output: Any, values: Any, *words: Any) -> Array:
-    """The lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
+def _filtered(
+    translate: Callable[..., list[Windows]],
+    input: Any,
+    output: Any,
+    values: Any,
+    *words: Any,
+    find: Function = separable,
+) -> Array:
+    """What is found by the lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
     (x,) = arrays(input)
     operands = described(input=x)
     dtype, target = (None, None) if output is None else _output(output, operands, *values[1:])
     numbers = not any(hasattr(value, "shape") for value in values[1:])
     lines, dtype = (_lines if numbers else _translated)(translate, operands, dtype, values, *words)
-    return _written(separable(x, lines, dtype), target)
+    return _written(find(x, lines, dtype), target)
 
 
 def _translated(
@@ -1025,25 +1032,17 @@ def gaussian_taps(sigma: float, order: int, radius: int) -> tuple[float, ...]:
 
 
 def _extreme(
-    largest: bool, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
+    find: Function, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> Array:
-    (x,) = arrays(input)
     if footprint is not None:
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
         size, taps = _footprint(footprint)
         if not all(taps):
-            return _extremes(largest, x, *_with_holes(x.ndim, size, taps, mode, cval, origin, axes), output)
+            return _filtered(_with_holes, input, output, (cval,), size, taps, mode, origin, axes, find=find)
     elif size is None:
         raise RuntimeError("size or footprint must be given, got neither")
-    return _extremes(largest, x, _boxes_by_axis(x.ndim, cval, size, mode, origin, axes), (), output)
-
-
-def _extreme_along(
-    largest: bool, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
-) -> Array:
-    (x,) = arrays(input)
-    return _extremes(largest, x, _boxes(x.ndim, cval, size, axis, mode, origin), (), output)
+    return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes, find=find)
 
 
 def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
@@ -1060,9 +1059,8 @@ def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
 
 
 def _with_holes(
-    ndim: int, size: Ints, taps: tuple[bool, ...], mode: Any, cval: Any, origin: Any, axes: Any
-) -> tuple[list[Windows], Runs]:
-    """The windows of a footprint, and the runs of elements that they read."""
+    ndim: int, value: complex, size: Ints, taps: tuple[bool, ...], mode: Any, origin: Any, axes: Any
+) -> list[Windows]:
     found = _axes(axes, ndim)
     if len(size) != len(found):
         raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
@@ -1070,35 +1068,32 @@ def _with_holes(
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, got {mode!r}")
     shifts = dict(zip(found if len(found) < ndim else range(ndim), origins, strict=True))
-    windows = _around(sorted(found), size, mode, shifts, cval, "correlate")
-    return [windows], runs_of(taps, on_all_axes(*windows[:4], ndim)[0])
+    return [_around(sorted(found), size, mode, shifts, value, "correlate", taps)]
 
 
-def _extremes(largest: bool, x: Array, lines: Sequence[Windows], runs: Runs, output: Any) -> Array:
-    """Of windows over some axes.
+def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
+    """Of windows over some axes, one after the other, or of one with holes.
 
     SciPy stores what it finds along one axis before it goes on to the next. That makes a difference only where numbers
     may not fit the integers that they are stored as.
     """
-    xp = namespace_of(input=x)
+    xp, has_holes = namespace_of(input=x), any(line.taps for line in lines)
     if is_kind(xp, x.dtype, "complex floating"):
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
-    dtype, target = _output(output, described(input=x))
-    return _written(_found_extremes(x, largest, tuple(lines), runs, dtype), target)
-
-
-def _found_extremes(x: Array, largest: bool, lines: Sequence[Windows], runs: Runs, dtype: DType) -> Array:
     if is_chunked(x):
-        return neighbourhoods(_found_extremes, x, halos(lines), dtype, (), (largest, lines, runs, dtype))
-    xp = namespace_of(input=x)
-    fits = not runs and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
+        return neighbourhoods(_extremes, x, halos(lines), dtype, (), (lines, dtype, largest))
+    fits = not has_holes and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
     y = truncated(xp, x, dtype) if fits else x
-    for part in [lines] if fits or runs else [lines[:1], lines[1:]]:
-        y = _stored_extremes(largest, y, part, runs, dtype)
+    for part in [lines] if fits or has_holes else [lines[:1], lines[1:]]:
+        y = _stored_extremes(y, part, dtype, largest)
     return y
 
 
-def _stored_extremes(largest: bool, x: Array, lines: Sequence[Windows], runs: Runs, dtype: DType) -> Array:
+_largest = functools.partial(_extremes, largest=True)
+_smallest = functools.partial(_extremes, largest=False)
+
+
+def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
     """In SciPy's way with a pad value that integers do not hold: with holes it is one of them, modulo 2**bits, and else
     all are compared as floats.
     """
@@ -1106,8 +1101,8 @@ def _stored_extremes(largest: bool, x: Array, lines: Sequence[Windows], runs: Ru
     x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
     axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
     kernel, padding, borders = on_all_axes(axes, sizes, before, modes, x.ndim)
-    value: Any = next((line.value for line in lines), 0.0)
-    value = float(value)
+    value, taps = next(((line.value.real, line.taps) for line in lines), (0.0, None))
+    runs = runs_of(taps, kernel) if taps else ()
     if is_kind(xp, x.dtype, "integral") and "zeros" in modes:
         info = xp.iinfo(x.dtype)
         if runs or info.min - 1 < value < info.max + 1:
@@ -1237,8 +1232,12 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
 
 def _are_complex(values: tuple[Any, ...]) -> bool:
     """Whether taps, of the values that a filter has, are complex: numbers, or an array of them."""
-    taps = itertools.chain(*(value if isinstance(value, tuple) else (value,) for value in values))
-    return any(isinstance(tap, complex) or "complex" in str(getattr(tap, "dtype", "")) for tap in taps)
+    return any(
+        any(isinstance(tap, complex) for tap in value)
+        if isinstance(value, tuple)
+        else "complex" in str(getattr(value, "dtype", ""))
+        for value in values
+    )
 
 
 def _written(y: Array, target: Array | None) -> Array:

@@ -49,11 +49,10 @@ class Geometry:
     def __init__(
         self, input_size: Ints, kernel_size: Ints, stride: Ints = (), dilation: Ints = (), padding: Pairs = ()
     ) -> None:
-        ones = (1,) * len(input_size)
         self.input_size = input_size
         self.kernel_size = kernel_size
-        self.stride = stride or ones
-        self.dilation = dilation or ones
+        self.stride = stride or (1,) * len(input_size)
+        self.dilation = dilation or (1,) * len(input_size)
         self.padding = padding or ((0, 0),) * len(input_size)
         self._values = (input_size, kernel_size, self.stride, self.dilation, self.padding)
 
@@ -85,15 +84,15 @@ class Geometry:
 
     @remembered
     def reach(self) -> Ints:
-        return tuple(axis.r for axis in self.axes)
+        return effective_size(self.kernel_size, self.dilation)
 
     @remembered
     def padded_size(self) -> Ints:
-        return tuple(axis.lo + axis.d + axis.hi for axis in self.axes)
+        return tuple(lo + d + hi for d, (lo, hi) in zip(self.input_size, self.padding, strict=True))
 
     @remembered
     def output_size(self) -> Ints:
-        return tuple(axis.o for axis in self.axes)
+        return tuple((p - r) // s + 1 for p, r, s in zip(self.padded_size, self.reach, self.stride, strict=True))
 
     @remembered
     def ndim(self) -> int:
@@ -168,7 +167,7 @@ class Geometry:
     @remembered
     def lines(self) -> tuple[Geometry, ...]:
         """The windows along each axis alone, with its own padding."""
-        return tuple(Geometry.of([axis]) for axis in self.axes)
+        return tuple(Geometry((d,), (k,), (s,), (a,), (pad,)) for d, k, s, a, pad in zip(*self._values, strict=True))
 
     @remembered
     def phases(self) -> tuple[Phase, ...]:
@@ -519,7 +518,10 @@ def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
     not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops exactly, and then no
     array needs extra rows either.
     """
-    axes = [[_tap(j * axis.a, axis) for j in range(axis.k)] for axis in windows.axes]
+    axes = [
+        [_tap(j * axis.a, axis, o) for j in range(axis.k)]
+        for axis, o in zip(windows.axes, windows.output_size, strict=True)
+    ]
     return tuple(tuple(zip(*taps, strict=True)) for taps in itertools.product(*axes))
 
 
@@ -558,11 +560,11 @@ def _as_slice(numbers: range) -> slice:
     return slice(numbers.start, numbers.stop, numbers.step)
 
 
-def _tap(offset: int, axis: Axis) -> tuple[slice, slice]:
+def _tap(offset: int, axis: Axis, o: int) -> tuple[slice, slice]:
     """Windows m and elements offset + s*m - lo of one axis, for the m that keep the element inside 0..d-1."""
     d, _, s, _, lo, _ = axis
     first = max(0, -((offset - lo) // s))
-    end = max(first, min(axis.o, (d - 1 + lo - offset) // s + 1))
+    end = max(first, min(o, (d - 1 + lo - offset) // s + 1))
     if first == end:
         return slice(0, 0), slice(0, 0)
     start = offset + s * first - lo
