@@ -915,12 +915,7 @@ def _along_one(
 
 
 def _filtered(
-    translate: Callable[..., list[Windows]],
-    input: Any,
-    output: Any,
-    values: Any,
-    *words: Any,
-    find: Function = separable,
+    translate: Function, input: Any, output: Any, values: Any, *words: Any, find: Function = separable
 ) -> Array:
     """What is found by the lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
     (x,) = arrays(input)
@@ -932,32 +927,34 @@ def _filtered(
 
 
 def _translated(
-    translate: Callable[..., list[Windows]], operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
+    translate: Function, operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
 ) -> tuple[tuple[Windows, ...], DType]:
     x = Operand(*operands[0])
-    lines = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
-    return tuple(lines), _output(None, operands, *values[1:])[0] if dtype is None else dtype
+    found = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
+    return (found,) if isinstance(found, Windows) else tuple(found), _output(None, operands, *values[1:])[
+        0
+    ] if dtype is None else dtype
 
 
 _lines = remembering(trusted=4)(_translated)
 
 
-def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> list[Windows]:
+def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> Windows:
     size, at = len(taps) if isinstance(taps, tuple) else taps.shape[0], _axis(axis, ndim)
-    return [_around((at,), (size,), mode, {at: origin}, value, function, taps)]
+    return _around((at,), (size,), mode, {at: origin}, value, function, taps)
 
 
-def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> list[Windows]:
+def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> Windows:
     """Windows of equal elements along an axis, of a mean or an extreme."""
     at, k = _axis(axis, ndim), operator.index(a_number("size", size))
     if k < 1:
         raise RuntimeError(f"size must be at least 1, got {size!r}")
-    return [_around((at,), (k,), mode, {at: origin}, value, "correlate")]
+    return _around((at,), (k,), mode, {at: origin}, value, "correlate")
 
 
 def _boxes_by_axis(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
     each = _by_axis(axes, ndim, size, mode, origin)
-    return [*itertools.chain(*(_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k) > 1))]
+    return [_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k) > 1]
 
 
 def _by_axis(axes: Any, ndim: int, first: Any, *words: Any) -> Iterator[tuple[Any, ...]]:
@@ -970,24 +967,22 @@ def _by_axis(axes: Any, ndim: int, first: Any, *words: Any) -> Iterator[tuple[An
 def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Windows]:
     first, words = _axis(axis, ndim), _sequence(mode, ndim)
     others = [(other, across) for other in range(ndim) if other != first]
-    lines = [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
-    return [*itertools.chain(*lines)]
+    return [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
 
 
 def _gaussians(
     ndim: int, value: complex, sigma: Any, truncate: Any, order: Any, mode: Any, radius: Any, axes: Any
 ) -> list[Windows]:
-    lines = [
+    return [
         _gaussian_along_one(ndim, value, deviation, truncate, *words)
         for deviation, *words in _by_axis(axes, ndim, sigma, order, mode, radius)
         if a_number("sigma", deviation) > NEGLIGIBLE
     ]
-    return [*itertools.chain(*lines)]
 
 
 def _gaussian_along_one(
     ndim: int, value: complex, sigma: Any, truncate: Any, axis: Any, order: Any, mode: Any, radius: Any
-) -> list[Windows]:
+) -> Windows:
     deviation = float(a_number("sigma", sigma))
     reach = int(a_number("truncate", truncate) * deviation + 0.5) if radius is None else radius
     if not isinstance(reach, Integral) or reach < 0:
@@ -1060,7 +1055,7 @@ def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
 
 def _with_holes(
     ndim: int, value: complex, size: Ints, taps: tuple[bool, ...], mode: Any, origin: Any, axes: Any
-) -> list[Windows]:
+) -> Windows:
     found = _axes(axes, ndim)
     if len(size) != len(found):
         raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
@@ -1068,7 +1063,7 @@ def _with_holes(
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, got {mode!r}")
     shifts = dict(zip(found if len(found) < ndim else range(ndim), origins, strict=True))
-    return [_around(sorted(found), size, mode, shifts, value, "correlate", taps)]
+    return _around(sorted(found), size, mode, shifts, value, "correlate", taps)
 
 
 def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
@@ -1232,12 +1227,9 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
 
 def _are_complex(values: tuple[Any, ...]) -> bool:
     """Whether taps, of the values that a filter has, are complex: numbers, or an array of them."""
-    return any(
-        any(isinstance(tap, complex) for tap in value)
-        if isinstance(value, tuple)
-        else "complex" in str(getattr(value, "dtype", ""))
-        for value in values
-    )
+    taps = [tap for value in values if isinstance(value, tuple) for tap in value]
+    dtypes = [str(getattr(value, "dtype", "")) for value in values]
+    return any(isinstance(tap, complex) for tap in taps) or any("complex" in dtype for dtype in dtypes)
 
 
 def _written(y: Array, target: Array | None) -> Array:

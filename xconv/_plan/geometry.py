@@ -119,8 +119,18 @@ class Geometry:
 
     @remembered
     def tap_slices(self) -> tuple[tuple[Slices, Slices], ...]:
-        """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads)."""
-        return _tap_slices(self)
+        """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads).
+
+        Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
+
+        It stops one past the last element read, s*(o-1) + 1 past its start. The book's s*o reads as well in NumPy,
+        which clips a stop beyond the end, and its ``+ stride - 1`` extra rows only keep that stop inside the buffer:
+        NumPy does not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops
+        exactly, and then no array needs extra rows either.
+        """
+        axes = zip(self.axes, self.output_size, strict=True)
+        taps = itertools.product(*([_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes))
+        return tuple(tuple(zip(*slices, strict=True)) for slices in taps)
 
     @property
     def window_slices(self) -> list[Slices]:
@@ -508,21 +518,6 @@ def is_symbol(size: Any) -> bool:
 
 def effective_size(kernel: Ints, dilation: Ints) -> Ints:
     return tuple(a * (k - 1) + 1 for k, a in zip(kernel, dilation, strict=True))
-
-
-def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
-    """Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
-
-    It stops one past the last element read, s*(o-1) + 1 past its start. The book's s*o reads as well in NumPy, which
-    clips a stop beyond the end, and its ``+ stride - 1`` extra rows only keep that stop inside the buffer: NumPy does
-    not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops exactly, and then no
-    array needs extra rows either.
-    """
-    axes = [
-        [_tap(j * axis.a, axis, o) for j in range(axis.k)]
-        for axis, o in zip(windows.axes, windows.output_size, strict=True)
-    ]
-    return tuple(tuple(zip(*taps, strict=True)) for taps in itertools.product(*axes))
 
 
 class _AxisPhase(NamedTuple):
