@@ -34,7 +34,7 @@ from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, taps_of
 from ._plan.arguments import SYNONYMS, a_number, meant
 from ._plan.chains import on_all_axes
-from ._plan.geometry import Ints, side_by_side
+from ._plan.geometry import Ints, at_every_element
 from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
@@ -931,9 +931,8 @@ def _translated(
 ) -> tuple[tuple[Windows, ...], DType]:
     x = Operand(*operands[0])
     found = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
-    return (found,) if isinstance(found, Windows) else tuple(found), _output(None, operands, *values[1:])[
-        0
-    ] if dtype is None else dtype
+    lines = (found,) if isinstance(found, Windows) else tuple(found)
+    return lines, _output(None, operands, *values[1:])[0] if dtype is None else dtype
 
 
 _lines = remembering(trusted=4)(_translated)
@@ -1105,7 +1104,7 @@ def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: 
         else:
             x = xp.astype(x, filter_dtype(xp, x.dtype))
     if 0 not in x.shape and x.ndim:
-        windows = side_by_side(tuple(map(operator.index, x.shape)), kernel, padding)
+        windows = at_every_element(tuple(map(operator.index, x.shape)), kernel, padding)
         x = extreme_filter(xp, x, windows, borders, value, largest, runs)
     return truncated(xp, x, dtype)
 

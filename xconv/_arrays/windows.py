@@ -260,19 +260,17 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
     window = pieces.ndim - 2 * geometry.ndim  # the axis of o that is next, n axes before that of k
     tap = window + geometry.ndim
     for axis in geometry.axes:
-        d, k, s, a, *_ = axis
+        (d, k, s, a, *_), o = axis, axis.o
         others = pieces.shape[window + 1 : tap]
         x = zeros(xp, pieces, (*pieces.shape[:window], *others, d, *pieces.shape[tap + 1 :]))
-        if axis.o < k:
-            for m in range(axis.o):
+        if o < k:
+            for m in range(o):
                 x = add_at(xp, x, _along(tap - 1, slice(m * s, m * s + axis.r, a)), pieces[_along(window, m)])
         else:
             order = (*range(window), *range(window + 1, tap), window, *range(tap, pieces.ndim))
             pieces = xp.permute_dims(pieces, order)
             for j in range(k):
-                x = add_at(
-                    xp, x, _along(tap - 1, slice(j * a, j * a + (axis.o - 1) * s + 1, s)), pieces[_along(tap, j)]
-                )
+                x = add_at(xp, x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
         pieces = x
     return pieces
 

@@ -25,7 +25,7 @@ ROW = 50  # elements that can be copied in the time it takes to begin a row of t
 
 
 class Axis(NamedTuple):
-    """Windows along one axis, in the letters above."""
+    """Windows along one axis, in the letters above: a single element each, if no more is told."""
 
     d: int
     k: int = 1
@@ -44,7 +44,7 @@ class Axis(NamedTuple):
 
 
 class Geometry:
-    """Windows over n spatial axes: one tuple entry per axis. They lie side by side and need no padding if not told."""
+    """Windows over n spatial axes: one tuple entry per axis. They lie at every element, unpadded, unless told."""
 
     def __init__(
         self, input_size: Ints, kernel_size: Ints, stride: Ints = (), dilation: Ints = (), padding: Pairs = ()
@@ -392,8 +392,7 @@ def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
 
 
 @remembering(0)
-def side_by_side(size: Ints, kernel_size: Ints, padding: Pairs = ()) -> Geometry:
-    """Windows at every element."""
+def at_every_element(size: Ints, kernel_size: Ints, padding: Pairs = ()) -> Geometry:
     return Geometry(size, kernel_size, padding=padding)
 
 

@@ -12,7 +12,7 @@ from .._arrays.scratch import scratch
 from .._arrays.taps import PADDED, Shifted, means, weighted
 from .._arrays.windows import framed, pad
 from .._plan.chains import Box, Chain, Pass, chains, on_all_axes
-from .._plan.geometry import Ints, Words, side_by_side
+from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each
 
 FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other
@@ -43,7 +43,7 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
     padded = pad(xp, x, padding, modes, windows.value, working)
     if windows.taps is None:
         return truncated(xp, means(padded, windows.axes[0], windows.sizes[0]), dtype)
-    return truncated(xp, weighted(padded, side_by_side(padded.shape, sizes), windows.taps, windows.is_line), dtype)
+    return truncated(xp, weighted(padded, at_every_element(padded.shape, sizes), windows.taps, windows.is_line), dtype)
 
 
 def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
