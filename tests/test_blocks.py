@@ -443,11 +443,14 @@ def threads(monkeypatch):
 @pytest.fixture
 def seen(monkeypatch):
     """Calls a function at each product of matrices, in the thread that makes it, and keeps what it returns."""
-    found, own = [], _products.matmul
+    found = []
 
     def watch(function):
         found.clear()
-        monkeypatch.setattr(_products, "matmul", lambda *arguments: found.append(function()) or own(*arguments))
+        for name in ("matmul", "outer_matmul"):
+            own = getattr(_products, name)
+            seeing = functools.partial(lambda own, *arguments: found.append(function()) or own(*arguments), own)
+            monkeypatch.setattr(_products, name, seeing)
         return found
 
     return watch
@@ -505,6 +508,24 @@ def test_blas_has_one_thread_while_parts_of_a_convolution_run(threads, seen, met
         getattr(xconv, operation)(*arrays, padding=1, method=method, max_workspace=2**28)
     assert {thread for thread, *_ in counts} > {threading.get_ident()}
     assert {count for _, *each in counts for count in each} == {1}
+
+
+@pytest.mark.parametrize(("method", "groups"), [("im2col", 1), ("winograd", 1), ("toeplitz", 64)])
+@pytest.mark.parametrize("operation", ["conv", "conv_input_grad", "conv_weight_grad"])
+def test_blocks_are_made_in_memory_that_their_thread_keeps(threads, method, groups, operation):
+    """From the second call on: the system would hand out new memory page by page, and take it back as it is left."""
+    threads(1)
+    channels = 64 if groups > 1 else 32
+    x, dy = (normal((8, channels, 48, 48), seed, "float32") for seed in (0, 1))
+    w = normal((channels, channels // groups, 3, 3), 2, "float32")
+    arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, 3)}[operation]
+    held = []
+    for _ in range(2):
+        tracemalloc.start()
+        result = getattr(xconv, operation)(*arrays, padding=1, groups=groups, method=method)
+        held.append(tracemalloc.get_traced_memory()[1] - result.nbytes)
+        tracemalloc.stop()
+    assert held[1] < x.nbytes / 4  # blocks, of which there are few, make more of what they read of it
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import importlib
 import io
@@ -130,6 +131,55 @@ class TestTrain:
         assert exit_status("train", "--out", tmp_path) == 130
         assert_one_line(capsys.readouterr(), "xconv train: interrupted")
         assert not list(tmp_path.iterdir())
+
+
+class TestColumns:
+    """What is printed fits 80 columns, but for a name of a file that is longer."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            *([], ["--help"], ["--version"], ["info"], ["check"], ["gallery"], ["figure"]),
+            ["train", "--epochs", "1"],
+            ["filter", "in.npy", "out.npy", "--kernel", "gaussian:1", "--chunks", "8,8,4", "--picture", "seen.png"],
+            *([command, "--help"] for command in ("train", "info", "check", "gallery", "figure", "filter")),
+        ],
+        ids=" ".join,
+    )
+    def test_every_command(self, arguments, few_digits, one_case, only_numpy, tmp_path, capsys, monkeypatch):
+        if arguments[:1] == ["filter"] and "--help" not in arguments:
+            pytest.importorskip("dask", reason="dask is not installed")
+        if arguments == ["gallery"]:
+            gallery = pytest.importorskip("xconv.demo.gallery", reason="scipy is not installed")
+            monkeypatch.setattr(gallery, "PAGES", gallery.PAGES[:1])
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "80")
+        np.save("in.npy", np.ones((40, 50, 4)))
+        assert exit_status(*arguments) == 0
+        assert words(capsys)
+
+    def test_a_long_name_stays_whole(self, few_digits, tmp_path, capsys):
+        folder = tmp_path / ("long" * 20)
+        assert exit_status("train", "--epochs", "1", "--out", folder) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert str(folder) in lines
+        assert max(len(line) for line in lines if line != str(folder)) <= 80
+
+    def test_the_table_of_four_libraries_with_devices_of_long_names(self, one_case, only_numpy, capsys, monkeypatch):
+        (module := types.ModuleType("module")).__version__ = "2.13.0+cu130"
+        numpy = dataclasses.replace(NUMPY.load(), module=module)
+        names = ("cpu", *3 * ["cuda:0 (NVIDIA GeForce RTX 4090)"])
+        found = [dataclasses.replace(numpy, devices=(name,)) for name in names]
+        monkeypatch.setattr(check, "find_backends", lambda: (found, {}))
+        assert exit_status("check") == 0
+        printed = words(capsys)
+        assert all(f"│ {name} │" in printed for name in check.CHECKS)
+        assert printed.count("ok") == 4 * len(check.CHECKS) * len(check.DTYPES)
+
+    def test_a_plan(self):
+        plan = xconv.plan((1, 1, 512, 512), (1, 1, 31, 31), xp=np, dtype=np.float64)
+        assert max(map(len, str(plan).splitlines())) <= 80
+        assert str(plan).split() == repr(plan).split()
 
 
 class TestMistakes:
@@ -344,7 +394,9 @@ class TestGallery:
         assert document.count('src="data:image/png;base64,') == len(drawn) >= len(pages) - 1  # one needs Dask
         assert not re.search(r"https?://|(src|href)=\"(?!data:)", document)  # nothing is asked of a network
         for page in drawn:
-            assert_picture(gallery_folder / f"{page.__name__}.png")
+            picture = gallery_folder / f"{page.__name__}.png"
+            assert_picture(picture)
+            assert matplotlib.image.imread(picture).shape[1] == 1440  # 9.6 inches: the page is as wide
 
     @pytest.mark.parametrize("number", range(6))
     def test_lines_run_when_they_are_pasted(self, number, gallery_folder):
@@ -394,18 +446,70 @@ class TestGallery:
         assert "by chunks is left out: " in words(capsys)
         assert "Left out: " in (tmp_path / "index.html").read_text()
 
+    def test_lines_are_few_and_name_what_they_need(self):
+        pages, gallery = importlib.import_module("xconv.demo.pages"), importlib.import_module("xconv.demo.gallery")
+        for page in pages.PAGES:
+            setup, _, own = gallery.lines_of(page).partition("\n\n")
+            assert len(own.splitlines()) <= 16, page
+            words = re.findall(r"\w+", re.sub(r'"[^"]*"', "", own))
+            for name, line in gallery.IMPORTS.items():
+                assert (line in setup) == (name in words), (page, name)
+
     def test_a_browser_shows_it(self, gallery_folder, tmp_path):
+        """Every picture in its own size, no line cut, and nothing asked of a network."""
+        found = self.seen_by_a_browser(gallery_folder / "index.html", tmp_path)
+        pages = importlib.import_module("xconv.demo.pages").PAGES
+        drawn = [page for page in pages if (gallery_folder / f"{page.__name__}.png").exists()]
+        assert found["asked"] == []
+        assert found["hidden"] == 0
+        assert len(found["pictures"]) == len(drawn)
+        assert found["height"] > 2000
+        pixels = matplotlib.image.imread(tmp_path / "screen.png")[..., :3].mean(axis=2)
+        assert pixels.shape[0] == found["height"]
+        for left, top, width, height, sharp in found["pictures"]:
+            assert sharp >= width >= 900  # text of 10 points is read as such
+            part = pixels[int(top) : int(top + height), int(left) : int(left + width)]
+            assert part.shape == (int(top + height) - int(top), int(left + width) - int(left))
+            assert part.std() > 0.1
+            assert part.max() == 1
+        ink = np.flatnonzero((pixels < 0.3).any(axis=1))
+        assert ink[0] < 100
+        assert ink[-1] > found["height"] - 100, "the page ends early"
+
+    def seen_by_a_browser(self, page, folder):
+        """What a script in a copy of the page finds, and ``screen.png``, as high as the page."""
         names = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
         browser = next(filter(None, map(shutil.which, names)), None)
         if browser is None:
             pytest.skip(f"no browser is installed: none of {', '.join(names)}")
-        screen = tmp_path / "screen.png"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,3000", f"--screenshot={screen}"]
-        subprocess.run([browser, *options, (gallery_folder / "index.html").as_uri()], check=True, timeout=120)
-        assert_picture(screen)
-        pixels = matplotlib.image.imread(screen)[..., :3].mean(axis=2)
-        rows = np.flatnonzero((pixels < 0.3).any(axis=1))
-        assert rows[-1] - rows[0] > 2000, "the page ends early"
+        script = """<script>
+            const own = name => name.startsWith("data:") || name.startsWith("file:")
+            const place = image => { const box = image.getBoundingClientRect()
+                return [box.left, box.top, box.width, box.height, image.naturalWidth] }
+            onload = () => document.body.append(Object.assign(document.createElement("code"), {
+                id: "found", hidden: true, textContent: JSON.stringify({
+                    asked: performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !own(name)),
+                    hidden: [...document.querySelectorAll("pre, body")].filter(
+                        part => part.scrollWidth > part.clientWidth).length,
+                    pictures: [...document.images].filter(image => image.complete && image.naturalWidth).map(place),
+                    height: document.documentElement.scrollHeight})}))
+        </script>"""
+        copy = folder / "copy.html"
+        copy.write_text(page.read_text().replace("</html>", f"{script}</html>"))
+        quiet = ("quic", "background-networking", "component-update", "sync", "gpu", "extensions", "default-apps")
+        options = [
+            *("--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", f"--user-data-dir={folder}/browser"),
+            *(f"--disable-{name}" for name in quiet),
+        ]
+
+        def call(height, *more):
+            command = [browser, *options, f"--window-size=1000,{height}", *more, copy.as_uri()]
+            return subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
+
+        dom = call(800, "--dump-dom")
+        found = json.loads(html.unescape(re.search('id="found"[^>]*>(.*?)</code>', dom, re.DOTALL)[1]))
+        call(found["height"], f"--screenshot={folder / 'screen.png'}")
+        return found
 
 
 class TestFigure:

@@ -220,7 +220,25 @@ VALUE = [
     (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.x, a.x, eps=0), r"eps must be positive, got 0"),
 ]
 
+VALUE += [
+    (lambda a: conv(a, padding="reflect"), r"padding must be one of.*got 'reflect' \('reflect' is a padding_mode\)"),
+    (lambda a: conv(a, padding_mode="same"), r"padding_mode must be one of.*got 'same' \('same' is a padding\)"),
+    (lambda a: conv(a, groups=2), r"w must have C / groups channels.*: that is w for groups=1$"),
+    (lambda a: conv(a, stride=a.x), r"stride must be.*got \w+ of shape \(2, 4, 6, 5\)$"),
+    (lambda a: conv(a, padding=list(range(99))), r"padding must be.*got list: \[0, 1, .*\.\.\.$"),
+    (lambda a: weight_grad(a, kernel_size=a.w), r"kernel_size must be.*got \w+ of shape .*: pass w\.shape\[2:\]$"),
+    (lambda a: weight_grad(a, kernel_size=(6, 4, 3, 3)), r"kernel_size must be.*got \(6, 4, .*: pass w\.shape\[2:\]$"),
+    (lambda a: input_grad(a, input_shape=a.x), r"input_shape must be a shape.*got \w+ of shape .*: pass its \.shape$"),
+    (lambda a: xconv.linear_operator(a.w, (6, 5)), r"input_shape must have.*: \(1, 1, 6, 5\) is one sample of one"),
+    (
+        lambda a: xconv.plan(SHAPES["x"], SHAPES["w"], xp=a.backend.xp, dtype=a.x.dtype, method="FFT"),
+        r"method must be one of.*got 'FFT' \('fft' is likely meant",
+    ),
+]
 TYPE = [
+    (lambda a: conv(a, strides=2), r"conv must have the keywords x, w, .*got strides=2 \('stride' is likely meant\)"),
+    (lambda a: xconv.conv(a.x, a.w, bias=a.b), r"conv must have .*got bias=\w+ of shape.*\('b' is likely meant\)"),
+    (lambda a: xconv.max_pool(a.x, 2, ceil=1), r"max_pool must have .*got ceil=1 \('ceil_mode' is likely meant\)"),
     (lambda a: conv(a, x=[[[[1.0]]]]), r"x must be an array, got list"),
     (lambda a: conv(a, w=3), r"w must be an array, got int"),
     (lambda a: conv(a, b=1.5), r"b must be an array, got float"),
@@ -236,7 +254,7 @@ TYPE = [
     (lambda a: backward(a, w={}), r"w must be an array, got dict"),
     (
         lambda a: backward(a, output_padding=1),
-        r"conv_backward must have the keywords of conv, got output_padding=1: that is one of conv_transpose_backward",
+        r"conv_backward must have the keywords dy, x, .*, got output_padding=1: that is one of conv_transpose_backward",
     ),
     (lambda a: conv(a, output_padding=0), r"conv must have .*, got output_padding=0: that is one of conv_transpose$"),
     (lambda a: transpose_backward(a, w=[]), r"w must be an array, got list"),
@@ -272,6 +290,7 @@ def check_refused(backend, call, kind, pattern):
         call(arrays)
     assert error.type is kind
     assert len(error.value.args) == 1  # a message, not a tuple of its parts
+    assert "\n" not in str(error.value)
     assert all(np.array_equal(before[name], backend.to_numpy(array)) for name, array in arrays.made.items())
 
 
@@ -303,6 +322,15 @@ def test_what_equals_a_right_value_and_is_none_is_refused_after_it(numpy_backend
     with pytest.raises(ValueError, match=pattern) as raised:
         xconv.conv(x, w, **keywords)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("transform", ["jit", "grad"])
+def test_what_jax_does_not_know_yet_is_named(transform):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    blur = getattr(jax, transform)(lambda sigma: xconv.ndimage.gaussian_filter(jax.numpy.ones((4, 4)), sigma).sum())
+    with pytest.raises(TypeError, match=r"^sigma must be a real number, got .*mark it static.*no gradient") as error:
+        blur(1.0)
+    assert "\n" not in str(error.value)
 
 
 def test_the_table_is_long_enough():

@@ -484,7 +484,10 @@ command._Target.__setitem__ = interrupt
         done = in_a_process(self.CODE.format(chunks=20), arguments)
         assert (done.returncode, done.stderr) == (130, "")
         assert names(tmp_path) == sorted([source.name, partial.name])
-        said = re.search(r"interrupted after (\d+) of 144 chunks: (\S+) holds them, and zeros elsewhere", done.stdout)
+        said = re.search(
+            r"interrupted after (\d+) of 144 chunks: (\S+) holds them, and zeros elsewhere",
+            " ".join(done.stdout.split()),
+        )
         assert said
         assert said[2] == str(partial)
         y, expected = read(partial), scipy.ndimage.gaussian_filter(x, 1)

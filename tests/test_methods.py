@@ -133,6 +133,7 @@ def test_complex_numbers_by_every_method(backend, method):
 
 WINDOWS = {
     "im2col": ((7, 8), (3, 2), {"stride": (2, 1), "padding": [(1, 2), (0, 1)], "dilation": (1, 2)}),
+    "im2col of rows": ((7, 8), (3, 2), {"stride": (1, 2), "padding": [(1, 2), (0, 1)], "dilation": (2, 1)}),
     "toeplitz": ((7, 61), (3, 2), {"stride": (1, 2), "padding": [(1, 2), (0, 1)], "dilation": (2, 1)}),
     "toeplitz of rows": ((7, 41), (3, 4), {"stride": 1, "padding": [(1, 2), (0, 3)], "dilation": (2, 1)}),
     "winograd": ((7, 9), (3, 2), {"stride": 1, "padding": [(1, 2), (0, 1)], "dilation": 1}),
@@ -141,11 +142,16 @@ WINDOWS = {
 
 
 BATCH, GROUPS, CHANNELS, FILTERS = 3, 2, 4, 5
+COUNTS = {"im2col": 2, "im2col of rows": 2, "toeplitz": 2, "toeplitz of rows": 3, "winograd": 1}
 
 
 def tiles_of(method, geometry, dtype):
-    """All that the method has for these windows."""
-    return METHODS[method.split()[0]](np, np.dtype(dtype), Task("forward", geometry, BATCH, GROUPS, CHANNELS, FILTERS))
+    """All that the method has for these windows, forward and for sums over positions."""
+    found = {}
+    for product in ("forward", "backward_filter"):
+        task = Task(product, geometry, BATCH, GROUPS, CHANNELS, FILTERS)
+        found |= dict.fromkeys(METHODS[method.split()[0]](np, np.dtype(dtype), task))
+    return list(found)
 
 
 def inner(left, right, maps):
@@ -170,7 +176,7 @@ def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
     }[pair]
     names = (f"{pair}_map", f"{pair}_adjoint") if pair != "output" else ("output_adjoint", "output_map")
     tiles = tiles_of(method, geometry, dtype)
-    assert len(tiles) == {"toeplitz of rows": 4, "toeplitz": 2, "fft": len(tiles)}.get(method, 1)
+    assert len(tiles) == COUNTS.get(method, len(tiles))
     for maps in tiles:
         forward, adjoint = (functools.partial(getattr(maps, name), np, geometry=geometry) for name in names)
         data = normal(shape, dtype=dtype)
@@ -240,14 +246,14 @@ def test_im2col_keeps_nan_and_inf_in_their_windows(monkeypatch, bad, column, sho
     assert np.array_equal(~np.isfinite(y), expected)
 
 
-# How far into y, along its two axes, the methods' blocks that read the first element reach: rows of 16 or tiles of 4.
-SPREAD = {"toeplitz": (2, 16), "winograd": (4, 4), "fft": (None, None)}
+# How far into y, along its two axes, the methods' blocks that read the first element reach: four rows of 16, or tiles.
+SPREAD = {"toeplitz": (4, 16), "winograd": (4, 4), "fft": (None, None)}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("method", SPREAD)
 def test_other_methods_spread_nan_no_further_than_their_blocks(method, bad):
-    """Toeplitz over the rows that read it, Winograd over the tiles of four, the transform over its block."""
+    """Toeplitz over the rows or strips that read it, Winograd over the tiles of four, the transform over its block."""
     x, w = normal((2, 2, 12, 48)), normal((3, 2, 3, 3), 1)
     x[0, 1, 0, 0] = bad
     with np.errstate(invalid="ignore"):  # zeros times inf

@@ -85,12 +85,36 @@ def test_cupy_has_cupyxs(named_cupy, monkeypatch):
     solvers = pytest.importorskip("scipy.sparse.linalg", reason="scipy is not installed")
     asked = types.ModuleType("cupyx.scipy.sparse.linalg")
 
-    asked.LinearOperator = lambda shape, *, dtype, **products: solvers.LinearOperator(shape, dtype=dtype, **products)
+    asked.LinearOperator = solvers.LinearOperator
     monkeypatch.setattr(importlib, "import_module", lambda name: {asked.__name__: asked}[name])
     w = normal((2, 1, 3), 0)
     A = xconv.linear_operator(w, (1, 1, 8), padding=1)
     x = normal((8,), 1)
     assert np.allclose(A @ x, reference.conv(x[None, None], w, padding=1).reshape(-1), rtol=1e-12)
+
+
+def test_those_of_solvers_take_x_in_its_own_shape_and_name_the_right_ones(numpy_backend):
+    solvers = pytest.importorskip("scipy.sparse.linalg", reason="scipy is not installed")
+    x, w = normal((1, 2, 8), 0), normal((3, 2, 3), 1)
+    A = xconv.linear_operator(w, x.shape)
+    assert isinstance(A, solvers.LinearOperator)
+    y = A @ x
+    assert np.array_equal(y, xconv.conv(x, w))
+    assert np.array_equal(A.H @ y, xconv.conv_input_grad(y, w, x.shape))
+    assert np.array_equal(A.T @ y.reshape(-1), (A.H @ y).reshape(-1))
+    assert np.allclose((A.H @ A) @ x.reshape(-1), A.H @ (A @ x.reshape(-1)), rtol=1e-12)
+    for wrong, hint in ((x[0], r": pass x\.reshape\(16\)"), (x[..., 1:], "")):
+        message = rf"an operand must have shape \(16,\), \(16, p\) or \(1, 2, 8\), got .*\){hint}$"
+        with pytest.raises(ValueError, match=message) as error:
+            _ = A @ wrong
+        assert len(error.value.args) == 1
+
+
+def test_an_operand_of_another_library_is_named(torch_backend):
+    A = xconv.linear_operator(torch_backend.array(np.ones((1, 1, 2))), (1, 1, 4))
+    with pytest.raises(TypeError, match=r"^an operand must be an array of torch, as w is, got one of numpy$") as error:
+        _ = A @ np.ones(4)
+    assert len(error.value.args) == 1
 
 
 def test_chunks_stay_chunks():

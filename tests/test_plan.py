@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import xconv
 from xconv import _choose
 from xconv._methods import im2col as _im2col
+from xconv._methods import shifts as _shifts
 from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
@@ -483,7 +484,13 @@ def output_arrays(case):
 def test_direct_computes_once_where_all_is_finite(monkeypatch, numpy_backend, function):
     """And not anew by im2col, which lays out windows."""
     laid_out, gather = [], _im2col.gather
-    monkeypatch.setattr(_im2col, "gather", lambda *arguments: laid_out.append(1) or gather(*arguments))
+
+    def spy(*arguments, **words):
+        laid_out.append(1)
+        return gather(*arguments, **words)
+
+    for module in (_im2col, _shifts):
+        monkeypatch.setattr(module, "gather", spy)
     for case in of_toeplitz(function):
         arrays = output_arrays(case)
         direct = call(function, *arrays, **case.keywords, method="direct")

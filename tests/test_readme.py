@@ -9,6 +9,7 @@ import inspect
 import pathlib
 import re
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -109,6 +110,26 @@ def test_the_number_of_onnx_cases_is_the_one_that_passes():
     assert f"passes the {passing} node cases" in INSIDE.read_text()
 
 
+def defined_in(path):
+    return [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+
+
+def test_commands_beside_figures_run():
+    """Those of pytest select tests, and those of xconv and of the benchmarks are ones that their parsers take."""
+    text = " ".join("\n".join(path.read_text() for path in (README, INSIDE, ROOT / "benchmarks" / "README.md")).split())
+    selections = re.findall(r"`python -m pytest (tests/\w+\.py)(?: -k (\w+))?`", text)
+    assert selections
+    for path, word in selections:
+        assert any(name.startswith("test_") and word in name for name in defined_in(ROOT / path)), (path, word)
+    main = importlib.import_module("benchmarks.__main__")
+    lines = [line for line in set(re.findall(r"`python -m benchmarks([^`]*)`", text)) if "NAME" not in line]
+    parsers = {"choice": main._choice_parser, "report": main._report_parser, "rates": main._rates_parser}
+    assert len(lines) >= 5
+    for words in map(str.split, lines):
+        kind = words[0] if words and words[0] in parsers else None
+        parsers.get(kind, main._suites_parser)("benchmarks").parse_args(words[1:] if kind else words)
+
+
 class TestBorders:
     def table(self):
         return rows(section(README, "Borders"))
@@ -149,6 +170,20 @@ class TestBorders:
                 expected = self.call(name, x, w)
                 y = xconv.conv(x[None, None], w[None, None], padding=word, flip="convolve" in name)[0, 0]
                 assert expected is None or np.array_equal(y, expected), name
+
+    def test_even_windows_of_those_without_a_function_of_their_own_word(self):
+        sentence = section(README, "Borders").split("has no middle.")[1].split('"same_lower"')[0]
+        assert "as in PyTorch, JAX," in sentence
+        x, w = np.arange(1.0, 9)[None, None], np.array([1.0, 10, 100, 1000])[None, None]
+        y = xconv.conv(x, w, padding="same")
+        jax = pytest.importorskip("jax", reason="jax is not installed")
+        assert np.array_equal(y, jax.lax.conv(x.astype("float32"), w.astype("float32"), (1,), "SAME"))
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        with warnings.catch_warnings(action="ignore"):  # PyTorch says that it pads a copy
+            found = torch.nn.functional.conv1d(torch.tensor(x), torch.tensor(w), padding="same")
+        assert np.array_equal(y, found.numpy())
+        with pytest.raises(ValueError, match="symmetric"):
+            torch.nn.Conv1d(1, 1, 5, padding=2, padding_mode="symmetric")
 
     def call(self, name, x, w):
         module, function = name.split(".")

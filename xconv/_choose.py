@@ -21,6 +21,8 @@ from ._plan.arguments import (
     conv_geometry,
     conv_transpose_geometry,
     flag,
+    got,
+    known_keywords,
     one_of,
     workspace,
 )
@@ -44,6 +46,7 @@ FUNCTIONS = dict(zip(get_args(Function), PRODUCTS, strict=True))
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
 
+@known_keywords
 def plan(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -107,7 +110,7 @@ def plan(
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
     shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
     asked, xp, dtype, room = _request(shapes, xp, dtype, function, keywords, output_padding)
-    word = method if method in ("auto", "direct") else "auto"
+    word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
     chosen = choose(asked, method, others)
     found = plan_of(function, chosen, others, cpu_count(), room)
@@ -118,6 +121,7 @@ def plan(
     return measured_plan(found, times, next(one for one in others if one.method == fastest), cpu_count())
 
 
+@known_keywords
 def choose_method(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -185,8 +189,8 @@ def _request(
     transposes = function.startswith("conv_transpose")
     if transposes:
         geometry = conv_transpose_geometry(shapes, keywords, output_padding)
-    elif output_padding != 0:
-        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, got {output_padding!r}")
+    elif not (isinstance(output_padding, int) and output_padding == 0):
+        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, {got(output_padding)}")
     else:
         geometry = conv_geometry(shapes, keywords)
     xp = namespace_of_library(xp)

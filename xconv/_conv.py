@@ -33,7 +33,6 @@ from ._plan.arguments import (
     conv_weight_grad_geometry,
     flag,
     one_of,
-    without_output_padding,
     workspace,
 )
 from ._plan.geometry import ConvGeometry, Ints
@@ -42,7 +41,6 @@ from ._run.call import Call
 from ._run.chunked import ChunkedCall
 
 
-@without_output_padding
 @entrance
 def conv(
     x: Array,
@@ -386,7 +384,6 @@ def conv_weight_grad(
     return call.backward_filter(dy, x)
 
 
-@without_output_padding
 @entrance
 def conv_backward(
     dy: Array,

@@ -8,7 +8,7 @@ from typing import Any, cast
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype, plain_number
-from ._plan.arguments import Padding, PerAxis, check_shape, data_shape, window_geometry
+from ._plan.arguments import Padding, PerAxis, check_shape, data_shape, got, window_geometry
 from ._run.chunked_pools import runner
 
 
@@ -148,7 +148,7 @@ def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:
     allowed = int if integral else int | float | complex if is_kind(xp, dtype, "complex floating") else int | float
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, allowed):
-        raise TypeError(f"pad_value must be a number that {dtype} can hold, got {value!r}")
+        raise TypeError(f"pad_value must be a number that {dtype} can hold, {got(value)}")
     if integral and not xp.iinfo(dtype).min <= number <= xp.iinfo(dtype).max:
         raise ValueError(f"pad_value must lie in the range of {dtype}, got {value}")
     return cast("complex", number)

@@ -9,15 +9,16 @@ from typing import Any
 
 from ._arrays.elements import conjugate
 from ._arrays.libraries import Array, DType, Namespace, library, traits
-from ._arrays.operands import Operand, common_namespace_and_dtype, described
+from ._arrays.operands import Operand, common_namespace_and_dtype, described, namespace_of
 from ._conv import conv, conv_input_grad, conv_of
 from ._methods import Method
-from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry
+from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords
 from ._plan.geometry import Ints
 
 Map = Callable[[Array], Array]
 
 
+@known_keywords
 def linear_operator(
     w: Array,
     input_shape: Sequence[int],
@@ -52,7 +53,7 @@ def linear_operator(
         On NumPy a `scipy.sparse.linalg.LinearOperator`, on CuPy that of cupyx, for all their solvers. Elsewhere an
         object of the same protocol: ``shape``, ``dtype``, ``matvec``, ``rmatvec``, ``matmat``, ``rmatmat``, ``@``,
         ``H`` and ``T``, which is differentiable where the library is. That one may be called as a function, as JAX's
-        solvers do, and takes x in its own shape as well, to give y in its own.
+        solvers do. All take x in its own shape as well, to give y in its own.
 
     Raises
     ------
@@ -143,13 +144,20 @@ class Operator:
 
     __call__ = __matmul__
 
+    def check(self, x: Array) -> None:
+        """Raise if the product with x is not defined."""
+        if (xp := namespace_of(operand=x)) is not self._xp:
+            raise TypeError(f"an operand must be an array of {library(self._xp)}, as w is, got one of {library(xp)}")
+        n, shape, own = self.shape[1], tuple(x.shape), self._shapes[1]
+        if shape != own and (len(shape) not in (1, 2) or shape[0] != n):
+            hint = f": pass x.reshape({n})" if math.prod(shape) == n else ""
+            raise ValueError(f"an operand must have shape ({n},), ({n}, p) or {own}, got {shape}{hint}")
+
     def _product(self, x: Array) -> Array:
         operand = self._shapes[1]
+        self.check(x)
         if tuple(x.shape) == operand:
             return self._maps[0](x)
-        if len(x.shape) not in (1, 2) or x.shape[0] != self.shape[1]:
-            n = self.shape[1]
-            raise ValueError(f"an operand must have shape ({n},), ({n}, p) or {operand}, got {tuple(x.shape)}")
         reshape, samples = self._xp.reshape, math.prod(x.shape[1:]) * operand[0]
         y = self._maps[0](reshape(x.T if len(x.shape) == 2 else x, (samples, *operand[1:])))
         return reshape(y, (x.shape[1], self.shape[0])).T if len(x.shape) == 2 else reshape(y, self.shape[:1])
@@ -164,5 +172,36 @@ def _of_solvers(made: Operator, module: str) -> Any:
         solvers = importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"linear operators of {library(made._xp)} need SciPy: pip install scipy") from error
-    products = {name: getattr(made, name) for name in ("matvec", "rmatvec", "matmat", "rmatmat")}
-    return solvers.LinearOperator(made.shape, dtype=made.dtype, **products)
+
+    class LinearOperator(solvers.LinearOperator):  # type: ignore[misc,name-defined]
+        """That of the solvers, which takes x in its own shape as well, and refuses others in words of ours."""
+
+        def __init__(self, made: Operator) -> None:
+            super().__init__(made.dtype, made.shape)
+            self._made = made
+
+        def _matvec(self, x: Array) -> Array:
+            return self._made.matvec(x)
+
+        def _matmat(self, x: Array) -> Array:
+            return self._made.matmat(x)
+
+        def _rmatvec(self, y: Array) -> Array:
+            return self._made.rmatvec(y)
+
+        def _rmatmat(self, y: Array) -> Array:
+            return self._made.rmatmat(y)
+
+        def _adjoint(self) -> Any:
+            return type(self)(self._made.H)
+
+        def _transpose(self) -> Any:
+            return type(self)(self._made.T)
+
+        def dot(self, x: Any) -> Any:
+            if not hasattr(x, "dtype") or hasattr(x, "matvec") or not getattr(x, "ndim", 0):
+                return super().dot(x)
+            self._made.check(x)
+            return self._made @ x if x.ndim > 2 else super().dot(x)
+
+    return LinearOperator(made)

@@ -32,7 +32,7 @@ from ._arrays.operands import (
 )
 from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, taps_of
-from ._plan.arguments import SYNONYMS, a_number, meant
+from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints, at_every_element
 from ._plan.pooling import runs_of
@@ -559,6 +559,7 @@ def generic_laplace(
     >>> ndimage.generic_laplace(np.ones((5, 6)), second).shape
     (5, 6)
     """
+    a_function("derivative2", derivative2)
     return _summed(_total, input, derivative2, output, mode, axes, cval, *extra_arguments, **(extra_keywords or {}))
 
 
@@ -639,7 +640,7 @@ def gaussian_laplace(
     (x,) = arrays(input)
     deviations = [0.0] * x.ndim
     found = _axes(axes, x.ndim)
-    for axis, deviation in zip(found, _sequence(sigma, len(found)), strict=True):
+    for axis, deviation in zip(found, _sequence("sigma", sigma, len(found)), strict=True):
         deviations[axis] = deviation
     return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, tuple(deviations), 2, **kwargs)
 
@@ -877,14 +878,14 @@ def _windows(
     """What the keywords of a correlation mean, and the result's dtype."""
     x, w = (Operand(*operand) for operand in operands)
     value, found = _number(cval, x), _axes(axes, len(x.shape))
-    origins = dict(zip(found, _sequence(origin, len(found)), strict=True))
+    origins = dict(zip(found, _sequence("origin", origin, len(found)), strict=True))
     if len(w.shape) != len(found) or 0 in w.shape:
         raise RuntimeError(
             f"weights.ndim ({len(w.shape)}) must match len(axes) ({len(found)}), and no size be 0, "
             f"got shape {tuple(w.shape)}"
         )
     if not isinstance(mode, str):
-        raise RuntimeError(f"mode must be one word for all axes, got {mode!r}")
+        raise RuntimeError(f"mode must be one word for all axes, {got(mode)}")
     windows = _around(sorted(found), w.shape, mode, origins, value, function)
     return windows, _output(None, operands)[0] if dtype is None else dtype
 
@@ -907,7 +908,7 @@ def _along_one(
     if w.ndim != 1 or w.shape[0] < 1:
         _number(cval, Operand(*described(input=x)[0]))
         raise RuntimeError(f"weights must be at least one number along one axis, got shape {tuple(w.shape)}")
-    xp = described(weights=w)[0][1]
+    xp = namespace_of_numbers([Operand(*described(weights=w)[0])])
     taps = taps_of(xp, w, function == "convolve")
     if not isinstance(taps, tuple):  # which NumPy's are, whatever the input is
         namespace_of(input=x, weights=w)
@@ -945,26 +946,26 @@ def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: 
 
 def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> Windows:
     """Windows of equal elements along an axis, of a mean or an extreme."""
-    at, k = _axis(axis, ndim), operator.index(a_number("size", size))
+    at, k = _axis(axis, ndim), a_number("size", size, operator.index)
     if k < 1:
-        raise RuntimeError(f"size must be at least 1, got {size!r}")
+        raise RuntimeError(f"size must be at least 1, {got(size)}")
     return _around((at,), (k,), mode, {at: origin}, value, "correlate")
 
 
 def _boxes_by_axis(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
-    each = _by_axis(axes, ndim, size, mode, origin)
-    return [_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k) > 1]
+    each = _by_axis(axes, ndim, size=size, mode=mode, origin=origin)
+    return [_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k, int) > 1]
 
 
-def _by_axis(axes: Any, ndim: int, first: Any, *words: Any) -> Iterator[tuple[Any, ...]]:
+def _by_axis(axes: Any, ndim: int, **words: Any) -> Iterator[tuple[Any, ...]]:
     """The first word, an axis, and the others, for each of the axes."""
     found = _axes(axes, ndim)
-    each = [_sequence(one, len(found)) for one in (first, *words)]
+    each = [_sequence(name, word, len(found)) for name, word in words.items()]
     return zip(each[0], found, *each[1:], strict=True)
 
 
 def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Windows]:
-    first, words = _axis(axis, ndim), _sequence(mode, ndim)
+    first, words = _axis(axis, ndim), _sequence("mode", mode, ndim)
     others = [(other, across) for other in range(ndim) if other != first]
     return [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
 
@@ -974,7 +975,7 @@ def _gaussians(
 ) -> list[Windows]:
     return [
         _gaussian_along_one(ndim, value, deviation, truncate, *words)
-        for deviation, *words in _by_axis(axes, ndim, sigma, order, mode, radius)
+        for deviation, *words in _by_axis(axes, ndim, sigma=sigma, order=order, mode=mode, radius=radius)
         if a_number("sigma", deviation) > NEGLIGIBLE
     ]
 
@@ -982,11 +983,16 @@ def _gaussians(
 def _gaussian_along_one(
     ndim: int, value: complex, sigma: Any, truncate: Any, axis: Any, order: Any, mode: Any, radius: Any
 ) -> Windows:
-    deviation = float(a_number("sigma", sigma))
-    reach = int(a_number("truncate", truncate) * deviation + 0.5) if radius is None else radius
+    deviation = a_number("sigma", sigma)
+    if deviation <= 0:
+        raise ZeroDivisionError(f"sigma must be greater than 0, {got(sigma)}")
+    reach = radius
+    if radius is None:
+        reach = a_number("truncate * sigma", a_number("truncate", truncate) * deviation + 0.5, int)
     if not isinstance(reach, Integral) or reach < 0:
-        raise ValueError(f"radius must be an int of at least 0, got {radius!r}")
-    taps = gaussian_taps(deviation, int(a_number("order", order)), int(reach))
+        likely = f"radius must be an int of at least 0, {got(radius)}"
+        raise ValueError(f"truncate must be at least 0, {got(truncate)}" if radius is None else likely)
+    taps = gaussian_taps(deviation, a_number("order", order, int), int(reach))
     return _tapped(ndim, value, taps, axis, mode, 0, "correlate")
 
 
@@ -1058,9 +1064,9 @@ def _with_holes(
     found = _axes(axes, ndim)
     if len(size) != len(found):
         raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
-    origins = _sequence(origin, len(found))
+    origins = _sequence("origin", origin, len(found))
     if not isinstance(mode, str):
-        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, got {mode!r}")
+        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, {got(mode)}")
     shifts = dict(zip(found if len(found) < ndim else range(ndim), origins, strict=True))
     return _around(sorted(found), size, mode, shifts, value, "correlate", taps)
 
@@ -1111,30 +1117,32 @@ def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: 
 
 def _before(k: int, origin: Any, function: str) -> int:
     """How many elements lie before the first one in its window."""
-    shift = operator.index(a_number("origin", origin))
+    shift: int = a_number("origin", origin, operator.index)
     if function == "convolve":
         shift = -shift - (k % 2 == 0)
     if not -(k // 2) <= shift <= (k - 1) // 2:
-        raise ValueError(f"origin must leave the {k} elements of a window around it, got {origin!r}")
+        raise ValueError(f"origin must leave the {k} elements of a window around it, {got(origin)}")
     return k // 2 + shift
 
 
 def _mode(mode: Any) -> str:
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         ours = SYNONYMS.get(str(mode), str(mode))
         words = [word for word, meaning in MODES.items() if meaning == ours]
         hint = meant(ours, tuple(MODES), {ours: words[0]} if words else {})
-        raise RuntimeError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}{hint}")
+        raise RuntimeError(f"mode must be one of {', '.join(map(repr, MODES))}, {got(mode)}{hint}")
     return MODES[mode]
 
 
-def _sequence(value: Any, count: int) -> list[Any]:
+def _sequence(name: str, value: Any, count: int) -> list[Any]:
     """One value for each of so many axes."""
     if isinstance(value, str) or not _is_iterable(value):
         return [value] * count
     values = list(value)
     if len(values) != count:
-        raise RuntimeError(f"sequence argument must have length equal to input rank, or axes, {count}, got {value!r}")
+        raise RuntimeError(
+            f"{name}, a sequence argument, must have length equal to input rank, or axes, {count}, {got(value)}"
+        )
     return values
 
 
@@ -1149,27 +1157,26 @@ def _is_iterable(value: Any) -> bool:
 def _axes(axes: Any, ndim: int) -> Ints:
     if axes is None:
         return tuple(range(ndim))
-    given = [operator.index(axis) for axis in (axes if _is_iterable(axes) else (axes,))]
-    found = tuple([_axis(axis, ndim) for axis in given])
+    found = tuple([_axis(axis, ndim, "axes") for axis in (axes if _is_iterable(axes) else (axes,))])
     if len(set(found)) != len(found):
-        raise ValueError(f"axes must be unique, got {axes!r}")
+        raise ValueError(f"axes must be unique, {got(axes)}")
     return found
 
 
-def _axis(axis: Any, ndim: int) -> int:
-    index = operator.index(a_number("axis", axis))
+def _axis(axis: Any, ndim: int, name: str = "axis") -> int:
+    index: int = a_number(name, axis, operator.index)
     if not -ndim <= index < ndim:
-        raise ValueError(f"axes must lie within the {ndim} axes of input, got {axis!r}, which is out of range")
+        raise ValueError(f"{name} must lie within the {ndim} axes of input, {got(axis)}, which is out of range")
     return index % ndim
 
 
 def _number(cval: Any, x: Operand) -> complex:
     """The pad value as a number of Python's own."""
     if is_kind(x.xp, x.dtype, "complex floating"):
-        return complex(cval)
+        return complex(a_number("cval", cval, complex))
     if isinstance(cval, complex) or "complex" in str(getattr(cval, "dtype", "")):
-        raise ValueError(f"Cannot provide a complex-valued cval when the input is real: {x.dtype}, got {cval!r}")
-    return float(cval)
+        raise ValueError(f"Cannot provide a complex-valued cval when the input is real: {x.dtype}, {got(cval)}")
+    return float(a_number("cval", cval))
 
 
 def _summed(
@@ -1181,7 +1188,7 @@ def _summed(
     found = _axes(axes, x.ndim)
     if not found:
         return _written(separable(x, (), dtype), target)
-    each = zip(found, _sequence(mode, len(found)), strict=True)
+    each = zip(found, _sequence("mode", mode, len(found)), strict=True)
     shares = [derivative(x, axis, dtype, word, *words, **more) for axis, word in each]
     return _written(element_by_element(combined, *shares), target)
 
@@ -1211,7 +1218,7 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
             raise TypeError("output must be a dtype for an array in chunks, which is computed later, got an array")
         if described(output=target)[0][1] is not xp or is_immutable(target):
             raise TypeError(
-                f"output must be a dtype, or an array of {xp.__name__} that can be written to, got {output!r}"
+                f"output must be a dtype, or an array of {xp.__name__} that can be written to, {got(output)}"
             )
         if tuple(target.shape) != tuple(shape):
             raise RuntimeError(f"output must have the shape {tuple(shape)} of input, got {tuple(target.shape)}")

@@ -346,11 +346,15 @@ def upfirdn(
     array([0.5, 1. , 1.5, 2. , 2.5, 3. , 1.5])
     """
     h, x = arrays(h, x)
-    mode, descriptions = one_of("mode", mode.lower(), [*EXTENSIONS]), described(h=h, x=x)
+    cval = number("cval", cval)
+    mode, descriptions = (
+        one_of("mode", mode.lower() if isinstance(mode, str) else mode, [*EXTENSIONS]),
+        described(h=h, x=x),
+    )
     keywords = (
-        int(a_number("up", up)),
-        int(a_number("down", down)),
-        operator.index(axis),
+        a_number("up", up, int),
+        a_number("down", down, int),
+        a_number("axis", axis, operator.index),
         "" if mode == "constant" and cval == 0 else mode,
     )
     resample = _resampling(descriptions, "", *keywords)
@@ -378,7 +382,7 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
     in1, in2 = arrays(in1, in2)
     if not in1.ndim == in2.ndim == 2:
         shapes = f"{tuple(in1.shape)} and {tuple(in2.shape)}"
-        raise ValueError(f"{name} inputs must both be 2-D arrays, got shapes {shapes}")
+        raise ValueError(f"{name} inputs must both be 2-D arrays, got in1 and in2 of shapes {shapes}")
     border = BOUNDARIES[one_of("boundary", boundary, [*BOUNDARIES])]
     value = number("fillvalue", fillvalue)
     if border == "zeros" and value != 0:
@@ -402,13 +406,13 @@ def _convolution(
         if axis not in spatial and data[axis] != weights[axis] and 1 not in (data[axis], weights[axis]):
             raise ValueError(f"incompatible shapes for in1 and in2: {data} and {weights}, which differ on axis {axis}")
     dtype = xp.int32 if result == xp.bool else result
+    one_of("method", method, get_args(Method))
     if method == "fft" and not is_kind(xp, dtype, "integral"):
         dtype = promoted(xp, *(_transformed(xp, operand.dtype) for operand in operands))
     if name == "fftconvolve":
         taken = spatial
         if spatial:
             result = dtype = promoted(xp, *(_transformed(xp, operand.dtype) for operand in operands))
-    one_of("method", method, get_args(Method))
     _check_mode(mode, [(data[axis], weights[axis]) for axis in taken])
     if 0 in data or 0 in weights:
         raise ValueError(f"in1 and in2 must not be empty, got shapes {data} and {weights}")

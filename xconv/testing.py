@@ -6,12 +6,14 @@ Failures are AssertionErrors that name the numbers, so that the checks serve ins
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 from ._arrays.elements import conjugate
 from ._arrays.libraries import Array, Namespace, device, is_kind
 from ._arrays.operands import namespace_and_dtype
+from ._plan.arguments import a_function, a_number, got
 
 __all__ = ["check_adjoint", "check_gradient", "numerical_gradient"]
 
@@ -64,11 +66,14 @@ def numerical_gradient(
     import array_api_extra as xpx  # which takes longer to load than all of xconv
 
     xp, dtype = namespace_and_dtype(x=x)
+    a_function("function", function)
+    if dy is not None:
+        namespace_and_dtype(x=x, dy=dy)
     if is_kind(xp, dtype, "integral"):
         raise TypeError(f"x must have a real or complex dtype to be differentiated by, got {dtype}")
-    step = float(xp.finfo(dtype).eps) ** (1 / 3) if eps is None else eps
+    step: float = float(xp.finfo(dtype).eps) ** (1 / 3) if eps is None else a_number("eps", eps)
     if not step > 0:
-        raise ValueError(f"eps must be positive, got {eps!r}")
+        raise ValueError(f"eps must be positive, {got(eps)}")
     complex_x = is_kind(xp, dtype, "complex floating")
     flat = xp.reshape(x, (-1,))
 
@@ -78,8 +83,8 @@ def numerical_gradient(
         )
         if dy is None:
             return complex(ahead - behind).real / (2 * step)
-        if tuple(ahead.shape) != tuple(dy.shape):
-            raise ValueError(f"dy must have the shape {tuple(ahead.shape)} of the result, got {tuple(dy.shape)}")
+        if (shape := tuple(getattr(ahead, "shape", ()))) != tuple(dy.shape):
+            raise ValueError(f"dy must have the shape {shape} of the result, got {tuple(dy.shape)}")
         return _inner(xp, dy, ahead - behind).real / (2 * step)
 
     size = math.prod(x.shape)
@@ -131,12 +136,12 @@ def check_gradient(
     >>> check_gradient(layer.forward, layer.backward, x, eps=1)
     """
     xp, dtype = namespace_and_dtype(x=x)
-    dy = _random_like(xp, forward(x), seed)
-    dx = backward(dy)
+    dy = _random_like(xp, a_function("forward", forward)(x), a_number("seed", seed, operator.index))
+    dx = a_function("backward", backward)(dy)
     if tuple(dx.shape) != tuple(x.shape):
         raise AssertionError(f"backward must return the shape {tuple(x.shape)} of x, got {tuple(dx.shape)}")
     expected = numerical_gradient(forward, x, dy, eps=eps)
-    tolerance = 10 * float(xp.finfo(dtype).eps) ** (2 / 3) if rtol is None else rtol
+    tolerance = 10 * float(xp.finfo(dtype).eps) ** (2 / 3) if rtol is None else a_number("rtol", rtol)
     deviation, scale = _largest(xp, dx - expected), max(_largest(xp, expected), _largest(xp, dx))
     if not deviation <= tolerance * scale:
         raise AssertionError(
@@ -182,7 +187,7 @@ def check_adjoint(
     >>> check_adjoint(lambda x: im2col(x, 3), lambda y: col2im(y, x.shape, 3), x, y)
     """
     xp, dtype = namespace_and_dtype(x=x, y=y)
-    image, preimage = forward(x), adjoint(y)
+    image, preimage = a_function("forward", forward)(x), a_function("adjoint", adjoint)(y)
     for name, result, like in (("forward", image, y), ("adjoint", preimage, x)):
         if tuple(result.shape) != tuple(like.shape):
             raise AssertionError(f"{name} must return the shape {tuple(like.shape)}, got {tuple(result.shape)}")
@@ -191,7 +196,7 @@ def check_adjoint(
         allowed = 0.0
     else:
         size = max(math.prod(x.shape), math.prod(y.shape))
-        tolerance = 16 * float(xp.finfo(dtype).eps) * math.sqrt(size) if rtol is None else rtol
+        tolerance = 16 * float(xp.finfo(dtype).eps) * math.sqrt(size) if rtol is None else a_number("rtol", rtol)
         allowed = tolerance * math.sqrt(abs(_inner(xp, image, image)) * abs(_inner(xp, y, y)))
     if not abs(left - right) <= allowed:
         raise AssertionError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
 from .operands import working_dtype
-from .scratch import laid_out
+from .scratch import is_making_again, made
 
 FINITE = "fn"  # in the names of formats whose numbers are all finite: float8_e4m3fn, float8_e5m2fnuz
 
@@ -192,6 +192,10 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dt
     dtype = like.dtype if dtype is None else dtype
     if traits(xp).hidden_axes:
         return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=dtype)
+    if traits(xp).threads and is_making_again():
+        array = made(xp, shape, dtype)
+        array[...] = 0
+        return array
     return xp.zeros(shape, dtype=dtype, device=device(like))
 
 
@@ -211,7 +215,12 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
         view = xp.lib.stride_tricks.as_strided(array, shape, strides)
     if not traits(xp).threads:
         return xp.asarray(view, copy=True, order="C")
-    copy = laid_out(xp, shape, array.dtype)
+    return copied(xp, view)
+
+
+def copied(xp: Namespace, view: Array) -> Array:
+    """A contiguous copy of NumPy's, `made`."""
+    copy = made(xp, view.shape, view.dtype)
     copy[...] = view
     return copy
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from .._plan.arguments import keyword_names, unknown_keyword
 from .libraries import row_of
 
 Parameters = ParamSpec("Parameters")
@@ -16,10 +17,13 @@ PUBLIC: dict[str, Callable[..., Any]] = {}  # the functions as they are inside, 
 def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Let arrays in by the way of their library, if the table names one for it."""
     key = f"{function.__module__}.{function.__name__}"
-    PUBLIC[key] = function
+    PUBLIC[key], names = function, keyword_names(function)
 
     @functools.wraps(function)
     def enter(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        for name in keywords:
+            if name not in names:
+                raise unknown_keyword(function, names, name, keywords[name])
         first = arguments[0] if arguments else next(iter(keywords.values()), None)
         way = row_of(first).entrance
         if way == "torch":

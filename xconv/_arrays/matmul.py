@@ -10,23 +10,24 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._plan.blocks import pieces
 from .._plan.geometry import is_symbol
-from .elements import reshaped
+from .elements import conjugate_transpose, reshaped
 from .libraries import Array, DType, Namespace, device, has_float64, is_kind, traits
-from .scratch import scratch
+from .scratch import is_making_again, made, making_again, scratch
 
 FLOAT64_INTEGER_BITS = 53
 LONG_SUM = 2**20
 LONGEST_SUM = 2**40  # of a length that is a symbol: no array is as long
 ALONE = 500  # results of a product up to which NumPy lets no other thread run until it is done
 PIECE = 2**9  # terms of a sum that are worth a product of their own
-SUMMED = 2**22  # bytes of products by elements that are added up at once: between two such a thread may have to wait
-MULTIPLIED = 2**20  # bytes of those of matrices, which take longer: half of what a core has in its own cache
+MULTIPLIED = 2**20  # bytes of products that are added up at once: half of what a core has in its own cache
 SMALL = 100**3  # multiplications up to which OpenBLAS has kernels that read factors as they lie: its limit, for AVX-512
 FEWEST_COLUMNS = 96  # of a product, with fewer of which several take longer than one that copies
+RESULTS = 1200  # of a product with a right factor that is transposed, up to which there are such kernels: its limit
+MOST_ROWS = 64  # of such a product, with more of which kernels for large ones are as fast
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -74,6 +75,45 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
     return _product(xp, left, right) if pieces == 1 else _sum_of_pieces(xp, left, right, pieces)
 
 
+def outer_matmul(xp: Namespace, left: Array, right: Array, stacked: int) -> Array:
+    """left (..., K, p) @ right (..., q, p)^H, a sum over positions, and over the first axes of a stack of products."""
+    if stacked == 0:
+        return _outer_stack(xp, left, right)
+    with making_again(1, goes_on=True):  # of what is made of outputs
+        products = _outer_stack(xp, left, right)
+    return xp.sum(products, axis=tuple(range(stacked)), dtype=products.dtype)
+
+
+def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
+    (rows, count), columns, right = left.shape[-2:], right.shape[-2], conjugate_transpose(xp, right)
+    if rows * columns <= RESULTS and rows * columns * count <= SMALL:
+        return matmul(xp, left, right)
+    is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")
+    stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2]) if is_real else ()
+    if not (is_real and has_outer_kernels(rows, columns, count, math.prod(stack))):
+        return matmul(xp, left, right)
+    width, length = _even(columns, RESULTS // rows), _even(count, SMALL // RESULTS)
+    total = made(xp, (*stack, rows, columns), left.dtype)
+    first, *others = pieces(count, length)
+    for some in pieces(columns, width):
+        place = total[..., some]
+        xp.matmul(left[..., first], right[..., first, some], out=place)
+        for piece in others:
+            place += xp.matmul(left[..., piece], right[..., piece, some])
+    return total
+
+
+def _even(size: int, most: int) -> int:
+    """The length of equal pieces of at most so many."""
+    return -(-size // -(-size // most))
+
+
+def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
+    """Whether BLAS reads both factors of a sum over so many positions as they lie, in pieces if they are large."""
+    results = rows * columns
+    return rows <= min(MOST_ROWS, count // 2) and (results * stack > ALONE or results * count <= SMALL)
+
+
 def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:
     """The sum of the products of all limbs but those that vanish modulo 2**bits."""
     parts, bits = _limbs(xp, right, left.width).parts, xp.iinfo(left.dtype).bits
@@ -92,9 +132,8 @@ def summed_matmul(xp: Namespace, left: Array, right: Array) -> Array:
 
     It is done in pieces of G and p, in few operations on all of s: between two a thread may have to wait for another.
     """
-    summed = _summed_elements if right.shape[-2] == 1 else _summed_matrices
     with xp.errstate(invalid="ignore", over="ignore"):  # of what lies between the windows
-        return summed(xp, left, right)[(slice(None), *(None,) * (left.ndim - 3))]
+        return _summed_matrices(xp, left, right)[(slice(None), *(None,) * (left.ndim - 3))]
 
 
 def _summed_matrices(xp: Namespace, left: Array, right: Array) -> Array:
@@ -115,56 +154,6 @@ def _summed_matrices(xp: Namespace, left: Array, right: Array) -> Array:
     return xp.permute_dims(result, (2, 0, 3, 1))
 
 
-def _summed_elements(xp: Namespace, left: Array, right: Array) -> Array:
-    """(1, G, K, p), all in one order."""
-    groups, filters, count = left.shape[-3], left.shape[-2], right.shape[-1]
-    terms = _terms(xp, left[..., 0], right[0, ..., 0, :])
-    weights = xp.concat([reshaped(xp, w, (-1, groups, filters)) for w, *_ in terms])
-    result = xp.empty((1, groups, filters, count), dtype=right.dtype)
-    length = max(SUMMED // (result.itemsize * len(weights)), 1)
-    for some in pieces(groups, max(length // count, 1)):
-        for piece in pieces(count, length):
-            place = result[0, some, :, piece]
-            elements = scratch(xp, (len(weights), place.shape[0], place.shape[2]), place.dtype)
-            start = 0
-            for _, *factors, join in terms:
-                first, *others = (x[..., some, piece] for x in factors)
-                stop = start + math.prod(first.shape[:-2])
-                target = reshaped(xp, elements[start:stop], first.shape)
-                join(first, *others, out=target)
-                start = stop
-            xp.einsum("sgp,sgk->gkp", elements, weights[:, some], out=place)
-    return result
-
-
-def _copied(values: Array, *, out: Array) -> None:
-    out[...] = values  # a copy, where xp.positive looks at every element
-
-
-def _terms(xp: Namespace, left: Array, right: Array) -> list[tuple[Any, ...]]:
-    """Weights, elements, and how these become one array: as they are, or in pairs if w lies along one axis only.
-
-    In the order of SciPy's sums along an axis: of symmetric filters the middle, and then from the ends inwards.
-    """
-    axes = [axis for axis in range(left.ndim - 2) if left.shape[axis] > 1]
-    if len(axes) != 1 or left.shape[axes[0]] % 2 == 0:
-        return [(left, right, _copied)]
-    opposite = xp.flip(left, axis=axes[0])
-    join = xp.add if xp.all(left == opposite) else xp.subtract if xp.all(left == -opposite) else None
-    if join is None:
-        return [(left, right, _copied)]
-    half = left.shape[axes[0]] // 2
-    first, middle, last = (_along(axes[0], slice(*ends)) for ends in ((half,), (half, half + 1), (half + 1, None)))
-    return [
-        (left[middle], right[middle], _copied),
-        (left[first], right[first], xp.flip(right[last], axis=axes[0]), join),
-    ]
-
-
-def _along(axis: int, part: slice) -> tuple[Any, ...]:
-    return (*(slice(None),) * axis, part)
-
-
 def bytes_per_element(xp: Namespace, dtype: DType) -> int:
     """What an element of a factor takes while it is multiplied, with its limbs or its conjugate."""
     if is_kind(xp, dtype, "integral"):
@@ -180,10 +169,18 @@ def _forwards(xp: Namespace, matrices: Array) -> Array:
     return matrices
 
 
+def made_matmul(xp: Namespace, left: Array, right: Array) -> Array:
+    """``xp.matmul``, on NumPy in memory that is `made`."""
+    if not (traits(xp).threads and is_making_again()):
+        return xp.matmul(left, right)
+    stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    return xp.matmul(left, right, out=made(xp, (*stack, left.shape[-2], right.shape[-1]), right.dtype))
+
+
 def _product(xp: Namespace, left: Array, right: Array) -> Array:
     """``xp.matmul``; two stacks of one matrix as matrices, which CuPy reads transposed, but copies a stack of them."""
     if not traits(xp).kernels or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
-        return xp.matmul(left, right)
+        return made_matmul(xp, left, right)
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
     left, right = (reshaped(xp, factor, factor.shape[-2:]) for factor in (left, right))
     return reshaped(xp, xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
@@ -200,7 +197,7 @@ def _by_columns(xp: Namespace, left: Array, right: Array, columns: int, place: A
     """The product, some columns after others."""
     if place is None:
         stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-        place = xp.empty((*stack, left.shape[-2], right.shape[-1]), dtype=right.dtype)
+        place = made(xp, (*stack, left.shape[-2], right.shape[-1]), right.dtype)
     for piece in pieces(right.shape[-1], columns):
         xp.matmul(left, right[..., piece], out=place[..., piece])
     return place

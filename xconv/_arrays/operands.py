@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
+from .._plan.arguments import got
 from .._plan.remembered import loading
 from .libraries import (
     Array,
@@ -169,7 +170,7 @@ def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
         bits = _bits(xp, dtype)
     except Exception as error:
         hint = f": {library(xp)}.{dtype} is one" if isinstance(dtype, str) and hasattr(xp, dtype) else ""
-        raise TypeError(f"{name} must be a dtype that {library(xp)} computes with, got {dtype!r}{hint}") from error
+        raise TypeError(f"{name} must be a dtype that {library(xp)} computes with, {got(dtype)}{hint}") from error
     if bits == 0:
         raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
     if bits < SMALLEST:
@@ -179,7 +180,7 @@ def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
 def namespace_of_library(xp: Namespace) -> Namespace:
     """The namespace that arrays of a library have here: PyTorch's own module lacks a part of the standard."""
     if not hasattr(xp, "empty"):
-        raise TypeError(f"xp must be the namespace of an array library, got {xp!r}")
+        raise TypeError(f"xp must be the namespace of an array library, {got(xp)}")
     return _namespace("xp", xp.empty(0))
 
 
@@ -204,6 +205,7 @@ def number(name: str, value: Any) -> Any:
     if isinstance(value, int | float | complex):
         return value
     (array,) = arrays(value)
+    check_numeric(name, _namespace(name, array), array.dtype)
     if math.prod(array.shape) != 1:
         raise ValueError(f"`{name}` must be scalar or an array with one element, got shape {tuple(array.shape)}")
     found = complex(_namespace(name, array).reshape(array, ()))
@@ -258,8 +260,11 @@ def named_dtype(xp: Namespace, value: Any) -> DType:
 
     try:
         return getattr(xp, np.dtype(value).name)
-    except TypeError:
-        return value
+    except (TypeError, ValueError, AttributeError) as error:
+        with contextlib.suppress(Exception):
+            if not isinstance(value, str) and (is_kind(xp, value, ("bool", "numeric")) or True):
+                return value
+        raise TypeError(f"output must be a dtype, or its name, of {library(xp)}'s, {got(value)}") from error
 
 
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
@@ -285,6 +290,7 @@ def _found_namespace(name: str, array: Array) -> Namespace:
 
     if not is_array_api_obj(array):
         hint = f": pass {name}.data" if is_array_api_obj(getattr(array, "data", None)) else ""
+        hint = f": pass {name}.toarray()" if hasattr(array, "toarray") else hint  # of scipy.sparse
         raise TypeError(f"{name} must be an array, got {type(array).__name__}{hint}")
     if hasattr(array, "mask") or hasattr(array, "get_mask"):  # which the sums would not see
         raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")

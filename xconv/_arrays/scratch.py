@@ -5,22 +5,22 @@ That of blocks goes back to the system when they are done, and comes from there 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
-from collections.abc import Iterator
 
 from .libraries import Array, DType, Namespace
 
 KEPT = 2**22  # bytes of one array: larger ones are rare, and worth their pages
 LAID_OUT = 2**23  # of one that windows are laid out in, which blocks make no larger but where memory is no matter
-PLACES = (-1, -2)  # of those, away from the others
+PAGED = 2**16  # bytes from which an array's memory may come page by page: half of what glibc begins with
+PLACES = ((-1, -2), (-3, -4))  # of what blocks make of their inputs, and of their outputs, away from the others
 
 
 class _Own(threading.local):
     def __init__(self) -> None:
-        self.places: dict[int, Array] = {}
-        self.turn: int | None = None
+        self.places: dict[int, Array | None] = {}
+        self.side: int | None = None
+        self.turns = [0, 0]
 
 
 _OWN = _Own()
@@ -30,26 +30,45 @@ def scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType, place: int = 0,
     """An array of NumPy's to fill, in one of the places for those that are needed at once."""
     size = math.prod(shape) * xp.dtype(dtype).itemsize
     if size > most:
-        return xp.empty(shape, dtype)
+        return xp.empty(shape, dtype=dtype)
     memory = _OWN.places.get(place)
     if memory is None or memory.size < size:
-        memory = _OWN.places[place] = xp.empty(size, xp.uint8)
+        memory = _OWN.places[place] = None  # given up before there is a larger one
+        memory = _OWN.places[place] = xp.empty(size, dtype=xp.uint8)
     return xp.ndarray(shape, dtype, memory)
 
 
-@contextlib.contextmanager
-def laying_out_again() -> Iterator[None]:
-    """What this thread lays out meanwhile is done with before it does so again, and so may share the memory."""
-    _OWN.turn = 0
-    try:
-        yield
-    finally:
-        _OWN.turn = None
+class making_again:  # noqa: N801  # as the context managers of the standard library
+    """What this thread makes meanwhile is each made of the last before it alone, and of nothing when this is over.
+
+    Arrays that `made` gives may then share two places in turns, beginning with the same, which a cache may
+    have, unless it goes on with what was made before. What is made of outputs has places of its own: both
+    are needed for a product.
+    """
+
+    def __init__(self, side: int = 0, goes_on: bool = False) -> None:
+        self.side: int | None = side
+        self.goes_on = goes_on
+
+    def __enter__(self) -> None:
+        if _OWN.side is None and self.side is not None and not self.goes_on:
+            _OWN.turns[self.side] = 0
+        _OWN.side, self.side = self.side, _OWN.side
+
+    def __exit__(self, *_: object) -> None:
+        _OWN.side = self.side
 
 
-def laid_out(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
-    """An array of NumPy's to lay something out in: inside `laying_out_again` in the memory of the last but one."""
-    if _OWN.turn is None:
-        return xp.empty(shape, dtype)
-    place, _OWN.turn = PLACES[_OWN.turn], 1 - _OWN.turn
-    return scratch(xp, shape, dtype, place, LAID_OUT)
+def is_making_again() -> bool:
+    """Whether this thread is inside `making_again`."""
+    return _OWN.side is not None
+
+
+def made(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
+    """An array of NumPy's to fill: inside `making_again` in the memory of the last but one, if it is large."""
+    side = _OWN.side
+    if side is None or math.prod(shape) * xp.dtype(dtype).itemsize < PAGED:
+        return xp.empty(shape, dtype=dtype)
+    turn = _OWN.turns[side]
+    _OWN.turns[side] = 1 - turn
+    return scratch(xp, shape, dtype, PLACES[side][turn], LAID_OUT)

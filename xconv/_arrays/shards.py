@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._plan.arguments import got
 from .._plan.geometry import Ints, sources
 from .libraries import Array, Namespace
 
@@ -17,7 +18,7 @@ def shard_count(axis_name: Any) -> int:
     except (NameError, TypeError) as error:
         raise ValueError(
             "axis_name must be an axis of the mesh, or several, along which a jax.shard_map around the call divides x, "
-            f"got {axis_name!r}"
+            f"{got(axis_name)}"
         ) from error
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
-from .elements import add_all, add_at, copied_view, full, put_at, reshaped, resized, zeros
+from .elements import add_all, add_at, copied, copied_view, full, put_at, reshaped, resized, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_kind, traits
-from .scratch import laid_out
+from .scratch import made
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
 
@@ -27,7 +27,10 @@ def pad(
 
     ``mode`` is a word for all of them or one for each; ``value`` is what "zeros" adds.
     """
-    dtype, modes = x.dtype if dtype is None else dtype, _each(mode, padding)
+    dtype = x.dtype if dtype is None else dtype
+    if not any(map(any, padding)):
+        return x if x.dtype == dtype else xp.astype(x, dtype)
+    modes = _each(mode, padding)
     if any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True)):
         return (_filled if traits(xp).plain_memory else _grown)(xp, x, padding, modes, value, dtype)
     return _framed(xp, x, padding, value, dtype)
@@ -95,7 +98,7 @@ def framed(
     growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
     order = sorted(range(len(parts)), key=growths.__getitem__)  # what becomes shortest is cut before it is copied
     if traits(xp).threads and any(low or high for low, _, high in (axis.pieces for axis in found)):
-        block = xp.empty((*x.shape[:first], *(stop - start for start, stop in boxes)), dtype=dtype)
+        block = made(xp, (*x.shape[:first], *(stop - start for start, stop in boxes)), dtype)
         _fill(xp, block, x, [(first + at, found[at].pieces) for at in order], value)
         return block
     x = xp.astype(x, dtype, copy=False)
@@ -201,7 +204,7 @@ def _row_after_row(xp: Namespace, x: Array, windows: Geometry) -> tuple[Array, I
     lo, hi = windows.padding[-1]
     size, inside = frame(windows.input_size, (*windows.padding[:-1], (0, 0)))
     lead, end = x.shape[: x.ndim - windows.ndim], lo + math.prod(size)
-    memory = laid_out(xp, (*lead, end + hi), x.dtype)
+    memory = made(xp, (*lead, end + hi), x.dtype)
     memory[...] = 0
     put_at(reshaped(xp, memory[..., lo:end], (*lead, *size)), (..., *inside), x)
     *outer, element = memory.strides
@@ -235,6 +238,7 @@ def _side_by_side(xp: Namespace, columns: Array, tiles: Geometry, axis: int) -> 
     x = xp.reshape(columns, (*columns.shape[:axis], *tiles.kernel_size, *columns.shape[axis + 1 :]))
     pairs = (place for i in range(n) for place in (first + i, axis + i))
     x = xp.permute_dims(x, (*range(axis), *range(axis + n, first), *pairs))
+    x = copied(xp, x) if traits(xp).threads else x
     x = xp.reshape(x, (*x.shape[: first - n], *tiles.padded_size))
     inside = (slice(lo, lo + d) for d, (lo, _) in zip(tiles.input_size, tiles.padding, strict=True))
     return x[(..., *inside)]
@@ -287,14 +291,16 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
 
 
 def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DType) -> Array:
-    if not any(map(any, padding)):
-        return x if x.dtype == dtype else xp.astype(x, dtype)
     first = x.ndim - len(padding)
     size, inside = frame(tuple(map(operator.index, x.shape[first:])), padding)
     shape = (*x.shape[:first], *size)
     if not traits(xp).plain_memory and x.dtype != dtype:
         x = xp.astype(x, dtype)
-    padded = full(xp, x, shape, value, dtype) if value else zeros(xp, x, shape, dtype=dtype)
+    if traits(xp).threads:
+        padded = made(xp, shape, dtype)
+        padded[...] = value
+    else:
+        padded = full(xp, x, shape, value, dtype) if value else zeros(xp, x, shape, dtype=dtype)
     return put_at(padded, (..., *inside), x)
 
 

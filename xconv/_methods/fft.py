@@ -59,7 +59,6 @@ class Fft(NamedTuple):
     widest: int = ANY
     reads_views: bool = False
     stacks_taps: bool = False
-    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:

@@ -13,11 +13,15 @@ from typing import NamedTuple
 from .._arrays.elements import reshaped
 from .._arrays.layout import batch_inwards, batch_outwards
 from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import ANY, OVERLAPPING, Steps, Task
+from .shifts import Shifts
+from .strips import Strips
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
+ADDING = 3  # such operations for each tap that windows are added up by, along one axis after the other
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
 
 
@@ -39,12 +43,14 @@ class Im2col(NamedTuple):
     reads_views: bool = False
     weight_copies: int = 0
     stacks_taps: bool = False
-    is_uniform: bool = False
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col]:
+    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
         windows = task.windows
-        return [cls((1,) * windows.ndim, int(traits(xp).threads and windows.positions >= LARGE), traits(xp).kernels)]
+        is_apart = windows.positions >= LARGE or (task.batch == 1 and not task.reduces)
+        stacked = int(traits(xp).threads and is_apart)
+        laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels)
+        return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.tiles(xp, dtype, task)]
 
     def is_accurate(self, task: Task) -> bool:
         return True
@@ -78,9 +84,10 @@ class Im2col(NamedTuple):
         strides = windows.stride[-1] > 1
         moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacked else 0
         copies = windowed if windows.taps > 1 or strides else 0
-        several = task.reduces and task.groups * task.filters > 1  # one row of products reads windows as they lie
+        is_read = has_outer_kernels(task.filters, task.channels * windows.taps, windows.positions, stack)
+        turned = windowed if task.reduces and task.filters > 1 and not is_read else 0
         return Steps(
-            operation=OPERATIONS,
+            operation=OPERATIONS + (ADDING * sum(windows.kernel_size) if task.product == "scatter" else 0),
             product=stack if self.stacked else task.groups,
             multiplication=task.multiplications,
             packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
@@ -88,7 +95,7 @@ class Im2col(NamedTuple):
             copied=padded + moved + (0 if strides else laid_out if copies else 0),
             strided=copies if strides else 0,
             row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
-            transposed=(task.pairs * windows.taps if task.turned else 0) + (windowed if several else 0),
+            transposed=(task.pairs * windows.taps if task.turned else 0) + turned,
             added=OVERLAPPING * windowed if task.product == "scatter" else 0,
         )
 

@@ -7,11 +7,6 @@ input, which BLAS reads where it is; and each channel and each tap along the oth
     y[k, (p*f + h)*m + b] = sum over c, j, i of  x[c, j, (p*f + h)*m + i] * T[c, j][i, (k, b)],
     T[c, j][b + a*i, (k, b)] = w[k, c, j, i]
 
-With m = 1 the taps of the last axis are steps like those of the others, and the products are of numbers: x, moved by a
-tap, times that tap, for all outputs. These then are sums of the same operations in the same order, wherever they lie,
-so that windows that are equal give equal bits. A filter along one axis that is equal to itself turned round, but for
-the sign maybe, is multiplied by sums, or differences, of elements that lie opposite, which are zero for equal ones.
-
 What is computed for the ends of rows, between the windows, is left out.
 """
 
@@ -25,12 +20,11 @@ from typing import NamedTuple
 from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.machine import item_size
-from .._arrays.matmul import MULTIPLIED, SUMMED
+from .._arrays.matmul import MULTIPLIED
 from .._plan.geometry import Geometry, Ints, frame
 from .._plan.task import ANY, Steps, Task
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
-ADDED, REDUCED = 5, 2.5  # passes over memory that a tap takes, forward and summed up, by the drawn layers' times
 FLOAT = 4  # bytes of the least number: of wider ones fewer are added up at once
 LINE = 64  # bytes of m outputs: one register of the widest, and a line of cache
 
@@ -40,11 +34,10 @@ class Rows(NamedTuple):
 
     unit: Ints
     m: int
-    mixes_zeros: bool  # of other windows, or of padding, with filters that are turned round
-    is_uniform: bool
     name: str = "toeplitz"
     transforms: bool = False
     is_local: bool = True
+    mixes_zeros: bool = True
     cuts_taps: bool = True
     widest: int = ANY
     reads_views: bool = False
@@ -54,18 +47,13 @@ class Rows(NamedTuple):
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Rows]:
-        """For windows without strides on NumPy: single outputs, and for products of floats a line of them."""
-        if task.product == "scatter" or set(task.windows.stride) != {1} or not traits(xp).threads:
+        """For windows without strides on NumPy: products of floats, a line of outputs at once."""
+        if task.product != "forward" or set(task.windows.stride) != {1} or not traits(xp).threads:
             return []
-        lengths = [1]
-        if not (task.reduces or is_kind(xp, dtype, "integral")):
-            lengths.append(LINE // item_size(xp, dtype))
-        others = (1,) * (task.windows.ndim - 1)
-        mixes = task.reduces or task.turned
-        return [
-            cls((*others, _memory(task.windows, m).step), m, mixes or m > 1, m == 1 and not task.reduces)
-            for m in lengths
-        ]
+        if is_kind(xp, dtype, "integral"):
+            return []
+        m = LINE // item_size(xp, dtype)
+        return [cls((*(1 for _ in task.windows.stride[1:]), _memory(task.windows, m).step), m)]
 
     def is_accurate(self, task: Task) -> bool:
         return True
@@ -75,30 +63,22 @@ class Rows(NamedTuple):
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         memory, stack = _memory(windows, self.m), channels * self._stacked(windows)
-        copied = 2 if self.m > 1 and filters > 1 else 1
-        summed = min(stack * filters * memory.size, (SUMMED if self.m == 1 else MULTIPLIED) // FLOAT)
+        copied = 2 if filters > 1 else 1
+        summed = min(stack * filters * memory.size, MULTIPLIED // FLOAT)
         return channels * memory.size + windows.reach[-1] + copied * filters * memory.size + summed
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
-        if self.m == 1:
-            return 0
         return channels * filters * self._stacked(windows) * self.m * _window(windows, self.m)
 
     def _stacked(self, windows: Geometry) -> int:
         """How many products of a channel add up."""
-        return windows.taps if self.m == 1 else windows.taps // windows.kernel_size[-1]
+        return windows.taps // windows.kernel_size[-1]
 
     def steps(self, task: Task) -> Steps:
         windows, memory = task.windows, _memory(task.windows, self.m)
         size, stack = task.groups * task.batch * memory.size, task.channels * self._stacked(windows)
         results = size * task.filters
         copied = size * task.channels + results
-        if self.m == 1 and task.reduces:
-            return Steps(
-                OPERATIONS, product=stack * task.groups * task.filters, copied=copied, added=REDUCED * results * stack
-            )
-        if self.m == 1:
-            return Steps(OPERATIONS, copied=copied, added=ADDED * results * stack, row=size / memory.pitch)
         windowed = size * _window(windows, self.m) // self.m * stack
         return Steps(
             operation=2 * OPERATIONS,  # one for the taps of each output of a line
@@ -115,8 +95,6 @@ class Rows(NamedTuple):
         """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows, which may be those of x itself."""
         batch, groups, channels = x.shape[:3]
         memory = _memory(geometry, self.m)
-        if self.m == 1 and memory.is_that_of(x, geometry):
-            return self._columns(xp, x, x.shape[:3], geometry)
         size, inside = frame(geometry.input_size, geometry.padding)
         rows = zeros(xp, x, (groups * channels * batch * memory.size + geometry.reach[-1] - 1,))
         framed = xp.reshape(
@@ -132,13 +110,13 @@ class Rows(NamedTuple):
         memory, element = _memory(geometry, self.m), rows.itemsize
         plane = batch * memory.size
         taps = [a * stride for a, stride in zip(geometry.dilation, memory.strides, strict=True)]
-        stacked = geometry.kernel_size if self.m == 1 else geometry.kernel_size[:-1]
+        stacked = geometry.kernel_size[:-1]
         shape = (
             memory.copies,
             channels,
             *stacked,
             groups,
-            1 if self.m == 1 else _window(geometry, self.m),
+            _window(geometry, self.m),
             memory.count(batch),
         )
         strides = (self.m, plane, *taps[: len(stacked)], channels * plane, 1, memory.step)
@@ -160,10 +138,7 @@ class Rows(NamedTuple):
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (C, *j, G, K*m, e)."""
-        n = geometry.ndim
-        if self.m == 1:
-            return xp.permute_dims(w, (*range(2, n + 3), 0, 1))[..., None]
-        groups, filters = w.shape[:2]
+        n, (groups, filters) = geometry.ndim, w.shape[:2]
         w = xp.permute_dims(w, (*range(2, n + 2), 0, n + 2, 1))
         bands = zeros(xp, w, (*w.shape[:n], groups, _window(geometry, self.m), filters, self.m))
         for b, band in enumerate(_bands(geometry, self.m)):
@@ -173,8 +148,6 @@ class Rows(NamedTuple):
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(C, *j, G, K*m, e) -> (G, K, C, *k)."""
         n = geometry.ndim
-        if self.m == 1:
-            return xp.permute_dims(rows[..., 0], (n + 1, n + 2, *range(n + 1)))
         groups, filters = rows.shape[-3], rows.shape[-2] // self.m
         bands = xp.reshape(rows, (*rows.shape[:n], groups, filters, self.m, rows.shape[-1]))
         dw = zeros(xp, rows, (*rows.shape[:n], groups, filters, geometry.kernel_size[-1]))
@@ -199,7 +172,7 @@ class Rows(NamedTuple):
         flat = zeros(xp, y, (groups, filters, count * memory.step))
         put_at(self._outputs(xp, flat, batch, geometry), (...,), y)
         blocks = xp.permute_dims(xp.reshape(flat, (groups, filters, count, memory.copies, self.m)), (3, 0, 1, 4, 2))
-        ones = (1,) * (geometry.ndim + (1 if self.m == 1 else 0))
+        ones = (1,) * geometry.ndim
         return xp.reshape(blocks, (memory.copies, *ones, groups, filters * self.m, count))
 
     def _outputs(self, xp: Namespace, flat: Array, batch: int, geometry: Geometry) -> Array:
@@ -219,11 +192,6 @@ class Memory(NamedTuple):
     size: int  # of a sample
     last: int  # the place of a sample's last output
 
-    def is_that_of(self, x: Array, geometry: Geometry) -> bool:
-        """Whether x needs no padding, and lies like this: its samples one behind the other, or only one."""
-        lies = x.flags.c_contiguous and (x.shape[0] == 1 or x.shape[1] * x.shape[2] == 1)
-        return lies and geometry.padded_size == geometry.input_size
-
     def count(self, batch: int) -> int:
         """How many rows the matrices have."""
         return -(-((batch - 1) * self.size + self.last + 1) // self.step)
@@ -235,7 +203,7 @@ class Memory(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def _memory(geometry: Geometry, m: int) -> Memory:
-    copies = 1 if m == 1 else -(-_window(geometry, m) // m)
+    copies = -(-_window(geometry, m) // m)
     step = copies * m
     pitch = -(-geometry.padded_size[-1] // step) * step
     rows = geometry.padded_size[:-1]

@@ -39,43 +39,56 @@ class Strips(NamedTuple):
     m: int
     widest: int  # as many columns as BLAS multiplies without a copy, in rows that lie close together
     reads_views: bool  # and writes them, if rows of outputs are no boxes
-    name: str = "toeplitz"
+    name: str
+    mixes_zeros: bool
     transforms: bool = False
     is_local: bool = True
-    mixes_zeros: bool = True
     cuts_taps: bool = True
     weight_copies: int = 0
     stacked: int = 2
     stacks_taps: bool = False
-    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
         """For windows along several axes on NumPy, of numbers that BLAS multiplies."""
+        first, *others = task.windows.output_size
+        wanted = math.prod(others) >= NARROW and _has_rows(xp, dtype, task)
+        return [tile for tile in (cls._of_rows(task, _rows(first)),) if tile is not None] if wanted else []
+
+    @classmethod
+    def of_single_rows(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
+        """Strips without zeros, for which im2col copies prod(k[1:]) times where else it does prod(k) times."""
+        windows = task.windows
+        wanted = task.filters > 1 and not task.reduces and windows.kernel_size[0] > 1 == windows.dilation[0]
+        wanted = wanted and _has_rows(xp, dtype, task)
+        return [tile for tile in (cls._of_rows(task, 1),) if tile is not None] if wanted else []
+
+    @classmethod
+    def _of_rows(cls, task: Task, m: int) -> Strips | None:
+        """Strips of m rows; none if each would give more numbers than it has."""
         windows = task.windows
         first, *others = windows.output_size
-        if math.prod(others) < NARROW or is_kind(xp, dtype, "integral") or not traits(xp).threads:
-            return []
-        m = _rows(first)
         strips = min(-(-OVERLAPS * windows.reach[0] // (m * windows.stride[0])), -(-first // m))
         unit = (max(strips, 1) * m, *(1 for _ in others))
         window = _strips(windows, m).window * task.channels * math.prod(windows.kernel_size[1:])
-        if task.reduces and window > math.prod(others):  # each strip would give more numbers than it has
-            return []
+        if task.reduces and window > math.prod(others):
+            return None
         columns = SMALL // (task.filters * m * window)
-        return [cls(unit, m, columns if columns >= FEWEST_COLUMNS else ANY, windows.ndim == 2)]
+        is_small = columns >= min(FEWEST_COLUMNS, math.prod(others))
+        name = "toeplitz" if m > 1 else "im2col"
+        return cls(unit, m, columns if is_small else ANY, windows.ndim == 2, name, m > 1)
 
     def is_accurate(self, task: Task) -> bool:
         return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
-        return filters == 1
+        return filters == 1 or self.m == 1
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         strips = _strips(windows, self.m)
         padded = math.prod(windows.padded_size[1:]) * strips.rows
         copies = 1 if windows.ndim == 2 else 2  # axis after axis
-        outputs = strips.number * self.m * strips.positions * (1 if filters == 1 else 2)
+        outputs = strips.number * self.m * strips.positions * (1 if self.writes_in_place(1, filters) else 2)
         return channels * (padded + copies * strips.rows * strips.row) + filters * outputs
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
@@ -92,7 +105,7 @@ class Strips(NamedTuple):
         runs = strips.positions // task.windows.output_size[-1] * strips.inner.taps
         products = stack * strips.number
         rows = task.filters * m
-        moved = results if task.filters > 1 else 0
+        moved = 0 if self.writes_in_place(1, task.filters) else results
         strided = task.windows.stride[-1] > 1
         packs = task.reduces or self.widest == ANY
         return Steps(
@@ -209,6 +222,11 @@ def _strips(geometry: Geometry, m: int) -> _Strips:
         ((0, 0),) * len(others),
     )
     return _Strips(number, window, step, rows, ((lo, hi + rows - size), *geometry.padding[1:]), inner)
+
+
+def _has_rows(xp: Namespace, dtype: DType, task: Task) -> bool:
+    """Whether windows lie along several axes, of numbers that BLAS multiplies where they are."""
+    return traits(xp).threads and task.windows.ndim > 1 and not is_kind(xp, dtype, "integral")
 
 
 def _bands(geometry: Geometry, m: int) -> list[slice]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import ANY, OVERLAPPING, Steps, Task
@@ -43,7 +44,6 @@ class Toeplitz(NamedTuple):
     weight_copies: int = 0
     stacked: int = 1
     stacks_taps: bool = False
-    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows | Strips]:
@@ -75,6 +75,7 @@ class Toeplitz(NamedTuple):
         framed, results = elements * task.channels, stack * blocks.positions * m * task.filters
         bands = task.pairs * m * blocks.taps
         scatters = task.product == "scatter"
+        is_read = has_outer_kernels(task.filters * m, task.channels * blocks.taps, blocks.positions, stack)
         return Steps(
             operation=OPERATIONS,
             product=stack,
@@ -83,7 +84,7 @@ class Toeplitz(NamedTuple):
             written=framed if scatters else task.batch * bands if task.reduces else results,
             copied=task.inputs + framed * (2 if task.channels > 1 else 1) + 3 * bands,
             row=framed / blocks.kernel_size[-1],
-            transposed=(results if task.filters > 1 else 0) + (framed if task.reduces else 0),
+            transposed=(results if task.filters > 1 else 0) + (framed if task.reduces and not is_read else 0),
             added=OVERLAPPING * framed if scatters else 0,
         )
 

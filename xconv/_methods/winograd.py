@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.layout import batch_inwards
 from .._arrays.libraries import Array, DType, Namespace, device, traits
+from .._arrays.matmul import made_matmul
 from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints, is_symbol, of_samples
@@ -48,7 +49,6 @@ class Winograd(NamedTuple):
     weight_copies: int = 0
     stacked: int = 0
     stacks_taps: bool = False
-    is_uniform: bool = False
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:
@@ -157,7 +157,7 @@ def _transformed(xp: Namespace, data: Array, tiles: Geometry, matrix: Array) -> 
     place = _place(tiles, data.shape[0])
     beside = of_samples(tiles, data.shape[0], place) if place else tiles
     columns = gather(xp, batch_inwards(xp, data, place), beside, axis=0)
-    points = xp.matmul(matrix, xp.reshape(columns, (tiles.taps, math.prod(columns.shape[1:]))))
+    points = made_matmul(xp, matrix, xp.reshape(columns, (tiles.taps, math.prod(columns.shape[1:]))))
     return xp.reshape(points, (matrix.shape[0], *columns.shape[1:3], math.prod(columns.shape[3:])))
 
 
@@ -166,7 +166,7 @@ def _restored(xp: Namespace, points: Array, tiles: Geometry, matrix: Array) -> A
     samples = points.shape[3] // tiles.positions
     place = _place(tiles, samples)
     size = tiles.output_size
-    columns = xp.matmul(matrix, xp.reshape(points, (points.shape[0], math.prod(points.shape[1:]))))
+    columns = made_matmul(xp, matrix, xp.reshape(points, (points.shape[0], math.prod(points.shape[1:]))))
     columns = xp.reshape(columns, (tiles.taps, *points.shape[1:3], *size[:place], samples, *size[place:]))
     others = (axis for axis in range(3, columns.ndim) if axis != 3 + place)
     return scatter(xp, xp.permute_dims(columns, (0, 3 + place, 1, 2, *others)), tiles, axis=0)

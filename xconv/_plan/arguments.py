@@ -37,6 +37,24 @@ SYNONYMS = {  # of NumPy and SciPy
     "wrap": "circular",
 }
 
+OTHER_NAMES = {  # of arguments, in PyTorch, SciPy and Keras
+    "bias": "b",
+    "dilation_rate": "dilation",
+    "dilations": "dilation",
+    "filters": "w",
+    "input": "x",
+    "kernel": "w",
+    "kernel_shape": "kernel_size",
+    "mode": "padding_mode",
+    "pad": "padding",
+    "padding": "pad",
+    "strides": "stride",
+    "weight": "w",
+    "weights": "w",
+}
+NUMBERS = {operator.index: "an int", int: "a finite number", float: "a real number", complex: "a number"}
+LONGEST = 100  # characters of a value that a message repeats
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -51,6 +69,37 @@ class Keywords(NamedTuple):
     channel_axis: Any = 1
     method: Any = "auto"
     max_workspace: Any = None
+
+
+def known_keywords(function: Function) -> Function:
+    """Refuse keywords that a function does not have, in words that name the one that is likely meant."""
+    names = keyword_names(function)
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in names:
+                raise unknown_keyword(function, names, name, keywords[name])
+        return function(*arguments, **keywords)
+
+    return cast(Function, checked)
+
+
+def keyword_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Of the arguments that may be given by name."""
+    code = function.__code__  # what inspect.signature reads, which takes as long to load as a call
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def unknown_keyword(function: Callable[..., Any], names: Sequence[str], name: str, value: Any) -> TypeError:
+    """The error for a keyword that a function does not have."""
+    word, where = function.__name__, ""
+    if name == "output_padding":
+        where = f": that is one of {word.replace('conv', 'conv_transpose')}"
+    return TypeError(
+        f"{word} must have the keywords {', '.join(names)}, {got(value).replace('got ', f'got {name}=', 1)}"
+        + (where or meant(name, names, OTHER_NAMES))
+    )
 
 
 def conv_geometry(sizes: Mapping[str, Any], keywords: Keywords, *input_shape: Any) -> ConvGeometry:
@@ -69,6 +118,7 @@ def conv_geometry(sizes: Mapping[str, Any], keywords: Keywords, *input_shape: An
             f"{weights} must have C / groups channels on axis 1: {data} has C = {channels} channels and groups is "
             f"{groups}, got {weights} of shape {tuple(sizes[weights])} with {group_channels}"
             + (f": with channel_axis=-1 {data} has {sizes[data][-1]}" if last else "")
+            + (f": that is {weights} for groups=1" if group_channels == channels else "")
         )
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} filters K of {weights}, got groups = {groups}")
@@ -126,6 +176,7 @@ def _check_results(sizes: Mapping[str, Any], channels: int, output_shape: Ints) 
         check_gradient(sizes["dy"], output_shape)
 
 
+@known_keywords
 def conv_output_shape(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -243,7 +294,7 @@ def halo_widths(
     )
     (s,), (r,), (o,), ((lo, _),) = windows.stride, windows.reach, windows.output_size, windows.padding
     if size % s:
-        raise ValueError(f"stride must divide the {size} elements of x along the axis on each device, got {stride!r}")
+        raise ValueError(f"stride must divide the {size} elements of x along the axis on each device, {got(stride)}")
     if o != size * shards // s:
         raise ValueError(
             f"padding must give as many outputs on each device, {size // s} for the {size} elements of x along the "
@@ -265,7 +316,8 @@ def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints
     first, *others = _entries(shape) or (None,)
     sizes = _shape(name, (1, *others) if is_symbol(first) else shape)
     if len(sizes) < 3:
-        hint = f": {name}[None, None] is one sample of one channel" if sizes and name != "input_shape" else ""
+        one = (1, 1, *sizes) if name == "input_shape" else f"{name}[None, None]"
+        hint = f": {one} is one sample of one channel" if sizes else ""
         raise ValueError(f"{name} must have at least 3 axes, (N, C, *d), got shape {sizes}{hint}")
     try:
         axis = operator.index(channel_axis)
@@ -284,9 +336,10 @@ def per_axis(name: str, value: Any, n: int, *, minimum: int) -> Ints:
     single = _integer(value)
     values = (single,) * n if single is not None else _integers(value)
     if values is None or len(values) != n or min(values) < minimum:
+        hint = ": pass w.shape[2:]" if name == "kernel_size" and len(getattr(value, "shape", values or ())) > n else ""
         raise ValueError(
             f"{name} must be an int or {n} int{'s' * (n > 1)} (one per spatial axis), each at least {minimum}, "
-            f"{got(value)}"
+            f"{got(value)}{hint}"
         )
     return values
 
@@ -306,23 +359,6 @@ def check_gradient(shape: Any, output_shape: Ints) -> None:
     check_shape("dy", shape, output_shape, "the shape of the output")
 
 
-def without_output_padding(function: Function) -> Function:
-    """Refuse the keyword that only the transposed convolution has, in words that name the function of that."""
-    name = function.__name__
-    other = name.replace("conv", "conv_transpose")
-
-    @functools.wraps(function)
-    def checked(*arguments: Any, **keywords: Any) -> Any:
-        if "output_padding" in keywords:
-            raise TypeError(
-                f"{name} must have the keywords of conv, got output_padding={keywords['output_padding']!r}: "
-                f"that is one of {other}"
-            )
-        return function(*arguments, **keywords)
-
-    return cast(Function, checked)
-
-
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     """A word out of a fixed list."""
     if not isinstance(value, str) or value not in choices:
@@ -331,9 +367,13 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def got(value: Any) -> str:
-    """What an argument was, and what to do if it is one of JAX's tracers, which have no number yet."""
-    text = repr(value)
-    return f"got {text}" + (": under jax.jit, mark it static, by static_argnames" if "Trace" in text else "")
+    """What an argument was, in one line, and what to do if it is one of JAX's tracers, which have no number yet."""
+    shape, text = getattr(value, "shape", ()), " ".join(repr(value).split())
+    if "Trace" in text:
+        return f"got {text[:LONGEST]}: under jax.jit, mark it static, by static_argnames; no gradient goes there"
+    if shape or len(text) > LONGEST:
+        return f"got {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape else f": {text[:LONGEST]}...")
+    return f"got {text}"
 
 
 def meant(value: Any, choices: Sequence[str], synonyms: Mapping[str, str] = SYNONYMS) -> str:
@@ -342,13 +382,28 @@ def meant(value: Any, choices: Sequence[str], synonyms: Mapping[str, str] = SYNO
 
     word = synonyms.get(str(value).lower(), str(value).lower())
     near = difflib.get_close_matches(word, choices, 1)
-    return f" ({near[0]!r} is likely meant)" if near else ""
+    if near:
+        return f" ({near[0]!r} is likely meant)"
+    others = {"padding": PADDING_WORDS, "padding_mode": PADDING_MODES}
+    keyword = next((name for name, words in others.items() if word in words), None)
+    return f" ({word!r} is a {keyword})" if keyword else ""
 
 
-def a_number(name: str, value: Any) -> Any:
-    """What may be a number of any library's, but no word, None or list."""
-    if isinstance(value, (str, bytes, list, tuple, dict, type(None))):
-        raise TypeError(f"{name} must be a number, {got(value)}")
+def a_number(name: str, value: Any, kind: Callable[[Any], Any] = float) -> Any:
+    """A number of any library's as one of Python's own: no word, None or list, nor one that JAX does not know yet."""
+    try:
+        if not isinstance(value, (str, bytes, list, tuple, dict, type(None))):
+            return kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        likely = type(error) if type(error) in (ValueError, OverflowError) else TypeError
+        raise likely(f"{name} must be {NUMBERS[kind]}, {got(value)}") from error
+    raise TypeError(f"{name} must be {NUMBERS[kind]}, {got(value)}")
+
+
+def a_function(name: str, value: Any) -> Any:
+    """What may be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, {got(value)}")
     return value
 
 
@@ -409,14 +464,14 @@ def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Ke
     extra = per_axis("output_padding", output_padding, n, minimum=0)
     if any(e >= max(s, a) for e, s, a in zip(extra, stride, dilation, strict=True)):
         raise ValueError(
-            f"output_padding must be smaller than the stride or the dilation, got {output_padding!r} with stride "
+            f"output_padding must be smaller than the stride or the dilation, {got(output_padding)} with stride "
             f"{stride} and dilation {dilation}"
         )
     if isinstance(padding, str) and padding in ("same", "same_lower"):
         if any(extra):
             raise ValueError(
                 f"output_padding must be 0 with padding={padding!r}, whose output has size {size} * stride, "
-                f"got {output_padding!r}"
+                f"{got(output_padding)}"
             )
         return tuple(o * s for o, s in zip(size, stride, strict=True))
     reach = effective_size(kernel, dilation)
@@ -426,7 +481,7 @@ def _transposed_size(size: Ints, kernel: Ints, output_padding: Any, keywords: Ke
     )
     if min(grown) < 1:
         raise ValueError(
-            f"padding must leave an output of at least size 1, got {padding!r} for an input of size {size} with kernel "
+            f"padding must leave an output of at least size 1, {got(padding)} for an input of size {size} with kernel "
             f"{kernel}, stride {stride} and dilation {dilation}: the output would have size {grown}"
         )
     return grown
@@ -478,7 +533,8 @@ def _weight_shape(given: Mapping[str, Any], n: int) -> tuple[int, int, Ints]:
 def _shape(name: str, shape: Any) -> Ints:
     sizes = _integers(shape)
     if sizes is None or min(sizes, default=0) < 0:
-        raise ValueError(f"{name} must be a shape: a tuple of ints, none negative, {got(shape)}")
+        hint = ": pass its .shape" if getattr(shape, "shape", ()) else ""
+        raise ValueError(f"{name} must be a shape: a tuple of ints, none negative, {got(shape)}{hint}")
     return sizes
 
 

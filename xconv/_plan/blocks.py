@@ -94,6 +94,11 @@ class Grid:
     def __iter__(self) -> Iterator[Block]:
         return (self[number] for number in range(len(self)))
 
+    @remembered
+    def only(self) -> Block | None:
+        """The block, if there is one."""
+        return self[0] if len(self) == 1 else None
+
     def __getitem__(self, number: int) -> Block:
         return self._few[number] if len(self) <= FEW else self._block(number)
 

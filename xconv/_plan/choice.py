@@ -12,9 +12,7 @@ from .task import Task, Tile
 
 Tiles: TypeAlias = Callable[[Task], Sequence[Tile]]
 
-# Words for the least costly of the methods, or of those that are local; and how many times the least a way may cost
-# by which equal windows give equal bits, as images that are constant, and edges that are none, need it.
-AUTOMATIC = {"auto": 1.0, "direct": 1.5}
+AUTOMATIC = ("auto", "direct")  # words for the least costly of the methods, or of those that are local
 PHASES = 64  # of strides, beyond which each would be a convolution of too few outputs
 
 
@@ -28,10 +26,6 @@ class Candidate(NamedTuple):
     phases: tuple[Phase, ...] = ()
     least: int = 0  # bytes that would do, if it is ruled out for want of them
 
-    @property
-    def is_uniform(self) -> bool:
-        return self.schedule is not None and self.schedule.is_uniform and math.isfinite(self.cost)
-
 
 class Request(NamedTuple):
     """What a plan is asked for: a task on a machine within a workspace, by which methods."""
@@ -42,7 +36,6 @@ class Request(NamedTuple):
     methods: Mapping[str, Tiles]
     own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
-    patience: float = 1  # how many times the least a uniform way may cost
     devices: int = 1  # that operands are divided over
     undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
 
@@ -54,7 +47,7 @@ def choose(request: Request, method: str, found: list[Candidate] | None = None) 
     if method == "auto" and (undivided := _undivided(request)) is not None:
         return undivided
     found = candidates(request, method) if found is None else found
-    best: Candidate = cheapest(found, AUTOMATIC[method])
+    best: Candidate = cheapest(found)
     if math.isinf(best.cost):
         raise ValueError(_too_little(min([one.least for one in found if one.least]), method, request))
     return best
@@ -73,7 +66,6 @@ def _undivided(request: Request) -> Candidate | None:
 
 def candidates(request: Request, method: str = "auto") -> list[Candidate]:
     """All methods as candidates for a word; those ruled out say why."""
-    request = request._replace(patience=AUTOMATIC[method])
     found = [_candidate(request, name, method == "direct") for name in request.methods]
     if request.own is not None and method == "auto":
         found.append(Candidate("native", request.own(request.task)))
@@ -111,7 +103,7 @@ def _fitting(request: Request, name: str) -> Candidate | int:
     found = [way(request, name) for way in ways]
     fitting = [one for one in found if isinstance(one, Candidate)]
     if fitting:
-        best: Candidate = cheapest(fitting, request.patience)
+        best: Candidate = cheapest(fitting)
         return best
     return min([one for one in found if isinstance(one, int)])
 
@@ -123,7 +115,7 @@ def _too_little(least: int, method: str, request: Request) -> str:
 
 def _scheduled(request: Request, name: str) -> Candidate | int:
     """The candidate that does the task as it is, or the bytes that would do."""
-    made = schedule(request.task, request.methods[name], request.machine, request.room, request.patience)
+    made = schedule(request.task, request.methods[name], request.machine, request.room)
     return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
 
 
@@ -141,7 +133,6 @@ def _by_phases(request: Request, name: str) -> Candidate | int | None:
         request.methods[name],
         request.machine,
         request.room,
-        request.patience,
     )
     if isinstance(made, int):
         return made

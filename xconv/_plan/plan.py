@@ -59,6 +59,12 @@ class Plan(NamedTuple):
                 lines.append(f"  {name} would take {_milliseconds(time)}")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        """The same in lines of 80 columns."""
+        import textwrap  # only to read: a call that is planned pays for no more
+
+        return "\n".join([textwrap.fill(line, 80, subsequent_indent="    ") for line in repr(self).splitlines()])
+
 
 def plan_of(function: str, chosen: Candidate, others: list[Candidate], cpus: int, room: int) -> Plan:
     """The plan of a candidate beside the others, on a machine of so many CPUs."""

@@ -70,10 +70,6 @@ class Schedule(NamedTuple):
         return self.blocks * self.part_count == 1
 
     @property
-    def is_uniform(self) -> bool:
-        return self.tile.is_uniform
-
-    @property
     def blocks(self) -> int:
         return boxes((self.groups, self.task.batch, *self.task.windows.output_size), self.box).total
 
@@ -92,9 +88,7 @@ class Schedule(NamedTuple):
         return self.held + self.each * min(threads, self.limit, max(self.blocks, self.sums))
 
 
-def schedule(
-    task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int, patience: float = 1
-) -> Schedule | int:
+def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int) -> Schedule | int:
     """The least costly way to carry a task out by the tiles that a method has for it, or the bytes that would do.
 
     Taps are cut only where nothing else fits.
@@ -107,7 +101,7 @@ def schedule(
         found = [_fitted(task, part, tile, machine, room) for tile in offered]
         fitting = [one for one in found if isinstance(one, Schedule)]
         if fitting:
-            best: Schedule = cheapest(fitting, patience)
+            best: Schedule = cheapest(fitting)
             return best
         longest = taps.index(max(taps))
         if taps[longest] == 1 or not offered[0].cuts_taps:
@@ -115,15 +109,10 @@ def schedule(
         taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
 
 
-def cheapest(found: list[Any], patience: float = 1) -> Any:
-    """That of the least cost, or a uniform one that costs at most so many times as much.
-
-    It is found by its place, since PyTorch's compiler knows no keys of a minimum.
-    """
+def cheapest(found: list[Any]) -> Any:
+    """That of the least cost, found by its place, since PyTorch's compiler knows no keys of a minimum."""
     costs = [one.cost for one in found]
-    best = found[costs.index(min(costs))]
-    uniform = [one for one in found if one.is_uniform and one.cost <= patience * best.cost]
-    return uniform[0] if uniform else best
+    return found[costs.index(min(costs))]
 
 
 def _of_taps(windows: Geometry, taps: Ints) -> Geometry:

@@ -130,10 +130,6 @@ class Tile(Protocol):
         """Whether elements of other windows are multiplied by zeros, which NaN and inf survive."""
 
     @property
-    def is_uniform(self) -> bool:
-        """Whether every output is of the same operations, so that equal windows give equal bits."""
-
-    @property
     def cuts_taps(self) -> bool:
         """Whether a box of the taps is as good a kernel as all."""
 

@@ -22,7 +22,6 @@ from .._arrays.elements import (
     are_finite_squares,
     are_moderate,
     conjugate,
-    conjugate_transpose,
     empty,
     has_outliers,
     is_finite,
@@ -34,19 +33,19 @@ from .._arrays.elements import (
 )
 from .._arrays.layout import Access, biased, turned
 from .._arrays.libraries import Array, is_kind, traits
-from .._arrays.matmul import Limbs, factor, matmul, summed_matmul
+from .._arrays.matmul import Limbs, factor, matmul, outer_matmul, summed_matmul
 from .._arrays.operands import working_dtype
-from .._arrays.scratch import laying_out_again
+from .._arrays.scratch import PAGED, making_again
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, InsideAndEdges, Part, parts, pieces
-from .._plan.choice import AUTOMATIC, Candidate, Request, candidates, choose, of_phase, planned
+from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import FEWEST, Schedule, cheapest
 from .._plan.task import Task
-from .threads import Item, Items, cpu_count, for_each, is_alone, one_blas_thread
+from .threads import Item, Items, cpu_count, for_each, one_blas_thread
 
 # Multiplications up to which OpenBLAS spreads no product over threads, those of complex numbers and others, in its
 # matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
@@ -81,7 +80,6 @@ def products(access: Access, task: Task, method: str, room: int) -> Products | O
 
 
 def _direct(access: Access, asked: Request, found: Candidate) -> Products:
-    asked = asked._replace(patience=AUTOMATIC["direct"])
     integral = is_kind(access.xp, access.dtype, "integral")
     mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not integral
     return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
@@ -310,6 +308,7 @@ class _Pass:
         self.task = schedule.task
         self.maps: Maps = schedule.tile if maps is None else maps
         self.seen: list[int] | None = None
+        self.is_paged = schedule.each >= PAGED  # and making an array again takes less time than making it
 
     def looking(self, seen: list[int]) -> _Pass:
         """The same, that looks at what blocks read while a cache has it, and notes the outputs of what is finite."""
@@ -416,8 +415,8 @@ class _Pass:
             bias = None if b is None else b[block.groups, :]
             return access.leave(biased(access, self.maps.output_map(xp, product(block), block.windows), bias))
 
-        if y is None and len(grid) == 1:
-            return output(grid[0])
+        if y is None and grid.only is not None:
+            return output(grid.only)
         is_own = y is None and not access.rounds
         shape = (*output_shape(self.task, x)[:2], w.shape[1], *part.windows.output_size)
         target: Array = empty(xp, x, shape, w, dtype=access.result) if y is None else y
@@ -429,7 +428,8 @@ class _Pass:
                 product(block, place)
                 if b is not None:
                     biased(access, target[block.output_index], b[block.groups, :])
-            else:
+                return
+            with making_again():
                 index, share = block.output_index, output(block)
                 target = add_at(xp, target, index, share) if adds else put_at(target, index, share)
 
@@ -455,18 +455,17 @@ class _Pass:
         return rows if self.maps.stacks_taps else factor(self.xp, rows)
 
     def _columns(self, access: Access, x: Array, block: Block, channels: slice, filters: int = 0) -> Array:
-        """In(x) of a block, which is done with before the next one's is asked for, and gives all outputs of filters.
+        """In(x) of a block, which is done with before the next one's is asked for, and gives all outputs of filters."""
+        if not self.is_paged:
+            return self._mapped(access, x, block, channels, filters)
+        with making_again():
+            return self._mapped(access, x, block, channels, filters)
 
-        Where many calls run at once, each on a thread, the system may take all memory back as it is left, as it does in
-        Distributed's workers: page by page it then comes again, which takes longer than what is done in it.
-        """
+    def _mapped(self, access: Access, x: Array, block: Block, channels: slice, filters: int) -> Array:
         values = access.read_input(x, block.input_index(channels))
         if self.seen is not None and (are_finite_squares(self.xp, values) or is_finite(self.xp, values)):
             self.seen.append(math.prod(values.shape[:2]) * filters * block.windows.positions)
-        if not is_alone():
-            return self.maps.input_map(self.xp, values, block.windows)
-        with laying_out_again():
-            return self.maps.input_map(self.xp, values, block.windows)
+        return self.maps.input_map(self.xp, values, block.windows)
 
     def _product(self, rows: Array | Limbs, block: Block, columns: Array, place: Array | None = None) -> Array:
         some = _of_groups(rows, block)
@@ -529,14 +528,15 @@ class _Pass:
                     products = matmul(xp, _each(lambda a: transposed(xp, a), _of_groups(rows, block)), columns)
                     return self.maps.input_adjoint(xp, products, block.windows)
 
-                if schedule.is_whole and len(grid) == 1:
-                    return access.leave(biased(access, share(grid[0]), b))
+                if schedule.is_whole and grid.only is not None:
+                    return access.leave(biased(access, share(grid.only), b))
                 dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
                 for same in grid.colours:
 
                     def add(block: Block, part: Part = part, share: Any = share) -> None:
                         nonlocal dx
-                        dx = add_at(xp, dx, block.input_index(part.channels), share(block))
+                        with making_again():
+                            dx = add_at(xp, dx, block.input_index(part.channels), share(block))
 
                     self._each(add, same)
         dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
@@ -563,9 +563,10 @@ class _Pass:
         xp, access, runs = self.xp, self.access, self._only_runs if part is self._only_part else self._runs(part)
 
         def rows_of(block: Block, channels: slice) -> Array:
-            left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
+            with making_again(1):
+                left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
             right = self._columns(access, x, block, channels)
-            return self._summed(matmul(xp, left, conjugate_transpose(xp, right)))
+            return outer_matmul(xp, left, right, self.maps.stacked)
 
         def share(run: _Run) -> Array:
             first, *others = run.numbers
@@ -593,11 +594,6 @@ class _Pass:
             dw = add_at(xp, dw, run.place(part), shares.pop(at))
         return access.leave_filters(dw)
 
-    def _summed(self, rows: Array) -> Array:
-        """Products of all samples, or parts of them, where each has its own."""
-        stack = tuple(range(self.maps.stacked))
-        return self.xp.sum(rows, axis=stack, dtype=rows.dtype) if stack else rows
-
     @remembered
     def _only_runs(self) -> list[_Run]:
         return self._runs(self._only_part)
@@ -616,7 +612,7 @@ class _Pass:
 
     def _backward_filter_apart(self, dy: Array, x: Array, part: Part) -> Array:
         """As `_backward_filter_part`, by parts of the filters."""
-        xp, columns = self.xp, conjugate_transpose(self.xp, self._shared_input(x, part))
+        xp, columns = self.xp, self._shared_input(x, part)
         width = part.channels.stop - part.channels.start
         access, shape = self.access, (x.shape[1], dy.shape[2], width, *part.windows.kernel_size)
         dw = empty(xp, dy, shape, x, dtype=access.result)
@@ -624,7 +620,7 @@ class _Pass:
         def fill(filters: slice) -> None:
             nonlocal dw
             left = self.maps.output_adjoint(xp, access.read(dy[:, :, filters, ...]), part.windows)
-            share = self.maps.weight_adjoint(xp, self._summed(matmul(xp, left, columns)), part.windows)
+            share = self.maps.weight_adjoint(xp, outer_matmul(xp, left, columns, self.maps.stacked), part.windows)
             dw = put_at(dw, (slice(None), filters, ...), access.leave_filters(share))
 
         self._each(fill, pieces(dy.shape[2], self.schedule.apart))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from threadpoolctl import threadpool_limits
 
 import xconv
@@ -21,7 +21,7 @@ from xconv.testing import numerical_gradient
 
 from .._arrays.libraries import Array
 from .backends import LoadedBackend, find_backends, load_backend
-from .errors import FAILED, first_line
+from .errors import FAILED, first_line, fitted
 from .loops import Case, convolve, convolve_back, pool
 
 DTYPES = ("float32", "float64")
@@ -46,19 +46,20 @@ CASES = (
 
 def run(*, backends: Sequence[str] | None = None) -> int:
     """Print a table of all checks, on these backends or all found; the exit status is 0, or 1 if one failed."""
-    console, started = Console(highlight=False), time.perf_counter()
+    console, started = Console(highlight=False, soft_wrap=True), time.perf_counter()
     with Progress(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
         found, missing = ([*map(load_backend, backends)], {}) if backends else find_backends()
         task = bar.add_task("", total=len(found) * len(CHECKS) * len(DTYPES))
         # While one library compiles, another computes; of so small arrays, on one core each.
         with threadpool_limits(1), ThreadPoolExecutor() as threads:
             columns = [*threads.map(functools.partial(_run_checks, lambda: bar.advance(task)), found)]
-    console.print(_table(found, columns), LEGEND, sep="\n")
+    console.print(_table(found, columns), soft_wrap=False)
+    console.print(LEGEND)
     failures = [outcome.failure for column in columns for outcome in column if outcome.failure]
     for line in failures or [f"all passed in {time.perf_counter() - started:.0f} s"]:
-        console.print(line, markup=False)
+        console.print(fitted(line), markup=False)
     for reason in missing.values():
-        console.print(f"not checked: {reason}", markup=False)
+        console.print(fitted(f"not checked: {reason}"), markup=False)
     return FAILED if failures else 0
 
 
@@ -234,8 +235,9 @@ def _inner_error(a: Any, b: Any, c: Any, d: Any) -> float:
 
 def _table(found: list[LoadedBackend], columns: list[list[_Outcome]]) -> Table:
     """One row per check and dtype, one column per backend."""
-    heads = (f"{library.name} {library.version}\n{library.device}" for library in found)
-    table = Table("check", "dtype", *heads)
+    names = (Column(name, no_wrap=True) for name in ("check", "dtype"))
+    heads = (f"{library.name} {library.version.partition('+')[0]}\n{library.device}" for library in found)
+    table = Table(*names, *heads)
     for (name, dtype), row in zip(itertools.product(CHECKS, DTYPES), zip(*columns, strict=True), strict=True):
         table.add_row(name, dtype, *(outcome.cell for outcome in row))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 
 FAILED = 1
 UNUSABLE = 2  # what argparse exits with, too
@@ -27,6 +28,18 @@ def require_packages(names: tuple[str, ...], extras: str = "demo") -> None:
 def install(*extras: str) -> str:
     """How to install what one of xconv's extras names: from a checkout, since it is not published."""
     return " or ".join(f"pip install '.[{extra}]'" for extra in extras) + " in xconv's checkout"
+
+
+def fitted(line: str, indent: str = "", hanging: str = "") -> str:
+    """Words in lines of 80 columns; names of files, which somebody will copy, stay whole."""
+    return textwrap.fill(
+        line,
+        80,
+        initial_indent=indent,
+        subsequent_indent=hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def first_line(error: Exception | str) -> str:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from .._run.threads import cpu_count
-from .errors import INTERRUPTED, CommandError, first_line, require_packages
+from .errors import INTERRUPTED, CommandError, first_line, fitted, require_packages
 from .files import make_writable, writing_to
 from .kernels import Kernel
 from .samples import COLOURS, Sample, Views, views_of
@@ -85,25 +85,25 @@ def run(
     _check_free(out, overwrite)
     count = math.prod(y.numblocks)
     header = f"{kernel} {kernel.where(over, x.ndim)} of {image.shape}, {x.dtype} to {y.dtype}, in {count} chunk"
-    console.print(header + "s" * (count != 1))
+    console.print(fitted(header + "s" * (count != 1)))
     if (parts := read_whole(image, sizes)) is not None:
         size = math.prod(parts) * x.dtype.itemsize / 2**20
-        console.print(
+        warning = (
             f"warning: {source} is stored in chunks of {parts}, {size:.1f} MiB each: larger than those of {sizes} "
             "that are filtered, each is held whole and read several times"
         )
+        console.print(fitted(warning))
     if axes is None and x.ndim > 2 and x.shape[-1] in COLOURS:
         apart = ",".join(map(str, over[:-1]))
-        console.print(
-            f"the {x.shape[-1]} elements of the last axis are blended as well: --axes {apart} keeps them apart"
-        )
+        blended = f"the {x.shape[-1]} elements of the last axis are blended as well: --axes {apart} keeps them apart"
+        console.print(fitted(blended))
     started = time.perf_counter()
     is_done, written = _write(y, out, image, after, workers or cpu_count(), console)
     if is_done:
-        console.print(f"wrote {written} in {time.perf_counter() - started:.0f} s")
+        console.print(fitted(f"wrote {written} in {time.perf_counter() - started:.0f} s"))
     if picture is not None:
         _draw(picture, str(kernel), before, after)
-        console.print(f"wrote {picture}")
+        console.print(fitted(f"wrote {picture}"))
     return 0 if is_done else INTERRUPTED
 
 
@@ -157,7 +157,7 @@ def _write(
                 if not target.chunks:
                     raise
                 done = f"interrupted after {target.chunks} of {math.prod(y.numblocks)} chunks"
-                console.print(f"{done}: {partial} holds them, and zeros elsewhere")
+                console.print(fitted(f"{done}: {partial} holds them, and zeros elsewhere"))
                 return False, partial
         put_in_place(partial, out)
     except MemoryError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import html
 import inspect
@@ -21,31 +22,32 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from .errors import first_line
+from .errors import first_line, fitted
 from .files import make_writable, writing_to
 from .pages import PAGES, Shown
 
 PICTURE = "grace_hopper.jpg"  # which matplotlib ships: public domain
-SETUP = f"""\
-import numpy as np
-from matplotlib.cbook import get_sample_data
-from matplotlib.image import imread
-from scipy.sparse.linalg import lsqr
-
-import xconv
-from xconv import ndimage, signal
-
-picture = imread(get_sample_data("{PICTURE}", asfileobj=False)).astype(np.float64)"""
+IMPORTS = {  # by the name that lines have of it
+    "da": "import dask.array as da",
+    "np": "import numpy as np",
+    "picture": "from matplotlib.cbook import get_sample_data\nfrom matplotlib.image import imread",
+    "lsqr": "from scipy.sparse.linalg import lsqr",
+    "xconv": "import xconv",
+    "ndimage": "from xconv import ndimage",
+    "signal": "from xconv import signal",
+}
+READ = f'picture = imread(get_sample_data("{PICTURE}", asfileobj=False)).astype("float64")'
 MARK = "#e08a00"
+WIDTH = 9.6  # inches of 100 pixels of the page's: text has its own size there, and no figure is made smaller
 STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
-img { max-width: 100% }
+img { width: 100% }
 pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font-size: 13px }"""
 
 
 def run(*, out: Path) -> int:
     """Write a picture for each page and ``index.html``, which holds them all, and return the exit status 0."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     make_writable(out)
     picture = read_picture()
     sections = []
@@ -54,7 +56,7 @@ def run(*, out: Path) -> int:
         for page in bar.track(PAGES, description="drawing"):
             sections.append(_section(page, picture, out, console))
         (out / "index.html").write_text(_document(sections), encoding="utf-8")
-    console.print(f"wrote {out / 'index.html'} and its pictures")
+    console.print(fitted(f"wrote {out / 'index.html'} and its pictures"))
     return 0
 
 
@@ -64,10 +66,12 @@ def read_picture() -> Any:
 
 
 def lines_of(page: Callable[[Any], Shown]) -> str:
-    """What a user would paste: the page's own lines, after those that they need."""
+    """What a user would paste: the page's own lines, after those that they need, and no others."""
     body = inspect.cleandoc(inspect.getsource(page).partition('"""\n')[2])
-    body = re.sub(r"^return ", "shown = ", body, flags=re.MULTILINE)
-    return f"{SETUP}\n\n{body}"
+    body = re.sub(r"^return ", "shown = ", re.sub(r"^import .*\n+", "", body), flags=re.MULTILINE)
+    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    imports = [line for name, line in IMPORTS.items() if name in used]
+    return "\n".join([*imports, "", *([READ] if "picture" in used else []), body])
 
 
 def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
@@ -78,7 +82,7 @@ def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
     try:
         shown = page(picture)
     except ImportError as error:
-        console.print(f"{name} is left out: {first_line(error)}")
+        console.print(fitted(f"{name} is left out: {first_line(error)}"))
         return f"{head}\n<p>Left out: {html.escape(first_line(error))}.</p>\n{code}"
     data = io.BytesIO()
     _draw(shown, ADORNED.get(page.__name__)).savefig(data, format="png")
@@ -90,7 +94,7 @@ def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
 def _draw(shown: Shown, adorn: Adorn | None) -> Figure:
     """Side by side: pictures in gray, their chunks if they have some, and curves."""
     layout = ConstrainedLayoutEngine(rect=(0.01, 0.02, 0.98, 0.95))  # titles stay clear of the edge
-    figure = Figure(figsize=(3.2 * len(shown), 3.4), dpi=100, layout=layout)
+    figure = Figure(figsize=(WIDTH, 3.4 if len(shown) < 4 else 2.9), dpi=150, layout=layout)
     row = list(figure.subplots(1, len(shown), squeeze=False)[0])
     for axes, (title, values) in zip(row, shown.items(), strict=True):
         axes.set_title(title, fontsize=10)
@@ -119,18 +123,30 @@ def _mark_match(row: list[Axes], shown: Shown) -> None:
     height, width = part.shape
     row[0].add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=MARK, linewidth=1.5))
     row[2].plot(left, top, "o", markersize=12, markerfacecolor="none", markeredgecolor=MARK)
+    _scale(row[2])
 
 
 def _one_scale(row: list[Axes], shown: Shown) -> None:
     """Black and white are those of the first picture."""
     for axes in row:
-        axes.images[0].set_clim(row[0].images[0].get_clim())
+        for image in axes.images:
+            image.set_clim(row[0].images[0].get_clim())
 
 
 def _one_scale_and_part(row: list[Axes], shown: Shown) -> None:
     """The part that is computed alone is outlined in all."""
     _one_scale(row, shown)
     row[2].add_patch(Rectangle((150, 200), 100, 100, fill=False, edgecolor="white", linewidth=1.5))
+
+
+def _scale(axes: Axes) -> None:
+    """The numbers that grays stand for, where these are no picture's."""
+    axes.figure.colorbar(axes.images[0], ax=axes, location="bottom", aspect=15, pad=0.04)
+
+
+def _scale_derivatives(row: list[Axes], shown: Shown) -> None:
+    for axes in row[2:]:
+        _scale(axes)
 
 
 def _label_tones(row: list[Axes], shown: Shown) -> None:
@@ -142,14 +158,17 @@ def _label_tones(row: list[Axes], shown: Shown) -> None:
     row[1].set_axis_on()
     row[1].images[0].set_extent((0, 2, 4, 0))  # the first row is that of 0 Hz
     row[1].set(xlim=(0, 2), ylim=(0, 4), aspect="auto", xlabel="time in s", ylabel="frequency in kHz")
+    row[1].figure.colorbar(row[1].images[0], ax=row[1], label="magnitude")
 
 
 def _label_loss(row: list[Axes], shown: Shown) -> None:
+    _one_scale(row, shown)
     row[2].set(xlabel="step", ylabel="mean square error")
 
 
 Adorn = Callable[[list[Axes], Shown], None]
 ADORNED: dict[str, Adorn] = {
+    "edges_and_blur": _scale_derivatives,
     "template_matching": _mark_match,
     "deconvolution": _one_scale,
     "filter_bank": _label_tones,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import textwrap
+import sys
 
 from .. import __version__
 from .._methods.native_cudnn import missing
 from .backends import find_backends
-from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, CommandError, require_packages
+from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, CommandError, fitted, require_packages
 
-WIDTH = 80
 DEPENDENCIES = ("array-api-compat", "array-api-extra")
 
 
@@ -21,24 +20,25 @@ def run() -> int:
     print(f"Python {platform.python_version()} on {platform.platform(terse=True)}")
     for name in DEPENDENCIES:
         print(f"{name} {importlib.metadata.version(name)}")
-    found, others = find_backends()
     print("\nbackends")
+    found, others = find_backends(_announce)
     for library in found:
-        print(f"  {library.name:6} {library.version:12} {', '.join(library.devices)}")
+        print(fitted(", ".join(library.devices), f"  {library.name:6} {library.version:12} ", " " * 22))
     for name, reason in others.items():
-        print(
-            textwrap.fill(
-                reason,
-                WIDTH,
-                initial_indent=f"  {name:6} missing      ",
-                subsequent_indent=" " * 22,
-                break_on_hyphens=False,
-            )
-        )
-    print(f"\nmethod 'native' of CuPy's arrays\n  {_cudnn_state()}")
-    print(f"\narrays in chunks, and in files\n  {_versions(CHUNKED_PACKAGES, 'dask')}")
-    print(f"\ntraining and figures\n  {_versions(DEMO_PACKAGES, 'demo')}")
+        print(fitted(reason, f"  {name:6} missing      ", " " * 22))
+    for title, state in (
+        ("method 'native' of CuPy's arrays", _cudnn_state()),
+        ("arrays in chunks, and in files", _versions(CHUNKED_PACKAGES, "dask")),
+        ("training and figures", _versions(DEMO_PACKAGES, "demo")),
+    ):
+        print(f"\n{title}", fitted(state, "  ", "  "), sep="\n")
     return 0
+
+
+def _announce(name: str) -> None:
+    """Some take seconds: a line on a terminal, which the next one takes the place of."""
+    if sys.stdout.isatty():
+        print(f"looking for {name:20}", end="\r", flush=True)
 
 
 def _cudnn_state() -> str:

@@ -22,9 +22,9 @@ def edges_and_blur(picture: Picture) -> Shown:
     spots = ndimage.gaussian_laplace(gray, sigma=2)
     return {
         "the picture": gray,
-        "gaussian_filter": blurred,
+        "gaussian_filter, sigma 5": blurred,
         "sobel, both axes": np.hypot(across, down),
-        "gaussian_laplace": spots,
+        "gaussian_laplace, sigma 2": spots,
     }
 
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from . import figures
 from .backends import LoadedBackend, load_backend
 from .data import Digits, load_digits
-from .errors import INTERRUPTED
+from .errors import INTERRUPTED, fitted
 from .files import make_writable, writing_to
 from .history import History
 from .learning import count_steps, predict, training_steps
@@ -27,8 +27,10 @@ def run(*, backend: str, epochs: int, batch_size: int, seed: int, out: Path) -> 
     library = load_backend(backend)
     make_writable(out)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    digits, held_out = load_digits()
-    console.print(f"{len(digits)} digits to learn from, {len(held_out)} held out; {library.name} on {library.device}")
+    with console.status("reading the digits"):
+        digits, held_out = load_digits()
+    counts = f"{len(digits)} digits to learn from, {len(held_out)} held out"
+    console.print(fitted(f"{counts}; {library.name} on {library.device}"))
     rng = np.random.default_rng(seed)
     network = build_network(rng, library.from_numpy)
     history = History(library.name, library.device, seed, batch_size, epochs)
@@ -64,7 +66,8 @@ class _Training:
                 self._learn_and_show(rng, progress)
         except KeyboardInterrupt:
             history.interrupted = True
-            self.console.print(f"interrupted after {history.steps} of {total} steps: what was learned so far is kept")
+            line = f"interrupted after {history.steps} of {total} steps: what was learned so far is kept"
+            self.console.print(fitted(line))
         history.seconds = time.perf_counter() - started
 
     def write(self, out: Path, untrained: dict[str, Any]) -> None:
@@ -101,4 +104,4 @@ class _Training:
     def _report(self, names: list[str], out: Path) -> None:
         right, seconds = self.history.held_out_accuracy[-1], self.history.seconds
         self.console.print(f"{right:.1%} of the {len(self.held_out)} held-out digits are right, after {seconds:.0f} s")
-        self.console.print(f"wrote {', '.join(names)} to {out}")
+        self.console.print(fitted(f"wrote {', '.join(names)} to {out}"))
