@@ -208,7 +208,7 @@ def test_a_compiler_makes_the_same_of_them(cupy, tmp_path, monkeypatch, narrow, 
     windows = window_geometry((7, 6), (3, 2), stride=(2, 3), padding=[(1, 2), (2, 0)], dilation=(1, 2))
     columns = kernels.windows_of(cupy, x, windows, 2)
     kernels.windows_adjoint(cupy, columns, windows, 2)
-    line, long = windows.axes[0], window_geometry((80,), (40,), stride=2, padding=39, dilation=2)
+    line, long = windows.lines[0], window_geometry((80,), (40,), stride=2, padding=39, dilation=2)
     for largest in (True, False):
         kernels.extreme(cupy, x, 2, line, largest, -np.inf)
         kernels.extreme(cupy, more, 1, long, largest, -np.inf)

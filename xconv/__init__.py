@@ -2,14 +2,7 @@
 
 from . import layers, ndimage, signal, testing
 from ._choose import choose_method, plan
-from ._conv import (
-    conv,
-    conv_backward,
-    conv_input_grad,
-    conv_transpose,
-    conv_transpose_backward,
-    conv_weight_grad,
-)
+from ._conv import conv, conv_backward, conv_input_grad, conv_transpose, conv_transpose_backward, conv_weight_grad
 from ._halo import halo
 from ._im2col import col2im, im2col
 from ._operator import linear_operator

@@ -41,14 +41,8 @@ Function: TypeAlias = Literal[
     "conv_transpose_input_grad",
     "conv_transpose_weight_grad",
 ]
-FUNCTIONS = {
-    "conv": "forward",
-    "conv_input_grad": "scatter",
-    "conv_weight_grad": "backward_filter",
-    "conv_transpose": "scatter",
-    "conv_transpose_input_grad": "forward",
-    "conv_transpose_weight_grad": "backward_filter",
-}
+PRODUCTS = ("forward", "scatter", "backward_filter", "scatter", "forward", "backward_filter")
+FUNCTIONS = dict(zip(get_args(Function), PRODUCTS, strict=True))
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
 
@@ -113,16 +107,9 @@ def plan(
     >>> y_plan.method, y_plan.held < y_plan.workspace
     ('fft', True)
     """
-    asked, xp, dtype, room = _request(
-        input_shape,
-        weight_shape,
-        xp,
-        dtype,
-        function,
-        max_workspace,
-        Keywords(stride, padding, dilation, groups, padding_mode, channel_axis),
-        output_padding,
-    )
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
+    shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
+    asked, xp, dtype, room = _request(shapes, xp, dtype, function, keywords, output_padding)
     word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
     chosen = choose(asked, method, others)
@@ -189,31 +176,26 @@ def choose_method(
     >>> choose_method(x.shape, w.shape, xp=np, dtype=x.dtype, padding=1)
     'winograd'
     """
-    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis)
-    return choose(_request(input_shape, weight_shape, xp, dtype, function, max_workspace, keywords)[0], "auto").method
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
+    shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
+    asked, *_ = _request(shapes, xp, dtype, function, keywords)
+    return choose(asked, "auto").method
 
 
 def _request(
-    input_shape: Any,
-    weight_shape: Any,
-    xp: Namespace,
-    dtype: DType,
-    function: str,
-    max_workspace: Any,
-    keywords: Keywords,
-    output_padding: Any = 0,
+    shapes: dict[str, Any], xp: Namespace, dtype: DType, function: str, keywords: Keywords, output_padding: Any = 0
 ) -> tuple[Request, Namespace, DType, int]:
-    product, names = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))], ("input_shape", "weight_shape")
+    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
     transposes = function.startswith("conv_transpose")
     if transposes:
-        geometry = conv_transpose_geometry(input_shape, weight_shape, output_padding, keywords, names)
+        geometry = conv_transpose_geometry(shapes, keywords, output_padding)
     elif not (isinstance(output_padding, int) and output_padding == 0):
         raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, {got(output_padding)}")
     else:
-        geometry = conv_geometry(input_shape, weight_shape, keywords, names)
+        geometry = conv_geometry(shapes, keywords)
     xp = namespace_of_library(xp)
     check_numeric("dtype", xp, dtype)
-    room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
+    room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)
     working = working_dtype(xp, dtype)
     conjugates = transposes and is_kind(xp, dtype, "complex floating")
     return request(xp, working, task_of(product, geometry, working != dtype, conjugates), room), xp, working, room

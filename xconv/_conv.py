@@ -28,7 +28,6 @@ from ._plan.arguments import (
     Padding,
     PaddingMode,
     PerAxis,
-    check_shape,
     conv_geometry,
     conv_transpose_geometry,
     conv_weight_grad_geometry,
@@ -136,9 +135,8 @@ def conv(
     >>> conv(image, box).tolist(), conv(image.astype(np.int32), box).tolist()
     ([[[144, 144]]], [[[400, 400]]])
     """
-    operands = described(x=x, w=w, b=b)
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    return _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords).forward(x, w, b)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+    return _call(conv_geometry, described(x=x, w=w, b=b), flag("flip", flip), keywords).forward(x, w, b)
 
 
 @entrance
@@ -209,9 +207,8 @@ def conv_transpose(
     >>> y[0, 0]
     array([  1.,   2.,  13.,  20., 130., 200., 300.])
     """
-    operands = described(x=x, w=w, b=b)
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+    call = _call(conv_transpose_geometry, described(x=x, w=w, b=b), flag("flip", flip), keywords, output_padding)
     return call.backward_data(x, w, b)
 
 
@@ -272,9 +269,8 @@ def conv_transpose_backward(
     >>> y.shape, dx.shape, dw.shape, db.shape
     ((2, 3, 6, 6), (2, 4, 3, 3), (4, 3, 2, 2), (3,))
     """
-    operands = described(dy=dy, x=x, w=w)
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_transposed, operands, flag("flip", flip), method, max_workspace, *keywords, output_padding)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+    call = _call(conv_transpose_geometry, described(dy=dy, x=x, w=w), flag("flip", flip), keywords, output_padding)
     return call.forward(dy, w, beside=x), call.backward_filter(x, dy), call.bias_adjoint(dy)
 
 
@@ -328,9 +324,8 @@ def conv_input_grad(
     >>> conv_input_grad(dy, w, (2, 3, 6, 6), stride=2, padding=1).shape
     (2, 3, 6, 6)
     """
-    operands = described(dy=dy, w=w)
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_input_grad, operands, flag("flip", flip), method, max_workspace, *keywords, input_shape)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+    call = _call(conv_geometry, described(dy=dy, w=w), flag("flip", flip), keywords, input_shape)
     return call.backward_data(dy, w)
 
 
@@ -384,9 +379,8 @@ def conv_weight_grad(
     >>> conv_weight_grad(dy, x, 3, stride=2, padding=1).shape
     (4, 3, 3, 3)
     """
-    operands = described(dy=dy, x=x)
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_weight_grad, operands, flag("flip", flip), method, max_workspace, *keywords, kernel_size)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+    call = _call(conv_weight_grad_geometry, described(dy=dy, x=x), flag("flip", flip), keywords, kernel_size)
     return call.backward_filter(dy, x)
 
 
@@ -442,84 +436,29 @@ def conv_backward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 6, 6), (4, 3, 3, 3), (4,))
     """
-    operands = described(dy=dy, x=x, w=w)
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_conv, operands, flag("flip", flip), method, max_workspace, *keywords)
+    keywords = stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
+    call = _call(conv_geometry, described(dy=dy, x=x, w=w), flag("flip", flip), keywords)
     return call.backward_data(dy, w, beside=x), call.backward_filter(dy, x), call.bias_adjoint(dy)
 
 
 @remembering(trusted=3)
 def _call(
-    check: Callable[..., ConvGeometry],
-    descriptions: tuple[Description, ...],
-    flip: bool,
-    method: Any,
-    max_workspace: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    padding_mode: Any,
-    channel_axis: Any,
-    *sizes: Any,
+    check: Callable[..., ConvGeometry], descriptions: tuple[Description, ...], flip: bool, words: Any, *more: Any
 ) -> Call | ChunkedCall:
     """All that is settled before an array is touched."""
-    operands = tuple(Operand(*description) for description in descriptions)
+    operands, keywords = tuple(Operand(*description) for description in descriptions), Keywords(*words)
     xp, dtype = common_namespace_and_dtype(operands)
-    shapes = {operand.name: tuple(operand.shape) for operand in operands}
-    geometry = check(shapes, Keywords(stride, padding, dilation, groups, padding_mode, channel_axis), *sizes)
-    one_of("method", method, get_args(Method))
-    room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
-    layout = Layout(xp, operands, dtype, geometry, flip, check is _transposed)
+    geometry = check({operand.name: tuple(operand.shape) for operand in operands}, keywords, *more)
+    method = one_of("method", keywords.method, get_args(Method))
+    room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)
+    layout = Layout(xp, operands, dtype, geometry, flip, check is conv_transpose_geometry)
     if any(operand.is_chunked for operand in operands):
-        return ChunkedCall(layout, method, max_workspace)
+        return ChunkedCall(layout, method, keywords.max_workspace)
     return Call(layout, method, room)
 
 
-def conv_of(
-    like: Operand,
-    shapes: tuple[Ints, Ints],
-    *,
-    method: str,
-    flip: bool = False,
-    groups: int = 1,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    padding_mode: str = "zeros",
-    channel_axis: ChannelAxis = 1,
-    max_workspace: int | None = None,
-) -> Call:
+def conv_of(like: Operand, shapes: tuple[Ints, Ints], *, flip: bool = False, **keywords: Any) -> Call:
     """A call of `conv` for arrays of these shapes, x's and w's, that are otherwise like an operand."""
     x, w = (Operand(name, like.xp, shape, like.dtype, like.device) for name, shape in zip("xw", shapes, strict=True))
-    keywords = stride, padding, dilation, groups, padding_mode, channel_axis
-    call = _call(_conv, (x, w), flag("flip", flip), method, max_workspace, *keywords)
+    call = _call(conv_geometry, (x, w), flag("flip", flip), tuple(Keywords(**keywords)))
     return cast("Call", call)  # these operands are no chunked ones
-
-
-def _conv(shapes: dict[str, Ints], keywords: Keywords) -> ConvGeometry:
-    geometry = conv_geometry(shapes["x"], shapes["w"], keywords, gradient_shape=shapes.get("dy"))
-    _check_bias(shapes, geometry.filters)
-    return geometry
-
-
-def _transposed(shapes: dict[str, Ints], keywords: Keywords, output_padding: Any) -> ConvGeometry:
-    geometry = conv_transpose_geometry(shapes["x"], shapes["w"], output_padding, keywords)
-    _check_bias(shapes, geometry.channels)
-    if "dy" in shapes:
-        check_shape("dy", shapes["dy"], geometry.input_shape, "the shape of the output")
-    return geometry
-
-
-def _input_grad(shapes: dict[str, Ints], keywords: Keywords, input_shape: Any) -> ConvGeometry:
-    names = ("input_shape", "w")
-    return conv_geometry(input_shape, shapes["w"], keywords, names, gradient_shape=shapes["dy"])
-
-
-def _weight_grad(shapes: dict[str, Ints], keywords: Keywords, kernel_size: Any) -> ConvGeometry:
-    return conv_weight_grad_geometry(shapes["dy"], shapes["x"], kernel_size, keywords)
-
-
-def _check_bias(shapes: dict[str, Ints], channels: int) -> None:
-    if "b" in shapes:
-        check_shape("b", shapes["b"], (channels,), "one number per channel of the output")

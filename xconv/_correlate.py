@@ -18,12 +18,13 @@ from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, described, filter_dtype, one_namespace
 from ._plan.arguments import Keywords, conv_geometry, workspace
+from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import is_chunked
-from ._run.neighbours import Windows, filtered, neighbours, on_all_axes
+from ._run.neighbours import Windows, filtered, neighbours
 from ._run.threads import is_alone
 
 FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices
@@ -37,7 +38,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     With ``flip`` the weights are turned round instead of conjugated.
     """
     if is_chunked(x, w):
-        return neighbourhoods(correlate, x, _halos([windows]), dtype, (w,), (windows, dtype, flip))
+        return neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip))
     operands = described(x=x, w=w)
     (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
     working = filter_dtype(xp, own, other, dtype)
@@ -58,7 +59,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
-def _halos(lines: Sequence[Windows]) -> list[Halo]:
+def halos(lines: Sequence[Windows]) -> list[Halo]:
     """What windows read around each element."""
     return [
         Halo(axis, before, size - 1 - before, mode)
@@ -84,8 +85,8 @@ def _planned(
     xp, first = one_namespace((x, w)), windows.axes[0]
     kernel, padding, modes = (each[first:] for each in on_all_axes(*windows[:4], len(x.shape)))
     inner, filters = (math.prod(x.shape[:first]), 1, *x.shape[first:]), (1, 1, *kernel)
-    geometry = conv_geometry(inner, filters, Keywords(1, padding, 1, 1, modes, 1, windows.value))
-    layout = Layout(xp, (x, w), dtype, geometry, flip, not flip, working)
+    geometry = conv_geometry({"x": inner, "w": filters}, Keywords(padding=padding, padding_mode=modes))
+    layout = Layout(xp, (x, w), dtype, geometry._replace(pad_value=windows.value), flip, not flip, working)
     room = workspace(BESIDE_OTHERS if alone else None, item_size(xp, working) * geometry.elements)
     return Call(layout, "direct", room), inner, filters
 
@@ -93,7 +94,7 @@ def _planned(
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     """x by windows along one axis after another, each stored in the result's dtype."""
     if is_chunked(x):
-        return neighbourhoods(separable, x, _halos(lines), dtype, (), (tuple(lines), dtype))
+        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype))
     ((_, xp, shape, own, *_),) = described(x=x)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)

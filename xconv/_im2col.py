@@ -144,14 +144,11 @@ def col2im(
 
 def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:
     """A fill value as a number of Python's own that the array's dtype can hold."""
-    allowed: tuple[type, ...] = (int, float)
-    if is_kind(xp, dtype, "integral"):
-        allowed = (int,)
-    elif is_kind(xp, dtype, "complex floating"):
-        allowed = (int, float, complex)
+    integral = is_kind(xp, dtype, "integral")
+    allowed = int if integral else int | float | complex if is_kind(xp, dtype, "complex floating") else int | float
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, allowed):
         raise TypeError(f"pad_value must be a number that {dtype} can hold, {got(value)}")
-    if is_kind(xp, dtype, "integral") and not xp.iinfo(dtype).min <= number <= xp.iinfo(dtype).max:
+    if integral and not xp.iinfo(dtype).min <= number <= xp.iinfo(dtype).max:
         raise ValueError(f"pad_value must lie in the range of {dtype}, got {value}")
     return cast("complex", number)

@@ -79,18 +79,11 @@ def linear_operator(
     array([0.66666667, 1.        , 1.        , 1.        , 1.        ,
            1.        , 1.        , 1.        , 1.        , 0.66666667])
     """
-    geometry: dict[str, Any] = {
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "groups": groups,
-        "padding_mode": padding_mode,
-        "channel_axis": channel_axis,
-    }
+    keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace)
     (operand,) = (Operand(*description) for description in described(w=w))
     xp, dtype = common_namespace_and_dtype([operand])
-    shapes = conv_geometry(input_shape, tuple(w.shape), Keywords(**geometry), ("input_shape", "w"))
-    words = geometry | {"flip": flip, "method": method, "max_workspace": max_workspace}
+    shapes = conv_geometry({"w": tuple(w.shape)}, keywords, input_shape)
+    words: dict[str, Any] = keywords._asdict() | {"flip": flip}
     call = conv_of(operand, (shapes.input_shape, tuple(w.shape)), **words)
     if math.prod(shapes.output_shape):
         _ = call.for_forward, call.for_data  # whose errors are due now

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import common_namespace, namespace_and_dtype
-from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry, unpool_geometry
+from ._plan.arguments import (
+    ChannelAxis,
+    Padding,
+    PerAxis,
+    check_gradient,
+    check_shape,
+    flag,
+    pool_geometry,
+    unpool_geometry,
+)
 from ._run.chunked_pools import runner
 
 
@@ -198,7 +207,7 @@ def max_pool_grad(
     for name, array in (("dy", dy), ("x", x)):
         _check_ordered(xp, name, array.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
+    check_gradient(dy.shape, pool.output_shape)
     return runner(dy, x).max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
 
 
@@ -309,7 +318,7 @@ def avg_pool_grad(
     _check_divisible(xp, "dy", dtype)
     pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    check_shape("dy", dy.shape, pool.output_shape, "the shape of the output")
+    check_gradient(dy.shape, pool.output_shape)
     return runner(dy).avg_pool_grad(xp, dy, pool, max_workspace)
 
 

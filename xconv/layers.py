@@ -104,14 +104,8 @@ class Convolution:
         return dx
 
     def _keywords(self) -> dict[str, Any]:
-        return {
-            "stride": self.stride,
-            "padding": self.pad,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "padding_mode": self.padding_mode,
-            "method": self.method,
-        }
+        names = "stride", "dilation", "groups", "padding_mode", "method"
+        return {"padding": self.pad} | {name: getattr(self, name) for name in names}
 
 
 class Pooling:

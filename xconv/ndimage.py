@@ -12,7 +12,7 @@ import functools
 import itertools
 import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -31,12 +31,13 @@ from ._arrays.operands import (
     namespace_of_numbers,
 )
 from ._correlate import correlate as _correlate
-from ._correlate import separable, taps_of
+from ._correlate import halos, separable, taps_of
 from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant
-from ._plan.geometry import Ints
-from ._plan.pooling import Runs, centred, runs_of
+from ._plan.chains import on_all_axes
+from ._plan.geometry import Ints, at_every_element
+from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
-from ._run.chunked_filters import Halo, element_by_element, neighbourhoods
+from ._run.chunked_filters import element_by_element, neighbourhoods
 from ._run.graph import is_chunked
 from ._run.neighbours import Windows
 from ._run.pools import extreme_filter
@@ -63,6 +64,7 @@ __all__ = [
 ]
 
 Axes: TypeAlias = int | Sequence[int] | None
+Function: TypeAlias = Callable[..., Array]
 MODES = {
     "reflect": "symmetric",
     "grid-mirror": "symmetric",
@@ -313,7 +315,7 @@ def uniform_filter1d(
     >>> y
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
-    return _filtered(_mean_along_one, input, output, (cval,), size, axis, mode, origin)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin)
 
 
 @entrance
@@ -355,7 +357,7 @@ def uniform_filter(
     >>> ndimage.uniform_filter(np.ones((64, 64)), size=(3, 5), mode=("wrap", "nearest")).shape
     (64, 64)
     """
-    return _filtered(_means, input, output, (cval,), size, mode, origin, axes)
+    return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes)
 
 
 @entrance
@@ -517,7 +519,7 @@ def sobel(
 
 def generic_laplace(
     input: Any,
-    derivative2: Callable[..., Array],
+    derivative2: Function,
     output: Any = None,
     mode: str | Sequence[str] = "reflect",
     cval: complex = 0.0,
@@ -557,22 +559,13 @@ def generic_laplace(
     >>> ndimage.generic_laplace(np.ones((5, 6)), second).shape
     (5, 6)
     """
-
-    def term(axis: int, dtype: DType, word: str) -> Array:
-        return derivative2(x, axis, dtype, word, cval, *extra_arguments, **(extra_keywords or {}))
-
-    (x,), _ = arrays(input), a_function("derivative2", derivative2)
-    return _summed(x, term, output, mode, axes)
+    a_function("derivative2", derivative2)
+    return _summed(_total, input, derivative2, output, mode, axes, cval, *extra_arguments, **(extra_keywords or {}))
 
 
 @entrance
 def laplace(
-    input: Any,
-    output: Any = None,
-    mode: str | Sequence[str] = "reflect",
-    cval: complex = 0.0,
-    *,
-    axes: Axes = None,
+    input: Any, output: Any = None, mode: str | Sequence[str] = "reflect", cval: complex = 0.0, *, axes: Axes = None
 ) -> Array:
     """The sum of second differences [1, -2, 1] along some or all axes, as `scipy.ndimage.laplace`.
 
@@ -600,12 +593,7 @@ def laplace(
     >>> y.shape, y[2].tolist()
     ((5, 4), [2.0, 2.0, 2.0, 2.0])
     """
-
-    def term(axis: int, dtype: DType, word: str) -> Array:
-        return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, word, 0, "correlate")
-
-    (x,) = arrays(input)
-    return _summed(x, term, output, mode, axes)
+    return _summed(_total, input, _second_difference, output, mode, axes, cval)
 
 
 @entrance
@@ -654,7 +642,7 @@ def gaussian_laplace(
     found = _axes(axes, x.ndim)
     for axis, deviation in zip(found, _sequence("sigma", sigma, len(found)), strict=True):
         deviations[axis] = deviation
-    return _summed(x, _gaussian_term(x, tuple(deviations), 2, cval, kwargs), output, mode, axes)
+    return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, tuple(deviations), 2, **kwargs)
 
 
 @entrance
@@ -698,8 +686,7 @@ def gaussian_gradient_magnitude(
     >>> y.shape, bool(np.any(y))
     ((32, 32), False)
     """
-    (x,) = arrays(input)
-    return _summed(x, _gaussian_term(x, sigma, 1, cval, kwargs), output, mode, axes, _magnitude)
+    return _summed(_magnitude, input, _gaussian_derivative, output, mode, axes, cval, sigma, 1, **kwargs)
 
 
 @entrance
@@ -760,7 +747,7 @@ def maximum_filter(
     >>> y
     array([[8, 8, 8, 4, 4]])
     """
-    return _extreme(True, input, size, footprint, output, mode, cval, origin, axes)
+    return _extreme(_largest, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @entrance
@@ -801,18 +788,12 @@ def minimum_filter(
     >>> y
     array([[2, 0, 4, 0, 1]])
     """
-    return _extreme(False, input, size, footprint, output, mode, cval, origin, axes)
+    return _extreme(_smallest, input, size, footprint, output, mode, cval, origin, axes)
 
 
 @entrance
 def maximum_filter1d(
-    input: Any,
-    size: int,
-    axis: int = -1,
-    output: Any = None,
-    mode: str = "reflect",
-    cval: float = 0.0,
-    origin: int = 0,
+    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: int = 0
 ) -> Array:
     """The largest element of the window around each element, along one axis.
 
@@ -844,18 +825,12 @@ def maximum_filter1d(
     >>> y
     array([8, 8, 8, 4, 9, 9, 9, 9])
     """
-    return _extreme_along(True, input, size, axis, output, mode, cval, origin)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, find=_largest)
 
 
 @entrance
 def minimum_filter1d(
-    input: Any,
-    size: int,
-    axis: int = -1,
-    output: Any = None,
-    mode: str = "reflect",
-    cval: float = 0.0,
-    origin: int = 0,
+    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: int = 0
 ) -> Array:
     """The smallest element of the window around each element, along one axis.
 
@@ -883,7 +858,7 @@ def minimum_filter1d(
     >>> y
     array([2, 0, 0, 0, 1, 1, 0, 0])
     """
-    return _extreme_along(False, input, size, axis, output, mode, cval, origin)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, find=_smallest)
 
 
 def _correlated(
@@ -911,10 +886,16 @@ def _windows(
         )
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes, {got(mode)}")
-    found = tuple(sorted(found))
-    before = tuple([_before(k, origins[axis], function) for axis, k in zip(found, w.shape, strict=True)])
-    dtype = _output(None, operands)[0] if dtype is None else dtype
-    return Windows(found, tuple(w.shape), before, (_mode(mode),) * len(found), value), dtype
+    windows = _around(sorted(found), w.shape, mode, origins, value, function)
+    return windows, _output(None, operands)[0] if dtype is None else dtype
+
+
+def _around(
+    axes: Sequence[int], sizes: Ints, mode: Any, origins: Mapping[int, Any], value: Any, function: str, taps: Any = None
+) -> Windows:
+    """Windows along some axes, which have one border and an origin each."""
+    before = tuple([_before(k, origins[axis], function) for axis, k in zip(axes, sizes, strict=True)])
+    return Windows(tuple(axes), tuple(sizes), before, (_mode(mode),) * len(axes), value, taps)
 
 
 def _along_one(
@@ -934,74 +915,74 @@ def _along_one(
     return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
 
 
-def _filtered(translate: Callable[..., list[Windows]], input: Any, output: Any, values: Any, *words: Any) -> Array:
-    """The lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
+def _filtered(
+    translate: Function, input: Any, output: Any, values: Any, *words: Any, find: Function = separable
+) -> Array:
+    """What is found by the lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
     (x,) = arrays(input)
     operands = described(input=x)
     dtype, target = (None, None) if output is None else _output(output, operands, *values[1:])
     numbers = not any(hasattr(value, "shape") for value in values[1:])
     lines, dtype = (_lines if numbers else _translated)(translate, operands, dtype, values, *words)
-    return _written(separable(x, lines, dtype), target)
+    return _written(find(x, lines, dtype), target)
 
 
 def _translated(
-    translate: Callable[..., list[Windows]], operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
+    translate: Function, operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
 ) -> tuple[tuple[Windows, ...], DType]:
     x = Operand(*operands[0])
-    lines = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
-    return tuple(lines), _output(None, operands, *values[1:])[0] if dtype is None else dtype
+    found = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
+    lines = (found,) if isinstance(found, Windows) else tuple(found)
+    return lines, _output(None, operands, *values[1:])[0] if dtype is None else dtype
 
 
 _lines = remembering(trusted=4)(_translated)
 
 
-def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> list[Windows]:
-    size = len(taps) if isinstance(taps, tuple) else taps.shape[0]
-    return [Windows((_axis(axis, ndim),), (size,), (_before(size, origin, function),), (_mode(mode),), value, taps)]
+def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> Windows:
+    size, at = len(taps) if isinstance(taps, tuple) else taps.shape[0], _axis(axis, ndim)
+    return _around((at,), (size,), mode, {at: origin}, value, function, taps)
 
 
-def _mean_along_one(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> list[Windows]:
-    k = a_number("size", size, operator.index)
+def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> Windows:
+    """Windows of equal elements along an axis, of a mean or an extreme."""
+    at, k = _axis(axis, ndim), a_number("size", size, operator.index)
     if k < 1:
         raise RuntimeError(f"size must be at least 1, {got(size)}")
-    return [Windows((_axis(axis, ndim),), (k,), (_before(k, origin, "correlate"),), (_mode(mode),), value)]
+    return _around((at,), (k,), mode, {at: origin}, value, "correlate")
 
 
-def _means(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
+def _boxes_by_axis(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
+    each = _by_axis(axes, ndim, size=size, mode=mode, origin=origin)
+    return [_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k, int) > 1]
+
+
+def _by_axis(axes: Any, ndim: int, **words: Any) -> Iterator[tuple[Any, ...]]:
+    """The first word, an axis, and the others, for each of the axes."""
     found = _axes(axes, ndim)
-    each = [_sequence(name, one, len(found)) for name, one in (("size", size), ("mode", mode), ("origin", origin))]
-    lines = [
-        _mean_along_one(ndim, value, int(k), axis, word, shift)
-        for axis, k, word, shift in zip(found, *each, strict=True)
-        if a_number("size", k, int) > 1
-    ]
-    return [*itertools.chain(*lines)]
+    each = [_sequence(name, word, len(found)) for name, word in words.items()]
+    return zip(each[0], found, *each[1:], strict=True)
 
 
 def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Windows]:
     first, words = _axis(axis, ndim), _sequence("mode", mode, ndim)
     others = [(other, across) for other in range(ndim) if other != first]
-    lines = [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
-    return [*itertools.chain(*lines)]
+    return [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
 
 
 def _gaussians(
     ndim: int, value: complex, sigma: Any, truncate: Any, order: Any, mode: Any, radius: Any, axes: Any
 ) -> list[Windows]:
-    found = _axes(axes, ndim)
-    named = {"sigma": sigma, "order": order, "mode": mode, "radius": radius}
-    each = [_sequence(name, one, len(found)) for name, one in named.items()]
-    lines = [
-        _gaussian_along_one(ndim, value, deviation, truncate, axis, derived, word, reach)
-        for axis, deviation, derived, word, reach in zip(found, *each, strict=True)
+    return [
+        _gaussian_along_one(ndim, value, deviation, truncate, *words)
+        for deviation, *words in _by_axis(axes, ndim, sigma=sigma, order=order, mode=mode, radius=radius)
         if a_number("sigma", deviation) > NEGLIGIBLE
     ]
-    return [*itertools.chain(*lines)]
 
 
 def _gaussian_along_one(
     ndim: int, value: complex, sigma: Any, truncate: Any, axis: Any, order: Any, mode: Any, radius: Any
-) -> list[Windows]:
+) -> Windows:
     deviation = a_number("sigma", sigma)
     if deviation <= 0:
         raise ZeroDivisionError(f"sigma must be greater than 0, {got(sigma)}")
@@ -1011,21 +992,20 @@ def _gaussian_along_one(
     if not isinstance(reach, Integral) or reach < 0:
         likely = f"radius must be an int of at least 0, {got(radius)}"
         raise ValueError(f"truncate must be at least 0, {got(truncate)}" if radius is None else likely)
-    return _tapped(
-        ndim, value, gaussian_taps(deviation, a_number("order", order, int), int(reach)), axis, mode, 0, "correlate"
-    )
+    taps = gaussian_taps(deviation, a_number("order", order, int), int(reach))
+    return _tapped(ndim, value, taps, axis, mode, 0, "correlate")
 
 
-def _gaussian_term(
-    x: Array, sigma: Any, order: int, cval: Any, keywords: Mapping[str, Any]
-) -> Callable[[int, DType, str], Array]:
+def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) -> Array:
+    return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
+
+
+def _gaussian_derivative(
+    x: Any, axis: int, dtype: Any, mode: str, cval: Any, sigma: Any, order: int, truncate: Any = 4.0, radius: Any = None
+) -> Array:
     """Gaussians along all axes, that along one of them derived so many times."""
-
-    def term(axis: int, dtype: DType, word: str, truncate: float = 4.0, radius: Any = None) -> Array:
-        orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
-        return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, word, radius, None)
-
-    return functools.partial(term, **keywords)
+    orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
+    return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -1052,41 +1032,17 @@ def gaussian_taps(sigma: float, order: int, radius: int) -> tuple[float, ...]:
 
 
 def _extreme(
-    largest: bool, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
+    find: Function, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> Array:
-    (x,) = arrays(input)
-    found, taps = _axes(axes, x.ndim), None
     if footprint is not None:
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
         size, taps = _footprint(footprint)
-        if len(size) != len(found) and not all(taps):
-            raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
+        if not all(taps):
+            return _filtered(_with_holes, input, output, (cval,), size, taps, mode, origin, axes, find=find)
     elif size is None:
         raise RuntimeError("size or footprint must be given, got neither")
-    sizes, origins = _sequence("size", size, len(found)), _sequence("origin", origin, len(found))
-    if taps is None or all(taps):
-        each = zip(found, sizes, _sequence("mode", mode, len(found)), origins, strict=True)
-        lines = [(axis, int(k), word, shift) for axis, k, word, shift in each if a_number("size", k, int) > 1]
-        return _extremes(largest, x, lines, (), cval, output)
-    if not isinstance(mode, str):
-        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, {got(mode)}")
-    shifts = dict(zip(found if len(found) < x.ndim else range(x.ndim), origins, strict=True))
-    lines = [(axis, k, mode, shifts[axis]) for axis, k in zip(sorted(found), sizes, strict=True)]
-    kernel = [1] * x.ndim
-    for axis, k, _, _ in lines:
-        kernel[axis] = k
-    return _extremes(largest, x, lines, runs_of(taps, tuple(kernel)), cval, output)
-
-
-def _extreme_along(
-    largest: bool, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
-) -> Array:
-    (x,) = arrays(input)
-    axis, k = _axis(axis, x.ndim), a_number("size", size, operator.index)
-    if k < 1:
-        raise RuntimeError(f"size must be at least 1, {got(size)}")
-    return _extremes(largest, x, [(axis, k, mode, origin)], (), cval, output)
+    return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes, find=find)
 
 
 def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
@@ -1102,56 +1058,60 @@ def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
     return shape, taps
 
 
-def _extremes(
-    largest: bool, x: Array, lines: list[tuple[int, int, str, Any]], runs: Runs, cval: Any, output: Any
-) -> Array:
-    """Of windows over some axes, of which each has a size, a border and an origin.
+def _with_holes(
+    ndim: int, value: complex, size: Ints, taps: tuple[bool, ...], mode: Any, origin: Any, axes: Any
+) -> Windows:
+    found = _axes(axes, ndim)
+    if len(size) != len(found):
+        raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
+    origins = _sequence("origin", origin, len(found))
+    if not isinstance(mode, str):
+        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, {got(mode)}")
+    shifts = dict(zip(found if len(found) < ndim else range(ndim), origins, strict=True))
+    return _around(sorted(found), size, mode, shifts, value, "correlate", taps)
+
+
+def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
+    """Of windows over some axes, one after the other, or of one with holes.
 
     SciPy stores what it finds along one axis before it goes on to the next. That makes a difference only where numbers
     may not fit the integers that they are stored as.
     """
-    xp = namespace_of(input=x)
+    xp, has_holes = namespace_of(input=x), any(line.taps for line in lines)
     if is_kind(xp, x.dtype, "complex floating"):
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
-    dtype, target = _output(output, described(input=x))
-    borders = tuple([(axis, k, _before(k, origin, "correlate"), _mode(mode)) for axis, k, mode, origin in lines])
-    return _written(_found_extremes(x, largest, borders, runs, cval, dtype), target)
-
-
-def _found_extremes(
-    x: Array, largest: bool, borders: Sequence[tuple[int, int, int, str]], runs: Runs, cval: Any, dtype: DType
-) -> Array:
     if is_chunked(x):
-        halos = [Halo(axis, before, k - 1 - before, mode) for axis, k, before, mode in borders]
-        return neighbourhoods(_found_extremes, x, halos, dtype, (), (largest, borders, runs, cval, dtype))
-    xp = namespace_of(input=x)
-    fits = not runs and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
+        return neighbourhoods(_extremes, x, halos(lines), dtype, (), (lines, dtype, largest))
+    fits = not has_holes and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
     y = truncated(xp, x, dtype) if fits else x
-    for part in [borders] if fits or runs else [borders[:1], borders[1:]]:
-        y = _stored_extremes(largest, y, part, runs, cval, dtype)
+    for part in [lines] if fits or has_holes else [lines[:1], lines[1:]]:
+        y = _stored_extremes(y, part, dtype, largest)
     return y
 
 
-def _stored_extremes(
-    largest: bool, x: Array, borders: Sequence[tuple[int, int, int, str]], runs: Runs, cval: Any, dtype: DType
-) -> Array:
+_largest = functools.partial(_extremes, largest=True)
+_smallest = functools.partial(_extremes, largest=False)
+
+
+def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
     """In SciPy's way with a pad value that integers do not hold: with holes it is one of them, modulo 2**bits, and else
     all are compared as floats.
     """
     xp = namespace_of(input=x)
     x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
-    kernel, before, modes, value = [1] * x.ndim, [0] * x.ndim, ["zeros"] * x.ndim, a_number("cval", cval)
-    for axis, k, lo, mode in borders:
-        kernel[axis], before[axis], modes[axis] = k, lo, mode
-    if is_kind(xp, x.dtype, "integral") and any(mode == "zeros" for *_, mode in borders):
+    axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
+    kernel, padding, borders = on_all_axes(axes, sizes, before, modes, x.ndim)
+    value, taps = next(((line.value.real, line.taps) for line in lines), (0.0, None))
+    runs = runs_of(taps, kernel) if taps else ()
+    if is_kind(xp, x.dtype, "integral") and "zeros" in modes:
         info = xp.iinfo(x.dtype)
         if runs or info.min - 1 < value < info.max + 1:
             value = (int(value) - info.min) % (info.max - info.min + 1) + info.min
         else:
             x = xp.astype(x, filter_dtype(xp, x.dtype))
     if 0 not in x.shape and x.ndim:
-        windows = centred(tuple(map(operator.index, x.shape)), tuple(kernel), tuple(before))
-        x = extreme_filter(xp, x, windows, tuple(modes), value, largest, runs)
+        windows = at_every_element(tuple(map(operator.index, x.shape)), kernel, padding)
+        x = extreme_filter(xp, x, windows, borders, value, largest, runs)
     return truncated(xp, x, dtype)
 
 
@@ -1220,20 +1180,17 @@ def _number(cval: Any, x: Operand) -> complex:
 
 
 def _summed(
-    x: Array,
-    term: Callable[[int, DType, str], Array],
-    output: Any,
-    mode: Any,
-    axes: Any,
-    combined: Callable[..., Array] | None = None,
+    combined: Function, input: Any, derivative: Function, output: Any, mode: Any, axes: Any, /, *words: Any, **more: Any
 ) -> Array:
     """The sum over axes of a filter for each, or what else is made of these, in the result's dtype."""
+    (x,) = arrays(input)
     dtype, target = _output(output, described(input=x))
     found = _axes(axes, x.ndim)
     if not found:
         return _written(separable(x, (), dtype), target)
-    shares = [term(axis, dtype, word) for axis, word in zip(found, _sequence("mode", mode, len(found)), strict=True)]
-    return _written(element_by_element(combined or _total, *shares), target)
+    each = zip(found, _sequence("mode", mode, len(found)), strict=True)
+    shares = [derivative(x, axis, dtype, word, *words, **more) for axis, word in each]
+    return _written(element_by_element(combined, *shares), target)
 
 
 def _total(*shares: Array) -> Array:
@@ -1251,7 +1208,7 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
     """The result's dtype, and the array that it is to be written to, if one was given."""
     _, _, shape, dtype, *_ = operands[0]
     xp = namespace_of_numbers([Operand(*operand) for operand in operands])
-    is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(xp, values)
+    is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(values)
     if output is None:
         return complex_dtype(xp, dtype) if is_complex else xp.result_type(dtype), None  # in the machine's byte order
     target = None
@@ -1274,14 +1231,11 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
     return complex_dtype(xp, dtype), None
 
 
-def _are_complex(xp: Any, values: tuple[Any, ...]) -> bool:
+def _are_complex(values: tuple[Any, ...]) -> bool:
     """Whether taps, of the values that a filter has, are complex: numbers, or an array of them."""
-    for value in values:
-        if isinstance(value, tuple) and any(isinstance(one, complex) for one in value):
-            return True
-        if hasattr(value, "dtype") and "complex" in str(value.dtype):
-            return True
-    return False
+    taps = [tap for value in values if isinstance(value, tuple) for tap in value]
+    dtypes = [str(getattr(value, "dtype", "")) for value in values]
+    return any(isinstance(tap, complex) for tap in taps) or any("complex" in dtype for dtype in dtypes)
 
 
 def _written(y: Array, target: Array | None) -> Array:

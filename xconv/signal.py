@@ -9,7 +9,7 @@ import math
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
@@ -46,7 +46,6 @@ Mode: TypeAlias = Literal["full", "valid", "same"]
 Method: TypeAlias = Literal["auto", "direct", "fft"]
 Boundary: TypeAlias = Literal["fill", "pad", "wrap", "circular", "symm", "symmetric"]
 Axes: TypeAlias = int | Sequence[int] | None
-METHODS = ("auto", "direct", "fft")
 CALL = 20_000  # nanoseconds that any call takes: what "auto" gives away for outputs that read their own windows alone
 SPECTRA = 3  # times operands and result: what scipy.signal holds, too, the spectra of both and their product
 SPREADS = (
@@ -407,7 +406,7 @@ def _convolution(
         if axis not in spatial and data[axis] != weights[axis] and 1 not in (data[axis], weights[axis]):
             raise ValueError(f"incompatible shapes for in1 and in2: {data} and {weights}, which differ on axis {axis}")
     dtype = xp.int32 if result == xp.bool else result
-    one_of("method", method, METHODS)
+    one_of("method", method, get_args(Method))
     if method == "fft" and not is_kind(xp, dtype, "integral"):
         dtype = promoted(xp, *(_transformed(xp, operand.dtype) for operand in operands))
     if name == "fftconvolve":

@@ -58,6 +58,11 @@ def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape) if traits(xp).plain_memory else xp.reshape(array, shape)
 
 
+def resized(array: Array, axis: int, size: int) -> tuple[int, ...]:
+    """The shape of an array with another size of one axis."""
+    return (*array.shape[:axis], size, *array.shape[axis + 1 :])
+
+
 def is_finite(xp: Namespace, array: Array) -> bool:
     """Whether no element is NaN or inf: by the extremes of real numbers, which takes no memory."""
     if math.prod(array.shape) == 0:
@@ -224,9 +229,8 @@ def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:
     """Numbers as SciPy's filters store them: integers without the fraction, and modulo 2**bits what is out of range."""
     if array.dtype == dtype:
         return array
-    if not is_kind(xp, array.dtype, "real floating") or is_kind(xp, dtype, "real floating"):
-        return xp.astype(array, dtype)
-    if is_kind(xp, dtype, "complex floating"):
+    floats = ("real floating", "complex floating")
+    if not is_kind(xp, array.dtype, "real floating") or is_kind(xp, dtype, floats):
         return xp.astype(array, dtype)
     if is_kind(xp, dtype, "bool"):
         return xp.astype(xp.trunc(array), dtype)

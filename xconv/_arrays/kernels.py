@@ -7,13 +7,14 @@ these will do, since a GPU divides those sooner.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from .._plan.geometry import Geometry, Ints
 from .._plan.pooling import doubles
-from .elements import empty
+from .elements import empty, resized
 from .libraries import Array, DType, Namespace
 
 NARROW = 2**31 - 1  # what an index of 32 bits reaches
@@ -135,21 +136,21 @@ def windows_adjoint(xp: Namespace, columns: Array, windows: Geometry, axis: int)
 
 def extreme(xp: Namespace, x: Array, axis: int, line: Geometry, largest: bool, least: complex) -> Array:
     """The largest, or the smallest, elements of windows along an axis, NaN if one is. None is beyond `least`."""
-    y, beyond = empty(xp, x, _resized(x, axis, line.output_size[0])), ">" if largest else "<"
+    y, beyond = empty(xp, x, resized(x, axis, line.output_size[0])), ">" if largest else "<"
     if line.taps <= LOOPED or not doubles(line):
         code = _OUTPUT + _EXTREME.replace("BEYOND", beyond)
         kernel = _line_kernel(xp, code, "T least", "T y", _is_narrow(line, x.size, y.size))
         return kernel(x, least, *_line(x, axis, line), y)
-    ((outputs,), (s,), (a,), (reach,)) = line.output_size, line.stride, line.dilation, line.reach
-    blocks = ((outputs - 1) * s // a // line.taps + 1) * a
-    narrow = _is_narrow(line, x.size, y.size, line.padded_size[0] + 2 * reach)
+    (one,) = line.axes
+    blocks = ((one.o - 1) * one.s // one.a // one.k + 1) * one.a
+    narrow = _is_narrow(line, x.size, y.size, line.padded_size[0] + 2 * one.r)
     kernel = _line_kernel(xp, _LONG.replace("BEYOND", beyond), "T least", "raw T y", narrow, LINE + " blocks")
-    return kernel(x, least, *_line(x, axis, line), blocks, y, size=y.size // outputs * blocks)
+    return kernel(x, least, *_line(x, axis, line), blocks, y, size=y.size // one.o * blocks)
 
 
 def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, number: DType) -> tuple[Array, Array]:
     """The largest elements, and which tap of its window each is of: the first of equal ones, the last NaN."""
-    shape = _resized(x, axis, line.output_size[0])
+    shape = resized(x, axis, line.output_size[0])
     y, winner = empty(xp, x, shape), empty(xp, x, shape, dtype=number)
     kernel = _line_kernel(xp, _OUTPUT + _WINNER, "T least", "T y, U winner", _is_narrow(line, x.size, y.size))
     kernel(x, least, *_line(x, axis, line), y, winner)
@@ -158,7 +159,7 @@ def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, 
 
 def means_along(xp: Namespace, x: Array, axis: int, line: Geometry, count: Sequence[int]) -> Array:
     """Sums of windows along an axis, over their counts: one for all or one for each."""
-    y = empty(xp, x, _resized(x, axis, line.output_size[0]))
+    y = empty(xp, x, resized(x, axis, line.output_size[0]))
     given, word, counts = _counts(xp, x, count)
     kernel = _line_kernel(xp, _OUTPUT + _SUM.replace("COUNT", word), given, "T y", _is_narrow(line, x.size, y.size))
     return kernel(x, counts, *_line(x, axis, line), y)
@@ -177,7 +178,7 @@ def taken(xp: Namespace, dy: Array, winner: Array, axis: int, line: Geometry) ->
 
 
 def _spread(xp: Namespace, dy: Array, axis: int, line: Geometry, code: str, given: str, more: Any) -> Array:
-    dx = empty(xp, dy, _resized(dy, axis, line.input_size[0]))
+    dx = empty(xp, dy, resized(dy, axis, line.input_size[0]))
     return _line_kernel(xp, code, given, "T y", _is_narrow(line, dy.size, dx.size))(
         dy, more, *_line(dx, axis, line), dx
     )
@@ -192,8 +193,8 @@ def _counts(xp: Namespace, x: Array, count: Sequence[int]) -> tuple[str, str, An
 
 def _line(x: Array, axis: int, line: Geometry) -> list[int]:
     """The numbers of `LINE`."""
-    (outputs,), (d,), (k,) = line.output_size, line.input_size, line.kernel_size
-    return [outputs, math.prod(x.shape[axis + 1 :]), d, k, line.stride[0], line.dilation[0], line.padding[0][0]]
+    (one,) = line.axes
+    return [one.o, math.prod(x.shape[axis + 1 :]), one.d, one.k, one.s, one.a, one.lo]
 
 
 def _is_narrow(windows: Geometry, *sizes: int) -> bool:
@@ -236,16 +237,8 @@ def _adjoint_kernel(xp: Namespace, axes: int, narrow: bool) -> Any:
 
 def _sizes(others: Ints, windows: Geometry) -> list[int]:
     """The numbers of `_names`."""
-    axes = zip(
-        windows.input_size,
-        windows.kernel_size,
-        windows.output_size,
-        windows.stride,
-        windows.dilation,
-        windows.padding,
-        strict=True,
-    )
-    return [math.prod(others), *(number for *sizes, (lo, _) in axes for number in (*sizes, lo))]
+    axes = [(axis.d, axis.k, axis.o, axis.s, axis.a, axis.lo) for axis in windows.axes]
+    return [math.prod(others), *itertools.chain(*axes)]
 
 
 def _names(axes: int) -> str:
@@ -270,7 +263,3 @@ def _kernel(xp: Namespace, given: str, sizes: str, results: str, code: str, narr
     bits, word = ("int32", "int") if narrow else ("int64", "ptrdiff_t")
     parameters = ", ".join([given, *(f"{bits} {size}" for size in sizes.split())])
     return xp.ElementwiseKernel(parameters, results, code.replace("index", word), "xconv_windows")
-
-
-def _resized(x: Array, axis: int, size: int) -> Ints:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])

@@ -121,10 +121,13 @@ class Layout:
         return self.leave_data(self.access.leave(biased(self.access, dx, b)))
 
     def enter_data(self, data: Array) -> Array:
-        return channels_first(self.xp, data, self.geometry.channels_last)
+        """(N, *d, C) -> (N, C, *d) if that is how the user's channels lie."""
+        last = self.geometry.channels_last
+        return self.xp.permute_dims(data, (0, data.ndim - 1, *range(1, data.ndim - 1))) if last else data
 
     def leave_data(self, data: Array) -> Array:
-        return channels_back(self.xp, data, self.geometry.channels_last)
+        """The adjoint, and the inverse, of `enter_data`."""
+        return self.xp.permute_dims(data, (0, *range(2, data.ndim), 1)) if self.geometry.channels_last else data
 
     def turned(self, w: Array) -> Array:
         """The filters that the canonical convolution has, or those of the user's: it is its own adjoint and inverse."""
@@ -146,16 +149,6 @@ def biased(access: Access, y: Array, b: Array | None) -> Array:
     if b is None:
         return y
     return add_at(access.xp, y, (...,), access.read(b)[(..., *(None,) * (y.ndim - b.ndim - 1))])
-
-
-def channels_first(xp: Namespace, data: Array, channels_last: bool) -> Array:
-    """(N, *d, C) -> (N, C, *d) if that is how the user's channels lie."""
-    return xp.permute_dims(data, (0, data.ndim - 1, *range(1, data.ndim - 1))) if channels_last else data
-
-
-def channels_back(xp: Namespace, data: Array, channels_last: bool) -> Array:
-    """The adjoint, and the inverse, of `channels_first`."""
-    return xp.permute_dims(data, (0, *range(2, data.ndim), 1)) if channels_last else data
 
 
 def joined(xp: Namespace, array: Array, order: Order) -> Array:

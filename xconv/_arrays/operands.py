@@ -332,12 +332,6 @@ def _checked_namespace(operands: Sequence[Operand]) -> Namespace:
 
 def one_namespace(operands: Sequence[Operand]) -> Namespace:
     """The one namespace of operands of any dtypes, on one device."""
-    xp = _common_namespace(operands)
-    _check_device(xp, operands)
-    return xp
-
-
-def _common_namespace(operands: Sequence[Operand]) -> Namespace:
     xp = operands[0].xp
     if any(operand.xp is not xp for operand in operands):
         libraries = ", ".join(f"{name} from {library(xp)}" for name, xp, *_ in operands)
@@ -346,12 +340,7 @@ def _common_namespace(operands: Sequence[Operand]) -> Namespace:
         name = next(operand.name for operand in operands if operand.xp is not other.xp)
         convert = f"{other.xp.__name__.removeprefix('array_api_compat.')}.asarray({name})"
         raise TypeError(f"all arrays must come from one library, got {libraries}: pass {convert}")
-    return xp
-
-
-def _check_device(xp: Namespace, operands: Sequence[Operand]) -> None:
-    if traits(xp).traced:  # JAX places arrays itself, and traced ones have no device
-        return
-    if len({operand.device for operand in operands}) > 1:
+    if not traits(xp).traced and len({operand.device for operand in operands}) > 1:  # JAX places arrays itself
         places = ", ".join(f"{operand.name} on {operand.device}" for operand in operands)
         raise ValueError(f"all arrays must be on one device, got {places}")
+    return xp

@@ -14,7 +14,7 @@ from typing import Any
 
 from .._plan.geometry import Geometry
 from .._plan.pooling import BYTE, Runs, doubles, power_of, taps_of
-from .elements import from_ordered, full, lowest, ordered, reshaped, zeros
+from .elements import from_ordered, full, lowest, ordered, reshaped, resized, zeros
 from .kernels import extreme, means_along, spread, taken
 from .kernels import winners as found_winners
 from .libraries import Array, DType, Namespace, device, is_kind, traits
@@ -125,7 +125,7 @@ def means_adjoint(xp: Namespace, dy: Array, windows: Geometry, counts: Sequence[
             )
         return dx
     for axis, line in _axes(dx, windows)[::-1]:
-        dx, shares = xp.zeros(_resized(dx, axis, line.input_size[0]), dtype=dtype), dx
+        dx, shares = xp.zeros(resized(dx, axis, line.input_size[0]), dtype=dtype), dx
         for _, inside, elements in _taps(line, axis):
             part = dx[elements]
             part += shares[inside]
@@ -160,7 +160,7 @@ def _reduced(
 ) -> Array:
     """An operation over all elements of each window along an axis, tap after tap, in plain memory of our own."""
     whole, edges = _sorted_taps(line, axis)
-    y = xp.empty(_resized(x, axis, line.output_size[0]), dtype=x.dtype)
+    y = xp.empty(resized(x, axis, line.output_size[0]), dtype=x.dtype)
     if len(whole) > 1:
         operation(x[whole[0]], x[whole[1]], out=y)
     else:
@@ -204,7 +204,7 @@ def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
         if traits(xp).kernels:
             dy = taken(xp, dy, winner, axis, line)
             continue
-        dx = xp.zeros(_resized(dy, axis, line.input_size[0]), dtype=dy.dtype)
+        dx = xp.zeros(resized(dy, axis, line.input_size[0]), dtype=dy.dtype)
         for tap, inside, elements in _taps(line, axis):
             part = dx[elements]
             part += _where(xp, winner[inside] == tap, dy[inside])
@@ -222,7 +222,7 @@ def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[tup
             x, winner = found_winners(xp, x, axis, line, lowest(xp, x.dtype), xp.dtype(number))
             winners.append(winner)
             continue
-        shape = _resized(x, axis, line.output_size[0])
+        shape = resized(x, axis, line.output_size[0])
         best = xp.full(shape, lowest(xp, x.dtype), dtype=x.dtype)
         winner = xp.full(shape, line.taps, dtype=number)
         taps = _taps(line, axis)
@@ -252,7 +252,7 @@ def _where(xp: Namespace, chosen: Array, values: Array) -> Array:
 
 def _axes(x: Array, windows: Geometry) -> list[tuple[int, Geometry]]:
     """Axes of x along which windows are more than single elements side by side."""
-    lines = enumerate(windows.axes, start=x.ndim - windows.ndim)
+    lines = enumerate(windows.lines, start=x.ndim - windows.ndim)
     return [(axis, line) for axis, line in lines if not line.is_identity]
 
 
@@ -320,7 +320,3 @@ def _winners(xp: Namespace, x: Array, least: float, stages: list[Geometry]) -> l
             inside = inside | real
         winners.append(winner)
     return winners
-
-
-def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])

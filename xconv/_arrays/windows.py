@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
-from .elements import add_all, add_at, copied, copied_view, full, put_at, reshaped, zeros
+from .elements import add_all, add_at, copied, copied_view, full, put_at, reshaped, resized, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .scratch import made
@@ -21,12 +21,7 @@ SHORT = 2**11  # numbers whose windows are laid out before another operation wou
 
 
 def pad(
-    xp: Namespace,
-    x: Array,
-    padding: Pairs,
-    mode: str | Words = "zeros",
-    value: complex = 0,
-    dtype: DType | None = None,
+    xp: Namespace, x: Array, padding: Pairs, mode: str | Words = "zeros", value: complex = 0, dtype: DType | None = None
 ) -> Array:
     """Widen the last axes: (..., *d) -> (..., *(lo + d + hi)), in this dtype if one is given.
 
@@ -39,12 +34,6 @@ def pad(
     if any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True)):
         return (_filled if traits(xp).plain_memory else _grown)(xp, x, padding, modes, value, dtype)
     return _framed(xp, x, padding, value, dtype)
-
-
-def padded_dtype(xp: Namespace, dtype: DType, working: DType, mode: str | Words, value: complex) -> DType:
-    """The dtype that padded elements of one dtype have: their own, unless it cannot hold what is added."""
-    fits = value == 0 or "zeros" not in mode or is_kind(xp, dtype, ("real floating", "complex floating"))
-    return dtype if fits else working
 
 
 def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str | Words = "zeros") -> Array:
@@ -95,21 +84,15 @@ def _filled(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: comple
 
 
 def framed(
-    xp: Namespace,
-    x: Array,
-    parts: Slices,
-    padding: Pairs,
-    modes: Words,
-    value: complex,
-    dtype: DType | None = None,
+    xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: Words, value: complex, dtype: DType | None = None
 ) -> Array:
     """Parts of what `pad` gives, in this dtype if one is given: of x no more is read or copied than they need."""
     first, dtype = x.ndim - len(parts), x.dtype if dtype is None else dtype
     axes = [*zip(modes, map(operator.index, x.shape[first:]), padding, parts, strict=True)]
     boxes = [part.indices(lo + d + hi)[:2] for _, d, (lo, hi), part in axes]
     if all(box == (0, lo + d + hi) for box, (_, d, (lo, hi), _) in zip(boxes, axes, strict=True)):
-        added = padded_dtype(xp, x.dtype, dtype, modes, value)
-        return xp.astype(pad(xp, x, padding, modes, value, added), dtype, copy=False)
+        fits = value == 0 or "zeros" not in modes or is_kind(xp, x.dtype, ("real floating", "complex floating"))
+        return xp.astype(pad(xp, x, padding, modes, value, x.dtype if fits else dtype), dtype, copy=False)
     found = [framed_axis(mode, d, lo, box) for box, (mode, d, (lo, _), _) in zip(boxes, axes, strict=True)]
     x = x[(..., *(axis.read for axis in found))]
     growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
@@ -149,7 +132,7 @@ def _fill(
 def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: complex) -> Array:
     """The elements of an axis that a border repeats, or the value where it repeats none."""
     if not places or places[0] < 0:
-        return full(xp, x, _resized(x, axis, len(places)), value)
+        return full(xp, x, resized(x, axis, len(places)), value)
     return xp.take(x, xp.asarray(places, device=device(x)), axis=axis)
 
 
@@ -161,7 +144,8 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
         return _tap_by_tap(xp, x, geometry, axis)
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
-    axes, steps = x.ndim, _gathered_steps(xp, x, geometry)
+    axes, at_once = x.ndim, not traits(xp).threads or geometry.wraps or _is_short(x)
+    steps = [geometry] if at_once else geometry.steps  # a core copies long rows sooner one axis after the other
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
@@ -180,27 +164,16 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
     if traits(xp).kernels and not geometry.is_tiling:
         return windows_adjoint(xp, columns, geometry, axis)
-    steps = _scattered_steps(xp, geometry)[::-1]
+    steps = geometry.steps[::-1] if traits(xp).plain_memory else [geometry]  # compilers and PyTorch: all taps at once
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
         x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
 
 
-def _gathered_steps(xp: Namespace, x: Array, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is laid out at once: all taps, unless a core copies long rows sooner one axis after the other."""
-    at_once = not traits(xp).threads or geometry.wraps or _is_short(x)
-    return [geometry] if at_once else geometry.steps
-
-
 def _is_short(x: Array) -> bool:
     """Whether any second operation takes longer than all that the first one does."""
     return bool(math.prod(x.shape) <= SHORT)
-
-
-def _scattered_steps(xp: Namespace, geometry: Geometry) -> list[Geometry]:
-    """Windows as what is added up at once: compilers and PyTorch do best with all taps."""
-    return geometry.steps if traits(xp).plain_memory else [geometry]
 
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
@@ -290,20 +263,13 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
     """The adjoint of `frames`, (..., *o, *k) -> (..., *d), along one axis after the other."""
     window = pieces.ndim - 2 * geometry.ndim  # the axis of o that is next, n axes before that of k
     tap = window + geometry.ndim
-    for d, o, k, s, r, a in zip(
-        geometry.input_size,
-        geometry.output_size,
-        geometry.kernel_size,
-        geometry.stride,
-        geometry.reach,
-        geometry.dilation,
-        strict=True,
-    ):
+    for axis in geometry.axes:
+        (d, k, s, a, *_), o = axis, axis.o
         others = pieces.shape[window + 1 : tap]
         x = zeros(xp, pieces, (*pieces.shape[:window], *others, d, *pieces.shape[tap + 1 :]))
         if o < k:
             for m in range(o):
-                x = add_at(xp, x, _along(tap - 1, slice(m * s, m * s + r, a)), pieces[_along(window, m)])
+                x = add_at(xp, x, _along(tap - 1, slice(m * s, m * s + axis.r, a)), pieces[_along(window, m)])
         else:
             order = (*range(window), *range(window + 1, tap), window, *range(tap, pieces.ndim))
             pieces = xp.permute_dims(pieces, order)
@@ -341,7 +307,7 @@ def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DTyp
 def _continued(xp: Namespace, source: Array, axis: int, direction: int, width: int) -> Array:
     """What a border holds of the part of an axis that it repeats."""
     if direction == 0:
-        return xp.broadcast_to(source, _resized(source, axis, width))
+        return xp.broadcast_to(source, resized(source, axis, width))
     return xp.flip(source, axis=axis) if direction < 0 else source
 
 
@@ -350,10 +316,6 @@ def _gathered_back(xp: Namespace, border: Array, axis: int, direction: int) -> A
     if direction == 0:
         return xp.sum(border, axis=axis, keepdims=True, dtype=border.dtype)
     return xp.flip(border, axis=axis) if direction < 0 else border
-
-
-def _resized(x: Array, axis: int, size: int) -> tuple[int, ...]:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 
 def _along(axis: int, part: Any) -> tuple[Any, ...]:

@@ -59,15 +59,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Keywords(NamedTuple):
-    """The geometry keywords that every convolution takes, as the caller gave them."""
+    """The keywords that every convolution takes, but for ``flip``, as the caller gave them."""
 
-    stride: Any
-    padding: Any
-    dilation: Any
-    groups: Any
-    padding_mode: Any
-    channel_axis: Any
-    pad_value: Any = 0
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: Any = 1
+    padding_mode: Any = "zeros"
+    channel_axis: Any = 1
+    method: Any = "auto"
+    max_workspace: Any = None
 
 
 def known_keywords(function: Function) -> Function:
@@ -101,77 +102,78 @@ def unknown_keyword(function: Callable[..., Any], names: Sequence[str], name: st
     )
 
 
-def conv_geometry(
-    input_shape: Any,
-    weight_shape: Any,
-    keywords: Keywords,
-    names: tuple[str, str] = ("x", "w"),
-    gradient_shape: Ints | None = None,
-) -> ConvGeometry:
-    """Check a convolution, and dy's shape if there is one; ``names`` are what the caller calls the two shapes."""
-    batch, channels, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
-    filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size), names[0], input_shape)
+def conv_geometry(sizes: Mapping[str, Any], keywords: Keywords, *input_shape: Any) -> ConvGeometry:
+    """Check a convolution by shapes that are named as the caller does: "w" or "weight_shape", perhaps "b" and "dy".
+
+    The input is "x" or "input_shape", which may be given apart from the others.
+    """
+    sizes = {**sizes, "input_shape": input_shape[0]} if input_shape else sizes
+    data, weights = _names(sizes)
+    batch, channels, size, channels_last = data_shape(data, sizes[data], keywords.channel_axis)
+    filters, group_channels, kernel = _weight_shape(sizes, len(size))
     groups = positive("groups", keywords.groups)
     if group_channels * groups != channels:
-        last = not channels_last and group_channels * groups == input_shape[-1]
+        last = not channels_last and group_channels * groups == sizes[data][-1]
         raise ValueError(
-            f"{names[1]} must have C / groups channels on axis 1: {names[0]} has C = {channels} channels and groups is "
-            f"{groups}, got {names[1]} of shape {tuple(weight_shape)} with {group_channels}"
-            + (f": with channel_axis=-1 {names[0]} has {input_shape[-1]}" if last else "")
-            + (f": that is {names[1]} for groups=1" if group_channels == channels else "")
+            f"{weights} must have C / groups channels on axis 1: {data} has C = {channels} channels and groups is "
+            f"{groups}, got {weights} of shape {tuple(sizes[weights])} with {group_channels}"
+            + (f": with channel_axis=-1 {data} has {sizes[data][-1]}" if last else "")
+            + (f": that is {weights} for groups=1" if group_channels == channels else "")
         )
     if filters % groups:
-        raise ValueError(f"groups must divide the {filters} filters K of {names[1]}, got groups = {groups}")
-    geometry = _joined(batch, channels, filters, groups, channels_last, _windows(size, kernel, keywords), keywords)
-    if gradient_shape is not None:
-        _check_gradient(gradient_shape, geometry)
+        raise ValueError(f"groups must divide the {filters} filters K of {weights}, got groups = {groups}")
+    geometry = _joined(batch, channels, filters, groups, channels_last, size, kernel, keywords)
+    _check_results(sizes, filters, geometry.output_shape)
     return geometry
 
 
-def conv_weight_grad_geometry(
-    gradient_shape: Ints, input_shape: Ints, kernel_size: Any, keywords: Keywords
-) -> ConvGeometry:
+def conv_weight_grad_geometry(sizes: Mapping[str, Any], keywords: Keywords, kernel_size: Any) -> ConvGeometry:
     """The convolution of x whose output is dy."""
-    _, filters, _, _ = data_shape("dy", gradient_shape, keywords.channel_axis)
-    batch, channels, size, channels_last = data_shape("x", input_shape, keywords.channel_axis)
+    _, filters, _, _ = data_shape("dy", sizes["dy"], keywords.channel_axis)
+    _, channels, size, _ = data_shape("x", sizes["x"], keywords.channel_axis)
     groups = positive("groups", keywords.groups)
     if channels % groups or filters % groups:
         raise ValueError(
             f"groups must divide the {channels} channels C of x and the {filters} channels K of dy, "
             f"got groups = {groups}"
         )
-    windows = _windows(size, kernel_size, keywords)
-    geometry = _joined(batch, channels, filters, groups, channels_last, windows, keywords)
-    _check_gradient(gradient_shape, geometry)
-    return geometry
+    kernel = per_axis("kernel_size", kernel_size, len(size), minimum=1)
+    return conv_geometry({**sizes, "w": (filters, channels // groups, *kernel)}, keywords)
 
 
-def conv_transpose_geometry(
-    input_shape: Any,
-    weight_shape: Any,
-    output_padding: Any,
-    keywords: Keywords,
-    names: tuple[str, str] = ("x", "w"),
-) -> ConvGeometry:
+def conv_transpose_geometry(sizes: Mapping[str, Any], keywords: Keywords, output_padding: Any) -> ConvGeometry:
     """The convolution that conv_transpose is the transpose of: its output is x, its input is y.
 
     It leaves ``unread`` what ``output_padding`` adds by whole strides, for which x has no elements.
     """
-    batch, filters, size, channels_last = data_shape(names[0], input_shape, keywords.channel_axis)
-    weight_filters, group_channels, kernel = _weight_shape(names[1], weight_shape, len(size), names[0], input_shape)
+    data, weights = _names(sizes)
+    batch, filters, size, channels_last = data_shape(data, sizes[data], keywords.channel_axis)
+    weight_filters, group_channels, kernel = _weight_shape(sizes, len(size))
     groups = positive("groups", keywords.groups)
     if weight_filters != filters:
         raise ValueError(
-            f"{names[1]} must have C = {filters} filters on axis 0, as many as {names[0]} has channels, "
-            f"got {names[1]} of shape {tuple(weight_shape)}"
+            f"{weights} must have C = {filters} filters on axis 0, as many as {data} has channels, "
+            f"got {weights} of shape {tuple(sizes[weights])}"
         )
     if filters % groups:
-        raise ValueError(f"groups must divide the {filters} channels C of {names[0]}, got groups = {groups}")
-    windows = _windows(_transposed_size(size, kernel, output_padding, keywords), kernel, keywords)
-    fitting = zip(windows.output_size, size, windows.stride, strict=True)
-    unread = tuple((0, (o - m) * s) for o, m, s in fitting)
-    channels = group_channels * groups
-    return _joined(batch, channels, filters, groups, channels_last, windows, keywords)._replace(unread=unread)
+        raise ValueError(f"groups must divide the {filters} channels C of {data}, got groups = {groups}")
+    grown = _transposed_size(size, kernel, output_padding, keywords)
+    geometry = _joined(batch, group_channels * groups, filters, groups, channels_last, grown, kernel, keywords)
+    _check_results(sizes, geometry.channels, geometry.input_shape)
+    unread = tuple((0, (axis.o - m) * axis.s) for axis, m in zip(geometry.windows.axes, size, strict=True))
+    return geometry._replace(unread=unread)
+
+
+def _names(sizes: Mapping[str, Any]) -> tuple[str, str]:
+    """What the caller calls the input and the filters."""
+    return "x" if "x" in sizes else "input_shape", "w" if "w" in sizes else "weight_shape"
+
+
+def _check_results(sizes: Mapping[str, Any], channels: int, output_shape: Ints) -> None:
+    if "b" in sizes:
+        check_shape("b", sizes["b"], (channels,), "one number per channel of the output")
+    if "dy" in sizes:
+        check_gradient(sizes["dy"], output_shape)
 
 
 @known_keywords
@@ -211,8 +213,8 @@ def conv_output_shape(
     >>> conv_output_shape((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)
     (8, 64, 112, 112)
     """
-    keywords = Keywords(stride, padding, dilation, groups, "zeros", channel_axis)
-    return conv_geometry(input_shape, weight_shape, keywords, names=("input_shape", "weight_shape")).output_shape
+    keywords = Keywords(stride, padding, dilation, groups, channel_axis=channel_axis)
+    return conv_geometry({"weight_shape": weight_shape}, keywords, input_shape).output_shape
 
 
 def pool_geometry(
@@ -241,7 +243,7 @@ def unpool_geometry(
     n = len(size)
     kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
     strides = kernel if stride is None else per_axis("stride", stride, n, minimum=1)
-    grown = _transposed_size(size, kernel, 0, Keywords(strides, padding, 1, 1, "zeros", channel_axis))
+    grown = _transposed_size(size, kernel, 0, Keywords(strides, padding))
     if output_size is None:
         return UnpoolGeometry(channels, channels_last, grown)
     given = per_axis("output_size", output_size, n, minimum=1)
@@ -250,14 +252,7 @@ def unpool_geometry(
     return UnpoolGeometry(channels, channels_last, given)
 
 
-def window_geometry(
-    input_size: Ints,
-    kernel_size: Any,
-    *,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-) -> Geometry:
+def window_geometry(input_size: Ints, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any) -> Geometry:
     """Check windows over ``input_size``."""
     windows = _unchecked_windows(input_size, kernel_size, stride, padding, dilation)
     _check_fit(windows, windows.padding)
@@ -360,8 +355,8 @@ def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:
         raise ValueError(f"{name} must have shape {expected}, {meaning}, got {tuple(shape)}")
 
 
-def _check_gradient(shape: Ints, geometry: ConvGeometry) -> None:
-    check_shape("dy", shape, geometry.output_shape, "the shape of the output")
+def check_gradient(shape: Any, output_shape: Ints) -> None:
+    check_shape("dy", shape, output_shape, "the shape of the output")
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -437,22 +432,14 @@ def _ceil_padding(windows: Geometry) -> Pairs:
     return tuple(fitted)
 
 
-def _windows(size: Ints, kernel: Any, keywords: Keywords) -> Geometry:
-    return window_geometry(
-        size,
-        kernel,
-        stride=keywords.stride,
-        padding=keywords.padding,
-        dilation=keywords.dilation,
-    )
-
-
 def _joined(
-    batch: int, channels: int, filters: int, groups: int, channels_last: bool, windows: Geometry, keywords: Keywords
+    batch: int, channels: int, filters: int, groups: int, last: bool, size: Ints, kernel: Ints, keywords: Keywords
 ) -> ConvGeometry:
-    """The checked parts of a convolution, with its borders."""
-    modes = _modes(keywords.padding_mode, windows.ndim)
-    return ConvGeometry(batch, channels, filters, groups, channels_last, modes, windows, pad_value=keywords.pad_value)
+    """The checked parts of a convolution, with its windows and borders."""
+    windows = window_geometry(
+        size, kernel, stride=keywords.stride, padding=keywords.padding, dilation=keywords.dilation
+    )
+    return ConvGeometry(batch, channels, filters, groups, last, _modes(keywords.padding_mode, len(size)), windows)
 
 
 def _modes(value: Any, n: int) -> Words:
@@ -528,12 +515,13 @@ def _padding_word(word: str, d: int, s: int, r: int) -> tuple[int, int]:
     }[word]
 
 
-def _weight_shape(name: str, shape: Any, n: int, data: str, data_shape: Any) -> tuple[int, int, Ints]:
-    sizes = _shape(name, shape)
+def _weight_shape(given: Mapping[str, Any], n: int) -> tuple[int, int, Ints]:
+    data, name = _names(given)
+    sizes = _shape(name, given[name])
     if len(sizes) != n + 2 or min(sizes) < 1:
         hint = (
-            f": {data} of shape {tuple(data_shape)} is read as (N, C, *d); one sample alone is {data}[None], and where "
-            "its channels come last, channel_axis must be -1"
+            f": {data} of shape {tuple(given[data])} is read as (N, C, *d); one sample alone is {data}[None], and "
+            "where its channels come last, channel_axis must be -1"
         )
         raise ValueError(
             f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel) with {n} kernel "
@@ -559,15 +547,8 @@ def _pair(entry: Any) -> tuple[int, int] | None:
 def _integers(value: Any) -> Ints | None:
     """A sequence of ints as a tuple of them; None for anything else."""
     entries = _entries(value)
-    if entries is None:
-        return None
-    values = []
-    for entry in entries:
-        integer = _integer(entry)
-        if integer is None:
-            return None
-        values.append(integer)
-    return tuple(values)
+    found = [] if entries is None else [number for number in map(_integer, entries) if number is not None]
+    return None if entries is None or len(found) < len(entries) else tuple(found)
 
 
 def _entries(value: Any) -> tuple[Any, ...] | None:

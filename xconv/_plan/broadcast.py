@@ -100,15 +100,14 @@ def convolution(first: Ints, second: Ints, spatial: Ints, mode: str, bordered: b
     swaps = not bordered and _product(first, spatial) < _product(second, spatial)
     x, w = (second, first) if swaps else (first, second)
     axes = broadcast(x, w, spatial)
-    data, weights, ones = axes.data(x), axes.weights(w), (1,) * len(spatial)
+    data, weights = axes.data(x), axes.weights(w)
     size, kernel, kept_boxes = data.shape[2:], weights.shape[2:], [boxes[axis] for axis in spatial]
-    full = tuple((k - 1, k - 1) for k in kernel)
     if bordered:
-        spans = zip(full, kept_boxes, size, strict=True)
+        spans = zip(size, kernel, kept_boxes, strict=True)
         read: Slices = ()
-        windows = Geometry(size, kernel, ones, ones, tuple((k - start, stop - d) for (k, _), (start, stop), d in spans))
+        windows = Geometry(size, kernel, padding=tuple((k - 1 - start, stop - d) for d, k, (start, stop) in spans))
     else:
-        read, windows = Geometry(size, kernel, ones, ones, full).restrict(kept_boxes)
+        read, windows = Geometry(size, kernel, padding=tuple((k - 1, k - 1) for k in kernel)).restrict(kept_boxes)
     result = axes.result(x, w, windows.output_size)
     return Convolution(crop if any(middle) else (), swaps, data, weights, data.shape[1], read, windows, result)
 

@@ -108,12 +108,9 @@ def _beyond(read: Slices, shape: Ints, line: Line, border: Pairs) -> tuple[Any, 
 @remembering(3)
 def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
     """A filter over so many elements, with borders along the axes that boxes do not cut."""
-    padding, modes, kernel = [(0, 0)] * len(size), ["zeros"] * len(size), [1] * len(size)
-    for axis, k, lo, mode in zip(*line, strict=True):
-        kernel[axis] = k
-        if not any(border[axis]):
-            padding[axis], modes[axis] = (lo, k - 1 - lo), mode
-    memory, inside = frame(size, tuple(padding))
+    kernel, borders, modes = on_all_axes(*line, len(size))
+    padding = tuple([(0, 0) if any(cut) else own for cut, own in zip(border, borders, strict=True)])
+    memory, inside = frame(size, padding)
     has_value = any([mode == "zeros" and any(pair) for mode, pair in zip(modes, padding, strict=True)])  # noqa: C419
     output = tuple([d - k + 1 for d, k in zip(memory, kernel, strict=True)])
     strides = [math.prod(memory[axis + 1 :]) for axis in range(len(memory))]
@@ -122,10 +119,10 @@ def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
     is_one_row = len(line[0]) > 1 or shifts[-1] < GAP
     count = 1 if is_one_row else math.prod(memory[: line[0][0]])
     rows = (count, math.prod(memory) // count)
-    parts = fills(size, tuple(padding), tuple(modes))
+    parts = fills(size, padding, modes)
     return Pass(
         memory,
-        tuple(kernel),
+        kernel,
         inside,
         memory != size,
         has_value,
@@ -136,6 +133,15 @@ def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
         output,
         is_one_row,
     )
+
+
+@remembering(5)
+def on_all_axes(axes: Ints, sizes: Ints, before: Ints, modes: Words, ndim: int) -> tuple[Ints, Pairs, Words]:
+    """Sizes and borders along every axis, those that are not filtered as well."""
+    kernel, padding, borders = [1] * ndim, [(0, 0)] * ndim, ["zeros"] * ndim
+    for axis, k, lo, mode in zip(axes, sizes, before, modes, strict=True):
+        kernel[axis], padding[axis], borders[axis] = k, (lo, k - 1 - lo), mode
+    return tuple(kernel), tuple(padding), tuple(borders)
 
 
 @remembering(3)

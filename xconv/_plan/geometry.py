@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from .remembered import remembered, remembering
@@ -24,16 +24,46 @@ NEAR = 7  # taps along a row, up to which few of them lie beyond it
 ROW = 50  # elements that can be copied in the time it takes to begin a row of them
 
 
-class Geometry:
-    """Windows over n spatial axes: one tuple entry per axis."""
+class Axis(NamedTuple):
+    """Windows along one axis, in the letters above: a single element each, if no more is told."""
 
-    def __init__(self, input_size: Ints, kernel_size: Ints, stride: Ints, dilation: Ints, padding: Pairs) -> None:
+    d: int
+    k: int = 1
+    s: int = 1
+    a: int = 1
+    lo: int = 0
+    hi: int = 0
+
+    @property
+    def r(self) -> int:
+        return self.a * (self.k - 1) + 1
+
+    @property
+    def o(self) -> int:
+        return (self.lo + self.d + self.hi - self.r) // self.s + 1
+
+
+class Geometry:
+    """Windows over n spatial axes: one tuple entry per axis. They lie at every element, unpadded, unless told."""
+
+    def __init__(
+        self, input_size: Ints, kernel_size: Ints, stride: Ints = (), dilation: Ints = (), padding: Pairs = ()
+    ) -> None:
         self.input_size = input_size
         self.kernel_size = kernel_size
-        self.stride = stride
-        self.dilation = dilation
-        self.padding = padding
-        self._values = (input_size, kernel_size, stride, dilation, padding)
+        self.stride = stride or (1,) * len(input_size)
+        self.dilation = dilation or (1,) * len(input_size)
+        self.padding = padding or ((0, 0),) * len(input_size)
+        self._values = (input_size, kernel_size, self.stride, self.dilation, self.padding)
+
+    @classmethod
+    def of(cls, axes: Iterable[Axis]) -> Geometry:
+        d, k, s, a, lo, hi = [*zip(*axes, strict=True)] or [()] * 6  # of no axes
+        return cls(d, k, s, a, tuple(zip(lo, hi, strict=True)))
+
+    @remembered
+    def axes(self) -> tuple[Axis, ...]:
+        return tuple(Axis(d, k, s, a, lo, hi) for d, k, s, a, (lo, hi) in zip(*self._values, strict=True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Geometry) and self._values == other._values
@@ -78,27 +108,34 @@ class Geometry:
         """How many windows there are: prod(o)."""
         return math.prod(self.output_size)
 
-    def over(self, input_size: Ints, padding: Pairs) -> Geometry:
+    def over(self, input_size: Ints, padding: Pairs = ()) -> Geometry:
         """The same windows over another input."""
         return Geometry(input_size, self.kernel_size, self.stride, self.dilation, padding)
 
     @remembered
     def padded(self) -> Geometry:
         """The same windows over an input that already carries its padding."""
-        return self.over(self.padded_size, ((0, 0),) * self.ndim)
+        return self.over(self.padded_size)
 
     @remembered
     def tap_slices(self) -> tuple[tuple[Slices, Slices], ...]:
-        """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads)."""
-        return _tap_slices(self)
+        """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads).
+
+        Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
+
+        It stops one past the last element read, s*(o-1) + 1 past its start. The book's s*o reads as well in NumPy,
+        which clips a stop beyond the end, and its ``+ stride - 1`` extra rows only keep that stop inside the buffer:
+        NumPy does not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops
+        exactly, and then no array needs extra rows either.
+        """
+        axes = zip(self.axes, self.output_size, strict=True)
+        taps = itertools.product(*([_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes))
+        return tuple(tuple(zip(*slices, strict=True)) for slices in taps)
 
     @property
     def window_slices(self) -> list[Slices]:
         """For each window, row-major, the input elements that it reads, if it needs no padding."""
-        axes = [
-            [slice(m * s, m * s + r, a) for m in range(o)]
-            for o, s, r, a in zip(self.output_size, self.stride, self.reach, self.dilation, strict=True)
-        ]
+        axes = [[slice(m * axis.s, m * axis.s + axis.r, axis.a) for m in range(axis.o)] for axis in self.axes]
         return [*itertools.product(*axes)]
 
     def restrict(
@@ -121,32 +158,26 @@ class Geometry:
             Windows over that part, with the padding that remains: its ``output_size`` is stop - start.
         """
         taps = taps or [(0, k) for k in self.kernel_size]
-        slices, sizes, paddings = [], [], []
-        for (start, stop), (low, high), d, s, a, (lo, _) in zip(
-            block, taps, self.input_size, self.stride, self.dilation, self.padding, strict=True
-        ):
+        slices, axes = [], []
+        for (start, stop), (low, high), (d, _, s, a, lo, _) in zip(block, taps, self.axes, strict=True):
             first, end = start * s - lo + a * low, (stop - 1) * s - lo + a * (high - 1) + 1
             inner_first, inner_end = (min(max(edge, 0), d) for edge in (first, end))
-            inner_lo = min(max(-first, 0), end - first)
+            size, inner_lo = inner_end - inner_first, min(max(-first, 0), end - first)
             slices.append(slice(inner_first, inner_end))
-            sizes.append(inner_end - inner_first)
-            paddings.append((inner_lo, end - first - sizes[-1] - inner_lo))
-        kernel = tuple(high - low for low, high in taps)
-        return tuple(slices), Geometry(tuple(sizes), kernel, self.stride, self.dilation, tuple(paddings))
+            axes.append(Axis(size, high - low, s, a, inner_lo, end - first - size - inner_lo))
+        return tuple(slices), Geometry.of(axes)
 
     def reading(self, box: Sequence[tuple[int, int]]) -> Pairs:
         """The outputs whose windows reach into a box of the input, (start, stop) along each axis; maybe none."""
-        axes = zip(box, self.stride, self.reach, self.padding, self.output_size, strict=True)
         return tuple(
-            (max(-((r - 1 - lo - start) // s), 0), min((stop - 1 + lo) // s + 1, o))
-            for (start, stop), s, r, (lo, _), o in axes
+            (max(-((axis.r - 1 - axis.lo - start) // axis.s), 0), min((stop - 1 + axis.lo) // axis.s + 1, axis.o))
+            for (start, stop), axis in zip(box, self.axes, strict=True)
         )
 
     @remembered
-    def axes(self) -> tuple[Geometry, ...]:
+    def lines(self) -> tuple[Geometry, ...]:
         """The windows along each axis alone, with its own padding."""
-        values = (self.input_size, self.kernel_size, self.stride, self.dilation, self.padding)
-        return tuple(Geometry((d,), (k,), (s,), (a,), (pad,)) for d, k, s, a, pad in zip(*values, strict=True))
+        return tuple(Geometry((d,), (k,), (s,), (a,), (pad,)) for d, k, s, a, pad in zip(*self._values, strict=True))
 
     @remembered
     def phases(self) -> tuple[Phase, ...]:
@@ -155,11 +186,7 @@ class Geometry:
         Elements of the input with equal remainders by the strides read the same taps, and those of a phase no others.
         Phases without taps, whose elements no window reads, are left out.
         """
-        axes = [
-            _axis_phases(*axis)
-            for axis in zip(self.input_size, self.kernel_size, self.stride, self.dilation, self.padding, strict=True)
-        ]
-        return tuple(_phase(self.output_size, parts) for parts in itertools.product(*axes))
+        return tuple(_phase(self.output_size, axes) for axes in itertools.product(*map(_axis_phases, self.axes)))
 
     @remembered
     def phase_count(self) -> int:
@@ -198,17 +225,21 @@ class Geometry:
 
         Windows of k elements along each of n axes then cost sum(k) instead of prod(k). The first stage has all padding.
         """
-        stages: list[Geometry] = []
-        size, padding = self.input_size, self.padding
-        for axis in reversed(range(self.ndim)):
-            ones = (1,) * self.ndim
-            kernel, stride, dilation = (
-                (*ones[:axis], values[axis], *ones[axis + 1 :])
-                for values in (self.kernel_size, self.stride, self.dilation)
-            )
-            stages.append(Geometry(size, kernel, stride, dilation, padding))
-            size, padding = stages[-1].output_size, ((0, 0),) * self.ndim
-        return stages
+        first, *others = self.padded._in_turn(range(self.ndim)[::-1])
+        return [first.over(self.input_size, self.padding), *others]
+
+    @remembered
+    def by_axis(self) -> list[Geometry]:
+        """The same windows along one axis after the other, the first axis first, each with its own padding."""
+        return [stage for stage in self._in_turn(range(self.ndim)) if not stage.is_identity]
+
+    def _in_turn(self, order: Sequence[int]) -> list[Geometry]:
+        found, axes = [], [Axis(d) for d in self.input_size]
+        for at in order:
+            axes[at] = self.axes[at]
+            found.append(Geometry.of(axes))
+            axes[at] = Axis(self.axes[at].o)
+        return found
 
     @remembered
     def sweeps(self) -> list[Geometry]:
@@ -234,19 +265,9 @@ class Geometry:
 
         One number stands for all windows of an axis that has no padding.
         """
-        axes = zip(
-            self.input_size,
-            self.kernel_size,
-            self.stride,
-            self.dilation,
-            self.padding,
-            self.output_size,
-            margins,
-            strict=True,
-        )
         return [
-            [_taps_between(-lo, d + hi, m * s - pad[0], k, a) for m in range(o)] if any(pad) else [k]
-            for d, k, s, a, pad, o, (lo, hi) in axes
+            _taps_inside(axis, lo, hi) if axis.lo or axis.hi else [axis.k]
+            for axis, (lo, hi) in zip(self.axes, margins, strict=True)
         ]
 
 
@@ -367,16 +388,12 @@ class PoolGeometry(NamedTuple):
 def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
     """The same windows over many samples, which are one more axis, at this place, with windows of one element."""
 
-    def inserted(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-        return (*values[:place], value, *values[place:])
+    return Geometry.of([*windows.axes[:place], Axis(samples), *windows.axes[place:]])
 
-    return Geometry(
-        inserted(windows.input_size, samples),
-        inserted(windows.kernel_size, 1),
-        inserted(windows.stride, 1),
-        inserted(windows.dilation, 1),
-        inserted(windows.padding, (0, 0)),
-    )
+
+@remembering(0)
+def at_every_element(size: Ints, kernel_size: Ints, padding: Pairs = ()) -> Geometry:
+    return Geometry(size, kernel_size, padding=padding)
 
 
 @remembering(0)
@@ -475,10 +492,13 @@ def fills(size: Ints, padding: Pairs, modes: Words) -> tuple[tuple[Any, Any], ..
     return tuple(found)
 
 
-def _taps_between(first: int, end: int, start: int, k: int, a: int) -> int:
-    """How many of the taps start + a*j for j < k are at least ``first`` and below ``end``."""
-    before, below = -((start - first) // a), -((start - end) // a)  # the least j that reach the one and the other
-    return max(min(below, k) - max(before, 0), 0)
+def _taps_inside(axis: Axis, lo: int, hi: int) -> list[int]:
+    """Of each window, how many taps s*m - axis.lo + a*j for j < k are at least -lo and below d + hi."""
+    counts = []
+    for start in range(-axis.lo, axis.s * axis.o - axis.lo, axis.s):
+        before, below = -((start + lo) // axis.a), -((start - axis.d - hi) // axis.a)  # the least j that reach the ends
+        counts.append(max(min(below, axis.k) - max(before, 0), 0))
+    return counts
 
 
 def _joined(batch: int, channels: int, size: Ints, channels_last: bool) -> Ints:
@@ -499,32 +519,6 @@ def effective_size(kernel: Ints, dilation: Ints) -> Ints:
     return tuple(a * (k - 1) + 1 for k, a in zip(kernel, dilation, strict=True))
 
 
-def _tap_slices(windows: Geometry) -> tuple[tuple[Slices, Slices], ...]:
-    """Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
-
-    It stops one past the last element read, s*(o-1) + 1 past its start. The book's s*o reads as well in NumPy, which
-    clips a stop beyond the end, and its ``+ stride - 1`` extra rows only keep that stop inside the buffer: NumPy does
-    not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops exactly, and then no
-    array needs extra rows either.
-    """
-    axes = [
-        [_tap(j * a, d, s, lo, o) for j in range(k)]
-        for d, k, s, a, (lo, _), o in zip(
-            windows.input_size,
-            windows.kernel_size,
-            windows.stride,
-            windows.dilation,
-            windows.padding,
-            windows.output_size,
-            strict=True,
-        )
-    ]
-    return tuple(
-        (tuple(inside for inside, _ in taps), tuple(elements for _, elements in taps))
-        for taps in itertools.product(*axes)
-    )
-
-
 class _AxisPhase(NamedTuple):
     """A phase along one axis; its first window begins at output ``first``, which may lie outside."""
 
@@ -534,14 +528,13 @@ class _AxisPhase(NamedTuple):
     first: int
 
 
-def _axis_phases(d: int, k: int, s: int, a: int, padding: tuple[int, int]) -> list[_AxisPhase]:
+def _axis_phases(axis: Axis) -> list[_AxisPhase]:
     """Input i = s*q + p reads tap j of output m = (i + lo - a*j)/s, for the j that leave no remainder.
 
     These j are s/g apart, and their outputs a/g, where g is the greatest common divisor of s and a.
     """
-    lo, _ = padding
-    common = math.gcd(s, a)
-    phases = []
+    d, k, s, a, lo, _ = axis
+    common, phases = math.gcd(s, a), []
     for p in range(min(s, d)):
         dividing = [j for j in range(min(k, s // common)) if (p + lo - a * j) % s == 0]
         for j in dividing:  # one at most
@@ -551,9 +544,8 @@ def _axis_phases(d: int, k: int, s: int, a: int, padding: tuple[int, int]) -> li
 
 
 def _phase(output_size: Ints, axes: tuple[_AxisPhase, ...]) -> Phase:
-    kernel, dilation, padding = zip(*((len(axis.taps), axis.dilation, (-axis.first, 0)) for axis in axes), strict=True)
-    windows = Geometry(output_size, kernel, (1,) * len(axes), dilation, padding)
-    outputs, windows = windows.restrict([(0, len(axis.inputs)) for axis in axes])
+    lines = [Axis(o, len(axis.taps), 1, axis.dilation, -axis.first) for o, axis in zip(output_size, axes, strict=True)]
+    outputs, windows = Geometry.of(lines).restrict([(0, len(axis.inputs)) for axis in axes])
     inputs, taps = zip(*((_as_slice(axis.inputs), _as_slice(axis.taps)) for axis in axes), strict=True)
     return Phase(inputs, taps, outputs, windows)
 
@@ -562,8 +554,9 @@ def _as_slice(numbers: range) -> slice:
     return slice(numbers.start, numbers.stop, numbers.step)
 
 
-def _tap(offset: int, d: int, s: int, lo: int, o: int) -> tuple[slice, slice]:
+def _tap(offset: int, axis: Axis, o: int) -> tuple[slice, slice]:
     """Windows m and elements offset + s*m - lo of one axis, for the m that keep the element inside 0..d-1."""
+    d, _, s, _, lo, _ = axis
     first = max(0, -((offset - lo) // s))
     end = max(first, min(o, (d - 1 + lo - offset) // s + 1))
     if first == end:

@@ -64,10 +64,10 @@ class PoolTask(NamedTuple):
 
     def _extent(self, box: Sequence[int]) -> tuple[Ints, Ints]:
         """The most inputs and outputs, along each axis, of a box of outputs, or of inputs."""
-        windows = self.windows
-        axes = [*zip(box, windows.input_size, windows.output_size, windows.reach, windows.stride, strict=True)]
-        outputs = tuple(min((size + r - 2) // s + 1, o) if self.is_adjoint else size for size, _, o, r, s in axes)
-        return tuple(min((m - 1) * s + r, d) for m, (_, d, _, r, s) in zip(outputs, axes, strict=True)), outputs
+        axes, outputs = self.windows.axes, tuple(box)
+        if self.is_adjoint:
+            outputs = tuple(min((d + axis.r - 2) // axis.s + 1, axis.o) for d, axis in zip(box, axes, strict=True))
+        return tuple(min((o - 1) * axis.s + axis.r, axis.d) for o, axis in zip(outputs, axes, strict=True)), outputs
 
 
 Held: TypeAlias = Callable[[Geometry, Ints, Ints, PoolTask], int]
@@ -163,7 +163,7 @@ def held_by_extremes(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolT
 
 def held_by_maxima(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
     """As sums, which go tap after tap, or by levels."""
-    held = held_by_extremes if any(map(doubles, windows.padded.axes)) else held_by_sums
+    held = held_by_extremes if any(map(doubles, windows.padded.lines)) else held_by_sums
     return held(windows, inputs, outputs, task)
 
 
@@ -194,21 +194,7 @@ def _sizes(inputs: Ints, outputs: Ints) -> list[int]:
 
 def read_by(windows: Geometry, outputs: Sequence[int]) -> list[int]:
     """Elements along each axis, those of the padding as well, that a box of outputs reads."""
-    return [(o - 1) * s + r for o, s, r in zip(outputs, windows.stride, windows.reach, strict=True)]
-
-
-@remembering(1)
-def by_axis(windows: Geometry) -> list[Geometry]:
-    """The windows along one axis after the other, the first axis first, each with its own padding."""
-    found: list[Geometry] = []
-    size, neutral = windows.input_size, ((1, 1, 1, (0, 0)),) * windows.ndim
-    values = [*zip(windows.kernel_size, windows.stride, windows.dilation, windows.padding, strict=True)]
-    for axis, value in enumerate(values):
-        kernel, stride, dilation, padding = zip(*neutral[:axis], value, *neutral[axis + 1 :], strict=True)
-        line = Geometry(size, kernel, stride, dilation, padding)
-        found += [] if line.is_identity else [line]
-        size = line.output_size
-    return found
+    return [(o - 1) * axis.s + axis.r for o, axis in zip(outputs, windows.axes, strict=True)]
 
 
 def power_of(length: int) -> int:
@@ -231,13 +217,6 @@ def doubles(line: Geometry) -> bool:
 def taps_of(line: Geometry) -> Runs:
     """The taps along an axis as one run, or as many of one tap."""
     return (((0,), line.taps),) if doubles(line) else tuple([((tap,), 1) for tap in range(line.taps)])
-
-
-@remembering(0)
-def centred(size: Ints, kernel_size: Ints, before: Ints) -> Geometry:
-    """Windows of as many outputs as inputs, each with so many elements before its own."""
-    ones, border = (1,) * len(size), tuple([(lo, k - 1 - lo) for k, lo in zip(kernel_size, before, strict=True)])
-    return Geometry(size, kernel_size, ones, ones, border)
 
 
 @remembering(0)

@@ -71,7 +71,7 @@ class ChunkedCall:
         self.group_channels = geometry.channels // geometry.groups
         self.group_filters = geometry.filters // geometry.groups
         unread = geometry.unread or ((0, 0),) * len(self.axes)
-        lines = zip(geometry.windows.axes, unread, strict=True)
+        lines = zip(geometry.windows.lines, unread, strict=True)
         self.lines = [
             line.over(line.input_size, ((line.padding[0][0], line.padding[0][1] - high),)) for line, (_, high) in lines
         ]
@@ -285,13 +285,7 @@ def _planned(descriptions: tuple[Description, ...], settings: Settings, windows:
         filters = shapes["w"][0] if "w" in shapes else shapes["dy"][channel_axis]
         groups = filters // group_filters if whole.groups > 1 else 1
         channels = groups * group_channels
-    line = Geometry(
-        tuple([window.size for window in windows]),
-        whole.windows.kernel_size,
-        whole.windows.stride,
-        whole.windows.dilation,
-        tuple([window.padding for window in windows]),
-    )
+    line = whole.windows.over(tuple([each.size for each in windows]), tuple([each.padding for each in windows]))
     geometry = ConvGeometry(batch, channels, filters, groups, whole.channels_last, ("zeros",) * len(windows), line)
     room = workspace(settings.max_workspace, item_size(xp, settings.dtype) * geometry.elements)
     layout = Layout(xp, operands, settings.dtype, geometry, settings.flip, settings.conjugates, settings.working)

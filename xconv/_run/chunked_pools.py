@@ -76,7 +76,7 @@ def max_pool_grad(
     xp: Namespace, dy: Array, x: Array, pool: PoolGeometry, dtype: DType, max_workspace: int | None
 ) -> Array:
     cuts = edges(x)
-    lines = [(line, axis, cuts[axis]) for line, axis in zip(pool.windows.axes, spatial_axes(pool), strict=True)]
+    lines = [(line, axis, cuts[axis]) for line, axis in zip(pool.windows.lines, spatial_axes(pool), strict=True)]
     operands = (
         (dy, _reads(cuts, [adjoint_of(line, "zeros", axis, cut) for line, axis, cut in lines])),
         (x, _reads(cuts, [restricted_of(line, axis, cut) for line, axis, cut in lines])),
@@ -86,7 +86,7 @@ def max_pool_grad(
 
 def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
     cuts, reads = [*edges(dy)], []
-    for line, axis in zip(pool.windows.axes, spatial_axes(pool), strict=True):
+    for line, axis in zip(pool.windows.lines, spatial_axes(pool), strict=True):
         cuts[axis] = scaled(cuts[axis], line.stride[0], 1, line.input_size[0])
         reads.append(adjoint_of(line, "zeros", axis, cuts[axis]))
     settings, result = Pooling(pool, dy.dtype, max_workspace), tuple(cuts)
@@ -111,7 +111,7 @@ def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
     (samples, _, first, *_), (outer, *inner) = edges(x), windows.output_size
     along = scaled(first, 1, windows.stride[0], outer)
     rows, chunks = row_chunks(samples, along, outer, math.prod(inner))
-    line, *others = windows.axes
+    line, *others = windows.lines
     read, each = pointwise(0, samples), windows_of(line, "zeros", 0, along)
     if len(along) > 2:
         read = pointwise(0, tuple(range(x.shape[0] + 1)))
@@ -128,7 +128,7 @@ def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
 
 def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geometry) -> Array:
     """x is in chunks as rows are: samples, and the first axis where a chunk begins within a sample."""
-    (outer, *inner), line = windows.output_size, windows.axes[0]
+    (outer, *inner), line = windows.output_size, windows.lines[0]
     width, rows = math.prod(inner), edges(col)[0]
     batch = tuple(sorted({0, samples, *(row // windows.positions for row in rows)}))
     within = tuple(sorted({0, outer, *(row % windows.positions // width for row in rows)}))
@@ -217,7 +217,7 @@ def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array
     x = zeros(xp, like, sizes, dtype=settings.dtype)
     for (adjoint, _), col in cols:
         if col is not None:
-            whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.axes[1:]]
+            whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.lines[1:]]
             windows = _restricted(settings.windows, [adjoint.window, *whole])
             x = add_part(xp, x, pools.col2im(xp, col, samples, channels, windows), (2,), [adjoint])
     return x
@@ -226,7 +226,7 @@ def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array
 def _forward(function: Callable[..., Array], settings: Pooling, x: Array) -> Array:
     """Outputs are in chunks as the inputs are where their windows begin, but for the padding."""
     cuts, reads = [*edges(x)], []
-    for line, axis in zip(settings.pool.windows.axes, spatial_axes(settings.pool), strict=True):
+    for line, axis in zip(settings.pool.windows.lines, spatial_axes(settings.pool), strict=True):
         cuts[axis] = scaled(cuts[axis], 1, line.stride[0], line.output_size[0])
         reads.append(windows_of(line, "zeros", axis, cuts[axis]))
     result = tuple(cuts)
@@ -260,8 +260,7 @@ def _windows(pool: PoolGeometry, places: tuple[Any, ...]) -> list[Any]:
 
 
 def _restricted(windows: Geometry, parts: Sequence[Window]) -> Geometry:
-    sizes, paddings = tuple([part.size for part in parts]), tuple([part.padding for part in parts])
-    return Geometry(sizes, windows.kernel_size, windows.stride, windows.dilation, paddings)
+    return windows.over(tuple([part.size for part in parts]), tuple([part.padding for part in parts]))
 
 
 def _pool(pool: PoolGeometry, shape: Ints, parts: Sequence[Window]) -> PoolGeometry:

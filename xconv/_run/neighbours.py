@@ -11,9 +11,8 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind
 from .._arrays.scratch import scratch
 from .._arrays.taps import PADDED, Shifted, means, weighted
 from .._arrays.windows import framed, pad
-from .._plan.chains import Box, Chain, Pass, chains
-from .._plan.geometry import Geometry, Ints, Pairs, Words
-from .._plan.remembered import remembering
+from .._plan.chains import Box, Chain, Pass, chains, on_all_axes
+from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each
 
 FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other
@@ -44,7 +43,7 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
     padded = pad(xp, x, padding, modes, windows.value, working)
     if windows.taps is None:
         return truncated(xp, means(padded, windows.axes[0], windows.sizes[0]), dtype)
-    return truncated(xp, weighted(padded, _unpadded(padded.shape, sizes), windows.taps, windows.is_line), dtype)
+    return truncated(xp, weighted(padded, at_every_element(padded.shape, sizes), windows.taps, windows.is_line), dtype)
 
 
 def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
@@ -118,18 +117,3 @@ class _Run(NamedTuple):
         for beyond in box.beyond[at]:
             memory[beyond] = self.lines[at].value
         return memory
-
-
-@remembering(5)
-def on_all_axes(axes: Ints, sizes: Ints, before: Ints, modes: Words, ndim: int) -> tuple[Ints, Pairs, Words]:
-    """Sizes and borders along every axis, those that are not filtered as well."""
-    kernel, padding, borders = [1] * ndim, [(0, 0)] * ndim, ["zeros"] * ndim
-    for axis, k, lo, mode in zip(axes, sizes, before, modes, strict=True):
-        kernel[axis], padding[axis], borders[axis] = k, (lo, k - 1 - lo), mode
-    return tuple(kernel), tuple(padding), tuple(borders)
-
-
-@remembering(2)
-def _unpadded(size: Ints, kernel: Ints) -> Geometry:
-    ones = (1,) * len(size)
-    return Geometry(size, kernel, ones, ones, ((0, 0),) * len(size))

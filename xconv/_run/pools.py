@@ -20,7 +20,6 @@ from .._plan.pooling import (
     PoolSchedule,
     PoolTask,
     Runs,
-    by_axis,
     held_by_extremes,
     held_by_maxima,
     held_by_maxima_adjoint,
@@ -42,13 +41,7 @@ def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | N
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
         return extremes(xp, x, block.windows)
 
-    def along_axes(room: int) -> Array:
-        y = x
-        for line in by_axis(pool.windows):
-            y = max_pool(xp, y, pool._replace(windows=line), room)
-        return y
-
-    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None, along_axes)
+    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None, max_pool)
 
 
 def extreme_filter(
@@ -63,7 +56,7 @@ def extreme_filter(
     known = item_size(xp, dtype) * (math.prod(windows.input_size) + windows.positions)
     cut = pool_schedule(task, workspace(None, known), traits(xp).threads)
     if cut.is_wasteful and not runs:
-        for line in by_axis(windows):
+        for line in windows.by_axis:
             x = extreme_filter(xp, x, line, modes, value, largest)
         return x
     if not plain:  # PyTorch cannot even turn round a border of unsigned integers
@@ -216,11 +209,11 @@ def _pooled(
     max_workspace: int | None,
     x: Array | None,
     dy: Array | None,
-    along_axes: Callable[[int], Array] | None = None,
+    of_lines: Callable[..., Array] | None = None,
 ) -> Array:
     """What a kernel gives of all blocks of (N, C, *d), or of (N, 1, *d, C): channels are an axis then.
 
-    Or what windows along one axis after the other give within the room that what lies between them leaves.
+    Or what a function of windows gives along one axis after the other, in the room that what lies between them leaves.
     """
     windows, channels = pool.windows, pool.channels
     shape = pool.output_shape if dy is None else pool.input_shape
@@ -239,11 +232,13 @@ def _pooled(
     task = PoolTask(windows, pool.samples, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
     room = workspace(max_workspace, known)
     cut = pool_schedule(task, room, traits(xp).threads)
-    if along_axes is not None and cut.is_wasteful:
-        largest = max([line.positions for line in by_axis(pool.windows)])
+    if of_lines is not None and cut.is_wasteful:
+        largest = max([line.positions for line in pool.windows.by_axis])
         between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
         if 2 * between <= room:
-            return along_axes(room - between)
+            for line in pool.windows.by_axis:
+                given[0] = of_lines(xp, given[0], pool._replace(windows=line), room - between)
+            return given[0]
 
     def piece(block: PoolBlock) -> Array:
         return kernel(block, _of_x(x, block), _of_y(dy, block))
