@@ -18,14 +18,14 @@ import numpy as np
 
 import xconv
 import xconv.ndimage
+from xconv.demo.backends import load_backend
 from xconv.demo.errors import require_packages
 
-from .compared import Comparison, run_compared
-from .measure import announce
-from .plain import random
-from .report import XCONV
+from .comparison import Comparison, announce, run_comparisons
+from .peers import XCONV
+from .suites import random
+from .timing import Call
 
-DASK_IMAGE, OVERLAP = "dask-image", "map_overlap"
 PIXELS, CHUNK, K, SIGMA = 8192, 1024, 7, 2
 CHANNELS, LAYER, LAYER_ROWS = 32, 2048, 256
 REPEATS = 2  # of a layer at once: what a graph takes to be sent and to end is then little
@@ -43,54 +43,46 @@ def run_chunked(*, quick: bool, **options: Any) -> None:
 
     pixels, chunk = (64, 32) if quick else (PIXELS, CHUNK)
     image = importlib.import_module("dask.array").random.default_rng(0).random((pixels, pixels), chunks=chunk)
-    image = image.astype(np.float32).persist()
-    filters = _filters(image)
-    comparisons = [
-        Comparison("filter and sum", f"{name} @{pixels}x{pixels} by {chunk}x{chunk}", functools.partial(_sums, calls))
-        for name, calls in filters.items()
-    ]
-    notes = [_peaks(name, calls) for name, calls in filters.items()]
-    notes.append(_workers(*((2 * CHANNELS, CHANNELS, 1) if quick else (LAYER, LAYER_ROWS, TRIALS))))
+    filters = _filters(image.astype(np.float32).persist())
+    workers = _workers(*((2 * CHANNELS, CHANNELS, 1) if quick else (LAYER, LAYER_ROWS, TRIALS)))
+    what = f"@{pixels}x{pixels} by {chunk}x{chunk}"
+    comparisons = [Comparison("filter and sum", f"{name} {what}", calls) for name, calls in filters.items()]
     with dask.config.set(scheduler="threads", num_workers=THREADS):
-        run_compared("chunked", comparisons, ("scipy", "dask", "dask-image"), notes, quick=quick, **options)
+        notes = [*(_peaks(name, calls) for name, calls in filters.items()), workers]
+        run_comparisons("chunked", load_backend("numpy"), comparisons, notes, quick=quick, **options)
 
 
-def _filters(image: Any) -> dict[str, dict[str, Callable[[], Any]]]:
-    """Of each filter, what makes the lazy result by each side."""
-    overlap, theirs = (importlib.import_module(name) for name in ("dask.array", "dask_image.ndfilters"))
-    scipy, w, reach = importlib.import_module("scipy.ndimage"), random((K, K)), int(4 * SIGMA + 0.5)
-    return {
-        f"correlate {K}x{K}": {
-            XCONV: lambda: xconv.ndimage.correlate(image, w),
-            DASK_IMAGE: lambda: theirs.correlate(image, w),
-            OVERLAP: lambda: overlap.map_overlap(scipy.correlate, image, depth=K // 2, boundary="reflect", weights=w),
-        },
-        f"gaussian {SIGMA}": {
-            XCONV: lambda: xconv.ndimage.gaussian_filter(image, SIGMA),
-            DASK_IMAGE: lambda: theirs.gaussian_filter(image, SIGMA),
-            OVERLAP: lambda: overlap.map_overlap(
-                scipy.gaussian_filter, image, depth=reach, boundary="reflect", sigma=SIGMA
-            ),
-        },
-    }
+def _filters(image: Any) -> dict[str, dict[str, Call]]:
+    """Of each filter the sum of its result by each side: nothing else is kept of what is as large as the image."""
+    dask_array, theirs = (importlib.import_module(name) for name in ("dask.array", "dask_image.ndfilters"))
+    scipy = importlib.import_module("scipy.ndimage")
+    filters: tuple[tuple[str, str, str, Any, int], ...] = (
+        (f"correlate {K}x{K}", "correlate", "weights", random((K, K)), K // 2),
+        (f"gaussian {SIGMA}", "gaussian_filter", "sigma", SIGMA, int(4 * SIGMA + 0.5)),
+    )
+
+    def total(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> np.ndarray:
+        return np.asarray(function(*arguments, **keywords).sum(dtype=np.float64).compute())
+
+    def sides(function: str, keyword: str, value: Any, depth: int) -> dict[str, Call]:
+        ours, other, blockwise = (getattr(module, function) for module in (xconv.ndimage, theirs, scipy))
+        words: dict[str, Any] = {"depth": depth, "boundary": "reflect", keyword: value}
+        return {
+            XCONV: functools.partial(total, ours, image, value),
+            "dask-image": functools.partial(total, other, image, value),
+            "map_overlap": functools.partial(total, dask_array.map_overlap, blockwise, image, **words),
+        }
+
+    return {one[0]: sides(*one[1:]) for one in filters}
 
 
-def _sums(calls: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
-    """Of a result that is as large as the image nothing is kept but its sum."""
-    return {name: functools.partial(_sum, lazy) for name, lazy in calls.items()}
-
-
-def _sum(lazy: Callable[[], Any]) -> np.ndarray:
-    return np.asarray(lazy().sum(dtype=np.float64).compute())
-
-
-def _peaks(name: str, calls: dict[str, Callable[[], Any]]) -> str:
+def _peaks(name: str, calls: dict[str, Call]) -> str:
     """What is held beyond the image."""
     found = []
-    for side, lazy in calls.items():
+    for side, call in calls.items():
         announce(f"memory, {name}, {side}")
         tracemalloc.start()
-        lazy().sum().compute(scheduler="threads", num_workers=THREADS)
+        call()
         found.append(f"{side} {tracemalloc.get_traced_memory()[1] / 1e6:.1f}")
         tracemalloc.stop()
     return f"MB held beyond the image, {name}: {', '.join(found)}."

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import platform
 import re
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,94 +16,55 @@ import xconv
 from xconv._run.threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
-BACKEND_PACKAGES = {"numpy": ("numpy",), "jax": ("numpy", "jax", "jaxlib"), "torch": ("numpy", "torch")}
+LIBRARIES = ("numpy", "scipy", "jax", "jaxlib", "torch", "cupy", "cv2", "dask", "dask_image")
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What times depend on beside the code."""
-
-    backend: str
-    processor: str
-    cores: int
-    device: str
-    system: str
-    versions: dict[str, str]
-    blas: tuple[str, ...]
-    date: str
-    command: str
-
-    @property
-    def heading(self) -> str:
-        """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
-        where = [self.processor, _counted(self.cores, "core")]
-        where = where if "cpu" in self.device.lower() else [self.device, *where]
-        blas = self.blas[:1] if self.backend == "numpy" else ()
-        return ", ".join([*where, *(f"{name} {version}" for name, version in self.versions.items()), *blas, self.date])
-
-    @property
-    def file_name(self) -> str:
-        """One for each machine and backend."""
-        device = self.processor if "cpu" in self.device.lower() else self.device
-        words = re.findall("[a-z0-9]+", f"{device} {self.cores} {self.backend}".lower())
-        return "-".join(words) + ".json"
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"heading": self.heading}
+def describe_machine(backend: LoadedBackend, command: str) -> dict[str, Any]:
+    """What times depend on beside the code, with the versions of the libraries that are loaded."""
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
+    torch = sys.modules.get("torch")
+    if torch and torch.backends.cudnn.is_available():
+        versions["cuDNN"] = str(torch.backends.cudnn.version())  # which PyTorch convolves with on NVIDIA's GPUs
+    versions = {"xconv": xconv.__version__, "Python": platform.python_version(), **versions}
+    machine = {
+        "backend": backend.name,
+        "processor": _processor(),
+        "cores": cpu_count(),
+        "device": backend.device,
+        "system": platform.platform(),
+        "versions": {name: version for name, version in versions.items() if version},
+        "blas": _blas(),
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+    }
+    return machine | {"heading": heading(machine)}
 
 
-def describe_machine(backend: LoadedBackend, packages: tuple[str, ...], command: str) -> Machine:
-    """The machine, with the versions of the backend and of the peers' packages."""
-    return Machine(
-        backend=backend.name,
-        processor=_processor(),
-        cores=cpu_count(),
-        device=backend.device,
-        system=platform.platform(),
-        versions=_versions(backend, packages) | _cudnn(),
-        blas=_blas(),
-        date=datetime.date.today().isoformat(),
-        command=command,
-    )
+def heading(machine: Mapping[str, Any]) -> str:
+    """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
+    where = [machine["processor"], f"{machine['cores']} cores"]
+    where = where if "cpu" in machine["device"].lower() else [machine["device"], *where]
+    blas = machine["blas"][:1] if machine["backend"] == "numpy" else ()
+    versions = (f"{name} {version}" for name, version in machine["versions"].items())
+    return ", ".join([*where, *versions, *blas, machine["date"]])
+
+
+def file_name(machine: Mapping[str, Any]) -> str:
+    """One for each machine and backend."""
+    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
+    return "-".join(re.findall("[a-z0-9]+", f"{device} {machine['cores']} {machine['backend']}".lower())) + ".json"
 
 
 def _processor() -> str:
     """Its model, which only Linux tells in a file."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
+    file = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
+    return next(iter(models), platform.processor() or platform.machine()).strip()
 
 
-def _versions(backend: LoadedBackend, packages: tuple[str, ...]) -> dict[str, str]:
-    """CuPy's distribution is named after the CUDA that it is for: a backend outside the table is asked itself."""
-    versions = {"xconv": xconv.__version__, "Python": platform.python_version()}
-    names = dict.fromkeys((*BACKEND_PACKAGES.get(backend.name, ("numpy",)), *packages))
-    versions |= {name: importlib.metadata.version(name) for name in names}
-    return versions if backend.name in BACKEND_PACKAGES else versions | {backend.name: backend.version}
-
-
-def _cudnn() -> dict[str, str]:
-    """The library that PyTorch convolves with on NVIDIA's GPUs, if it is there."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.backends.cudnn.is_available():
-        return {}
-    return {"cuDNN": str(torch.backends.cudnn.version())}
-
-
-def _blas() -> tuple[str, ...]:
+def _blas() -> list[str]:
     """The libraries that multiply matrices, NumPy's first: SciPy brings one of its own."""
     found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     found.sort(key=lambda pool: "numpy" not in pool["filepath"])
-    return tuple(dict.fromkeys(f"{pool['internal_api']} {pool['version']} ({_details(pool)})" for pool in found))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _details(pool: dict[str, object]) -> str:
-    threads = _counted(int(str(pool["num_threads"])), "thread")
-    return f"{pool['architecture']}, {threads}" if pool.get("architecture") else threads
+    details = "{internal_api} {version} ({architecture}, {num_threads} threads)"
+    return list(dict.fromkeys(details.format(**{"architecture": "any", **pool}) for pool in found))

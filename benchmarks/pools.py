@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -13,112 +12,61 @@ import numpy as np
 import xconv
 from xconv.demo.backends import load_backend
 
-from .compared import Comparison, run_compared
-from .peers.peer import Call
-from .plain import random
-from .report import XCONV
-from .suites import QUICK_BATCH, QUICK_CHANNELS, QUICK_SIZE, Ints, shortest
+from .comparison import Comparison, run_comparisons
+from .peers import XCONV
+from .suites import Layer, layer_of, random, shrunk
+from .timing import Call
 
-TORCH = "torch"
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Windows of one size along both axes of x (N, C, *d), and what is done with them."""
-
-    function: str
-    input_shape: Ints
-    kernel_size: int
-    stride: int
-    padding: int = 0
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """What both sides call by the same names."""
-        return {"stride": self.stride, "padding": self.padding}
-
-    @property
-    def output_size(self) -> Ints:
-        return tuple((d + 2 * self.padding - self.kernel_size) // self.stride + 1 for d in self.input_shape[2:])
-
-    @property
-    def name(self) -> str:
-        batch, channels, *size = self.input_shape
-        step = f"/{self.stride}" if self.stride > 1 else ""
-        around = f" padded {self.padding}" if self.padding else ""
-        return f"{self.kernel_size}x{self.kernel_size}{step}{around} {channels} @{batch}x{shortest(tuple(size))[0]}"
-
-
-def _forward(pool: Pool, torch: ModuleType) -> dict[str, Call]:
-    """PyTorch's are called as ours, but for the number of axes."""
-    x, convert = random(pool.input_shape), torch.from_numpy
-    ours, theirs = getattr(xconv, pool.function), getattr(torch.nn.functional, f"{pool.function}2d")
-    return {
-        XCONV: lambda: ours(x, pool.kernel_size, **pool.keywords),
-        TORCH: lambda: theirs(convert(x), pool.kernel_size, **pool.keywords).numpy(),
-    }
-
-
-def _max_pool_grad(pool: Pool, torch: ModuleType) -> dict[str, Call]:
-    """PyTorch's gradient needs what its forward found, and xconv's finds it anew: both start from x."""
-    x, dy, convert = random(pool.input_shape), random((*pool.input_shape[:2], *pool.output_size)), torch.from_numpy
-
-    def forward_and_backward() -> Any:
-        with torch.enable_grad():
-            leaf = convert(x).requires_grad_()
-            y = torch.nn.functional.max_pool2d(leaf, pool.kernel_size, **pool.keywords)
-            return torch.autograd.grad(y, leaf, convert(dy))[0].numpy()
-
-    return {XCONV: lambda: xconv.max_pool_grad(dy, x, pool.kernel_size, **pool.keywords), TORCH: forward_and_backward}
-
-
-def _col2im(pool: Pool, torch: ModuleType) -> dict[str, Call]:
-    """Each side has its windows as it lays them out: PyTorch's are columns, sample by sample."""
-    (batch, channels, *size), convert = pool.input_shape, torch.from_numpy
-    rows = random((batch * math.prod(pool.output_size), channels * pool.kernel_size**2))
-    columns = np.ascontiguousarray(np.moveaxis(rows.reshape(batch, -1, rows.shape[1]), 1, 2))
-    peer = torch.nn.functional.fold
-    return {
-        XCONV: lambda: xconv.col2im(rows, pool.input_shape, pool.kernel_size, **pool.keywords),
-        TORCH: lambda: peer(convert(columns), size, pool.kernel_size, **pool.keywords).numpy(),
-    }
-
-
-CALLS: dict[str, Callable[[Pool, ModuleType], dict[str, Call]]] = {
-    "max_pool": _forward,
-    "avg_pool": _forward,
-    "max_pool_grad": _max_pool_grad,
-    "col2im": _col2im,
-}
-
+WINDOWS = ((8, "3x3/2 64 @112"), (8, "2x2/2 64 @56 padded 0"), (100, "2x2/2 30 @24 padded 0"))
 POOLS = (
-    *(
-        pool
-        for function in ("max_pool", "avg_pool", "max_pool_grad")
-        for pool in (
-            Pool(function, (8, 64, 112, 112), 3, stride=2, padding=1),
-            Pool(function, (8, 64, 56, 56), 2, stride=2),
-            Pool(function, (100, 30, 24, 24), 2, stride=2),
-        )
-    ),
-    Pool("col2im", (8, 64, 56, 56), 3, stride=1, padding=1),
+    *(layer_of(function, *window) for function in ("max_pool", "avg_pool", "max_pool_grad") for window in WINDOWS),
+    layer_of("col2im", 8, "3x3 64 @56"),
 )
 
 
 def run_pools(*, quick: bool, **options: Any) -> None:
     """Time them all beside PyTorch."""
-    torch = load_backend(TORCH).module
-    run_compared(
-        "pools", [comparison(_tiny(pool) if quick else pool, torch) for pool in POOLS], (TORCH,), quick=quick, **options
+    torch = load_backend("torch").module
+    comparisons = (comparison(shrunk(pool, quick), torch) for pool in POOLS)
+    run_comparisons("pools", load_backend("numpy"), comparisons, quick=quick, **options)
+
+
+def comparison(pool: Layer, torch: ModuleType) -> Comparison:
+    """What is done with windows of one size, on both sides, which call the keywords by the same names."""
+    make = {"max_pool_grad": _max_pool_grad, "col2im": _col2im}.get(pool.suite, _forward)
+    words = {"stride": pool.stride, "padding": pool.padding}
+    ours, theirs = make(pool, torch, words)
+    return Comparison(pool.suite, pool.name, {XCONV: ours, "torch": theirs})
+
+
+def _forward(pool: Layer, torch: ModuleType, words: dict[str, Any]) -> tuple[Call, Call]:
+    x, peer = random(pool.input_shape), getattr(torch.nn.functional, f"{pool.suite}2d")
+    return (
+        functools.partial(getattr(xconv, pool.suite), x, pool.kernel_size, **words),
+        lambda: peer(torch.from_numpy(x), pool.kernel_size, **words).numpy(),
     )
 
 
-def comparison(pool: Pool, torch: ModuleType) -> Comparison:
-    """A pool on both sides."""
-    return Comparison(pool.function, pool.name, lambda: CALLS[pool.function](pool, torch))
+def _max_pool_grad(pool: Layer, torch: ModuleType, words: dict[str, Any]) -> tuple[Call, Call]:
+    """PyTorch's gradient needs what its forward found, and xconv's finds it anew: both start from x."""
+    x, dy, convert = random(pool.input_shape), random(pool.output_shape), torch.from_numpy
+
+    def forward_and_backward() -> np.ndarray:
+        with torch.enable_grad():
+            leaf = convert(x).requires_grad_()
+            y = torch.nn.functional.max_pool2d(leaf, pool.kernel_size, **words)
+            return np.asarray(torch.autograd.grad(y, leaf, convert(dy))[0])
+
+    return functools.partial(xconv.max_pool_grad, dy, x, pool.kernel_size, **words), forward_and_backward
 
 
-def _tiny(pool: Pool) -> Pool:
-    batch, channels, *size = pool.input_shape
-    shape = (min(batch, QUICK_BATCH), min(channels, QUICK_CHANNELS), *(min(d, QUICK_SIZE) for d in size))
-    return replace(pool, input_shape=shape)
+def _col2im(pool: Layer, torch: ModuleType, words: dict[str, Any]) -> tuple[Call, Call]:
+    """Each side has its windows as it lays them out: PyTorch's are columns, sample by sample."""
+    (batch, channels, *size), peer = pool.input_shape, torch.nn.functional.fold
+    positions, taps = math.prod(pool.output_shape[2:]), channels * math.prod(pool.kernel_size)
+    rows = random((batch * positions, taps))
+    columns = np.ascontiguousarray(np.moveaxis(rows.reshape(batch, positions, taps), 1, 2))
+    return (
+        functools.partial(xconv.col2im, rows, pool.input_shape, pool.kernel_size, **words),
+        lambda: peer(torch.from_numpy(columns), size, pool.kernel_size, **words).numpy(),
+    )

@@ -2,76 +2,78 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xconv.demo.files import make_writable, writing_to
+import numpy as np
 
-from .machine import Machine
-from .peers.peer import FORWARD, OPERATIONS
+from xconv.demo.errors import require_packages
+from xconv.demo.files import writing_to
+
+from .machine import file_name
+from .peers import BY_HAND, FORWARD, XCONV
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 FIGURE = FOLDER / "speed.png"
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
 
-XCONV, METHOD_PREFIX = "xconv", "xconv:"
-TINY = "Tiny arrays: the times mean nothing."
+ERROR = "error"  # relative to the largest element
 SHOWN = 0.05  # the loss above which a choice has a row
-GRADIENTS = "+ gradients"
 Numbers = dict[str, Any]
 
-# What README.md says of speed: of which runs, groups and peer, in the words of users.
+RATIOS = "Others' time / xconv's time, geometric mean (least): above 1, xconv is faster."
+WORDS = {"group": "what", "name": "on what"}
+
+# What README.md says of speed: of which runs, groups and side, in the words of users.
 SUMMARY = (
     ("correlate, 3x3 to 31x31, float32", "filters", ("correlate float32",), "scipy"),
     ("Gaussians, means, Sobel, float32", "filters", ("smooth float32",), "scipy"),
-    ("maximum_filter, float32", "filters", ("maximum_filter float32",), "scipy"),
+    ("maximum_filter, float32", "filters", ("maximum float32",), "scipy"),
     ("signal.convolve, 1e3 to 1e7 elements, float32", "filters", ("convolve float32",), "scipy"),
     ("layers of ResNet-50 and VGG-16", "layers", ("resnet50", "vgg16"), "torch"),
     ("layers of few channels, depthwise ones", "layers", ("small", "depthwise"), "torch"),
     ("layers of large kernels, audio", "layers", ("large_kernel",), "torch"),
 )
-
-
-def finish(kind: str, machine: Machine, run: Numbers, out: Path | None) -> None:
-    """Print what a run found, and put it in the place of an earlier one of its kind in the machine's file."""
-    run = {"machine": machine.as_json(), **run}
-    print("\n".join(line for line in render(kind, run).splitlines() if not line.startswith("<")))
-    write(kind, machine, run, out)
-
-
-def write(kind: str, machine: Machine, run: Numbers, out: Path | None) -> None:
-    """Into the folder ``out``, if there is one."""
-    if out is None:
-        return
-    file = out / machine.file_name
-    make_writable(out)
-    known = json.loads(file.read_text()) if file.exists() else {}
-    with writing_to(out):
-        file.write_text(as_json(known | {kind: run}), encoding="utf-8")
-
-
-def as_json(files: Numbers) -> str:
-    """A line for each of the innermost parts: a file of thousands of them is still read, and compared, by people."""
-    text = json.dumps(files, indent=1)
-    return re.sub(r"\{[^{}]*\}", lambda part: re.sub(r"\n *", " ", part[0]), text) + "\n"
+COLOURS = {"scipy": "#2f6f9f", "torch": "#d9822b"}
 
 
 def run_report(*, results: Path, command: str) -> None:
     """Write the tables and the figure of all files into the places where they are shown."""
+    require_packages(("matplotlib",))
     files = load(results)
     for readme, text in texts(files).items():
         replace_between(readme, text)
         print(f"wrote {readme.name} of {readme.parent.name}")
-    from .figure import draw_summary  # which needs matplotlib
-
     draw_summary(summarized(files)).savefig(FIGURE)
     print(f"wrote {FIGURE.name}")
+
+
+def show(kind: str, run: Numbers) -> None:
+    """Print what a run found."""
+    print("\n".join(line for line in render(kind, run).splitlines() if not line.startswith("<")))
+
+
+def write(kind: str, run: Numbers, out: Path) -> None:
+    """Put a run into the machine's file, in the place of an earlier one of its kind."""
+    file = out / file_name(run["machine"])
+    known = json.loads(file.read_text()) if file.exists() else {}
+    write_json(file, known | {kind: run})
+
+
+def write_json(file: Path, numbers: Numbers) -> None:
+    """The whole file anew, in place of the old one at once, with a line for each innermost part: people compare it."""
+    text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda part: re.sub(r"\n *", " ", part[0]), json.dumps(numbers, indent=1))
+    draft = file.with_suffix(".part")
+    with writing_to(file):
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(file)
 
 
 def load(results: Path = RESULTS) -> dict[str, Numbers]:
@@ -86,7 +88,9 @@ def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
         for name, runs in files.items()
         for kind, run in runs.items()
     ]
-    return {FOLDER / "README.md": "\n".join(sections), FOLDER.parent / "README.md": summary(files)}
+    rows = [(words, side, *_numbers(ratios), machine) for words, side, machine, ratios in summarized(files)]
+    summary = table(("what", "beside", "mean", "least", "on"), rows, words=2)
+    return {FOLDER / "README.md": "\n".join(sections), FOLDER.parent / "README.md": "\n".join(summary)}
 
 
 def replace_between(readme: Path, text: str) -> None:
@@ -95,44 +99,45 @@ def replace_between(readme: Path, text: str) -> None:
     readme.write_text(f"{before}{BEGIN}{text.rstrip()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Row:
-    """What README.md says of a group of calls: the peer's times by xconv's."""
-
-    words: str
-    peer: str
-    where: str
-    ratios: list[float]
-
-
-def summarized(files: Mapping[str, Numbers]) -> list[Row]:
-    """The rows of NumPy's runs that there are figures of."""
-    rows = []
-    for runs in files.values():
-        for words, kind, groups, peer in SUMMARY:
-            if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
-                machine = runs[kind]["machine"]
-                where = f"{machine['processor']}, {machine['cores']} cores"
-                rows.append(Row(words, peer, where, _ratios_of(kind, runs[kind], groups, peer)))
-    return [row for row in rows if row.ratios]
+def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, list[float]]]:
+    """What README.md says of NumPy's runs, of layers forward: words, a side, a machine, and ratios of times."""
+    for runs, (words, kind, groups, side) in itertools.product(files.values(), SUMMARY):
+        if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
+            found = [one for one in _ratios(runs[kind]["results"]) if one["side"] == side and one["group"] in groups]
+            ratios = [one["ratio"] for one in found if one["operation"] in ("", FORWARD)]
+            if ratios:
+                yield words, side, "{processor}, {cores} cores".format(**runs[kind]["machine"]), ratios
 
 
-def summary(files: Mapping[str, Numbers]) -> str:
-    """The table of README.md."""
-    rows = [(row.words, row.peer, *_mean_and_least(row.ratios), row.where) for row in summarized(files)]
-    return "\n".join(table(("what", "beside", "mean", "least", "on"), rows, words=2))
+def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
+    """The figure of README.md: a dot for each call on a logarithmic axis, and a bar at the geometric mean."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    names = []
+    axes = Figure(figsize=(8, 3.3), dpi=110, layout="constrained").subplots()
+    axes.axvline(1, color="black", linewidth=0.8)
+    for height, (words, side, _, ratios) in enumerate(rows):
+        names.append(f"{words}, beside {side}")
+        axes.plot(ratios, [height] * len(ratios), "o", color=COLOURS[side], markersize=5, alpha=0.5)
+        axes.plot(geometric_mean(ratios), height, "|", color=COLOURS[side], markersize=18, markeredgewidth=3)
+    axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title("the other's time / xconv's time: right of 1, xconv is faster", fontsize=9, loc="left")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes.figure
 
 
 def render(kind: str, run: Numbers) -> str:
     """The tables of a run."""
-    machine = run["machine"]
-    lines = [
-        f"`{machine['command']}` on {machine['heading']}.",
-        *([TINY] if run.get("quick") else []),
-        *run.get("notes", ()),
-        "",
-    ]
-    return "\n".join([*lines, *RENDERERS[kind](run)])
+    tiny = ["Tiny arrays: the times mean nothing."] if run["quick"] else []
+    lines = [f"`{run['machine']['command']}` on {run['machine']['heading']}.", *tiny, *run["notes"], ""]
+    return "\n".join([*lines, *RENDERERS[kind](run["results"])])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> list[str]:
@@ -149,172 +154,117 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> l
 
 def geometric_mean(values: Iterable[float]) -> float:
     """The mean of ratios: that of the inverse ratios is its inverse."""
-    logarithms = [math.log(value) for value in values]
-    return math.exp(math.fsum(logarithms) / len(logarithms))
+    return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def seconds_of(layer: Numbers, peer: str, operations: Sequence[str] = OPERATIONS) -> float | None:
-    """The sum of the operations' medians; None if one is missing."""
-    times = [layer["operations"][operation].get(peer, {}).get("median") for operation in operations]
-    return None if None in times else sum(times)
+def _layers(results: Sequence[Numbers]) -> Iterator[str]:
+    yield from (RATIOS, "")
+    errors = [{**one, "operation": ERROR, "ratio": one[ERROR]} for one in _ratios(results)]
+    yield from _pivot(("group", "side"), "operation", [*_ratios(results), *errors])
+    yield from _noise(results)
 
 
-def ratio(layer: Numbers, peer: str, operations: Sequence[str] = OPERATIONS) -> float | None:
-    """The peer's time by xconv's: above 1, xconv is faster."""
-    seconds, own = seconds_of(layer, peer, operations), seconds_of(layer, XCONV, operations)
-    return None if seconds is None or own is None else seconds / own
-
-
-def peers_of(layers: Sequence[Numbers], methods: bool = False) -> list[str]:
-    """All but xconv as it chooses: its methods by hand, or the others."""
-    names = [name for name in layers[0]["operations"][FORWARD] if name != XCONV]
-    return [name for name in names if name.startswith(METHOD_PREFIX) is methods]
-
-
-def _layers(run: Numbers) -> Iterator[str]:
-    layers = run["results"]
-    ratios = ("forward", "least", GRADIENTS, "least")
-    yield from ("Peer's time / xconv's time, geometric mean and least: above 1, xconv is faster.", "")
-    yield from table(("suite", "peer", "layers", *ratios), _peer_rows(layers, peers_of(layers)), words=2)
-    methods = peers_of(layers, methods=True)
-    if methods:
-        yield from ("", "Method's time / auto's time, and its largest error relative to the largest element.", "")
-        rows = [
-            (suite, method.removeprefix(METHOD_PREFIX), *numbers, _error(layers, suite, method))
-            for suite, method, _, *numbers in _peer_rows(layers, methods)
-        ]
-        yield from table(("suite", "method", *ratios, "error"), rows, words=2)
-        yield from ("", *_noise(layers))
-
-
-def _suites(layers: Sequence[Numbers]) -> dict[str, list[Numbers]]:
-    suites: dict[str, list[Numbers]] = {}
-    for layer in layers:
-        suites.setdefault(layer["suite"], []).append(layer)
-    return suites
-
-
-def _peer_rows(layers: Sequence[Numbers], peers: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for suite, members in _suites(layers).items():
-        for peer in peers:
-            forward, both = (
-                _known(ratio(layer, peer, which) for layer in members) for which in ([FORWARD], OPERATIONS)
-            )
-            if forward:
-                yield suite, peer, str(len(forward)), *_mean_and_least(forward), *_mean_and_least(both)
-
-
-def _error(layers: Sequence[Numbers], suite: str, peer: str) -> str:
-    """The largest of y, dx and dw."""
-    operations = [operation for layer in _suites(layers)[suite] for operation in layer["operations"].values()]
-    errors = _known(found[peer].get("relative_error") for found in operations)
-    return f"{max(errors):.1e}" if errors else "-"
-
-
-def _noise(layers: Sequence[Numbers]) -> Iterator[str]:
-    """What two times of one call differ by: of a method by its name, and of auto, which chose it."""
-    pairs = (
-        ratio(layer, METHOD_PREFIX + method, [operation])
-        for layer in layers
-        for operation, method in layer["methods"].items()
-    )
-    if ratios := _known(pairs):
-        yield f'Identical calls, "auto" and the same method by its name, differed by {_range(ratios)}.'
-
-
-def _compared(run: Numbers) -> Iterator[str]:
-    results = run["results"]
-    peers = list(dict.fromkeys(peer for one in results for peer in one["timings"] if peer != XCONV))
-    groups = dict.fromkeys(one["group"] for one in results)
-    yield from ("Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.", "")
-    rows = [(group, *(_together(_compared_ratios(results, [group], peer)) for peer in peers)) for group in groups]
-    yield from table(("what", *peers), rows, words=1)
+def _compared(results: Sequence[Numbers]) -> Iterator[str]:
+    yield from (RATIOS, "")
+    yield from _pivot(("group",), "side", _ratios(results))
     yield from ("", "<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>", "")
-    each = [
-        (one["group"], one["name"], f"{1e3 * one['timings'][XCONV]['median']:.3g}", *_each(one, peers))
-        for one in results
-    ]
-    yield from table(("what", "on what", "ms", *peers), each, words=2)
+    own = [{**one, "side": "ms", "ratio": 1e3 * one["timings"][XCONV]["median"]} for one in results]
+    yield from _pivot(("group", "name"), "side", [*own, *_ratios(results)])
     yield from ("", "</details>")
 
 
-def _each(one: Numbers, peers: Sequence[str]) -> Iterator[str]:
-    return (_number(next(iter(_compared_ratios([one], [one["group"]], peer)), None)) for peer in peers)
+def _ratios(results: Iterable[Numbers]) -> Iterator[Numbers]:
+    """All sides' times by xconv's."""
+    for one in results:
+        for side, found in one["timings"].items():
+            if side != XCONV and "median" in found:
+                ratio = found["median"] / one["timings"][XCONV]["median"]
+                yield {"operation": "", **one, **found, "side": side, "ratio": ratio}
 
 
-def _compared_ratios(results: Sequence[Numbers], groups: Sequence[str], peer: str) -> list[float]:
-    timings = [one["timings"] for one in results if one["group"] in groups and peer in one["timings"]]
-    return [found[peer]["median"] / found[XCONV]["median"] for found in timings]
+def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Numbers]) -> list[str]:
+    """The ratios of each row and column together."""
+    cells: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    columns: dict[str, None] = {}
+    for found in ratios:
+        columns[found[column]] = None
+        cells.setdefault(tuple(found[key] for key in rows), {}).setdefault(found[column], []).append(found["ratio"])
+    lines = (
+        (*(part.removeprefix(BY_HAND) for part in row), *(_cell(name, there.get(name, [])) for name in columns))
+        for row, there in cells.items()
+    )
+    return table([*(WORDS.get(key, key) for key in rows), *columns], lines, words=len(rows))
 
 
-def _ratios_of(kind: str, run: Numbers, groups: Sequence[str], peer: str) -> list[float]:
-    if kind == "filters":
-        return _compared_ratios(run["results"], groups, peer)
-    return _known(ratio(layer, peer, [FORWARD]) for layer in run["results"] if layer["suite"] in groups)
+def _noise(results: Iterable[Numbers]) -> Iterator[str]:
+    """What two times of one call differ by: of a method by its name, and of auto, which chose it."""
+    if ratios := [one["ratio"] for one in _ratios(results) if one["side"] == f"{BY_HAND}{one.get('chosen')}"]:
+        least, most, mean = map(_number, (min(ratios), max(ratios), geometric_mean(ratios)))
+        yield from ("", f"Identical calls differed by factors from {least} to {most}; their geometric mean is {mean}.")
 
 
-def _choice(run: Numbers) -> Iterator[str]:
-    header = ("function", "choices", "geometric mean", "90th percentile", "worst")
-    rows = [
-        (name, str(one["choices"]), *(f"{one[key]:.1%}" for key in ("mean", "percentile", "worst")))
-        for name, one in run["losses"].items()
-    ]
+def judged(one: Numbers) -> tuple[str, float]:
+    """The fastest method, and what the chosen one loses against it: exactly 0 if they are the same or equally fast.
+
+    Auto's own time stands for the chosen one's only if nobody could time that by hand.
+    """
+    by_hand = {side: found["median"] for side, found in one["timings"].items() if "median" in found}
+    chosen = BY_HAND + one["chosen"]
+    seconds = {chosen: by_hand.pop(XCONV)} | by_hand
+    best = min(seconds, key=lambda side: (seconds[side], side != chosen))
+    return best.removeprefix(BY_HAND), seconds[chosen] / seconds[best] - 1
+
+
+def summarize(losses: Sequence[float]) -> tuple[float, float, float]:
+    """Of losses: the geometric mean of 1 + loss, less 1, the 90th percentile, and the worst."""
+    return geometric_mean(1 + loss for loss in losses) - 1, float(np.percentile(losses, 90)), max(losses)
+
+
+def _choice(results: Sequence[Numbers]) -> Iterator[str]:
+    found = [(one, *judged(one)) for one in results]
+    losses: dict[str, list[float]] = {one["operation"]: [] for one in results}
+    for one, _, loss in found:
+        losses[one["operation"]].append(loss)
+    losses["all"] = [loss for _, _, loss in found]
+    rows = [(name, str(len(some)), *(f"{value:.1%}" for value in summarize(some))) for name, some in losses.items()]
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
-    yield from table(header, rows, words=1)
-    lost = [
-        (layer["name"], function, one["chosen"], one["best"], f"{one['loss']:.0%}")
-        for layer in run["results"]
-        for function, one in layer["functions"].items()
-        if one["loss"] > SHOWN
-    ]
+    yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
-    yield from table(("layer", "function", "chosen", "best", "loss"), lost, words=4)
-    pairs = ((one["methods"]["auto"], one["methods"].get(one["chosen"], {})) for one in _functions(run))
-    if checks := [auto["median"] / by_hand["median"] for auto, by_hand in pairs if "median" in by_hand]:
-        mean = _number(geometric_mean(checks))
-        yield from ("", f"Identical calls differed by {_range(checks)}; their geometric mean is {mean}.")
-
-
-def _functions(run: Numbers) -> Iterator[Numbers]:
-    for layer in run["results"]:
-        yield from layer["functions"].values()
-
-
-def _rates(run: Numbers) -> list[str]:
-    rows = [(name, f"{one['value']:.3g}", one["words"]) for name, one in run["results"].items()]
-    return [
-        "Nanoseconds of plain things, each beyond the call itself.",
-        "",
-        *table(("rate", "ns", "of"), rows, words=3),
+    lost = [
+        (one["name"], one["operation"], one["chosen"], best, f"{loss:.0%}") for one, best, loss in found if loss > SHOWN
     ]
+    yield from table(("layer", "of", "chosen", "best", "loss"), lost, words=4)
+    yield from _noise(results)
 
 
-RENDERERS: dict[str, Callable[[Numbers], Iterable[str]]] = {
+def _rates(results: Sequence[Numbers]) -> Iterator[str]:
+    yield from ("Nanoseconds of plain things, beyond the call itself, and beyond its multiplications.", "")
+    yield from table(
+        ("rate", "ns", "of"), [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results], words=3
+    )
+
+
+RENDERERS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]] = {
     "layers": _layers,
-    "filters": _compared,
-    "pools": _compared,
-    "chunked": _compared,
+    **dict.fromkeys(("filters", "pools", "chunked"), _compared),
     "choice": _choice,
     "rates": _rates,
 }
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
+def _cell(column: str, ratios: Sequence[float]) -> str:
+    """Of several their geometric mean, and the least; of errors the largest."""
+    if column == ERROR:
+        return f"{max(ratios):.0e}" if ratios else "-"
+    return "-" if not ratios else _number(ratios[0]) if len(ratios) == 1 else "{} ({})".format(*_numbers(ratios))
 
 
-def _mean_and_least(ratios: Sequence[float]) -> tuple[str, str]:
-    return (_number(geometric_mean(ratios)), _number(min(ratios))) if ratios else ("-", "-")
+def _numbers(ratios: Sequence[float]) -> tuple[str, str]:
+    return _number(geometric_mean(ratios)), _number(min(ratios))
 
 
-def _together(ratios: Sequence[float]) -> str:
-    return "{} ({})".format(*_mean_and_least(ratios)) if ratios else "-"
-
-
-def _number(value: float | None) -> str:
-    """A ratio in three digits, or two behind the point."""
-    return "-" if value is None else f"{value:.3g}" if value >= 10 else f"{value:.2f}"
-
-
-def _range(ratios: Sequence[float]) -> str:
-    return f"factors from {_number(min(ratios))} to {_number(max(ratios))}"
+def _number(value: float) -> str:
+    """In three digits, or two behind the point."""
+    if value >= 10:
+        return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:#.2g}"

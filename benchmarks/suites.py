@@ -1,10 +1,14 @@
-"""The layers that are timed: shapes and keywords, no arrays."""
+"""The layers that are timed: shapes and keywords, no arrays. A layer's name says what it is."""
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 import xconv
 
@@ -34,12 +38,7 @@ class Layer:
     @property
     def keywords(self) -> dict[str, Any]:
         """What the functions of xconv take beside the arrays."""
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
+        return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
 
     @property
     def kernel_size(self) -> Ints:
@@ -50,7 +49,7 @@ class Layer:
         """How far a window reaches along each axis."""
         return tuple(a * (k - 1) + 1 for a, k in zip(self.dilation, self.kernel_size, strict=True))
 
-    @property
+    @functools.cached_property
     def output_shape(self) -> Ints:
         return xconv.conv_output_shape(self.input_shape, self.weight_shape, **self.keywords)
 
@@ -62,154 +61,92 @@ class Layer:
     @property
     def bytes(self) -> int:
         """The size of x, w and y together: each of the three operations reads two of them and writes the third."""
-        return ITEM_BYTES * sum(map(math.prod, (self.input_shape, self.weight_shape, self.output_shape)))
+        return ITEM_BYTES * sum(map(math.prod, self.shapes))
 
     @property
     def nameless(self) -> Layer:
         """The same for every layer with these shapes and keywords."""
         return replace(self, suite="", name="")
 
+    @property
+    def shapes(self) -> tuple[Ints, Ints, Ints]:
+        """Of x, w and dy."""
+        return self.input_shape, self.weight_shape, self.output_shape
 
-def shrunk(layer: Layer) -> Layer:
-    """The layer with the same kernel, stride and grouping, so small that it takes no time."""
+    def arrays(self) -> list[np.ndarray]:
+        """x, w and dy, the same for the same layer."""
+        generator = np.random.default_rng(0)
+        return [generator.standard_normal(shape, dtype=np.float32) for shape in self.shapes]
+
+
+def random(shape: Ints) -> np.ndarray:
+    """Numbers, the same for the same shape."""
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def tiny(shape: Ints, quick: bool) -> Ints:
+    """An array so small that it takes no time, for a quick run."""
+    return tuple(min(d, QUICK_SIZE) for d in shape) if quick else shape
+
+
+def shrunk(layer: Layer, quick: bool = True) -> Layer:
+    """The layer with the same kernel, stride and grouping, so small that it takes no time, for a quick run."""
+    if not quick:
+        return layer
     batch, _, *size = layer.input_shape
     filters, group_channels, *kernel = layer.weight_shape
     groups = min(layer.groups, QUICK_CHANNELS)
     most = QUICK_CHANNELS // groups
-    group_channels, group_filters = min(group_channels, most), min(filters // layer.groups, most)
+    channels, filters = groups * min(group_channels, most), groups * min(filters // layer.groups, most)
     sizes = (min(d, max(QUICK_SIZE, e + QUICK_WINDOWS)) for d, e in zip(size, layer.extent, strict=True))
-    return replace(
-        layer,
-        input_shape=(min(batch, QUICK_BATCH), groups * group_channels, *sizes),
-        weight_shape=(groups * group_filters, group_channels, *kernel),
-        groups=groups,
-    )
+    shapes = (min(batch, QUICK_BATCH), channels, *sizes), (filters, channels // groups, *kernel)
+    return replace(layer, input_shape=shapes[0], weight_shape=shapes[1], groups=groups)
 
 
-def layer_of(
-    suite: str, network: str, input_shape: Ints, weight_shape: Ints, stride: int | Ints = 1, padding: int | Ints = 0
-) -> Layer:
-    """A layer whose name is put together from its numbers; groups follow from the channels of x and w."""
-    n = len(input_shape) - 2
-    strides = _per_axis(stride, n)
-    groups = input_shape[1] // weight_shape[1]
-    channels = f"{input_shape[1]} dw" if groups > 1 else f"{input_shape[1]}-{weight_shape[0]}"
-    step = f"/{'x'.join(map(str, shortest(strides)))}" if max(strides) > 1 else ""
-    kernel, size = "x".join(map(str, weight_shape[2:])), "x".join(map(str, shortest(input_shape[2:])))
-    name = f"{network} {kernel}{step} {channels} @{size}".strip()
-    return Layer(suite, name, input_shape, weight_shape, strides, _per_axis(padding, n), (1,) * n, groups)
+# "7x7/2 3-64 @224": a kernel, by strides, from 3 to 64 channels of 224x224; 64 alone is 64 groups of one.
+NAME = re.compile(r"(?:.* )?([\dx]+)(?:/([\dx]+))? (\d+)(?:-(\d+)| dw)? @([\dx]+)")
 
 
-def square(
-    suite: str,
-    network: str,
-    batch: int,
-    size: int,
-    channels: int,
-    filters: int,
-    kernel: int,
-    stride: int = 1,
-    padding: int | None = None,
-) -> Layer:
-    """A 2-d layer on square images, padded so that stride 1 keeps their size if nothing else is said."""
-    input_shape, weight_shape = (batch, channels, size, size), (filters, channels, kernel, kernel)
-    return layer_of(suite, network, input_shape, weight_shape, stride, kernel // 2 if padding is None else padding)
+def layer_of(suite: str, batch: int, words: str) -> Layer:
+    """The layer of a name, padded so that stride 1 keeps odd kernels' sizes, or as it says behind the name."""
+    name, _, around = words.partition(" padded ")
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"the name of a layer is like '7x7/2 3-64 @224', got {name!r}")
+    kernel, channels, filters = _numbers(found[1]), int(found[3]), int(found[4] or found[3])
+    groups, n = 1 if found[4] else channels, len(kernel)
+    size, stride = (values * n if len(values) == 1 else values for values in map(_numbers, (found[5], found[2] or "1")))
+    padding = (int(around),) * n if around else tuple(k // 2 for k in kernel)
+    weight_shape = (filters, channels // groups, *kernel)
+    return Layer(suite, name, (batch, channels, *size), weight_shape, stride, padding, (1,) * n, groups)
 
 
-def _depthwise(network: str, size: int, channels: int, stride: int) -> Layer:
-    return layer_of("depthwise", network, (8, channels, size, size), (channels, 1, 3, 3), stride, padding=1)
+def _numbers(text: str) -> Ints:
+    return tuple(map(int, text.split("x")))
 
 
-def _per_axis(value: int | Ints, n: int) -> Ints:
-    return (value,) * n if isinstance(value, int) else value
-
-
-def shortest(values: Ints) -> Ints:
-    """One number where all are equal."""
-    return values[:1] if len(set(values)) == 1 else values
-
-
-# ResNet-50 v1.5, which strides in its 3x3 layers: every shape once. (size, C, K, kernel, stride)
-_RESNET50 = (
-    (224, 3, 64, 7, 2),
-    (56, 64, 64, 1, 1),
-    (56, 64, 64, 3, 1),
-    (56, 64, 256, 1, 1),
-    (56, 256, 64, 1, 1),
-    (56, 256, 128, 1, 1),
-    (56, 128, 128, 3, 2),
-    (56, 256, 512, 1, 2),
-    (28, 128, 512, 1, 1),
-    (28, 512, 128, 1, 1),
-    (28, 128, 128, 3, 1),
-    (28, 512, 256, 1, 1),
-    (28, 256, 256, 3, 2),
-    (28, 512, 1024, 1, 2),
-    (14, 256, 1024, 1, 1),
-    (14, 1024, 256, 1, 1),
-    (14, 256, 256, 3, 1),
-    (14, 1024, 512, 1, 1),
-    (14, 512, 512, 3, 2),
-    (14, 1024, 2048, 1, 2),
-    (7, 512, 2048, 1, 1),
-    (7, 2048, 512, 1, 1),
-    (7, 512, 512, 3, 1),
-)
-
-# (size, C, K), all 3x3
-_VGG16 = (
-    (224, 3, 64),
-    (224, 64, 64),
-    (112, 64, 128),
-    (112, 128, 128),
-    (56, 128, 256),
-    (56, 256, 256),
-    (28, 256, 512),
-    (28, 512, 512),
-    (14, 512, 512),
-)
-
-_LAYERS = (
-    *(square("resnet50", "", 8, *numbers) for numbers in _RESNET50),
-    *(square("vgg16", "", 2, *numbers, 3) for numbers in _VGG16),
-    square("small", "SimpleConvNet", 100, 28, 1, 30, 5, padding=0),
-    square("small", "DeepConvNet", 100, 28, 1, 16, 3),
-    square("small", "DeepConvNet", 100, 28, 16, 16, 3),
-    square("small", "DeepConvNet", 100, 14, 16, 32, 3),
-    square("small", "DeepConvNet", 100, 14, 32, 32, 3, padding=2),
-    square("small", "DeepConvNet", 100, 8, 32, 64, 3),
-    square("small", "DeepConvNet", 100, 8, 64, 64, 3),
-    square("small", "LeNet-5", 100, 28, 1, 6, 5),
-    square("small", "LeNet-5", 100, 14, 6, 16, 5, padding=0),
-    square("small", "CIFAR-10", 100, 32, 3, 32, 3),
-    square("small", "CIFAR-10", 100, 32, 32, 32, 3),
-    square("small", "CIFAR-10", 100, 16, 32, 64, 3),
-    square("small", "CIFAR-10", 100, 16, 64, 64, 3),
-    square("small", "CIFAR-10", 100, 32, 3, 64, 5),
-    _depthwise("MobileNet v1", 112, 32, 1),
-    _depthwise("MobileNet v1", 112, 64, 2),
-    _depthwise("MobileNet v1", 56, 128, 1),
-    _depthwise("MobileNet v1", 28, 256, 2),
-    _depthwise("MobileNet v1", 14, 512, 1),
-    _depthwise("MobileNet v2", 112, 96, 2),
-    _depthwise("MobileNet v2", 56, 144, 1),
-    _depthwise("MobileNet v2", 7, 960, 1),
-    square("large_kernel", "image", 1, 512, 1, 1, 31, padding=0),
-    square("large_kernel", "image", 1, 1024, 1, 1, 31, padding=0),
-    square("large_kernel", "image", 1, 128, 8, 8, 31, padding=0),
-    layer_of("large_kernel", "RepLKNet", (1, 64, 56, 56), (64, 1, 31, 31), padding=15),
-    layer_of("large_kernel", "audio", (1, 1, 1_000_000), (1, 1, 1024)),
-    layer_of("large_kernel", "audio", (1, 2, 200_000), (2, 2, 1024)),
-    square("latency", "valid", 1, 8, 1, 1, 3, padding=0),
-    square("latency", "padded", 1, 8, 1, 1, 3),
-    layer_of("volume", "", (1, 1, 64, 64, 64), (16, 1, 3, 3, 3), padding=1),
-    layer_of("volume", "", (1, 16, 32, 32, 32), (32, 16, 3, 3, 3), padding=1),
-    layer_of("volume", "", (1, 32, 32, 32, 32), (32, 32, 3, 3, 3), padding=1),
-    layer_of("volume", "", (1, 64, 16, 16, 16), (64, 64, 3, 3, 3), padding=1),
-    layer_of("volume", "video", (2, 3, 16, 112, 112), (64, 3, 3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)),
-)
-
-SUITES = {
-    suite: tuple(layer for layer in _LAYERS if layer.suite == suite)
-    for suite in dict.fromkeys(layer.suite for layer in _LAYERS)
+# Of a network every shape once, by suite and batch; ResNet-50 is v1.5, which strides in its 3x3 layers.
+_NAMES = {
+    ("resnet50", 8): """7x7/2 3-64 @224, 1x1 64-64 @56, 3x3 64-64 @56, 1x1 64-256 @56, 1x1 256-64 @56, 1x1 256-128 @56,
+        3x3/2 128-128 @56, 1x1/2 256-512 @56, 1x1 128-512 @28, 1x1 512-128 @28, 3x3 128-128 @28, 1x1 512-256 @28,
+        3x3/2 256-256 @28, 1x1/2 512-1024 @28, 1x1 256-1024 @14, 1x1 1024-256 @14, 3x3 256-256 @14,
+        1x1 1024-512 @14, 3x3/2 512-512 @14, 1x1/2 1024-2048 @14, 1x1 512-2048 @7, 1x1 2048-512 @7, 3x3 512-512 @7""",
+    ("vgg16", 2): """3x3 3-64 @224, 3x3 64-64 @224, 3x3 64-128 @112, 3x3 128-128 @112, 3x3 128-256 @56,
+        3x3 256-256 @56, 3x3 256-512 @28, 3x3 512-512 @28, 3x3 512-512 @14""",
+    ("small", 100): """SimpleConvNet 5x5 1-30 @28 padded 0, DeepConvNet 3x3 1-16 @28, DeepConvNet 3x3 16-16 @28,
+        DeepConvNet 3x3 16-32 @14, DeepConvNet 3x3 32-32 @14 padded 2, DeepConvNet 3x3 32-64 @8,
+        DeepConvNet 3x3 64-64 @8, LeNet-5 5x5 1-6 @28, LeNet-5 5x5 6-16 @14 padded 0, CIFAR-10 3x3 3-32 @32,
+        CIFAR-10 3x3 32-32 @32, CIFAR-10 3x3 32-64 @16, CIFAR-10 3x3 64-64 @16, CIFAR-10 5x5 3-64 @32""",
+    ("depthwise", 8): """MobileNet v1 3x3 32 dw @112, MobileNet v1 3x3/2 64 dw @112, MobileNet v1 3x3 128 dw @56,
+        MobileNet v1 3x3/2 256 dw @28, MobileNet v1 3x3 512 dw @14, MobileNet v2 3x3/2 96 dw @112,
+        MobileNet v2 3x3 144 dw @56, MobileNet v2 3x3 960 dw @7""",
+    ("large_kernel", 1): """image 31x31 1-1 @512 padded 0, image 31x31 1-1 @1024 padded 0,
+        image 31x31 8-8 @128 padded 0, RepLKNet 31x31 64 dw @56, audio 1024 1-1 @1000000 padded 0,
+        audio 1024 2-2 @200000 padded 0""",
+    ("latency", 1): "valid 3x3 1-1 @8 padded 0, padded 3x3 1-1 @8",
+    ("volume", 1): "3x3x3 1-16 @64, 3x3x3 16-32 @32, 3x3x3 32-32 @32, 3x3x3 64-64 @16",
+    ("volume", 2): "video 3x7x7/1x2x2 3-64 @16x112x112",
 }
+SUITES: dict[str, list[Layer]] = {}
+for (_suite, _batch), _names in _NAMES.items():
+    SUITES.setdefault(_suite, []).extend(layer_of(_suite, _batch, " ".join(name.split())) for name in _names.split(","))

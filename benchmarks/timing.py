@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-Calls = Mapping[str, Callable[[], Any]]
+Call = Callable[[], Any]
 Clock = Callable[[], float]
 
 SHORT = 0.02  # seconds: a shorter call is repeated, untimed, before each sample
@@ -36,47 +36,33 @@ def wait_until_quiet() -> None:
 
 
 def go_on() -> None:
-    """Wait for nothing, where times do not matter."""
+    """Wait for nothing."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to measure.
-
-    Attributes
-    ----------
-    least_rounds, most_rounds : int
-    sample_seconds : float
-        What one sample takes at least: shorter calls are looped, so that the clock is not the matter.
-    wake_seconds : float
-        How long a short call runs untimed before each sample, to wake processor, caches and threads from their sleep.
-    total_seconds : float
-        Enough of all calls together, waiting included, once there are the least rounds.
-    settle : callable
-        Called before each sample, to keep the calls before it out of it.
-    """
+    """How long to measure."""
 
     least_rounds: int
     most_rounds: int
-    sample_seconds: float
-    wake_seconds: float
-    total_seconds: float
-    settle: Callable[[], None]
-
-
-THOROUGH = Limits(7, 200, sample_seconds=1e-3, wake_seconds=0.01, total_seconds=4, settle=wait_until_quiet)
-QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, total_seconds=0, settle=go_on)
+    sample_seconds: float  # of one sample at least: shorter calls are looped, so that the clock is not the matter
+    wake_seconds: float  # of a short call, untimed, before each sample, to wake processor, caches and threads
+    total_seconds: float  # enough of all calls together, waiting included, once there are the least rounds
+    settle: Call = go_on  # before each sample, to keep the calls before it out of it
+    finish: Call = go_on  # the last part of each sample
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call: the quartiles over the rounds."""
+    """Seconds per call: the median over the rounds."""
 
-    lower_quartile: float
     median: float
-    upper_quartile: float
     rounds: int
     calls_per_sample: int
+
+
+THOROUGH = Limits(7, 200, sample_seconds=1e-3, wake_seconds=0.01, total_seconds=4, settle=wait_until_quiet)
+QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, total_seconds=0)
 
 
 def limits_of(quick: bool, seconds: float | None, thorough: Limits = THOROUGH) -> Limits:
@@ -85,29 +71,19 @@ def limits_of(quick: bool, seconds: float | None, thorough: Limits = THOROUGH) -
     return limits if seconds is None else replace(limits, total_seconds=seconds)
 
 
-def interleave(calls: Calls, limits: Limits, *, clock: Clock = time.perf_counter) -> dict[str, Timing]:
+def interleave(calls: Mapping[str, Call], limits: Limits, *, clock: Clock = time.perf_counter) -> dict[str, Timing]:
     """Time all calls in rounds, each in another order.
 
     One that is beaten by far, and would take all the time for its least rounds, keeps the timing of its warm-up.
     """
-    pace = {name: warm_up(call, clock) for name, call in calls.items()}
-    fastest = min(pace.values(), default=0)
-    slow = {
-        name
-        for name, seconds in pace.items()
-        if seconds > BEATEN * fastest and seconds * limits.least_rounds > limits.total_seconds > 0
-    }
+    pace = {name: warm_up(call, clock, limits.finish) for name, call in calls.items()}
+    far = BEATEN * min(pace.values(), default=0)
+    slow = {name for name in calls if pace[name] > far and pace[name] * limits.least_rounds > limits.total_seconds > 0}
+    samples: dict[str, list[float]] = {name: [pace[name]] if name in slow else [] for name in calls}
     loops = {name: repetitions(limits.sample_seconds, pace[name]) for name in calls if name not in slow}
-    samples = _sample_in_rounds(calls, loops, pace, limits, clock) | {name: [pace[name]] for name in slow}
-    return {name: _timing(samples[name], loops.get(name, 1)) for name in calls}
-
-
-def _sample_in_rounds(
-    calls: Calls, loops: Mapping[str, int], pace: Mapping[str, float], limits: Limits, clock: Clock
-) -> dict[str, list[float]]:
     names, start = list(loops), clock()
-    samples: dict[str, list[float]] = {name: [] for name in names}
-    with _without_collector():
+    gc.disable()
+    try:
         for number in range(limits.most_rounds):
             if number >= limits.least_rounds and clock() - start >= limits.total_seconds:
                 break
@@ -115,40 +91,27 @@ def _sample_in_rounds(
                 name = names[at]
                 limits.settle()
                 if pace[name] < SHORT:
-                    _seconds(calls[name], repetitions(limits.wake_seconds, pace[name]), clock)
-                samples[name].append(_seconds(calls[name], loops[name], clock) / loops[name])
-    return samples
+                    _seconds(calls[name], repetitions(limits.wake_seconds, pace[name]), clock, limits.finish)
+                samples[name].append(_seconds(calls[name], loops[name], clock, limits.finish) / loops[name])
+    finally:
+        gc.enable()
+    return {name: Timing(statistics.median(found), len(found), loops.get(name, 1)) for name, found in samples.items()}
 
 
-def warm_up(call: Callable[[], Any], clock: Clock) -> float:
+def warm_up(call: Call, clock: Clock = time.perf_counter, finish: Call = go_on) -> float:
     """Call at least twice, and say how long it takes."""
-    first = _seconds(call, 1, clock)
-    return min(_seconds(call, 1, clock) for _ in range(WARM_UPS if first < SHORT else 1))
+    first = _seconds(call, 1, clock, finish)
+    return min(_seconds(call, 1, clock, finish) for _ in range(WARM_UPS if first < SHORT else 1))
 
 
-def _seconds(call: Callable[[], Any], count: int, clock: Clock) -> float:
+def _seconds(call: Call, count: int, clock: Clock, finish: Call) -> float:
     start = clock()
     for _ in range(count):
         call()
+    finish()
     return clock() - start
 
 
 def repetitions(seconds: float, pace: float) -> int:
     """How many calls take so long, but at least one."""
     return max(1, math.ceil(seconds / max(pace, 1e-9)))
-
-
-def _timing(samples: list[float], calls_per_sample: int) -> Timing:
-    lower, median, upper = (float(value) for value in np.quantile(samples, [0.25, 0.5, 0.75]))
-    return Timing(lower, median, upper, len(samples), calls_per_sample)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

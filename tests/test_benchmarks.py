@@ -18,12 +18,11 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import devices, figure, machine, measure, report, timing
+from benchmarks import comparison, layers, machine, report, timing
 from benchmarks.__main__ import main
-from benchmarks.expected import ERROR_LIMIT, WrongResultError, checked_error
-from benchmarks.peers import book, own
-from benchmarks.peers.peer import FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, Problem
-from benchmarks.suites import SUITES, Layer, shrunk
+from benchmarks.comparison import ERROR_LIMIT, WrongResultError, checked_error
+from benchmarks.peers import FUNCTIONS, INPUT_GRAD, OPERATIONS, compiles_too_long
+from benchmarks.suites import SUITES, Layer, layer_of, shrunk
 from xconv.demo.backends import load_backend
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -34,7 +33,7 @@ QUICK_SUITES = {"numpy": ("depthwise", "large_kernel", "latency", "volume")}  # 
 
 # Who is timed in each backend's latency suite.
 OPTIONAL = {"torch"} if importlib.util.find_spec("torch") else set()
-TIMED_PEERS = {"numpy": {"textbook"} | OPTIONAL, "jax": {"lax"}, "torch": {"torch"}}
+TIMED_PEERS = {"numpy": {"xconv:im2col"} | OPTIONAL, "jax": {"lax"}, "torch": {"torch"}}
 
 
 def exit_status(*arguments):
@@ -52,7 +51,7 @@ def last_line(captured):
 @pytest.fixture
 def latency(tmp_path):
     """Arguments of a run that takes no time."""
-    return ["--quick", "--suite", "latency", "--peers", "textbook", "--out", tmp_path]
+    return ["--quick", "--suite", "latency", "--peers", "methods", "--out", tmp_path]
 
 
 @pytest.mark.on("numpy", "jax", "torch", "cupy")
@@ -70,19 +69,19 @@ def test_quick_run(backend, tmp_path):
     )
     assert process.returncode == 0, process.stderr
     run = recorded(tmp_path)["layers"]
-    names = [(layer["suite"], layer["name"]) for layer in run["results"]]
-    assert names == [(layer.suite, layer.name) for suite in suites for layer in SUITES[suite]]
-    for layer in run["results"]:
-        assert list(layer["operations"]) == list(OPERATIONS)
-        assert_sane(layer["operations"])
-        if layer["suite"] == "latency":
-            assert_timed(layer["operations"], backend.name)
+    names = [(one["group"], one["name"], one["operation"]) for one in run["results"]]
+    chosen = [layer for suite in suites for layer in SUITES[suite]]
+    assert names == [(layer.suite, layer.name, operation) for layer in chosen for operation in OPERATIONS]
+    for one in run["results"]:
+        assert_sane(one["timings"])
+        if one["group"] == "latency":
+            assert_timed(one["timings"], backend.name)
     for name in (
         f"`python -m benchmarks {' '.join(options)}`",
         *suites,
         np.__version__,
         "Identical calls",
-        report.TINY,
+        "Tiny arrays",
     ):
         assert name in process.stdout
     assert process.stdout.strip().endswith(report.render("layers", run).splitlines()[-1])
@@ -105,47 +104,45 @@ def test_pytorch_is_timed_in_full_precision(torch_backend, monkeypatch, tmp_path
     """As the backend and as a peer of another."""
     import torch
 
-    allowed, original = [], measure.measure_layer
+    allowed, original = [], comparison.measure
 
-    def measure_layer(*arguments):
+    def measure(*arguments):
         allowed.append(torch.backends.cudnn.allow_tf32)
         return original(*arguments)
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(measure, "measure_layer", measure_layer)
+    monkeypatch.setattr(comparison, "measure", measure)
     options = ["--quick", "--suite", "latency", "--peers", "torch", "--out", tmp_path]
     assert exit_status("--backend", backend_name, *options) == 0
-    assert allowed == [False] * len(SUITES["latency"])
+    assert allowed == [False] * len(SUITES["latency"]) * len(OPERATIONS)
     assert torch.backends.cudnn.allow_tf32
 
 
-def assert_sane(operations):
-    """Every peer was timed and right, or there is a reason."""
-    for peers in operations.values():
-        assert "xconv" in peers
-        for name, found in peers.items():
-            if "absent" in found:
-                assert name != "xconv"
-                assert found["absent"]
-            else:
-                assert 0 < found["lower_quartile"] <= found["median"] <= found["upper_quartile"]
-                assert found["rounds"] == timing.QUICK.least_rounds
-                assert 0 <= found["relative_error"] < 1e-3
+def assert_sane(timings):
+    """Every side was timed and right, or there is a reason."""
+    assert "xconv" in timings
+    for name, found in timings.items():
+        if "absent" in found:
+            assert name != "xconv"
+            assert found["absent"]
+        else:
+            assert found["median"] > 0
+            assert found["rounds"] == timing.QUICK.least_rounds
+            assert 0 <= found["error"] < 1e-3
 
 
-def assert_timed(operations, backend_name):
+def assert_timed(timings, backend_name):
     """None of the peers that are installed was left out."""
-    for peers in operations.values():
-        assert {name for name, found in peers.items() if "absent" not in found} >= TIMED_PEERS.get(backend_name, set())
+    assert {name for name, found in timings.items() if "absent" not in found} >= TIMED_PEERS.get(backend_name, set())
 
 
 @pytest.mark.parametrize("backend_name", ["numpy", "jax"])
 def test_blas_is_named_where_it_multiplies(backend_name):
-    described = machine.describe_machine(load_backend("numpy"), (), "none")
+    described = machine.describe_machine(load_backend("numpy"), "none")
     blas = "openblas 0.3 (Haswell, 2 threads)"
-    described = dataclasses.replace(described, backend=backend_name, blas=(blas, "openblas 0.2"))
-    assert (blas in described.heading) is (backend_name == "numpy")
-    assert "openblas 0.2" not in described.heading
+    heading = machine.heading({**described, "backend": backend_name, "blas": [blas, "openblas 0.2"]})
+    assert (blas in heading) is (backend_name == "numpy")
+    assert "openblas 0.2" not in heading
 
 
 @pytest.mark.parametrize("available", [True, False])
@@ -153,9 +150,9 @@ def test_the_version_of_cudnn_is_told(monkeypatch, available):
     cudnn = types.SimpleNamespace(is_available=lambda: available, version=lambda: 91002)
     torch = types.SimpleNamespace(backends=types.SimpleNamespace(cudnn=cudnn), get_num_threads=lambda: 2)
     monkeypatch.setitem(sys.modules, "torch", torch)
-    described = machine.describe_machine(load_backend("numpy"), (), "none")
-    assert described.versions.get("cuDNN") == ("91002" if available else None)
-    assert ("cuDNN 91002" in described.heading) is available
+    described = machine.describe_machine(load_backend("numpy"), "none")
+    assert described["versions"].get("cuDNN") == ("91002" if available else None)
+    assert ("cuDNN 91002" in described["heading"]) is available
 
 
 class TestMistakes:
@@ -164,11 +161,11 @@ class TestMistakes:
         [
             (["--suite", "alexnet"], ["--suite", "'alexnet'", "resnet50"]),
             (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
-            (["--peers", "keras"], ["--peers", "'keras'", "textbook"]),
+            (["--peers", "keras"], ["--peers", "'keras'", "methods"]),
             (["choice", "--layers", "0"], ["choice: ", "--layers", "at least 1", "'0'"]),
             (["--seconds", "0"], ["--seconds", "above 0", "'0'"]),
             (["--seconds", "soon"], ["--seconds", "number of seconds", "'soon'"]),
-            (["--peers", "lax"], ["'lax'", "numpy", "textbook"]),
+            (["--peers", "lax"], ["'lax'", "numpy", "methods"]),
         ],
     )
     def test_wrong_names(self, arguments, parts, capsys):
@@ -194,36 +191,41 @@ class TestMistakes:
         monkeypatch.setitem(sys.modules, "torch", None)
         assert exit_status("--quick", "--suite", "latency", "--out", tmp_path) == 0
         assert "left out: torch is not installed" in capsys.readouterr().err
-        assert set(recorded(tmp_path)["layers"]["missing_peers"]) == {"torch"}
+        assert ["torch" in note for note in recorded(tmp_path)["layers"]["notes"]] == [True]
 
-    def test_a_wrong_result_stops_the_run(self, latency, capsys, monkeypatch):
-        monkeypatch.setattr(book, "input_grad", lambda dy, w, layer: np.ones(layer.input_shape))
+    @pytest.mark.parametrize(("method", "side"), [("auto", "xconv"), ("fft", "xconv:fft")])
+    def test_a_wrong_result_stops_the_run(self, latency, capsys, monkeypatch, method, side):
+        def input_grad(dy, w, input_shape, **keywords):
+            return (1.002 if keywords["method"] == method else 1) * original(dy, w, input_shape, **keywords)
+
+        original = xconv.conv_input_grad
+        monkeypatch.setattr(xconv, "conv_input_grad", input_grad)
         assert exit_status(*latency) == 1
         line = last_line(capsys.readouterr())
-        for part in ("latency", SUITES["latency"][0].name, "input_grad", "textbook", "relative error"):
+        for part in ("latency", SUITES["latency"][0].name, f"input_grad, {side}: ", "relative error"):
             assert part in line
 
     def test_ctrl_c(self, latency, tmp_path, capsys, monkeypatch):
         def interrupt(*arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(measure, "measure_layer", interrupt)
+        monkeypatch.setattr(comparison, "measure", interrupt)
         assert exit_status(*latency) == 130
-        assert last_line(capsys.readouterr()) == "python -m benchmarks: interrupted: only finished suites were written"
+        assert last_line(capsys.readouterr()) == "python -m benchmarks: interrupted: what was finished was written"
         assert not list(tmp_path.iterdir())
 
     def test_ctrl_c_behind_a_suite(self, tmp_path, monkeypatch):
-        original = measure.measure_layer
+        original = comparison.measure
 
-        def interrupt_behind_latency(layer, *arguments):
-            if layer.suite != "latency":
+        def interrupt_behind_latency(one, *arguments):
+            if one.group != "latency":
                 raise KeyboardInterrupt
-            return original(layer, *arguments)
+            return original(one, *arguments)
 
-        monkeypatch.setattr(measure, "measure_layer", interrupt_behind_latency)
-        options = ["--quick", "--peers", "textbook", "--out", str(tmp_path)]
+        monkeypatch.setattr(comparison, "measure", interrupt_behind_latency)
+        options = ["--quick", "--peers", "methods", "--out", str(tmp_path)]
         assert exit_status(*options, "--suite", "latency", "small") == 130
-        assert {layer["suite"] for layer in recorded(tmp_path)["layers"]["results"]} == {"latency"}
+        assert [one["group"] for one in recorded(tmp_path)["layers"]["results"]] == ["latency"] * 2 * len(OPERATIONS)
 
     @pytest.mark.parametrize("result", [np.array([1.0, 2.01]), np.array([1.0, np.nan]), np.array([1.0])])
     def test_what_counts_as_wrong(self, result):
@@ -337,21 +339,20 @@ class TestTiming:
     ],
 )
 def test_what_jax_compiles_too_long_is_left_out(method, name, left_out):
-    reason = own._compiles_too_long(method, LAYERS[[layer.name for layer in LAYERS].index(name)])
+    reason = compiles_too_long(method, LAYERS[[layer.name for layer in LAYERS].index(name)])
     assert ("compile too long" in reason) is left_out
 
 
 def test_pairs_are_counted_within_a_group():
     depthwise = dataclasses.replace(LAYERS[0], weight_shape=(2048, 1, 3, 3), groups=2048)
-    assert own._compiles_too_long("toeplitz", depthwise) == ""
+    assert compiles_too_long("toeplitz", depthwise) == ""
 
 
-def test_programs_are_given_back_after_each_suite(tmp_path, monkeypatch):
+def test_programs_are_given_back_after_each_comparison(latency, monkeypatch):
     given_back = []
-    monkeypatch.setattr(measure, "forget_programs", given_back.append)
-    options = ["--quick", "--suite", "latency", "depthwise", "--peers", "textbook", "--out", tmp_path]
-    assert exit_status(*options) == 0
-    assert [backend.name for backend in given_back] == ["numpy", "numpy"]
+    monkeypatch.setattr(comparison, "forget_programs", given_back.append)
+    assert exit_status(*latency) == 0
+    assert [backend.name for backend in given_back] == ["numpy"] * len(SUITES["latency"]) * len(OPERATIONS)
 
 
 def test_compiled_programs_are_given_back(jax_backend):
@@ -360,51 +361,54 @@ def test_compiled_programs_are_given_back(jax_backend):
     double = jax.jit(lambda x: 2 * x)
     double(1.0)
     assert double._cache_size() == 1
-    devices.forget_programs(load_backend("jax"))
+    comparison.forget_programs(load_backend("jax"))
     assert double._cache_size() == 0
 
 
-def layer_result(methods, name="", suite="resnet50", **seconds):
-    """A layer whose operations took each peer so many seconds."""
-    operations = {
-        operation: {peer: {"median": times[at], "relative_error": at / 10} for peer, times in seconds.items()}
+def layer_results(methods, name="", suite="resnet50", **seconds):
+    """The operations of a layer, which took each side so many seconds."""
+    return [
+        {
+            "group": suite,
+            "name": name,
+            "operation": operation,
+            "chosen": methods[at],
+            "timings": {side: {"median": times[at], "error": at / 10} for side, times in seconds.items()},
+        }
         for at, operation in enumerate(OPERATIONS)
-    }
-    return {
-        "suite": suite,
-        "name": name,
-        "methods": dict(zip(OPERATIONS, methods, strict=True)),
-        "operations": operations,
-    }
+    ]
 
 
-def a_run(*layers):
-    described = machine.describe_machine(load_backend("numpy"), (), "the command")
-    return {"machine": described.as_json(), "quick": False, "results": list(layers)}
+def a_run(*results):
+    described = machine.describe_machine(load_backend("numpy"), "the command")
+    return {"machine": described, "quick": False, "notes": [], "results": list(results)}
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 class TestReport:
     def test_means_of_a_suite(self):
-        slow = layer_result(["im2col"] * 3, xconv=(2, 3, 5), torch=(4, 3, 3), **{"xconv:fft": (2, 2, 2)})
-        fast = layer_result(["im2col"] * 3, xconv=(1, 1, 1), torch=(8, 8, 8), **{"xconv:fft": (8, 8, 8)})
-        lines = report.render("layers", a_run(slow, fast)).splitlines()
+        slow = layer_results(["im2col"] * 3, xconv=(2, 3, 5), torch=(4, 3, 3), **{"xconv:fft": (2, 2, 2)})
+        fast = layer_results(["im2col"] * 3, xconv=(1, 1, 1), torch=(8, 4, 8), **{"xconv:fft": (8, 8, 8)})
+        lines = report.render("layers", a_run(*slow, *fast)).splitlines()
         assert lines[0].startswith("`the command` on ")
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "resnet50" in line]
-        assert rows[0] == ["resnet50", "torch", "2", "4.00", "2.00", "2.83", "1.00"]
-        assert rows[1] == ["resnet50", "fft", "2.83", "1.00", "2.19", "0.60", "2.0e-01"]
+        rows = [cells(line) for line in lines if "resnet50" in line]
+        assert rows[0] == ["resnet50", "torch", "4.00 (2.00)", "2.00 (1.00)", "2.19 (0.60)", "2e-01"]
+        assert rows[1] == ["resnet50", "fft", "2.83 (1.00)", "2.31 (0.67)", "1.79 (0.40)", "2e-01"]
 
     def test_what_has_no_gradients_has_dashes(self):
-        found = layer_result(["im2col"] * 3, xconv=(1, 1, 1), other=(2, 2, 2))
-        found["operations"][INPUT_GRAD]["other"] = {"absent": "no gradients"}
-        (row,) = (line for line in report.render("layers", a_run(found)).splitlines() if "other" in line)
-        assert row.replace(" ", "") == "|resnet50|other|1|2.00|2.00|-|-|"
-        assert report.ratio(found, "other", [FORWARD]) == 2
+        found = layer_results(["im2col"] * 3, xconv=(1, 1, 1), whole=(2, 2, 2), other=(2, 2, 2))
+        found[OPERATIONS.index(INPUT_GRAD)]["timings"]["other"] = {"absent": "no gradients"}
+        (row,) = (line for line in report.render("layers", a_run(*found)).splitlines() if "other" in line)
+        assert cells(row) == ["resnet50", "other", "2.00", "-", "2.00", "2e-01"]
 
     def test_noise_is_what_identical_calls_differ_by(self):
         by_name = {"xconv:im2col": (3, 1, 1), "xconv:fft": (9, 3, 9)}
-        result = layer_result(["im2col", "fft", "winograd"], xconv=(2, 4, 5), torch=(99, 99, 99), **by_name)
-        other = layer_result(["fft"] * 3, xconv=(2, 4, 5), **{"xconv:im2col": (1, 1, 1), "xconv:fft": (2, 8, 5)})
-        assert "differed by factors from 0.75 to 2.00." in report.render("layers", a_run(result, other))
+        result = layer_results(["im2col", "fft", "winograd"], xconv=(2, 4, 5), torch=(99, 99, 99), **by_name)
+        other = layer_results(["fft"] * 3, xconv=(2, 4, 5), **{"xconv:im2col": (1, 1, 1), "xconv:fft": (2, 8, 5)})
+        assert "differed by factors from 0.75 to 2.00; " in report.render("layers", a_run(*result, *other))
 
     def test_tables_are_readable_as_they_are(self):
         assert report.table(("name", "n"), [("a", "1.00"), ("long name", "12")], words=1) == [
@@ -415,11 +419,23 @@ class TestReport:
         ]
 
     def test_runs_of_a_kind_take_each_others_place(self, tmp_path):
-        described = machine.describe_machine(load_backend("numpy"), (), "none")
-        for kind, run in (("layers", {"n": 1}), ("choice", {"n": [{"m": 2}]}), ("layers", {"n": 3})):
-            report.write(kind, described, run, tmp_path)
-        assert recorded(tmp_path) == {"layers": {"n": 3}, "choice": {"n": [{"m": 2}]}}
-        assert (tmp_path / described.file_name).exists()
+        described = machine.describe_machine(load_backend("numpy"), "none")
+        for kind, results in (("layers", [1]), ("choice", [{"m": 2}]), ("layers", [3])):
+            report.write(kind, {"machine": described, "results": results}, tmp_path)
+        assert {kind: run["results"] for kind, run in recorded(tmp_path).items()} == {
+            "layers": [3],
+            "choice": [{"m": 2}],
+        }
+        assert (tmp_path / machine.file_name(described)).exists()
+
+    def test_every_backend_has_a_file(self):
+        described = machine.describe_machine(load_backend("numpy"), "none")
+        names = [machine.file_name(described | {"backend": name}) for name in ("numpy", "jax", "torch")]
+        assert [name.rpartition("-")[2] for name in names] == ["numpy.json", "jax.json", "torch.json"]
+        assert len({name.rpartition("-")[0] for name in names}) == 1
+        gpu = described | {"backend": "cupy", "device": "cuda:0 (NVIDIA H200)"}
+        assert machine.file_name(gpu).startswith("cuda-0-nvidia-h200-")
+        assert machine.heading(gpu).startswith("cuda:0 (NVIDIA H200), ")
 
     @pytest.mark.parametrize("readme", [report.FOLDER / "README.md", ROOT / "README.md"], ids=["benchmarks", "root"])
     def test_tables_are_those_of_the_recorded_numbers(self, readme):
@@ -435,16 +451,15 @@ class TestReport:
         assert readme.read_text() == f"before\n{report.BEGIN}new\n{report.END}after\n"
 
     def test_the_summary_has_rows_of_what_was_recorded(self):
-        run = a_run(layer_result(["im2col"] * 3, xconv=(1, 1, 1), torch=(2, 9, 9)))
-        lines = report.summary({"a.json": {"layers": run}}).splitlines()
+        run = a_run(*layer_results(["im2col"] * 3, xconv=(1, 1, 1), torch=(2, 9, 9)))
+        lines = report.texts({"a.json": {"layers": run}})[ROOT / "README.md"].splitlines()
         assert len(lines) == 3
         assert "ResNet-50" in lines[2]
         assert "2.00" in lines[2]
 
 
 def test_the_figure_has_a_dot_for_each_call_and_a_bar_for_their_mean():
-    row = report.Row("calls", "scipy", "", [2.0, 8.0])
-    (axes,) = figure.draw_summary([row]).axes
+    (axes,) = report.draw_summary([("calls", "scipy", "", [2.0, 8.0])]).axes
     _, dots, bar = axes.lines
     assert dots.get_xdata().tolist() == [2, 8]
     assert bar.get_xdata().tolist() == pytest.approx([4])
@@ -477,42 +492,39 @@ class TestLayers:
     "layer",
     [
         Layer("", "1-d", (2, 3, 9), (4, 3, 3), (2,), (1,), (2,), 1),
-        Layer("", "2-d", (2, 4, 6, 7), (6, 4, 3, 2), (2, 1), (1, 0), (1, 2), 1),
+        Layer("", "2-d", (2, 4, 6, 7), (6, 2, 3, 2), (2, 1), (1, 0), (1, 2), 2),
         Layer("", "3-d", (1, 2, 4, 5, 3), (3, 2, 2, 3, 1), (1, 2, 1), (0, 1, 1), (1, 1, 1), 1),
     ],
     ids=lambda layer: layer.name,
 )
-def test_textbook_is_right(layer):
-    generator = np.random.default_rng(5)
-    shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
-    x, w, dy = (generator.standard_normal(shape) for shape in shapes)
-    col = book.im2col(x, layer)
-    pairs = [
-        (book.forward(x, w, layer), reference.conv(x, w, **layer.keywords)),
-        (book.input_grad(dy, w, layer), reference.conv_input_grad(dy, w, x.shape, **layer.keywords)),
-        (book.weight_grad(dy, col, layer), reference.conv_weight_grad(dy, x, w.shape[2:], **layer.keywords)),
-    ]
-    for result, expected in pairs:
-        assert result.shape == expected.shape
-        assert np.abs(result - expected).max() < 1e-12
+def test_what_is_expected_is_right(layer):
+    x, w, dy = layer.arrays()
+    found = layers.expected_results(layer, x, w, dy)
+    arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, w.shape[2:])}
+    for operation, function in FUNCTIONS.items():
+        given = [a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in arrays[function]]
+        right = getattr(reference, function)(*given, **layer.keywords)
+        assert found[operation].dtype == np.float64
+        assert np.abs(found[operation] - right).max() < 1e-12
 
 
-def test_the_textbook_has_its_matrix_from_forward(monkeypatch):
-    """It is made for the first weight gradient, and no other operation waits for it."""
-    made, im2col = [], book.im2col
-    layer = SUITES["latency"][0]
-    shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
-    calls = book.Textbook().operations(Problem(layer, *(np.ones(shape) for shape in shapes)))
-    monkeypatch.setattr(book, "im2col", lambda *arguments: made.append(arguments) or im2col(*arguments))
-    calls[INPUT_GRAD]()
-    assert not made
-    calls[WEIGHT_GRAD]()
-    calls[WEIGHT_GRAD]()
-    assert len(made) == 1
+@pytest.mark.parametrize(
+    ("words", "layer"),
+    [
+        (
+            "LeNet-5 5x5 6-16 @14",
+            Layer("s", "LeNet-5 5x5 6-16 @14", (3, 6, 14, 14), (16, 6, 5, 5), (1, 1), (2, 2), (1, 1), 1),
+        ),
+        ("3x3/2 64 dw @9", Layer("s", "3x3/2 64 dw @9", (3, 64, 9, 9), (64, 1, 3, 3), (2, 2), (1, 1), (1, 1), 64)),
+        ("2x2 7 @9 padded 0", Layer("s", "2x2 7 @9", (3, 7, 9, 9), (7, 1, 2, 2), (1, 1), (0, 0), (1, 1), 7)),
+        ("3x5/1x2 2-4 @8x9", Layer("s", "3x5/1x2 2-4 @8x9", (3, 2, 8, 9), (4, 2, 3, 5), (1, 2), (1, 2), (1, 1), 1)),
+    ],
+)
+def test_names_say_what_layers_are(words, layer):
+    assert layer_of("s", 3, words) == layer
 
 
-def test_a_layer_that_the_textbook_refuses_has_a_reason():
-    audio = next(layer for layer in SUITES["large_kernel"] if "1024 1-1" in layer.name)
-    grouped = SUITES["depthwise"][0]
-    for layer, reason in ((audio, "its matrix would have 3.8 GiB, above 2 GiB"), (grouped, "the book has no groups")):
-        assert set(book.Textbook().operations(Problem(layer, None, None, None)).values()) == {reason}
+def test_a_name_that_says_nothing_is_refused():
+    with pytest.raises(ValueError, match="got 'large'") as raised:
+        layer_of("s", 3, "large")
+    assert "like '7x7/2 3-64 @224'" in str(raised.value)

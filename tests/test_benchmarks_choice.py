@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import threading
-import types
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_benchmarks import a_run, exit_status, last_line, recorded
+from test_benchmarks import a_run, cells, exit_status, last_line, recorded
 from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import choice, drawn, plain, pools, rates, report, timing
-from benchmarks.choice import ALL, AUTO, judged, losses_by_function, may_be_taken, summarize
-from benchmarks.peers import own
-from benchmarks.peers.peer import FORWARD, FUNCTIONS, INPUT_GRAD, WEIGHT_GRAD
-from benchmarks.suites import SUITES, Layer, shrunk
+from benchmarks import comparison, drawn, pools, rates, report, timing
+from benchmarks.layers import may_be_taken
+from benchmarks.peers import BY_HAND, FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, XCONV
+from benchmarks.report import judged, summarize
+from benchmarks.suites import SUITES, Layer, random, shrunk
 from xconv.demo.backends import load_backend
 
 LAYER = SUITES["resnet50"][2]
@@ -85,56 +85,52 @@ def _grouping(layer):
     return "one" if layer.groups == 1 else "depthwise" if layer.weight_shape[1] == 1 else "divisor"
 
 
-def made_up(chosen, **seconds):
-    """What is said of a choice whose methods took so many seconds; a text is why one was not timed."""
+def made_up(chosen, operation=FORWARD, **seconds):
+    """What is kept of a choice whose methods took so many seconds; a text is why one was not timed."""
     found = {name: {"absent": one} if isinstance(one, str) else {"median": one} for name, one in seconds.items()}
-    return judged(chosen, found)
+    timings = {XCONV: found.pop("auto")} | {BY_HAND + name: one for name, one in found.items()}
+    return {"name": "a layer", "operation": operation, "chosen": chosen, "timings": timings}
 
 
 class TestLoss:
     def test_the_best_loses_nothing_however_long_auto_took(self):
-        found = made_up("fft", auto=7.0, im2col=3.0, fft=0.1, winograd="no")
-        assert (found["loss"], found["best"]) == (0, "fft")
+        assert judged(made_up("fft", auto=7.0, im2col=3.0, fft=0.1, winograd="no")) == ("fft", 0)
 
     def test_another_loses_what_its_own_time_says(self):
-        found = made_up("im2col", auto=99.0, im2col=3.0, fft=2.0)
-        assert (found["loss"], found["best"]) == (pytest.approx(0.5), "fft")
+        assert judged(made_up("im2col", auto=99.0, im2col=3.0, fft=2.0)) == ("fft", pytest.approx(0.5))
 
     def test_equals_lose_nothing(self):
-        found = made_up("toeplitz", auto=1.0, im2col=2.0, toeplitz=2.0)
-        assert (found["loss"], found["best"]) == (0, "toeplitz")
+        assert judged(made_up("toeplitz", auto=1.0, im2col=2.0, toeplitz=2.0)) == ("toeplitz", 0)
 
     @pytest.mark.parametrize("others", [{}, {"im2col": "more than 256 taps compile too long"}])
     def test_auto_stands_for_a_method_that_was_not_timed_by_hand(self, others):
-        slower = made_up("im2col", auto=3.0, native=2.0, **others)
-        assert (slower["loss"], slower["best"]) == (pytest.approx(0.5), "native")
-        faster = made_up("im2col", auto=1.0, native=2.0, **others)
-        assert (faster["loss"], faster["best"]) == (0, "im2col")
+        assert judged(made_up("im2col", auto=3.0, native=2.0, **others)) == ("native", pytest.approx(0.5))
+        assert judged(made_up("im2col", auto=1.0, native=2.0, **others)) == ("im2col", 0)
 
     def test_summary(self):
-        losses = summarize([0.0, 0.0, 3.0])
-        assert losses["mean"] == pytest.approx(4 ** (1 / 3) - 1)
-        assert (losses["choices"], losses["worst"]) == (3, 3)
-        assert summarize([at / 100 for at in range(101)])["percentile"] == pytest.approx(0.9)
+        assert summarize([0.0, 0.0, 3.0])[::2] == (pytest.approx(4 ** (1 / 3) - 1), 3)
+        assert summarize([at / 100 for at in range(101)])[1] == pytest.approx(0.9)
 
-    def test_functions_apart_and_together(self):
-        layers = [
-            {"functions": {"conv": made_up("im2col", auto=1, im2col=2, fft=1)}},
-            {"functions": {"conv": made_up("fft", auto=1, im2col=2, fft=1)}},
-            {"functions": {"conv_weight_grad": made_up("im2col", auto=1, im2col=8, fft=1)}},
+    def test_operations_apart_and_together(self):
+        results = [
+            made_up("im2col", auto=1, im2col=2, fft=1),
+            made_up("fft", auto=1, im2col=2, fft=1),
+            made_up("im2col", WEIGHT_GRAD, auto=1, im2col=8, fft=1),
         ]
-        losses = losses_by_function(layers)
-        assert list(losses) == ["conv", "conv_weight_grad", ALL]
-        means = [losses[name]["mean"] for name in losses]
-        assert means == pytest.approx([math.sqrt(2) - 1, 7, 16 ** (1 / 3) - 1])
-        assert [losses[name]["choices"] for name in losses] == [2, 1, 3]
+        lines = report.render("choice", a_run(*results)).splitlines()
+        rows = [cells(line) for line in lines if line.startswith(("| forward", "| weight_grad", "| all"))]
+        assert [row[:3] for row in rows] == [
+            ["forward", "2", "41.4%"],
+            ["weight_grad", "1", "700.0%"],
+            ["all", "3", "152.0%"],
+        ]
+        assert [row[-1] for row in rows] == ["100.0%", "700.0%", "700.0%"]
 
     def test_large_losses_have_rows(self):
-        layers = [{"name": "a layer", "functions": {"conv": made_up("im2col", auto=1, im2col=2, fft=1)}}]
-        text = report.render("choice", a_run(*layers) | {"losses": losses_by_function(layers)})
+        text = report.render("choice", a_run(made_up("im2col", auto=1, im2col=2, fft=1)))
         (row,) = (line for line in text.splitlines() if "a layer" in line)
-        assert row.replace(" ", "") == "|alayer|conv|im2col|fft|100%|"
-        assert "differed by factors from 0.50 to 0.50; their geometric mean is 0.50" in text
+        assert cells(row) == ["a layer", "forward", "im2col", "fft", "100%"]
+        assert "differed by factors from 2.00 to 2.00; their geometric mean is 2.00" in text
 
 
 class TestCandidates:
@@ -150,11 +146,12 @@ class TestCandidates:
     )
     def test_winograd_is_one_where_it_is_exact(self, weight_shape, groups, operations):
         layer = dataclasses.replace(LAYER, weight_shape=weight_shape, groups=groups)
-        assert {operation for operation in FUNCTIONS if may_be_taken("winograd", layer, operation)} == operations
+        assert {operation for operation in OPERATIONS if may_be_taken("xconv:winograd", layer, operation)} == operations
 
     def test_others_always_are(self):
         layer = dataclasses.replace(LAYER, weight_shape=(9, 9, 31, 31))
-        assert all(may_be_taken(name, layer, FORWARD) for name in ("im2col", "toeplitz", "fft", "native"))
+        names = ("xconv", *(BY_HAND + name for name in ("im2col", "toeplitz", "fft", "native")))
+        assert all(may_be_taken(name, layer, FORWARD) for name in names)
 
 
 class TestChoiceCommand:
@@ -165,55 +162,47 @@ class TestChoiceCommand:
         assert exit_status("choice", *options) == 0
         run = recorded(out)["choice"]
         assert (run["seed"], run["quick"], run["machine"]["backend"]) == (3, True, backend.name)
-        assert set(run["losses"]) == {*FUNCTIONS.values(), ALL}
-        assert [layer["name"] for layer in run["results"]] == [layer.name for layer in drawn.draw_layers(2, 3)]
-        for layer in run["results"]:
-            assert list(layer["functions"]) == list(FUNCTIONS.values())
-            for found in layer["functions"].values():
-                self.check_function(found, backend.name)
+        names = [(layer.name, operation) for layer in drawn.draw_layers(2, 3) for operation in OPERATIONS]
+        assert [(one["name"], one["operation"]) for one in run["results"]] == names
+        for one in run["results"]:
+            self.check(one, backend.name)
         printed = capsys.readouterr().out
-        for words in ("geometric mean", "90th percentile", "worst", "conv_weight_grad", np.__version__):
+        for words in ("geometric mean", "90th percentile", "worst", "weight_grad", "all", np.__version__):
             assert words in printed
 
-    def check_function(self, found, backend_name):
-        names = {AUTO, "im2col", "toeplitz", "fft"} | ({"native"} if backend_name != "numpy" else set())
-        assert names <= set(found["methods"]) <= names | {"winograd"}
-        times = {name: one["median"] for name, one in found["methods"].items() if "median" in one}
-        assert all(one.get("relative_error", 0) < 1e-3 for one in found["methods"].values())
+    def check(self, one, backend_name):
+        methods = {"im2col", "toeplitz", "fft"} | ({"native"} if backend_name != "numpy" else set())
+        names = {XCONV, *(BY_HAND + name for name in methods)}
+        assert names <= set(one["timings"]) <= names | {"xconv:winograd"}
+        times = {name: found["median"] for name, found in one["timings"].items() if "median" in found}
+        assert all(found.get("error", 0) < 1e-3 for found in one["timings"].values())
         assert min(times.values()) > 0
-        times.setdefault(found["chosen"], times[AUTO])  # as JAX would compile too long by hand, too
-        assert found["best"] in times
-        assert found["loss"] == pytest.approx(times[found["chosen"]] / times[found["best"]] - 1)
+        times.setdefault(BY_HAND + one["chosen"], times[XCONV])  # as JAX would compile too long by hand, too
+        best, loss = judged(one)
+        assert loss == pytest.approx(times[BY_HAND + one["chosen"]] / times[BY_HAND + best] - 1)
 
     def test_a_method_that_computes_something_else_stops_the_run(self, capsys, monkeypatch):
-        def calls(self, problem):
-            found = compute(self, problem)
-            return found if self.name != "xconv:fft" else found | {INPUT_GRAD: lambda: 1.002 * compute_input(problem)}
+        def input_grad(dy, w, input_shape, **keywords):
+            return (1.002 if keywords["method"] == "fft" else 1) * original(dy, w, input_shape, **keywords)
 
-        def compute_input(problem):
-            return compute(own.Own(self_backend[0], "im2col"), problem)[INPUT_GRAD]()
-
-        compute, load_methods, self_backend = own.Own.calls, choice.load_methods, []
-        monkeypatch.setattr(own.Own, "calls", calls)
-        monkeypatch.setattr(
-            choice, "load_methods", lambda backend: self_backend.append(backend) or load_methods(backend)
-        )
+        original = xconv.conv_input_grad
+        monkeypatch.setattr(xconv, "conv_input_grad", input_grad)
         assert exit_status("choice", "--layers", 1, "--quick") == 1
         line = last_line(capsys.readouterr())
         for part in ("drawn", drawn.draw_layers(1, 0)[0].name, "input_grad", "xconv:fft", "relative error"):
             assert part in line
 
-    def test_ctrl_c_leaves_finished_layers(self, tmp_path, capsys, monkeypatch):
-        def interrupt_behind_two(layer, *arguments):
-            if layer.name == drawn.draw_layers(3, 0)[2].name:
+    def test_ctrl_c_leaves_what_was_finished(self, tmp_path, capsys, monkeypatch):
+        def interrupt_behind_two(one, *arguments):
+            if one.name == drawn.draw_layers(3, 0)[2].name:
                 raise KeyboardInterrupt
-            return measure(layer, *arguments)
+            return measure(one, *arguments)
 
-        measure, out = choice.measure_choices, tmp_path
-        monkeypatch.setattr(choice, "measure_choices", interrupt_behind_two)
-        assert exit_status("choice", "--layers", 3, "--quick", "--out", out) == 130
-        assert last_line(capsys.readouterr()).endswith("interrupted: only finished layers were written")
-        assert len(recorded(out)["choice"]["results"]) == 2
+        measure = comparison.measure
+        monkeypatch.setattr(comparison, "measure", interrupt_behind_two)
+        assert exit_status("choice", "--layers", 3, "--quick", "--out", tmp_path) == 130
+        assert last_line(capsys.readouterr()).endswith("interrupted: what was finished was written")
+        assert len(recorded(tmp_path)["choice"]["results"]) == 2 * len(OPERATIONS)
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -221,7 +210,7 @@ class TestChoiceCommand:
             (("--layers", "0"), "at least 1"),
             (("--seed", "-1"), "at least 0"),
             (("--seconds", "nan"), "above 0"),
-            (("--backend", "cupy"), "invalid choice"),
+            (("--backend", "strict"), "invalid choice"),
         ],
     )
     def test_mistakes_are_one_line(self, options, words, capsys):
@@ -253,16 +242,17 @@ class TestRates:
         rate = plain_table()["uncached"]
         assert rate.value(300 + 6000, {"operation": 300, "copied": 2}) == pytest.approx(3)
 
-    def test_units_are_what_calls_do(self):
+    def test_units_are_what_calls_do(self, monkeypatch):
         """By the shapes that the calls are made of."""
-        table, log = plain_table(), Shapes()
+        table, made = plain_table(), []
+        monkeypatch.setattr(rates, "plain_call", lambda *arguments, view: made.append((*arguments[1:], view)))
         for rate in table.values():
-            rate.make(log)
-        products, copies = log.of("product"), log.of("copy")
-        assert [math.prod(left) * right[-1] for left, right in products[:3]] == [
+            rate.make(None)
+        products = [shapes for what, *shapes, _ in made if what == "product"]
+        copies = [(shape, view) for what, shape, *_, view in made if what == "copy"]
+        assert [math.prod(left) * right[-1] for left, right in products] == [
             table["multiplication"].units,
-            table["packed"].beyond["multiplication"],
-            table["written"].beyond["multiplication"],
+            *(table[name].beyond["multiplication"] for name in ("packed", "written", "product")),
         ]
         assert products[3][0] == (table["product"].units, 1, 9)
         names = ("copied", "strided", "row", "transposed", "uncached")
@@ -270,16 +260,15 @@ class TestRates:
             elements = view(np.zeros(shape, dtype=np.bool_)).size
             assert elements == (table["row"].beyond["copied"] if name == "row" else table[name].units)
         assert copies[2][0][0] == table["row"].units
-        assert log.of("transform") == [((4, 256, 256),)]
+        assert [shapes for what, *shapes, _ in made if what == "transform"] == [[(4, 256, 256)]]
         assert table["butterfly"].units == 4 * 256**2 * 16
 
     def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
         """Of three threads, each of which does its own work four times, in calls that take a second."""
-        processors = types.SimpleNamespace(copies=3, spread=lambda make: (lambda: None, 4))
-        one_second = {"operation": timing.Timing(1.0, 1.0, 1.0, 7, 1)}
+        one_second = {"operation": timing.Timing(1.0, 7, 1)}
         monkeypatch.setattr(rates, "interleave", lambda calls, limits: one_second)
         table = rates.plain_rates(large=1000)[:1]
-        found = rates.measure_plain_rates(table, load_backend("numpy"), processors, timing.QUICK)
+        found = rates.measure_rates(table, load_backend("numpy"), lambda make: (lambda: None, 3 * 4), timing.QUICK)
         assert found == {"operation": pytest.approx(1e9 / 12)}
 
     def test_numpy_works_on_all_processors_with_one_blas_thread_each(self, monkeypatch):
@@ -290,41 +279,39 @@ class TestRates:
             blas_threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
             meeting.wait(timeout=10)
 
-        monkeypatch.setattr(plain, "cpu_count", lambda: 3)
-        monkeypatch.setattr(plain, "warm_up", lambda call, clock: 1.0)
-        with plain.all_processors(load_backend("numpy")) as processors:
-            together, loops = processors.spread(lambda: call)
+        monkeypatch.setattr(rates, "cpu_count", lambda: 3)
+        monkeypatch.setattr(rates, "warm_up", lambda call: 1.0)
+        with rates.all_processors(load_backend("numpy")) as (spread, copies):
+            together, count = spread(lambda: call)
             together()
-        assert (processors.copies, loops, blas_threads) == (3, 1, {1})
+        assert (copies, count, blas_threads) == (3, 3, {1})
 
     def test_short_work_is_repeated(self, monkeypatch):
-        monkeypatch.setattr(plain, "cpu_count", lambda: 2)
-        monkeypatch.setattr(plain, "warm_up", lambda call, clock: plain.TASK_SECONDS / 7.5)
+        monkeypatch.setattr(rates, "cpu_count", lambda: 2)
+        monkeypatch.setattr(rates, "warm_up", lambda call: rates.TASK_SECONDS / 7.5)
         done = []
-        with plain.all_processors(load_backend("numpy")) as processors:
-            together, loops = processors.spread(lambda: lambda: done.append(1))
+        with rates.all_processors(load_backend("numpy")) as (spread, _):
+            together, count = spread(lambda: lambda: done.append(1))
             together()
-        assert (loops, len(done)) == (8, 16)
+        assert count == len(done) == 2 * 8
 
     @pytest.mark.on("numpy", "jax", "torch")
     def test_plain_calls_do_what_they_say(self, backend):
         library = load_backend(backend.name)
-        maker = plain.PLAIN[backend.name](library)
+        call, numbers = functools.partial(rates.plain_call, library), random
         calls = {
-            "product": (maker.product((4, 3, 5), (4, 5, 2)), plain.random((4, 3, 5)) @ plain.random((4, 5, 2))),
-            "add": (maker.add((16,)), 2 * plain.random((16,))),
-            "strided": (maker.copy((10,), lambda x: x[::2]), plain.random((10,))[::2]),
-            "transform": (maker.transform((3, 8)), np.fft.rfft2(plain.random((3, 8)))),
+            "product": (call("product", (4, 3, 5), (4, 5, 2)), numbers((4, 3, 5)) @ numbers((4, 5, 2))),
+            "add": (call("add", (16,), (16,)), 2 * numbers((16,))),
+            "strided": (call("copy", (10,), view=lambda x: x[::2]), numbers((10,))[::2]),
+            "transform": (call("transform", (3, 8)), np.fft.rfft2(numbers((3, 8)))),
         }
         for call, expected in calls.values():
-            result = call()
-            written = call.args[0] if result is None else result  # as NumPy's copy gives nothing back
-            assert library.to_numpy(written) == pytest.approx(expected, abs=1e-5)
+            assert library.to_numpy(call()) == pytest.approx(expected, abs=1e-5)
 
     @pytest.mark.on("numpy", "jax", "torch")
     def test_it_writes_every_rate(self, backend, tmp_path, capsys):
         assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
-        found = recorded(tmp_path)["rates"]["results"]
+        found = {rate["name"]: rate for rate in recorded(tmp_path)["rates"]["results"]}
         own_names = [rate.name for rate in rates.own_rates(load_backend(backend.name))]
         assert (len(own_names) == 6) is (backend.name != "numpy")
         assert list(found) == [*plain_table(), *own_names]
@@ -333,24 +320,11 @@ class TestRates:
         assert all(name in printed for name in found)
 
 
-class Shapes:
-    """Notes what plain calls would be made of."""
-
-    def __init__(self):
-        self.made = []
-
-    def __getattr__(self, name):
-        return lambda *arguments: self.made.append((name, arguments))
-
-    def of(self, kind):
-        return [arguments for name, arguments in self.made if name == kind]
-
-
 class TestPools:
     def test_it_writes_every_ratio(self, torch_backend, tmp_path, capsys):
         assert exit_status("--suite", "pool", "--quick", "--out", tmp_path) == 0
         found = recorded(tmp_path)["pools"]["results"]
-        assert [one["group"] for one in found] == [pool.function for pool in pools.POOLS]
+        assert [one["group"] for one in found] == [pool.suite for pool in pools.POOLS]
         assert all(set(one["timings"]) == {"xconv", "torch"} for one in found)
         assert "Others' time / xconv's time" in capsys.readouterr().out
 
@@ -362,17 +336,19 @@ class TestPools:
     def test_means_are_geometric_and_of_a_group(self):
         pairs = (("one", 1.0, 2.0), ("one", 1.0, 8.0), ("two", 2.0, 1.0))
         results = [
-            {"group": group, "name": "", "timings": {"xconv": {"median": own}, "other": {"median": other}}}
+            {"group": group, "name": f"on {other}", "timings": {"xconv": {"median": own}, "other": {"median": other}}}
             for group, own, other in pairs
         ]
-        lines = report.render("pools", a_run(*results)).splitlines()
-        assert any("one" in line and "4.00 (2.00)" in line for line in lines)
-        assert any("two" in line and "0.50 (0.50)" in line for line in lines)
+        rows = [cells(line) for line in report.render("pools", a_run(*results)).splitlines()]
+        assert {("one", "4.00 (2.00)"), ("two", "0.50")} <= {tuple(row) for row in rows if len(row) == 2}
+        assert ["one", "on 8.0", "1000", "8.00"] in rows
 
     def test_sizes_are_those_of_the_results(self):
         for pool in pools.POOLS[:3]:
-            y = xconv.max_pool(np.zeros(pool.input_shape, dtype=np.float32), pool.kernel_size, **pool.keywords)
-            assert y.shape[2:] == pool.output_size
+            y = xconv.max_pool(
+                np.zeros(pool.input_shape, dtype=np.float32), pool.kernel_size, stride=pool.stride, padding=pool.padding
+            )
+            assert y.shape == pool.output_shape
 
 
 class TestFilters:
@@ -382,7 +358,7 @@ class TestFilters:
         assert {one["group"].split()[0] for one in found} == {
             "correlate",
             "smooth",
-            "maximum_filter",
+            "maximum",
             "convolve",
             "uint8",
         }
@@ -398,4 +374,4 @@ class TestFilters:
     def test_a_wrong_result_stops_the_run(self, numpy_backend, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(xconv.ndimage, "maximum_filter", lambda image, size: image)
         assert exit_status("--suite", "filter", "--quick", "--out", tmp_path) == 1
-        assert "maximum_filter" in last_line(capsys.readouterr())
+        assert "maximum" in last_line(capsys.readouterr())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -10,10 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import gpu
 from benchmarks.__main__ import main
+from benchmarks.comparison import Comparison
 from xconv._arrays.libraries import TABLE
 from xconv.demo.backends import load_backend
 
@@ -50,7 +54,7 @@ def test_every_part_says_why_it_is_skipped(tmp_path, capsys, without_cupy):
     assert list(found["parts"]) == list(gpu.PARTS)
     *parts, cores = found["parts"].values()
     assert list(cores) == ["1 cores"]
-    assert set(cores["1 cores"]) == set(gpu.SCALED)
+    assert set(cores["1 cores"]) == {layer.name for layer in gpu.SCALED}
     for name, part in zip(gpu.PARTS, parts, strict=False):
         library = {"tests of PyTorch": "torch", "tests of JAX": "jax"}.get(name, "cupy")
         assert part["skipped"].startswith(library)
@@ -69,7 +73,7 @@ def test_what_was_found_survives(tmp_path, monkeypatch, capsys):
     status, found = found_by(tmp_path)
     assert status == 130
     assert found["parts"] == {"some": {"first": 1.0}}
-    assert "what was found was written" in capsys.readouterr().err
+    assert "what was finished was written" in capsys.readouterr().err
 
 
 STOPPED = """
@@ -130,33 +134,59 @@ def test_layers_are_timed_beside_pytorch(numpy_as_cupy):
     """NumPy has no convolution of its own, which is told in the place of its time."""
     pytest.importorskip("torch", reason="torch is not installed")
     numpy_as_cupy.reasons.pop("torch")
-    found = dict(gpu._measured(numpy_as_cupy, gpu.SUITES["latency"][:1], ("float32",), gpu.OPERATIONS))
-    assert len(found) == 3
+    part = functools.partial(gpu.layers, ("latency",), ("float32", "float16"), gpu.OPERATIONS, batch=1)
+    numpy_as_cupy.do("latency", part)
+    found = numpy_as_cupy.found["parts"]["latency"]
+    assert len(found) == 3 * 2 * len(gpu.SUITES["latency"])
     for times in found.values():
         assert times[gpu.NATIVE].startswith("ValueError: method 'native' must have")
         assert 0 < times[gpu.IM2COL] < 1
         assert 0 < times[gpu.TORCH] < 1
+        assert times["difference"] < gpu.ROUGH
 
 
-def test_ratios_are_of_long_calls(numpy_as_cupy, monkeypatch):
+def test_what_computes_something_else_is_told(numpy_as_cupy):
+    """And not timed."""
+    calls = {gpu.NATIVE: lambda: np.ones(3), gpu.IM2COL: lambda: np.full(3, 1.1), "other": lambda: np.ones(2)}
+    found = gpu.seconds_of(Comparison("some", "arrays", calls), load_backend("numpy"))
+    assert 0 < found[gpu.NATIVE] < 1
+    assert found[gpu.IM2COL].startswith("WrongResultError: some, arrays, xconv:im2col: the relative error is 1.0e-01")
+    assert "has shape (2,), expected (3,)" in found["other"]
+
+
+def test_many_calls_are_waited_for_at_once(monkeypatch):
+    """Each sample ends, and each is preceded, by waiting for the device."""
+    log = []
+    monkeypatch.setattr(gpu, "waiting", lambda backend, call: lambda: log.append("wait"))
+    monkeypatch.setattr(gpu, "LIMITS", dataclasses.replace(gpu.LIMITS, least_rounds=1, most_rounds=1, sample_seconds=0))
+    calls = {"one": lambda: log.append("call") or np.ones(1)}
+    gpu.seconds_of(Comparison("some", "arrays", calls), load_backend("numpy"))
+    assert log[-5:] == ["wait", "call", "wait", "call", "wait"]
+
+
+def test_ratios_are_of_long_calls():
     times = [
         {gpu.NATIVE: 1e-3, gpu.TORCH: 2e-3},
         {gpu.NATIVE: 4e-3, gpu.TORCH: 2e-3},
         {gpu.NATIVE: 1e-5, gpu.TORCH: 9e-5},
     ]
-    monkeypatch.setattr(gpu, "_measured", lambda *arguments: enumerate([*times, {gpu.NATIVE: "ValueError"}]))
-    *_, (name, found) = gpu.layers(("small",), ("float32",), ("forward",), numpy_as_cupy)
-    assert name == "torch's time by native's"
+    found = gpu.beside_torch([*times, {gpu.NATIVE: "ValueError"}, "no time is left"])
     assert found == {"mean": pytest.approx(1), "least": 0.5, "layers": 2}
+
+
+def test_ratios_end_a_part(numpy_as_cupy):
+    numpy_as_cupy.do("some", lambda run: iter([("a layer", {gpu.NATIVE: 1e-3, gpu.TORCH: 2e-3})]))
+    assert numpy_as_cupy.found["parts"]["some"]["torch's time by native's"]["mean"] == pytest.approx(2)
 
 
 def test_filters_are_timed_beside_scipy(numpy_as_cupy, monkeypatch):
     for name in ("ndimage", "signal"):
         monkeypatch.setitem(sys.modules, f"cupyx.scipy.{name}", importlib.import_module(f"scipy.{name}"))
     monkeypatch.setattr(gpu, "KERNELS", (3,))
-    ((name, found),) = gpu.filters(numpy_as_cupy)
-    assert name == "3x3 @64"
-    assert {one for one, seconds in found.items() if isinstance(seconds, float)} == set(found) - {"native"}
+    numpy_as_cupy.do("filters", gpu.filters)
+    ((name, found),) = numpy_as_cupy.found["parts"]["filters"].items()
+    assert name == "filters, 3x3 1-1 @64"
+    assert {one for one, seconds in found.items() if isinstance(seconds, float)} == set(found) - {gpu.NATIVE}
 
 
 def test_loading_is_tried_in_processes(numpy_as_cupy, monkeypatch):
