@@ -21,7 +21,7 @@ import xconv.ndimage
 from xconv.demo.backends import load_backend
 from xconv.demo.errors import require_packages
 
-from .comparison import Comparison, announce, run_comparisons
+from .comparison import Comparison, Options, announce, run_comparisons
 from .peers import XCONV
 from .suites import random
 from .timing import Call
@@ -36,20 +36,20 @@ Seconds: TypeAlias = tuple[float, ...]  # of each of two alone, and of both
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 
 
-def run_chunked(*, quick: bool, **options: Any) -> None:
+def run_chunked(options: Options) -> None:
     """Time them all, an image that is in memory filtered and summed, and note what is held meanwhile."""
     require_packages(("scipy", "dask.array", "distributed", "dask_image"))
     import dask
 
-    pixels, chunk = (64, 32) if quick else (PIXELS, CHUNK)
+    pixels, chunk = (64, 32) if options.quick else (PIXELS, CHUNK)
     image = importlib.import_module("dask.array").random.default_rng(0).random((pixels, pixels), chunks=chunk)
     filters = _filters(image.astype(np.float32).persist())
-    workers = _workers(*((2 * CHANNELS, CHANNELS, 1) if quick else (LAYER, LAYER_ROWS, TRIALS)))
+    workers = _workers(*((2 * CHANNELS, CHANNELS, 1) if options.quick else (LAYER, LAYER_ROWS, TRIALS)))
     what = f"@{pixels}x{pixels} by {chunk}x{chunk}"
     comparisons = [Comparison("filter and sum", f"{name} {what}", calls) for name, calls in filters.items()]
     with dask.config.set(scheduler="threads", num_workers=THREADS):
         notes = [*(_peaks(name, calls) for name, calls in filters.items()), workers]
-        run_comparisons("chunked", load_backend("numpy"), comparisons, notes, quick=quick, **options)
+        run_comparisons("chunked", load_backend("numpy"), comparisons, options, notes)
 
 
 def _filters(image: Any) -> dict[str, dict[str, Call]]:

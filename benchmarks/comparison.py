@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from xconv.demo.backends import BACKENDS, LoadedBackend
 from xconv.demo.errors import first_line
@@ -18,6 +18,7 @@ from .peers import BY_HAND
 from .report import show, write
 from .timing import THOROUGH, Call, Limits, interleave, limits_of
 
+Options: TypeAlias = Namespace  # of the command line
 ERROR_LIMIT = 1e-3  # far above rounding in float32, far below the error of a wrong algorithm
 
 
@@ -45,24 +46,20 @@ def run_comparisons(
     kind: str,
     backend: LoadedBackend,
     comparisons: Iterable[Comparison],
+    options: Options,
     notes: Sequence[str] = (),
     thorough: Limits = THOROUGH,
-    *,
-    seconds: float | None,
-    quick: bool,
-    out: Path,
-    command: str,
-    **facts: Any,
 ) -> None:
     """Time them all, write the numbers to the folder after each, for a run takes long and may be stopped, and print."""
-    make_writable(out)
-    run: dict[str, Any] = {"machine": {}, "quick": quick, "notes": [*notes], **facts, "results": []}
+    make_writable(options.out)
+    limits = limits_of(options.quick, options.seconds, thorough)
+    run: dict[str, Any] = {"machine": {}, "quick": options.quick, "notes": [*notes], "results": []}
     for comparison in comparisons:
         announce(comparison.words)
-        with equal_terms(backend, quick):
-            run["results"].append(measure(comparison, backend, limits_of(quick, seconds, thorough)))
-        run["machine"] = describe_machine(backend, command)
-        write(kind, run, out)
+        with equal_terms(backend, options.quick):
+            run["results"].append(measure(comparison, backend, limits))
+        run["machine"] = describe_machine(backend, options.command)
+        write(kind, run, options.out)
         forget_programs(backend)
     show(kind, run)
 

@@ -16,9 +16,9 @@ import xconv.signal
 from xconv.demo.backends import load_backend
 from xconv.demo.errors import require_packages
 
-from .comparison import Comparison, run_comparisons
+from .comparison import Comparison, Options, run_comparisons
 from .peers import XCONV
-from .suites import Ints, random, tiny
+from .suites import QUICK_SIZE, Ints, random
 from .timing import Call
 
 DTYPES = ("float32", "float64")
@@ -34,31 +34,31 @@ PAIRS = """1000 * 50, 10000 * 1000, 100000 * 64, 100000 * 100000, 1000000 * 1000
 32x32 * 5x5, 128x128 * 64x64, 512x512 * 31x31, 1000x1000 * 1000x1000, 3000x3000 * 9x9, 3000x3000 * 100x100"""
 
 
-def run_filters(*, quick: bool, **options: Any) -> None:
+def run_filters(options: Options) -> None:
     """Time them all beside SciPy, and OpenCV where it is installed and has the function."""
     require_packages(("scipy",))
     opencv = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
-    run_comparisons("filters", load_backend("numpy"), comparisons(quick, opencv), quick=quick, **options)
+    run_comparisons("filters", load_backend("numpy"), comparisons(options.quick, opencv), options)
 
 
 def comparisons(quick: bool, opencv: Any) -> Iterator[Comparison]:
     """All of them, one after the other."""
     for dtype in DTYPES:
         for shape, k in itertools.product(IMAGES, KERNELS):
-            image, w = random(tiny(shape, quick)).astype(dtype), random((k, k)).astype(dtype)
+            image, w = _random(shape, quick, dtype), _random((k, k), False, dtype)
             group, name = f"correlate {dtype}", f"{k}x{k} @{_name(shape)}"
             yield _both(group, name, "correlate", image, w, other=_opencv(opencv, "filter2D", image, -1, w))
         for shape in LARGE:
-            yield from _smoothings(dtype, shape, random(tiny(shape, quick)).astype(dtype), opencv)
+            yield from _smoothings(dtype, shape, _random(shape, quick, dtype), opencv)
         for shape, k in itertools.product(LARGE, WINDOWS):
-            image, window = random(tiny(shape, quick)).astype(dtype), np.ones((k, k), np.uint8)
+            image, window = _random(shape, quick, dtype), np.ones((k, k), np.uint8)
             other = functools.partial(opencv.dilate, image, window) if opencv and image.ndim == 2 else None
             yield _both(f"maximum {dtype}", f"{k} @{_name(shape)}", "maximum_filter", image, k, other=other)
         for words in PAIRS.split(","):
             shapes = [tuple(map(int, shape.split("x"))) for shape in words.split("*")]
-            yield _pair(dtype, words.strip(), *(random(tiny(shape, quick)).astype(dtype) for shape in shapes))
+            yield _pair(dtype, words.strip(), *(_random(shape, quick, dtype) for shape in shapes))
     for shape in IMAGES:
-        image = np.random.default_rng(0).integers(0, 256, tiny(shape, quick)).astype("uint8")
+        image = np.random.default_rng(0).integers(0, 256, _size(shape, quick)).astype("uint8")
         yield _both("uint8 correlate 5x5", _name(shape), "correlate", image, random((5, 5)))
 
 
@@ -93,6 +93,14 @@ def _pair(dtype: str, name: str, x: np.ndarray, w: np.ndarray) -> Comparison:
     scipy = importlib.import_module("scipy.signal")
     calls = {side: functools.partial(getattr(scipy, function), x, w) for side, function in theirs.items()}
     return Comparison(f"convolve {dtype}", name, {XCONV: functools.partial(xconv.signal.convolve, x, w), **calls})
+
+
+def _random(shape: Ints, quick: bool, dtype: str) -> np.ndarray:
+    return random(_size(shape, quick)).astype(dtype)
+
+
+def _size(shape: Ints, quick: bool) -> Ints:
+    return tuple(min(d, QUICK_SIZE) for d in shape) if quick else shape
 
 
 def _name(shape: Ints) -> str:

@@ -29,7 +29,7 @@ from xconv.demo.backends import LoadedBackend, find_backends, load_backend
 from xconv.demo.errors import first_line
 from xconv.demo.files import make_writable
 
-from .comparison import ERROR_LIMIT, Comparison, equal_terms, measure, waiting
+from .comparison import ERROR_LIMIT, Comparison, Options, equal_terms, measure, waiting
 from .layers import of_layer
 from .machine import describe_machine
 from .peers import BY_HAND, FORWARD, OPERATIONS, XCONV, Peer, Problem, own, same, torch_calls
@@ -37,8 +37,9 @@ from .report import geometric_mean, write_json
 from .suites import SUITES, Layer, layer_of, shrunk
 from .timing import Call, Limits, go_on
 
+SECONDS = 540.0  # for all of it
 BATCH = 32
-NATIVE, IM2COL, TORCH = BY_HAND + "native", BY_HAND + "im2col", "torch"
+NATIVE, IM2COL, TORCH, DIFFERENCE = BY_HAND + "native", BY_HAND + "im2col", "torch", "difference"
 ROUGH = 1e-2  # the error of results that have eleven bits
 LONG = 1e-4  # seconds of a call that its start does not outweigh
 LIMITS = Limits(5, 5, sample_seconds=0.015, wake_seconds=0, total_seconds=0)  # many calls at once
@@ -117,14 +118,14 @@ class Run:
         write_json(self.out, self.found)
 
 
-def run_gpu(*, out: Path, seconds: float, quick: bool, command: str) -> None:
+def run_gpu(options: Options) -> None:
     """Do all parts, one after the other."""
-    make_writable(out)
+    make_writable(options.out)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or JAX takes most of the memory when it is found
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = Run(out, seconds, quick, command)
+    run = Run(options.out, options.seconds or SECONDS, options.quick, options.command)
     print(f"{run.card}, driver {run.found['driver']}: {run.out}", flush=True)
-    with equal_terms(load_backend("numpy"), quick):
+    with equal_terms(load_backend("numpy"), options.quick):
         for name, part in PARTS.items():
             run.do(name, part)
 
@@ -208,8 +209,7 @@ def numpy_seconds(quick: bool) -> None:
     """Print the seconds of some layers on NumPy, on all CPUs that this process has."""
     numpy, found = load_backend("numpy"), {}
     for layer in SCALED:
-        problem = _drawn(numpy, shrunk(layer) if quick else layer, "float32")
-        call = own(numpy, "auto")(problem)[FORWARD]
+        call = own(numpy, "auto")(_drawn(numpy, shrunk(layer, quick), "float32"))[FORWARD]
         found[layer.name] = seconds_of(Comparison("scaling", layer.name, {XCONV: call}), numpy)[XCONV]
     print(json.dumps(found))
 
@@ -224,23 +224,20 @@ def seconds_of(comparison: Comparison, backend: LoadedBackend) -> Found:
 
     timings = measure(comparison, backend, limits, on_device)["timings"]
     found = {name: one.get("median", one.get("absent")) for name, one in timings.items()}
-    return found | {"difference": max((one["error"] for one in timings.values() if "error" in one), default=0.0)}
+    return found | {DIFFERENCE: max((one["error"] for one in timings.values() if "error" in one), default=0.0)}
 
 
 def beside_torch(found: Iterable[Any]) -> Found:
     """How native's times compare with PyTorch's, of calls that are long."""
-    pairs = [(one.get(NATIVE), one.get(TORCH)) for one in found if isinstance(one, dict)]
-    ratios = [
-        torch / own for own, torch in pairs if isinstance(own, float) and isinstance(torch, float) and torch > LONG
-    ]
+    pairs = [(one.get(TORCH), one.get(NATIVE)) for one in found if isinstance(one, dict)]
+    ratios = [a / b for a, b in pairs if isinstance(a, float) and isinstance(b, float) and a > LONG]
     return {"mean": geometric_mean(ratios), "least": min(ratios), "layers": len(ratios)} if ratios else {}
 
 
 def _drawn(backend: LoadedBackend, layer: Layer, dtype: str) -> Problem:
     """A layer with arrays that are drawn on the device."""
     draw = backend.module.random.RandomState(0).standard_normal
-    shapes = (layer.input_shape, layer.weight_shape, layer.output_shape)
-    return Problem(layer, *(draw(shape).astype(dtype) for shape in shapes))
+    return Problem(layer, *(draw(shape).astype(dtype) for shape in layer.shapes))
 
 
 def _driver() -> str | None:
@@ -255,7 +252,7 @@ def _driver() -> str | None:
 def _in_words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(
-            f"{name} {_in_words(f'{one:.0e}' if name == 'difference' else one)}" for name, one in value.items()
+            f"{name} {one:.0e}" if name == DIFFERENCE else f"{name} {_in_words(one)}" for name, one in value.items()
         )
     if isinstance(value, float):
         return f"{value * 1e6:.1f} us" if value < 0.1 else f"{value:.3g}"

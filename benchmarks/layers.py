@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import xconv
 from xconv.demo.backends import LoadedBackend, load_backend
 
-from .comparison import ERROR_LIMIT, Comparison, run_comparisons
+from .comparison import ERROR_LIMIT, Comparison, Options, run_comparisons
 from .drawn import draw_layers
 from .peers import BY_HAND, FORWARD, FUNCTIONS, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, Peer, Problem, load_peers
 from .suites import SUITES, Layer, shrunk
@@ -28,35 +28,33 @@ EXACT_KERNEL = 3
 EXACT_CHANNELS = 512
 
 
-def run_layers(
-    *, suites: Sequence[str], backend: str, peers: Sequence[str] | None, quick: bool, **options: Any
-) -> None:
-    """Time the suites on the backend beside the peers, all that apply if None, checked in float64."""
-    library = load_backend(backend)
-    sides, missing = load_peers(library, peers)
+def run_layers(options: Options) -> None:
+    """Time the suites, or all, on the backend beside the peers, checked in float64."""
+    library = load_backend(options.backend)
+    peers, missing = load_peers(library, options.peers)
     print(*missing, sep="\n", end="\n" * bool(missing), file=sys.stderr)
 
     def comparisons() -> Iterator[Comparison]:
-        for suite in suites:
-            for layer in (shrunk(layer, quick) for layer in SUITES[suite]):
-                yield from of_layer(problem_of(layer, library), sides, expected_results(layer, *layer.arrays()))
+        for suite in [suite for suite in options.suites if suite in SUITES] or SUITES:
+            for layer in (shrunk(layer, options.quick) for layer in SUITES[suite]):
+                yield from of_layer(problem_of(layer, library), peers, expected_results(layer, *layer.arrays()))
 
-    run_comparisons("layers", library, comparisons(), missing, quick=quick, **options)
+    run_comparisons("layers", library, comparisons(), options, missing)
 
 
-def run_choice(*, backend: str, layers: int, seed: int, quick: bool, **options: Any) -> None:
-    """Time all methods on that many layers, which must agree, and print what "auto" loses."""
-    library = load_backend(backend)
+def run_choice(options: Options) -> None:
+    """Time all methods on layers that were drawn, which must agree, and print what "auto" loses."""
+    library = load_backend(options.backend)
     peers, _ = load_peers(library, ["methods"])
 
     def comparisons() -> Iterator[Comparison]:
-        for layer in (shrunk(layer, quick) for layer in draw_layers(layers, seed)):
+        for layer in (shrunk(layer, options.quick) for layer in draw_layers(options.layers, options.seed)):
             for one in of_layer(problem_of(layer, library), peers):
                 operation = one.facts["operation"]
                 calls = {name: call for name, call in one.calls.items() if may_be_taken(name, layer, operation)}
                 yield replace(one, calls=calls, facts={**asdict(layer), **one.facts})
 
-    run_comparisons("choice", library, comparisons(), (), CHOICE, quick=quick, seed=seed, **options)
+    run_comparisons("choice", library, comparisons(), options, [f"Layers of seed {options.seed}."], CHOICE)
 
 
 def problem_of(layer: Layer, backend: LoadedBackend) -> Problem:

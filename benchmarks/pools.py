@@ -12,7 +12,7 @@ import numpy as np
 import xconv
 from xconv.demo.backends import load_backend
 
-from .comparison import Comparison, run_comparisons
+from .comparison import Comparison, Options, run_comparisons
 from .peers import XCONV
 from .suites import Layer, layer_of, random, shrunk
 from .timing import Call
@@ -24,11 +24,11 @@ POOLS = (
 )
 
 
-def run_pools(*, quick: bool, **options: Any) -> None:
+def run_pools(options: Options) -> None:
     """Time them all beside PyTorch."""
     torch = load_backend("torch").module
-    comparisons = (comparison(shrunk(pool, quick), torch) for pool in POOLS)
-    run_comparisons("pools", load_backend("numpy"), comparisons, quick=quick, **options)
+    comparisons = (comparison(shrunk(pool, options.quick), torch) for pool in POOLS)
+    run_comparisons("pools", load_backend("numpy"), comparisons, options)
 
 
 def comparison(pool: Layer, torch: ModuleType) -> Comparison:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import statistics
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,10 @@ SUMMARY = (
 COLOURS = {"scipy": "#2f6f9f", "torch": "#d9822b"}
 
 
-def run_report(*, results: Path, command: str) -> None:
+def run_report(_: Namespace) -> None:
     """Write the tables and the figure of all files into the places where they are shown."""
     require_packages(("matplotlib",))
-    files = load(results)
+    files = load()
     for readme, text in texts(files).items():
         replace_between(readme, text)
         print(f"wrote {readme.name} of {readme.parent.name}")
@@ -136,20 +137,18 @@ def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
 def render(kind: str, run: Numbers) -> str:
     """The tables of a run."""
     tiny = ["Tiny arrays: the times mean nothing."] if run["quick"] else []
-    lines = [f"`{run['machine']['command']}` on {run['machine']['heading']}.", *tiny, *run["notes"], ""]
-    return "\n".join([*lines, *RENDERERS[kind](run["results"])])
+    lines = [f"`{run['machine']['command']}` on {run['machine']['heading']}.", *tiny, *run.get("notes", ()), ""]
+    return "\n".join([*lines, *KINDS.get(kind, _compared)(run["results"])])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> list[str]:
     """Markdown that is readable as it is; columns behind the first few are numbers, to the right."""
     cells = [tuple(header), *map(tuple, rows)]
-    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
-    rule = ["-" * width if column < words else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    padded = [
-        [cell.ljust(width) if column < words else cell.rjust(width) for column, (cell, width) in enumerate(pairs)]
-        for pairs in (list(zip(row, widths, strict=True)) for row in cells)
-    ]
-    return [f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:])]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * width if at < words else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
+    signs = ["<" if at < words else ">" for at in range(len(widths))]
+    lines = [[f"{cell:{one[0]}{one[1]}}" for cell, *one in zip(row, signs, widths, strict=True)] for row in cells]
+    return [f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:])]
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -230,26 +229,20 @@ def _choice(results: Sequence[Numbers]) -> Iterator[str]:
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
     yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
-    lost = [
-        (one["name"], one["operation"], one["chosen"], best, f"{loss:.0%}") for one, best, loss in found if loss > SHOWN
-    ]
-    yield from table(("layer", "of", "chosen", "best", "loss"), lost, words=4)
+    lost = [(one, best, f"{loss:.0%}") for one, best, loss in found if loss > SHOWN]
+    rows = [(one["name"], one["operation"], one["chosen"], best, loss) for one, best, loss in lost]
+    yield from table(("layer", "of", "chosen", "best", "loss"), rows, words=4)
     yield from _noise(results)
 
 
 def _rates(results: Sequence[Numbers]) -> Iterator[str]:
     yield from ("Nanoseconds of plain things, beyond the call itself, and beyond its multiplications.", "")
-    yield from table(
-        ("rate", "ns", "of"), [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results], words=3
-    )
+    rows = [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results]
+    yield from table(("rate", "ns", "of"), rows, words=3)
 
 
-RENDERERS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]] = {
-    "layers": _layers,
-    **dict.fromkeys(("filters", "pools", "chunked"), _compared),
-    "choice": _choice,
-    "rates": _rates,
-}
+KINDS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]]  # other than of functions that are compared
+KINDS = {"layers": _layers, "choice": _choice, "rates": _rates}
 
 
 def _cell(column: str, ratios: Sequence[float]) -> str:

@@ -64,11 +64,6 @@ class Layer:
         return ITEM_BYTES * sum(map(math.prod, self.shapes))
 
     @property
-    def nameless(self) -> Layer:
-        """The same for every layer with these shapes and keywords."""
-        return replace(self, suite="", name="")
-
-    @property
     def shapes(self) -> tuple[Ints, Ints, Ints]:
         """Of x, w and dy."""
         return self.input_shape, self.weight_shape, self.output_shape
@@ -82,11 +77,6 @@ class Layer:
 def random(shape: Ints) -> np.ndarray:
     """Numbers, the same for the same shape."""
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-
-
-def tiny(shape: Ints, quick: bool) -> Ints:
-    """An array so small that it takes no time, for a quick run."""
-    return tuple(min(d, QUICK_SIZE) for d in shape) if quick else shape
 
 
 def shrunk(layer: Layer, quick: bool = True) -> Layer:

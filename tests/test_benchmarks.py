@@ -44,6 +44,11 @@ def exit_status(*arguments):
         return end.code
 
 
+def nameless(layer):
+    """The same for every layer with these shapes and keywords."""
+    return dataclasses.replace(layer, suite="", name="")
+
+
 def last_line(captured):
     return captured.err.splitlines()[-1]
 
@@ -479,7 +484,7 @@ class TestLayers:
 
     def test_names_are_unique(self):
         assert len(set(IDS)) == len(IDS)
-        assert len({layer.nameless for layer in SUITES["resnet50"]}) == len(SUITES["resnet50"]) == 23
+        assert len({nameless(layer) for layer in SUITES["resnet50"]}) == len(SUITES["resnet50"]) == 23
 
     def test_costs(self):
         layer = Layer("", "", (2, 4, 5), (6, 2, 3), (1,), (1,), (1,), 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import threading
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_benchmarks import a_run, cells, exit_status, last_line, recorded
+from test_benchmarks import a_run, cells, exit_status, last_line, nameless, recorded
 from threadpoolctl import threadpool_info
 
 import xconv
@@ -19,7 +18,7 @@ from benchmarks import comparison, drawn, pools, rates, report, timing
 from benchmarks.layers import may_be_taken
 from benchmarks.peers import BY_HAND, FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, XCONV
 from benchmarks.report import judged, summarize
-from benchmarks.suites import SUITES, Layer, random, shrunk
+from benchmarks.suites import SUITES, Layer, layer_of, random, shrunk
 from xconv.demo.backends import load_backend
 
 LAYER = SUITES["resnet50"][2]
@@ -32,7 +31,7 @@ class TestDrawnLayers:
         layers = drawn.draw_layers(6, seed)
         assert drawn.draw_layers(6, seed) == layers
         assert drawn.draw_layers(3, seed) == layers[:3]
-        assert len({layer.nameless for layer in layers}) == 6
+        assert len({nameless(layer) for layer in layers}) == 6
 
     @given(SEEDS)
     def test_layers_are_legal_and_within_bounds(self, seed):
@@ -61,7 +60,7 @@ class TestDrawnLayers:
     def test_the_default_list_stays_what_it_is(self):
         """Losses are compared from one version to the next, on the same layers."""
         first, *_ = layers = drawn.draw_layers(60, 0)
-        assert first.nameless == Layer("", "", (2, 1, 1786, 1787), (1, 1, 9, 6), (1, 1), (4, 2), (1, 1), 1)
+        assert nameless(first) == Layer("", "", (2, 1, 1786, 1787), (1, 1, 9, 6), (1, 1), (4, 2), (1, 1), 1)
         assert sum(layer.multiply_adds for layer in layers) == 15_685_391_604
 
     def test_all_kinds_are_drawn(self):
@@ -161,7 +160,7 @@ class TestChoiceCommand:
         options = ("--backend", backend.name, "--layers", 2, "--seconds", 0.01, "--quick", "--seed", 3, "--out", out)
         assert exit_status("choice", *options) == 0
         run = recorded(out)["choice"]
-        assert (run["seed"], run["quick"], run["machine"]["backend"]) == (3, True, backend.name)
+        assert (run["notes"], run["quick"], run["machine"]["backend"]) == (["Layers of seed 3."], True, backend.name)
         names = [(layer.name, operation) for layer in drawn.draw_layers(2, 3) for operation in OPERATIONS]
         assert [(one["name"], one["operation"]) for one in run["results"]] == names
         for one in run["results"]:
@@ -226,7 +225,7 @@ def plain_table():
 
 class TestRates:
     def test_what_else_a_call_does_is_taken_off(self):
-        rate = rates.Rate("new", "", lambda plain: plain.add((1,)), units=10, beyond={"old": 100})
+        rate = rates.Rate("new", "", 10, "add", [(1,), (1,)], beyond={"old": 100})
         assert rate.value(1500, {"operation": 300, "old": 2}) == pytest.approx((1500 - 300 - 200) / 10)
         assert rate.value(400, {"operation": 300, "old": 2}) == 0
 
@@ -242,26 +241,32 @@ class TestRates:
         rate = plain_table()["uncached"]
         assert rate.value(300 + 6000, {"operation": 300, "copied": 2}) == pytest.approx(3)
 
-    def test_units_are_what_calls_do(self, monkeypatch):
+    def test_units_are_what_calls_do(self):
         """By the shapes that the calls are made of."""
-        table, made = plain_table(), []
-        monkeypatch.setattr(rates, "plain_call", lambda *arguments, view: made.append((*arguments[1:], view)))
-        for rate in table.values():
-            rate.make(None)
-        products = [shapes for what, *shapes, _ in made if what == "product"]
-        copies = [(shape, view) for what, shape, *_, view in made if what == "copy"]
-        assert [math.prod(left) * right[-1] for left, right in products] == [
-            table["multiplication"].units,
-            *(table[name].beyond["multiplication"] for name in ("packed", "written", "product")),
-        ]
-        assert products[3][0] == (table["product"].units, 1, 9)
-        names = ("copied", "strided", "row", "transposed", "uncached")
-        for name, (shape, view) in zip(names, copies, strict=True):
-            elements = view(np.zeros(shape, dtype=np.bool_)).size
+        table = plain_table()
+        for name in ("multiplication", "packed", "written", "product"):
+            left, right = table[name].of
+            multiplications = math.prod(left) * right[-1]
+            assert multiplications == (table[name].beyond or {"multiplication": table[name].units})["multiplication"]
+        assert table["packed"].units == math.prod(table["packed"].of[1])
+        assert table["written"].units == table["written"].of[0][0] * table["written"].of[1][1]
+        assert table["product"].of[0] == (table["product"].units, 1, 9)
+        for name in ("copied", "strided", "row", "transposed", "uncached"):
+            (shape,) = table[name].of
+            elements = table[name].view(np.zeros(shape, dtype=np.bool_)).size
             assert elements == (table["row"].beyond["copied"] if name == "row" else table[name].units)
-        assert copies[2][0][0] == table["row"].units
-        assert [shapes for what, *shapes, _ in made if what == "transform"] == [[(4, 256, 256)]]
+        assert table["row"].of[0][0] == table["row"].units
+        assert table["butterfly"].of == [(4, 256, 256)]
         assert table["butterfly"].units == 4 * 256**2 * 16
+
+    def test_units_of_the_librarys_own_are_multiply_adds(self, torch_backend):
+        table = {rate.name: rate for rate in rates.own_rates(load_backend("torch"))}
+        adds = {name: layer_of("own", *rate.of).multiply_adds for name, rate in table.items()}
+        for name in ("own_multiplication", "own_reduction", "own_unfolded", "own_grouped"):
+            assert table[name].units == adds[name]
+        assert table["own_moved"].units == 16 * 2 * 2048**2  # elements of x and y
+        assert table["own_moved"].beyond == {"own_multiplication": 16 * adds["own_moved"]}
+        assert table["own_unfolded"].beyond == {"own_multiplication": 16**2 * adds["own_unfolded"]}
 
     def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
         """Of three threads, each of which does its own work four times, in calls that take a second."""
@@ -298,12 +303,15 @@ class TestRates:
     @pytest.mark.on("numpy", "jax", "torch")
     def test_plain_calls_do_what_they_say(self, backend):
         library = load_backend(backend.name)
-        call, numbers = functools.partial(rates.plain_call, library), random
+
+        def call(what, *shapes, view=lambda x: x):
+            return rates.call_of(rates.Rate("", "", 1, what, shapes, view), library)
+
         calls = {
-            "product": (call("product", (4, 3, 5), (4, 5, 2)), numbers((4, 3, 5)) @ numbers((4, 5, 2))),
-            "add": (call("add", (16,), (16,)), 2 * numbers((16,))),
-            "strided": (call("copy", (10,), view=lambda x: x[::2]), numbers((10,))[::2]),
-            "transform": (call("transform", (3, 8)), np.fft.rfft2(numbers((3, 8)))),
+            "product": (call("product", (4, 3, 5), (4, 5, 2)), random((4, 3, 5)) @ random((4, 5, 2))),
+            "add": (call("add", (16,), (16,)), 2 * random((16,))),
+            "strided": (call("copy", (10,), view=lambda x: x[::2]), random((10,))[::2]),
+            "transform": (call("transform", (3, 8)), np.fft.rfft2(random((3, 8)))),
         }
         for call, expected in calls.values():
             assert library.to_numpy(call()) == pytest.approx(expected, abs=1e-5)
