@@ -25,7 +25,7 @@ DEFAULT, OUT, GPU_OUT = "default: %(default)s", "runs/benchmarks", "benchmarks/r
 RUNS = {
     "layers": "layers.run_layers",
     "filter": "filters.run_filters",
-    "pool": "pools.run_pools",
+    "pool": "filters.run_pools",
     "chunked": "chunked.run_chunked",
     "choice": "layers.run_choice",
     "rates": "rates.run_rates",

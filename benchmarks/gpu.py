@@ -170,9 +170,8 @@ def layers(
         )
     for dtype, suite in itertools.product(dtypes, suites):
         for layer in SUITES[suite]:
-            problem = _drawn(
-                cupy, shrunk(layer) if run.quick else replace(layer, input_shape=(batch, *layer.input_shape[1:])), dtype
-            )
+            layer = shrunk(replace(layer, input_shape=(batch, *layer.input_shape[1:])), run.quick)
+            problem = _drawn(cupy, layer, dtype)
             limit = ROUGH if dtype == "float16" else ERROR_LIMIT
             for one in of_layer(problem, peers, None, operations, limit):
                 yield replace(one, name=f"{one.name} {dtype}")

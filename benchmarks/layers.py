@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import xconv
 from xconv.demo.backends import LoadedBackend, load_backend
 
-from .comparison import ERROR_LIMIT, Comparison, Options, run_comparisons
+from .comparison import ERROR_LIMIT, Comparison, Options, announce, run_comparisons
 from .drawn import draw_layers
 from .peers import BY_HAND, FORWARD, FUNCTIONS, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, Peer, Problem, load_peers
 from .suites import SUITES, Layer, shrunk
@@ -32,7 +31,8 @@ def run_layers(options: Options) -> None:
     """Time the suites, or all, on the backend beside the peers, checked in float64."""
     library = load_backend(options.backend)
     peers, missing = load_peers(library, options.peers)
-    print(*missing, sep="\n", end="\n" * bool(missing), file=sys.stderr)
+    for reason in missing:
+        announce(reason)
 
     def comparisons() -> Iterator[Comparison]:
         for suite in [suite for suite in options.suites if suite in SUITES] or SUITES:

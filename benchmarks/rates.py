@@ -90,9 +90,9 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
     return [
         Rate(OPERATION, "any call, here adding 16 elements", 1, "add", [(16,), (16,)]),
         product(MULTIPLICATION, "a multiply-add of", left, right, math.prod(left) * right[-1]),
-        product("packed", "an element of b in a @ b, of", (4, 288), right, 288 * 1568),
-        product("written", "an element of the result of", (64, 36), (36, 1568), 64 * 1568),
-        product("product", "one of a stack of", (512, 1, 9), (512, 9, 196), 512),
+        product("packed", "an element of b in", (4, 288), right, 288 * 1568),
+        product("written", "an element of", (64, 36), (36, 1568), 64 * 1568),
+        product("product", "each of", (512, 1, 9), (512, 9, 196), 512),
         Rate("copied", "an element copied, in runs of 56", rows * 56, "copy", [(rows, 64)], lambda x: x[:, :56]),
         Rate("strided", "an element copied, every second", rows * 28, "copy", [(rows, 64)], lambda x: x[:, :56:2]),
         Rate("row", "a run of 8 begun", runs, "copy", [(runs, 2 * RUN)], lambda x: x[:, :RUN], {"copied": piece}),

@@ -241,8 +241,8 @@ def _rates(results: Sequence[Numbers]) -> Iterator[str]:
     yield from table(("rate", "ns", "of"), rows, words=3)
 
 
-KINDS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]]  # other than of functions that are compared
-KINDS = {"layers": _layers, "choice": _choice, "rates": _rates}
+# Of runs other than those of functions that are compared.
+KINDS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]] = {"layers": _layers, "choice": _choice, "rates": _rates}
 
 
 def _cell(column: str, ratios: Sequence[float]) -> str:

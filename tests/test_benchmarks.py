@@ -455,6 +455,21 @@ class TestReport:
         report.replace_between(readme, "new")
         assert readme.read_text() == f"before\n{report.BEGIN}new\n{report.END}after\n"
 
+    def test_every_kind_of_every_backend_has_tables_and_the_summary_is_of_numpy(self):
+        results = layer_results(["im2col"] * 3, xconv=(1, 1, 1), torch=(2, 9, 9), **{"xconv:im2col": (1, 1, 1)})
+        runs = {kind: a_run(*results) for kind in ("layers", "choice", "filters", "pools", "chunked")}
+        runs["rates"] = a_run({"name": "copied", "value": 0.25, "words": "an element"})
+        files = {}
+        for backend in ("numpy", "jax", "torch", "cupy"):
+            machines = {kind: {"machine": run["machine"] | {"backend": backend}} for kind, run in runs.items()}
+            files[f"m-{backend}.json"] = {kind: run | machines[kind] for kind, run in runs.items()}
+        text = report.texts(files)[ROOT / "benchmarks" / "README.md"]
+        sections = {section.partition("\n")[0]: section for section in text.split("### ")[1:]}
+        assert list(sections) == [f"m-{name}: {kind}" for name in ("numpy", "jax", "torch", "cupy") for kind in runs]
+        assert all("\n| " in section for section in sections.values())
+        assert "| copied | 0.25 | an element |" in sections["m-jax: rates"]
+        assert len(report.texts(files)[ROOT / "README.md"].splitlines()) == 3
+
     def test_the_summary_has_rows_of_what_was_recorded(self):
         run = a_run(*layer_results(["im2col"] * 3, xconv=(1, 1, 1), torch=(2, 9, 9)))
         lines = report.texts({"a.json": {"layers": run}})[ROOT / "README.md"].splitlines()

@@ -14,7 +14,7 @@ from test_benchmarks import a_run, cells, exit_status, last_line, nameless, reco
 from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import comparison, drawn, pools, rates, report, timing
+from benchmarks import comparison, drawn, filters, rates, report, timing
 from benchmarks.layers import may_be_taken
 from benchmarks.peers import BY_HAND, FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, XCONV
 from benchmarks.report import judged, summarize
@@ -332,7 +332,7 @@ class TestPools:
     def test_it_writes_every_ratio(self, torch_backend, tmp_path, capsys):
         assert exit_status("--suite", "pool", "--quick", "--out", tmp_path) == 0
         found = recorded(tmp_path)["pools"]["results"]
-        assert [one["group"] for one in found] == [pool.suite for pool in pools.POOLS]
+        assert [one["group"] for one in found] == [pool.suite for pool in filters.POOLS]
         assert all(set(one["timings"]) == {"xconv", "torch"} for one in found)
         assert "Others' time / xconv's time" in capsys.readouterr().out
 
@@ -352,7 +352,7 @@ class TestPools:
         assert ["one", "on 8.0", "1000", "8.00"] in rows
 
     def test_sizes_are_those_of_the_results(self):
-        for pool in pools.POOLS[:3]:
+        for pool in filters.POOLS[:3]:
             y = xconv.max_pool(
                 np.zeros(pool.input_shape, dtype=np.float32), pool.kernel_size, stride=pool.stride, padding=pool.padding
             )
