@@ -431,29 +431,71 @@ def test_nothing_is_read_while_a_graph_is_built(name):
     assert all(source.reads for source in sources)
 
 
+def products_of(n, count):
+    """Calls of all kinds of arrays in so many chunks along each of n axes: the results of each."""
+    x, dy = (da.full((1, 1, *(count * 8,) * n), value, chunks=(1, 1, *(8,) * n)) for value in (1.0, 2.0))
+    image, w = da.full((count * 8,) * n, 1.0, chunks=8), np.ones((1, 1, *(3,) * n))
+    words, kernel = {"stride": 1, "padding": 1}, (3,) * n
+    half = xconv.max_pool(x, 2)
+    half, numbers = (da.full(half.shape, 1, chunks=half.chunks) for _ in range(2))
+    found = {
+        "conv_transpose": xconv.conv_transpose(x, w, padding=1),
+        "conv_transpose_backward": xconv.conv_transpose_backward(dy, x, w, padding=1),
+        "stride": xconv.conv(x, w, padding=1, stride=2),
+        "dx of a stride": xconv.conv_input_grad(half, w, x.shape, padding=1, stride=2),
+        "im2col": xconv.im2col(x, 3, **words),
+        "max_pool": xconv.max_pool(x, 3, **words, return_indices=True),
+        "avg_pool": xconv.avg_pool(x, 3, **words),
+        "max_pool_grad": xconv.max_pool_grad(dy, x, 3, **words),
+        "max_pool_grad of a stride": xconv.max_pool_grad(half, x, 3, stride=2, padding=1),
+        "avg_pool_grad": xconv.avg_pool_grad(dy, x.shape, 3, **words),
+        "max_unpool": xconv.max_unpool(half, numbers, 2),
+        "upfirdn": signal.upfirdn(np.ones(3), image, 2, 3),
+    }
+    for mode in MODES:
+        found[f"conv, {mode}"] = xconv.conv(x, w, padding=1, padding_mode=mode)
+        found[f"conv_backward, {mode}"] = xconv.conv_backward(dy, x, w, padding=1, padding_mode=mode)
+        found[f"dw, {mode}"] = xconv.conv_weight_grad(dy, x, kernel, padding=1, padding_mode=mode)
+    for mode in BORDERS:
+        found[f"gaussian_filter, {mode}"] = ndimage.gaussian_filter(image, 1, mode=mode)
+    for function, arguments, keywords in filters_of(np.random.default_rng(0), n):
+        found[function.__name__] = function(image, *arguments, **keywords)
+    for mode in ("full", "same", "valid"):
+        found[f"convolve, {mode}"] = signal.convolve(image, np.ones(kernel), mode)
+    return {name: results if isinstance(results, tuple) else (results,) for name, results in found.items()}
+
+
+SUMS = {"generic_laplace", "laplace", "gaussian_laplace", "gaussian_gradient_magnitude"}  # of a filter for each axis
+
+
 @pytest.mark.parametrize(("n", "count"), [(1, 20), (1, 2), (2, 12), (2, 3), (3, 4), (3, 2)])
 def test_tasks_of_a_chunk(n, count):
-    """At most 3^n - 1 pieces, a product and its share of a sum, for each chunk of what a product reads around."""
-    shape, chunks, words = (1, 1, *(count * 8,) * n), (1, 1, *(8,) * n), {"stride": 1, "padding": 1}
-    x, dy = (da.full(shape, value, chunks=chunks) for value in (1.0, 2.0))
-    w = np.ones((1, 1, *(3,) * n))
-    results = {
-        "conv": (1, xconv.conv(x, w, padding="same")),
-        "dx": (1, xconv.conv_input_grad(dy, w, x.shape, padding="same")),
-        "dw": (1, xconv.conv_weight_grad(dy, x, (3,) * n, padding="same")),
-        "conv_transpose": (1, xconv.conv_transpose(x, w, padding=1)),
-        "max_pool": (1, xconv.max_pool(x, 3, **words)),
-        "avg_pool": (1, xconv.avg_pool(x, 3, **words)),
-        "max_pool_grad": (2, xconv.max_pool_grad(dy, x, 3, **words)),
-        "avg_pool_grad": (1, xconv.avg_pool_grad(dy, x.shape, 3, **words)),
-        "correlate": (1, ndimage.correlate(x, w)),
+    """Of each result at most 3^n - 1 that cut pieces, the product and its share of a sum."""
+    for name, results in products_of(n, count).items():
+        tasks = {key for found in results for key in found.dask if not str(key).startswith(("('full", "array"))}
+        most = len(results) * (3**n + 1) + n * (name in SUMS)
+        assert len(tasks) <= most * count**n, name
+
+
+def test_pieces_of_several_operands_are_cut_at_once():
+    x, dy = (da.full((1, 1, 48, 48), value, chunks=(1, 1, 4, 4)) for value in (1.0, 2.0))
+    dx = xconv.max_pool_grad(dy, x, 3, stride=1, padding=1)
+    assert len(dict(dx.dask.layers[dx.name])) <= 9 * 144
+
+
+@pytest.mark.parametrize(("k", "nodes"), [(3, 0), (65, 1)])
+def test_small_filters_are_within_tasks(k, nodes):
+    """As inputs of their own they would be on all workers, which then are good for any task, wherever its chunk is."""
+    w = np.random.default_rng(0).random((1, 1, k, k))
+    x = da.random.default_rng(0).random((1, 1, 128, 128), chunks=(1, 1, 64, 64))
+    y = xconv.conv(x, w, padding="same")
+    layer = dict(y.dask.layers[y.name])
+    assert sum([not isinstance(key, tuple) for key in layer]) == nodes
+    inputs = {
+        key[0] for place in itertools.product(range(2), repeat=2) for key in layer[y.name, 0, 0, *place].dependencies
     }
-    nodes = 1  # that is w
-    for name, (operands, found) in results.items():
-        assert found.ndim == x.ndim
-        assert name == "dw" or found.chunks == x.chunks
-        tasks = set(found.dask) - set(x.dask) - set(dy.dask)
-        assert len(tasks) <= operands * (3**n + 1) * count**n + nodes, name
+    assert inputs == ({x.name, f"cut-{x.name}"} if nodes == 0 else inputs)
+    assert_same(y, xconv.conv(x.compute(), w, padding="same"), exact=False)
 
 
 def test_results_that_are_computed_together_share_pieces():
@@ -464,6 +506,11 @@ def test_results_that_are_computed_together_share_pieces():
     pieces = [{key for key in found.dask if key[0] == f"cut-{x.name}"} for found in (xconv.conv(x, w), dw)]
     assert pieces[0]
     assert pieces[0] == pieces[1]
+
+
+def indices(task):
+    """What a task cuts."""
+    return task.args[0] if isinstance(task.args[0], list) else [task.args[1]]
 
 
 @pytest.mark.parametrize("function", [xconv.conv, ndimage.correlate])
@@ -484,8 +531,8 @@ def test_no_more_than_the_halo_crosses_a_cut(function):
             for other in task.dependencies:
                 column = other[y.ndim] if isinstance(other, tuple) else key[-1]
                 if (column < count // 2) != (key[-1] < count // 2):
-                    index = layer[other].args[1]
-                    crossing += 4 * math.prod([len(range(*part.indices(size))) for part in index[-2:]])
+                    for index in indices(layer[other]):
+                        crossing += 4 * math.prod([len(range(*part.indices(size))) for part in index[-2:]])
     halo = 4 * 2 * (k // 2) * count * size
     assert halo <= crossing <= 1.1 * halo
 

@@ -1,12 +1,15 @@
 """Dask's graph of a chunked call: tasks that cut pieces out of chunks, and one for each chunk of a result.
 
 A piece is a copy, since a view would keep its whole chunk; it is cut where its chunk is, so that no more than it moves.
-Pieces are named by what they are of, so that all results that read one share it.
+Pieces are named by what they are of, so that all results that read one share it; those that one chunk of a result reads
+of chunks in one place, of whichever operands, are cut at once.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +19,8 @@ from .._arrays.operands import namespace_of
 from .._plan.chunked import Part, Reads, edges_of, lengths_of
 from .._plan.geometry import Ints
 from .threads import alone
+
+WITHIN = 100  # times as many elements as a small array's has a chunk beside it, to which it then adds hardly a byte
 
 
 class Chunked(NamedTuple):
@@ -54,12 +59,13 @@ def edges(array: Array) -> tuple[Ints, ...]:
 def write(chunked: Chunked) -> Array:
     """The result, whose chunks are computed when they are asked for."""
     from dask.base import tokenize
-    from dask.task_spec import List, Task, TaskRef
+    from dask.task_spec import List, Task
 
     word = chunked.function.__name__.strip("_").removesuffix("_block")
-    sources = [_Source(array, reads) for array, reads in chunked.operands]
-    given = [(source.name, source.reads) for source in sources]
-    name = f"{word}-{tokenize(chunked.function, chunked.settings, chunked.edges, repr(given))}"
+    largest = max([math.prod(map(max, array.chunks)) for array, _ in chunked.operands if row_of(array).chunked])
+    sources = [_Source(array, reads, largest // WITHIN) for array, reads in chunked.operands]
+    read = repr([(source.name, source.reads) for source in sources])
+    name = f"{word}-{tokenize(chunked.function, chunked.settings, chunked.edges, read)}"
     lengths = tuple(map(lengths_of, chunked.edges))
     like = next(array._meta for array, _ in chunked.operands if row_of(array).chunked)
     layer: dict[Any, Any] = {}
@@ -67,14 +73,12 @@ def write(chunked: Chunked) -> Array:
         layer.update(source.nodes())
     counts = tuple(map(len, lengths))
     for place in itertools.product(*map(range, counts)):
-        parts: list[Any] = []
-        keys: list[Any] = []
-        for source in sources:
-            parts.append(source.read(place, counts, layer, keys))
+        pieces: list[_Piece] = []
+        parts = [source.read(place, counts, pieces) for source in sources]
+        inputs, order = _inputs(pieces, layer)
         sizes = tuple([along[at] for along, at in zip(lengths, place, strict=True)])
-        pieces = List(*map(TaskRef, keys))
-        key = (name, *place)
-        layer[key] = Task(key, run, chunked.function, chunked.settings, sizes, like, parts, pieces, chunked.joins)
+        key, given = (name, *place), (sizes, like, parts, List(*inputs), order)
+        layer[key] = Task(key, run, chunked.function, chunked.settings, *given, chunked.joins)
     return _array(name, layer, lengths, like, chunked.dtype, [array for array, _ in chunked.operands])
 
 
@@ -84,11 +88,13 @@ def run(
     sizes: Ints,
     like: Array,
     operands: Sequence[Any],
-    pieces: list[Array],
+    inputs: list[Any],
+    order: Sequence[int],
     joins: bool,
 ) -> Array:
-    """A task: a chunk of a result, on one core, since many run at once."""
-    left = iter(pieces)
+    """A task: a chunk of a result, on one core, since many run at once. Inputs are pieces, or several in a list."""
+    pieces = [piece for some in inputs for piece in (some if isinstance(some, list) else [some])]
+    left = iter([pieces[number] for number in order])
     parts = [[(places, None if 0 in grid else Pieces(grid, left)) for places, grid in operand] for operand in operands]
     if not joins:
         parts = [[(places, part and part.joined()) for places, part in operand] for operand in parts]
@@ -109,6 +115,11 @@ def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
             *index[axis + 1 :],
         )
     return xp.asarray(chunk[index], copy=True)
+
+
+def cut_all(indices: Sequence[tuple[slice, ...]], *chunks: Array) -> list[Array]:
+    """A task: a piece of each of several chunks."""
+    return [cut(*piece) for piece in zip(chunks, indices, strict=True)]
 
 
 class Pieces:
@@ -142,16 +153,32 @@ class Pieces:
         return whole
 
 
-class _Source:
-    """An operand in a graph: chunks under their keys, and pieces of them."""
+class _Piece(NamedTuple):
+    """What is read of one chunk: along each axis the chunk's number, and what of it, also in words, if it is cut."""
 
-    def __init__(self, array: Array, reads: tuple[Reads, ...]) -> None:
+    source: _Source
+    numbers: Ints
+    slices: tuple[slice | None, ...]
+    words: tuple[str, ...]
+
+
+class _Source:
+    """An operand in a graph: chunks under their keys, and pieces of them.
+
+    An array of no more than ``small`` elements lies in the tasks themselves. As one more input it would soon be on all
+    workers, any of which a scheduler then takes to be good for any task, wherever its chunk is.
+    """
+
+    def __init__(self, array: Array, reads: tuple[Reads, ...], small: int) -> None:
         from dask.base import tokenize
 
         self.array, self.reads = array, reads
         self.is_chunked = row_of(array).chunked
+        self.is_within = not self.is_chunked and math.prod(array.shape) <= small
         self.name = array.name if self.is_chunked else f"array-{tokenize(array)}"
         numbers = getattr(array, "chunks", [(size,) for size in array.shape])
+        self.chunks: dict[Ints, Any] = {}  # as tasks take them
+        self.grid = tuple(map(len, numbers)) if self.is_chunked else self.name
         kept = [[number for number, length in enumerate(along) if length] for along in numbers]
         self.axes = [
             [[(part.place, _cuts(part, along, some)) for part in parts] for parts in read.parts]
@@ -162,43 +189,75 @@ class _Source:
         """What is no task of another collection's."""
         from dask.task_spec import DataNode
 
-        return {} if self.is_chunked else {self.name: DataNode(self.name, self.array)}
+        return {} if self.is_chunked or self.is_within else {self.name: DataNode(self.name, self.array)}
 
-    def read(
-        self, place: Ints, counts: Ints, layer: dict[Any, Any], keys: list[Any]
-    ) -> list[tuple[tuple[Any, ...], Ints]]:
-        """The parts that a chunk reads, (places, pieces along each axis), whose keys are appended."""
+    def read(self, place: Ints, counts: Ints, pieces: list[_Piece]) -> list[tuple[tuple[Any, ...], Ints]]:
+        """The parts that a chunk reads, (places, pieces along each axis), whose pieces are appended."""
         chosen = [axes[read.of(place, counts)] for axes, read in zip(self.axes, self.reads, strict=True)]
         found = []
         for parts in itertools.product(*chosen):
             along = [cuts for _, cuts in parts]
-            keys.extend([self._piece(piece, layer) for piece in itertools.product(*along)])
+            for piece in itertools.product(*along):
+                numbers, index, words = zip(*piece, strict=True) if piece else ((), (), ())
+                pieces.append(_Piece(self, numbers, index, words if any(words) else ()))
             found.append((tuple([some for some, _ in parts]), tuple(map(len, along))))
         return found
 
-    def _piece(self, piece: tuple[tuple[int, slice | None], ...], layer: dict[Any, Any]) -> Any:
-        """The key of a piece of a chunk, which may be all of it."""
-        from dask.task_spec import Task, TaskRef
+    def whole(self, numbers: Ints) -> Any:
+        """A chunk."""
+        from dask.task_spec import TaskRef
 
-        numbers = [number for number, _ in piece]
-        chunk = (self.name, *numbers) if self.is_chunked else self.name
-        if all([part is None for _, part in piece]):  # noqa: C419 - there are many pieces
-            return chunk
-        index = tuple([part or slice(None) for _, part in piece])
-        names = [str(part and (part.start, part.stop, part.step)) for _, part in piece]
-        key = (f"cut-{self.name}", *numbers, *names)
-        if key not in layer:
-            layer[key] = Task(key, cut, TaskRef(chunk), index)
-        return key
+        if self.is_within:
+            return self.array
+        if numbers not in self.chunks:
+            self.chunks[numbers] = TaskRef((self.name, *numbers) if self.is_chunked else self.name)
+        return self.chunks[numbers]
 
 
-def _cuts(part: Part, edges: Ints, numbers: Sequence[int]) -> list[tuple[int, slice | None]]:
-    """(chunk, what of it), and None for all of it, of the chunks that are not empty."""
-    found = []
+def _inputs(pieces: Sequence[_Piece], layer: dict[Any, Any]) -> tuple[list[Any], list[int]]:
+    """What a task takes: chunks, what other tasks cut of them, and small arrays; and in which order its pieces are."""
+    inputs: list[Any] = []
+    order, places = [-1] * len(pieces), dict[Any, list[int]]()
+    for number, piece in enumerate(pieces):
+        if not piece.words:
+            order[number] = len(inputs)
+            inputs.append(piece.source.whole(piece.numbers))
+        else:
+            places.setdefault((piece.source.grid, piece.numbers), []).append(number)
+    count = len(inputs)
+    for numbers in places.values():
+        inputs.append(_cut([pieces[number] for number in numbers], layer))
+        for number in numbers:
+            order[number] = count
+            count += 1
+    return inputs, order
+
+
+def _cut(pieces: Sequence[_Piece], layer: dict[Any, Any]) -> Any:
+    """Pieces of chunks in one place, cut by one task, or at once of a small array."""
+    from dask.task_spec import Task, TaskRef
+
+    chunks = [piece.source.whole(piece.numbers) for piece in pieces]
+    indices = [tuple([part or slice(None) for part in piece.slices]) for piece in pieces]
+    if pieces[0].source.is_within:
+        return cut_all(indices, *chunks)
+    names = Counter([piece.source.name for piece in pieces])
+    words = [word for piece in pieces for word in piece.words]
+    key = (f"cut-{'-'.join(names)}", *pieces[0].numbers, *words, *names.values())
+    if key not in layer:
+        one = len(pieces) == 1
+        layer[key] = Task(key, cut, *chunks, *indices) if one else Task(key, cut_all, indices, *chunks)
+    return TaskRef(key)
+
+
+def _cuts(part: Part, edges: Ints, numbers: Sequence[int]) -> list[tuple[int, slice | None, str]]:
+    """(chunk, what of it, its word), and None and no word for all of it, of the chunks that are not empty."""
+    found: list[tuple[int, slice | None, str]] = []
     for run in part.runs:
         for chunk, piece in run.slices(edges):
             is_whole = piece == slice(0, edges[chunk + 1] - edges[chunk])
-            found.append((numbers[chunk], None if is_whole else piece))
+            word = f"{piece.start}:{piece.stop}:{piece.step}"
+            found.append((numbers[chunk], *((None, "") if is_whole else (piece, word))))
     return found
 
 
