@@ -117,13 +117,29 @@ def test_an_operand_of_another_library_is_named(torch_backend):
     assert len(error.value.args) == 1
 
 
-def test_chunks_stay_chunks():
+@pytest.mark.parametrize("chunked_filters", [True, False])
+def test_chunks_stay_chunks(chunked_filters):
     da = pytest.importorskip("dask.array", reason="dask is not installed")
-    w, x = normal((2, 1, 3), 0), normal((1, 1, 12), 1)
-    A = xconv.linear_operator(da.from_array(w), x.shape, padding=1)
-    y = A @ da.from_array(x.reshape(-1), chunks=4)
-    assert isinstance(y, da.Array)
-    assert np.allclose(y.compute(), reference.conv(x, w, padding=1).reshape(-1), rtol=1e-12)
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    w, x, y = (normal(shape, seed) + 1j for seed, shape in enumerate([(2, 1, 3), (1, 1, 12), (1, 2, 12)]))
+    A = xconv.linear_operator(da.from_array(w) if chunked_filters else w, x.shape, padding=1)
+    matrix = np.stack([reference.conv(one.reshape(x.shape), w, padding=1).reshape(-1) for one in np.eye(12)], axis=1)
+    lazy_x, lazy_y = (da.from_array(one.reshape(-1), chunks=4) for one in (x, y))
+    columns = da.from_array(normal((12, 3), 3), chunks=4)
+    for found, expected in [
+        (A @ lazy_x, matrix @ x.reshape(-1)),
+        (A(lazy_x), matrix @ x.reshape(-1)),
+        (A.matvec(lazy_x), matrix @ x.reshape(-1)),
+        (A.rmatvec(lazy_y), matrix.conj().T @ y.reshape(-1)),
+        (A.H @ lazy_y, matrix.conj().T @ y.reshape(-1)),
+        (A.H.H @ lazy_x, matrix @ x.reshape(-1)),
+        (A @ columns, matrix @ columns.compute()),
+        (A.matmat(columns), matrix @ columns.compute()),
+        (A.T @ lazy_y, matrix.T @ y.reshape(-1)),
+        (A.T.H @ lazy_x, matrix.conj() @ x.reshape(-1)),
+    ]:
+        assert isinstance(found, da.Array)
+        assert np.allclose(found.compute(), expected, rtol=1e-12)
 
 
 @pytest.mark.on("jax", "torch", "strict")

@@ -14,6 +14,7 @@ from ._conv import conv, conv_input_grad, conv_of
 from ._methods import Method
 from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords
 from ._plan.geometry import Ints
+from ._run.graph import is_chunked
 
 Map = Callable[[Array], Array]
 
@@ -53,7 +54,7 @@ def linear_operator(
         On NumPy a `scipy.sparse.linalg.LinearOperator`, on CuPy that of cupyx, for all their solvers. Elsewhere an
         object of the same protocol: ``shape``, ``dtype``, ``matvec``, ``rmatvec``, ``matmat``, ``rmatmat``, ``@``,
         ``H`` and ``T``, which is differentiable where the library is. That one may be called as a function, as JAX's
-        solvers do. All take x in its own shape as well, to give y in its own.
+        solvers do. All take x in its own shape as well, to give y in its own, and leave Dask's arrays uncomputed.
 
     Raises
     ------
@@ -202,6 +203,13 @@ def _of_solvers(made: Operator, module: str) -> Any:
             if not hasattr(x, "dtype") or hasattr(x, "matvec") or not getattr(x, "ndim", 0):
                 return super().dot(x)
             self._made.check(x)
-            return self._made @ x if x.ndim > 2 else super().dot(x)
+            return self._made @ x if x.ndim > 2 or is_chunked(x) else super().dot(x)
 
+    def lazily(name: str) -> Callable[[Any, Array], Array]:
+        """Theirs makes an array of what it is given, for which chunks would be computed."""
+        theirs = getattr(solvers.LinearOperator, name)
+        return lambda self, x: getattr(self._made, name)(x) if is_chunked(x) else theirs(self, x)
+
+    for name in ("matvec", "matmat", "rmatvec", "rmatmat"):
+        setattr(LinearOperator, name, lazily(name))
     return LinearOperator(made)
