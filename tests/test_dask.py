@@ -552,6 +552,19 @@ def test_memory_grows_with_neither_rows_nor_neighbours():
     assert peaks[1] < 3 * peaks[0]  # four times as many rows
 
 
+@pytest.mark.parametrize("function", [ndimage.gaussian_filter, ndimage.uniform_filter, ndimage.correlate])
+def test_a_filter_of_a_chunk_holds_little_besides_its_result(function):
+    """Neighbours are joined for what is filtered next, not for all of the chunk."""
+    x = da.random.default_rng(0).random((2048, 2048), np.float32, chunks=1024).persist()
+    total = function(x, np.ones((5, 5), np.float32) if function is ndimage.correlate else 2).sum()
+    total.compute()  # so that threads have the memory that they keep
+    tracemalloc.start()
+    total.compute()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.75 * 2**22
+
+
 def gradients_of_two_chunks():
     rng = np.random.default_rng(0)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 40, 50), (4, 3, 3, 3)))

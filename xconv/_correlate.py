@@ -23,7 +23,7 @@ from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
-from ._run.graph import is_chunked
+from ._run.graph import Pieces, is_chunked
 from ._run.neighbours import Windows, filtered, neighbours
 from ._run.threads import is_alone
 
@@ -94,8 +94,10 @@ def _planned(
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     """x by windows along one axis after another, each stored in the result's dtype."""
     if is_chunked(x):
-        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype))
-    ((_, xp, shape, own, *_),) = described(x=x)
+        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype), takes_pieces=True)
+    ((_, xp, _, own, *_),), shape = described(x=x.first if isinstance(x, Pieces) else x), x.shape
+    if isinstance(x, Pieces) and not (traits(xp).threads and lines):
+        x = x.joined()
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)
     if not lines:

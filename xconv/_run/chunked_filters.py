@@ -27,7 +27,8 @@ class Filter(NamedTuple):
 
     function: Callable[..., Array]
     arguments: tuple[Any, ...] = ()
-    halo: tuple[int, int] | None = None  # of the first axis, if the function may be called for some rows at a time
+    halo: tuple[int, int] | None = None  # of the first axis, if the function is called for some rows at a time
+    takes_pieces: bool = False  # of which it joins what it reads
 
 
 class Halo(NamedTuple):
@@ -46,6 +47,7 @@ def neighbourhoods(
     dtype: DType,
     others: tuple[Array, ...] = (),
     arguments: tuple[Any, ...] = (),
+    takes_pieces: bool = False,
 ) -> Array:
     """``function(x, *others, *arguments)``, which has the shape of x, chunk by chunk."""
     cuts = edges(x)
@@ -58,7 +60,7 @@ def neighbourhoods(
     whole = [(other, tuple(map(everything, other.shape))) for other in others]
     first = [(before, behind) for axis, before, behind, _ in halos if axis == 0] or [(0, 0)]
     halo = first[0] if others else None  # lines are chained in a cache of their own: strips of them take longer
-    settings, operands = Filter(function, arguments, halo), ((x, tuple(reads)), *whole)
+    settings, operands = Filter(function, arguments, halo, takes_pieces), ((x, tuple(reads)), *whole)
     return write(Chunked(filter_block, settings, cuts, dtype, operands, joins=True))
 
 
@@ -84,12 +86,12 @@ def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others:
         return filtered(xp.empty(sizes, dtype=like.dtype))
     rows = max(-(-sizes[0] // STRIPS), LONG * sum(settings.halo)) if sizes and settings.halo else 0
     if settings.halo is None or not 0 < rows < sizes[0]:
-        return cropped(xp, filtered(x.joined()), places)
+        return cropped(xp, filtered(x if settings.takes_pieces and len(x.parts) > 1 else x.joined()), places)
     (before, behind), skipped, y = settings.halo, places[0].start, None
     for start, stop in ranges(sizes[0], rows):
         first, end = max(skipped + start - before, 0), min(skipped + stop + behind, x.shape[0])
         kept = slice(skipped + start - first, skipped + stop - first)
-        strip = filtered(x.rows(first, end))[(kept, *places[1:])]
+        strip = filtered(x[(slice(first, end), *[slice(None)] * (x.ndim - 1))])[(kept, *places[1:])]
         y = empty(xp, strip, sizes) if y is None else y
         y = put_at(y, (slice(start, stop),), strip)
     return y

@@ -123,7 +123,7 @@ def cut_all(indices: Sequence[tuple[slice, ...]], *chunks: Array) -> list[Array]
 
 
 class Pieces:
-    """Pieces of one array, so many along each axis."""
+    """Pieces of one array, so many along each axis, of which no more is joined than is asked for."""
 
     def __init__(self, grid: Ints, pieces: Iterator[Array]) -> None:
         self.parts = {place: next(pieces) for place in itertools.product(*map(range, grid))}
@@ -134,23 +134,30 @@ class Pieces:
             for axis in axes
         ]
         self.ends = [[*itertools.accumulate(sizes)] for sizes in along]
-        self.shape = tuple([ends[-1] for ends in self.ends])
+        self.shape, self.ndim, self.dtype = tuple([ends[-1] for ends in self.ends]), len(grid), self.first.dtype
 
     def joined(self) -> Array:
-        return self.first if len(self.parts) == 1 else self.rows(0, self.shape[0])
+        return self.first if len(self.parts) == 1 else self[...]
 
-    def rows(self, start: int, stop: int) -> Array:
-        """Some rows of the array, into which each piece's is copied once."""
-        whole = empty(namespace_of(piece=self.first), self.first, (stop - start, *self.shape[1:]))
-        for place, part in self.parts.items():
-            ends = [along[at] for along, at in zip(self.ends, place, strict=True)]
-            low = ends[0] - part.shape[0]
-            first, end = max(start, low), min(stop, ends[0])
-            if first < end:
-                index = [slice(end - size, end) for end, size in zip(ends, part.shape, strict=True)]
-                index[0] = slice(first - start, end - start)
-                whole = put_at(whole, tuple(index), part[first - low : end - low, ...])
-        return whole
+    def __getitem__(self, index: Any) -> Array:
+        """A part of the array, by slices after an ellipsis or none."""
+        slices = [part for part in index if part is not ...] if isinstance(index, tuple) else [slice(None)] * self.ndim
+        box = [slice(*part.indices(size)) for part, size in zip(slices, self.shape, strict=True)]
+        shape = tuple([part.stop - part.start for part in box])
+        return self.put(box, empty(namespace_of(piece=self.first), self.first, shape))
+
+    def put(self, box: Sequence[slice], place: Array) -> Array:
+        """Write a part to an array of its shape, what lies in each piece once."""
+        for at, piece in self.parts.items():
+            source, target = [], []
+            for part, ends, number, size in zip(box, self.ends, at, piece.shape, strict=True):
+                low = ends[number] - size
+                first, end = max(part.start, low), min(part.stop, ends[number])
+                source.append(slice(first - low, max(end, first) - low))
+                target.append(slice(first - part.start, max(end, first) - part.start))
+            if all([part.start < part.stop for part in source]):  # noqa: C419 - of few axes a generator takes longer
+                place = put_at(place, tuple(target), piece[tuple(source)])
+        return place
 
 
 class _Piece(NamedTuple):

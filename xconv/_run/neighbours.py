@@ -13,6 +13,7 @@ from .._arrays.taps import PADDED, Shifted, means, weighted
 from .._arrays.windows import framed, pad
 from .._plan.chains import Box, Chain, Pass, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
+from .graph import Pieces
 from .threads import cpu_count, for_each
 
 FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other
@@ -56,7 +57,8 @@ def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, wo
     with xp.errstate(all="ignore"):  # SciPy warns of nothing, and rows that are added as one have sums that nobody sees
         for chain in chains(shape, tuple([line[:4] for line in lines]), room):
             first, after = after, after + chain.filters
-            source, y = y, xp.empty(shape, dtype) if y is x or chain.cuts else y
+            source = y if len(chain.boxes) > 1 else y[...]  # of pieces, all is joined only where all is read at once
+            y = xp.empty(shape, dtype) if y is x or chain.cuts else y
             run = _Run(xp, source, y, chain, lines[first:after], workings[first:after])
             for_each(run.fill, chain.boxes, cpus)
     return y
@@ -93,6 +95,10 @@ class _Run(NamedTuple):
     def _entered(self, box: Box) -> Array:
         """What the first filter reads, contiguous, with its borders."""
         xp, chain, plan = self.xp, self.chain, box.passes[0]
+        if box.is_inside and isinstance(self.x, Pieces):
+            memory, place = self._room(0, plan)
+            self.x.put(box.read, place)
+            return self._bordered(0, box, memory)
         if box.is_inside:
             part = self.x[box.read]
         else:
