@@ -1141,7 +1141,7 @@ def _sequence(name: str, value: Any, count: int) -> list[Any]:
     values = list(value)
     if len(values) != count:
         raise RuntimeError(
-            f"{name}, a sequence argument, must have length equal to input rank, or axes, {count}, {got(value)}"
+            f"{name}: sequence argument must have length equal to input rank, or axes, {count}, {got(value)}"
         )
     return values
 
@@ -1164,6 +1164,8 @@ def _axes(axes: Any, ndim: int) -> Ints:
 
 
 def _axis(axis: Any, ndim: int, name: str = "axis") -> int:
+    if isinstance(axis, float):
+        raise TypeError(f"{name} must be an int, {got(axis)}, which cannot be interpreted as an integer")
     index: int = a_number(name, axis, operator.index)
     if not -ndim <= index < ndim:
         raise ValueError(f"{name} must lie within the {ndim} axes of input, {got(axis)}, which is out of range")

@@ -22,7 +22,7 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
     @functools.wraps(function)
     def enter(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
         for name in keywords:
-            if name not in names:
+            if names and name not in names:
                 raise unknown_keyword(function, names, name, keywords[name])
         first = arguments[0] if arguments else next(iter(keywords.values()), None)
         way = row_of(first).entrance

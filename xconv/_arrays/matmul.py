@@ -111,7 +111,9 @@ def _even(size: int, most: int) -> int:
 def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
     """Whether BLAS reads both factors of a sum over so many positions as they lie, in pieces if they are large."""
     results = rows * columns
-    return rows <= min(MOST_ROWS, count // 2) and (results * stack > ALONE or results * count <= SMALL)
+    return rows <= min(MOST_ROWS, count // 2) and (
+        is_symbol(stack) or results * stack > ALONE or results * count <= SMALL
+    )
 
 
 def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:

@@ -56,6 +56,7 @@ NUMBERS = {operator.index: "an int", int: "a finite number", float: "a real numb
 LONGEST = 100  # characters of a value that a message repeats
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+TAKES_OTHERS = 8  # the flag of a function with **keywords: inspect.CO_VARKEYWORDS
 
 
 class Keywords(NamedTuple):
@@ -78,7 +79,7 @@ def known_keywords(function: Function) -> Function:
     @functools.wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords:
-            if name not in names:
+            if names and name not in names:
                 raise unknown_keyword(function, names, name, keywords[name])
         return function(*arguments, **keywords)
 
@@ -86,9 +87,10 @@ def known_keywords(function: Function) -> Function:
 
 
 def keyword_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Of the arguments that may be given by name."""
+    """Of the arguments that may be given by name; none if those of another function may be as well."""
     code = function.__code__  # what inspect.signature reads, which takes as long to load as a call
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    takes_others = code.co_flags & TAKES_OTHERS
+    return () if takes_others else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def unknown_keyword(function: Callable[..., Any], names: Sequence[str], name: str, value: Any) -> TypeError:
