@@ -86,11 +86,11 @@ def outer_matmul(xp: Namespace, left: Array, right: Array, stacked: int) -> Arra
 
 def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
     (rows, count), columns, right = left.shape[-2:], right.shape[-2], conjugate_transpose(xp, right)
-    if rows * columns <= RESULTS and rows * columns * count <= SMALL:
-        return matmul(xp, left, right)
     is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")
-    stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2]) if is_real else ()
-    if not (is_real and has_outer_kernels(rows, columns, count, math.prod(stack))):
+    if not is_real or (rows * columns <= RESULTS and rows * columns * count <= SMALL):
+        return matmul(xp, left, right)
+    stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    if not has_outer_kernels(rows, columns, count, math.prod(stack)):
         return matmul(xp, left, right)
     width, length = _even(columns, RESULTS // rows), _even(count, SMALL // RESULTS)
     total = made(xp, (*stack, rows, columns), left.dtype)
@@ -111,9 +111,8 @@ def _even(size: int, most: int) -> int:
 def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
     """Whether BLAS reads both factors of a sum over so many positions as they lie, in pieces if they are large."""
     results = rows * columns
-    return rows <= min(MOST_ROWS, count // 2) and (
-        is_symbol(stack) or results * stack > ALONE or results * count <= SMALL
-    )
+    is_alone = not is_symbol(stack) and results * stack <= ALONE and results * count > SMALL
+    return rows <= min(MOST_ROWS, count // 2) and not is_alone
 
 
 def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:
