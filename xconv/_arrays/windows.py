@@ -296,11 +296,7 @@ def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DTyp
     shape = (*x.shape[:first], *size)
     if not traits(xp).plain_memory and x.dtype != dtype:
         x = xp.astype(x, dtype)
-    if traits(xp).threads:
-        padded = made(xp, shape, dtype)
-        padded[...] = value
-    else:
-        padded = full(xp, x, shape, value, dtype) if value else zeros(xp, x, shape, dtype=dtype)
+    padded = full(xp, x, shape, value, dtype) if value else zeros(xp, x, shape, dtype=dtype)
     return put_at(padded, (..., *inside), x)
 
 
