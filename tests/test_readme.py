@@ -123,11 +123,9 @@ def test_commands_beside_figures_run():
         assert any(name.startswith("test_") and word in name for name in defined_in(ROOT / path)), (path, word)
     main = importlib.import_module("benchmarks.__main__")
     lines = [line for line in set(re.findall(r"`python -m benchmarks([^`]*)`", text)) if "NAME" not in line]
-    parsers = {"choice": main._choice_parser, "report": main._report_parser, "rates": main._rates_parser}
     assert len(lines) >= 5
     for words in map(str.split, lines):
-        kind = words[0] if words and words[0] in parsers else None
-        parsers.get(kind, main._suites_parser)("benchmarks").parse_args(words[1:] if kind else words)
+        main._parser("benchmarks").parse_args(["--suite", *words] if words and words[0] in main.RUNS else words)
 
 
 class TestBorders:
