@@ -94,7 +94,7 @@ class Fft(NamedTuple):
         pairs = task.channels * task.filters
         planes, kernels = blocks * (task.channels + task.filters), task.groups * pairs
         lines = sum([size / length for length in self.size])
-        alone = pairs == 1 or task.channels == 1
+        alone = (pairs == 1 or task.channels == 1) and not task.reduces
         return Steps(
             operation=OPERATIONS,
             product=0 if alone else size / 2 * task.groups,

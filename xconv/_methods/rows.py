@@ -25,6 +25,7 @@ from .._plan.geometry import Geometry, Ints, frame
 from .._plan.task import ANY, Steps, Task
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
+COPIES = 2  # passes over memory that bringing data into rows takes, and results out of them
 FLOAT = 4  # bytes of the least number: of wider ones fewer are added up at once
 LINE = 64  # bytes of m outputs: one register of the widest, and a line of cache
 
@@ -86,7 +87,7 @@ class Rows(NamedTuple):
             multiplication=windowed * self.m * task.filters,
             packed=2 * windowed,
             written=results * stack,
-            copied=copied + (results if task.filters > 1 else 0),
+            copied=COPIES * copied + (results if task.filters > 1 else 0),
             added=results * stack,
             row=size / memory.pitch,
         )
