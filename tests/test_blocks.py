@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 
 import xconv
 from xconv._arrays import matmul as _matmul
+from xconv._arrays import scratch as _scratch
 from xconv._methods import METHODS
 from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
+from xconv._plan.remembered import forget
 from xconv._run import products as _products
 from xconv._run import threads as _threads
 from xconv._run.threads import for_each, one_blas_thread
@@ -526,6 +528,23 @@ def test_blocks_are_made_in_memory_that_their_thread_keeps(threads, method, grou
         held.append(tracemalloc.get_traced_memory()[1] - result.nbytes)
         tracemalloc.stop()
     assert held[1] < x.nbytes / 4  # blocks, of which there are few, make more of what they read of it
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("room", [2**18, 2**26])
+@pytest.mark.parametrize("case", [Case((3, 4, 23, 40), (6, 2, 3, 3), {"groups": 2, "padding": 1})], ids=str)
+def test_no_result_is_memory_that_a_thread_keeps(threads, monkeypatch, method, room, case):
+    """However small blocks are: the next call would write over it."""
+    threads(1)
+    forget()
+    monkeypatch.setattr(_scratch, "PAGED", 1)
+    monkeypatch.setattr(_products, "PAGED", 0)
+    x, w, b, dy = operands(case, "float32")
+    keywords = {**case.keywords, "method": method, "max_workspace": room}
+    results = xconv.conv(x, w, b, **keywords), *xconv.conv_backward(dy, x, w, **keywords)
+    kept = [place for place in _scratch._OWN.places.values() if place is not None]
+    assert kept
+    assert not any(np.may_share_memory(result, place) for result in results for place in kept)
 
 
 @pytest.mark.parametrize("method", METHODS)
