@@ -28,7 +28,7 @@ from xconv._methods import shifts as _shifts
 from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
-from xconv._plan.remembered import forget
+from xconv._plan.remembered import forget, remembering
 from xconv._run import products as _products
 
 MIB = 2**20
@@ -708,3 +708,15 @@ def test_an_echo_reads_two_taps_far_apart():
     expected[..., 900_000:] = y * w[0, 0, 1]
     assert_values(dx, expected, 1e-12)
     assert_values(dw, np.array([[[np.sum(y * first), np.sum(y * second)]]]), 1e-12)
+
+
+def test_lists_are_remembered_as_tuples():
+    """A call with padding=[1, 1] is planned once; what counts as an int and is none is looked at every time."""
+    seen = []
+    run = remembering(trusted=1)(lambda first, rest: seen.append(rest))
+    for rest in ([1, [2, 3]], (1, (2, 3)), [1, (2, 3)]):
+        run("trusted", rest)
+    assert seen == [(1, (2, 3))]
+    run("trusted", [True])
+    run("trusted", [True])
+    assert seen[1:] == [[True], [True]]

@@ -34,8 +34,8 @@ class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
 def remembering(trusted: int) -> Callable[[Function], Function]:
     """Compute what the same arguments give once.
 
-    The first arguments are trusted to equal no others. Of the rest, what equals an int and is none, as True does, and
-    what cannot be looked up, as a list, or a size that is a symbol, is computed every time.
+    The first arguments are trusted to equal no others. Of the rest lists are as good as tuples; what equals an int and
+    is none, as True does, and what cannot be looked up, as a size that is a symbol, is computed every time.
     """
 
     def decorate(function: Function) -> Function:
@@ -48,6 +48,12 @@ def remembering(trusted: int) -> Callable[[Function], Function]:
                 try:  # contextlib.suppress takes as long as the look-up
                     return looked_up(*arguments)
                 except TypeError:  # of what has no hash; one of the function's own is raised again
+                    pass
+            rest = _frozen(arguments[trusted:])
+            if _are_plain(rest):
+                try:
+                    return looked_up(*arguments[:trusted], *rest)
+                except (TypeError, ValueError):  # which is raised again, of lists as they came
                     pass
             return function(*arguments)
 
@@ -100,6 +106,11 @@ def forget() -> None:
     """Empty the caches, as of calls that were planned with other constants."""
     for clear in _KEPT:
         clear()
+
+
+def _frozen(values: Any) -> tuple[Any, ...]:
+    """With tuples in the place of lists, which cannot be looked up."""
+    return tuple([_frozen(value) if type(value) in (list, tuple) else value for value in values])
 
 
 def _are_plain(values: tuple[Any, ...]) -> bool:
