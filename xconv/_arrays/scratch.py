@@ -39,11 +39,11 @@ def scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType, place: int = 0,
 
 
 class making_again:  # noqa: N801  # as the context managers of the standard library
-    """What this thread makes meanwhile is each made of the last before it alone, and of nothing when this is over.
+    """A chain of arrays that this thread makes: each is computed of the one before it, and none is kept at the end.
 
-    Arrays that `made` gives may then share two places in turns, beginning with the same, which a cache may
-    have, unless it goes on with what was made before. What is made of outputs has places of its own: both
-    are needed for a product.
+    So two places are enough for what `made` gives, in turns. Each chain begins with the first place, which a cache may
+    still have, unless it goes on with an earlier one. Chains of outputs (side 1) have places of their own, since a
+    product for the gradient by the filters needs the ends of both.
     """
 
     def __init__(self, side: int = 0, goes_on: bool = False) -> None:
