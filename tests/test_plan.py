@@ -711,10 +711,10 @@ def test_an_echo_reads_two_taps_far_apart():
 
 
 def test_lists_are_remembered_as_tuples():
-    """A call with padding=[1, 1] is planned once; what counts as an int and is none is looked at every time."""
+    """A call with padding=[1, 1], or with an int of NumPy's, is planned once; True is looked at every time."""
     seen = []
     run = remembering(trusted=1)(lambda first, rest: seen.append(rest))
-    for rest in ([1, [2, 3]], (1, (2, 3)), [1, (2, 3)]):
+    for rest in ([1, [2, 3]], (1, (2, 3)), [1, (2, 3)], [np.int64(1), (2, np.uint8(3))]):
         run("trusted", rest)
     assert seen == [(1, (2, 3))]
     run("trusted", [True])

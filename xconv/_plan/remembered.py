@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Generic, TypeVar, cast
 
 Value = TypeVar("Value")
@@ -34,8 +35,8 @@ class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
 def remembering(trusted: int) -> Callable[[Function], Function]:
     """Compute what the same arguments give once.
 
-    The first arguments are trusted to equal no others. Of the rest lists are as good as tuples; what equals an int and
-    is none, as True does, and what cannot be looked up, as a size that is a symbol, is computed every time.
+    The first arguments are trusted to equal no others. Of the rest lists are as good as tuples, and NumPy's
+    integers as ints; True, and what cannot be looked up, as a size that is a symbol, is computed every time.
     """
 
     def decorate(function: Function) -> Function:
@@ -109,8 +110,12 @@ def forget() -> None:
 
 
 def _frozen(values: Any) -> tuple[Any, ...]:
-    """With tuples in the place of lists, which cannot be looked up."""
-    return tuple([_frozen(value) if type(value) in (list, tuple) else value for value in values])
+    """With tuples in the place of lists, which cannot be looked up, and ints in that of NumPy's."""
+    return tuple([_frozen(value) if type(value) in (list, tuple) else _plain(value) for value in values])
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if type(value) is not bool and isinstance(value, Integral) else value
 
 
 def _are_plain(values: tuple[Any, ...]) -> bool:
