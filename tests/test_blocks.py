@@ -532,16 +532,36 @@ def test_blocks_are_made_in_memory_that_their_thread_keeps(threads, method, grou
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("room", [2**18, 2**26])
-@pytest.mark.parametrize("case", [Case((3, 4, 23, 40), (6, 2, 3, 3), {"groups": 2, "padding": 1})], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((3, 4, 23, 40), (6, 2, 3, 3), {"groups": 2, "padding": 1}),
+        Case((2, 40, 12, 30), (40, 1, 3, 3), {"groups": 40, "padding": 1, "padding_mode": "reflect"}),
+        Case((2, 3, 9, 10, 26), (4, 3, 3, 3, 2), {"padding": 1}),
+    ],
+    ids=str,
+)
 def test_no_result_is_memory_that_a_thread_keeps(threads, monkeypatch, method, room, case):
-    """However small blocks are: the next call would write over it."""
+    """However small blocks are: the next call would write over it. Nor is any array written over before it is read."""
     threads(1)
     forget()
     monkeypatch.setattr(_scratch, "PAGED", 1)
     monkeypatch.setattr(_products, "PAGED", 0)
+    own = _scratch.scratch
+
+    def spoiled(*arguments):
+        array = own(*arguments)
+        array[...] = np.nan
+        return array
+
+    monkeypatch.setattr(_scratch, "scratch", spoiled)
     x, w, b, dy = operands(case, "float32")
     keywords = {**case.keywords, "method": method, "max_workspace": room}
     results = xconv.conv(x, w, b, **keywords), *xconv.conv_backward(dy, x, w, **keywords)
+    monkeypatch.setattr(_scratch, "PAGED", 2**62)
+    plain = xconv.conv(x, w, b, **keywords), *xconv.conv_backward(dy, x, w, **keywords)
+    for result, other in zip(results, plain, strict=True):
+        np.testing.assert_allclose(result, other, rtol=0, atol=1e-5 * np.max(np.abs(other)))
     kept = [place for place in _scratch._OWN.places.values() if place is not None]
     assert kept
     assert not any(np.may_share_memory(result, place) for result in results for place in kept)
