@@ -121,9 +121,6 @@ def _plain(value: Any) -> Any:
 def _are_plain(values: tuple[Any, ...]) -> bool:
     """Whether all are ints, words and None of exactly these types, or tuples of them."""
     for value in values:
-        if isinstance(value, tuple):
-            if not _are_plain(value):
-                return False
-        elif type(value) not in EXACT:
+        if type(value) not in EXACT and not (isinstance(value, tuple) and _are_plain(value)):
             return False
     return True
