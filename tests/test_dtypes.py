@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import reference
@@ -82,6 +85,23 @@ def test_half_precision_rounds_once(backend, name):
         assert np.all(error <= 0.5 * epsilon * np.abs(values) + 1e-5)  # half a spacing, and float32's own rounding
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int16"])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_sums_of_another_dtype_in_all_small_geometries(dtype, dilation):
+    """Also of windows wholly in the padding, and of strides where no window reads some of the inputs."""
+    for size, kernel, stride, padding in itertools.product((1, 5), (1, 2, 3), (1, 2, 3), (0, 1, 3)):
+        if size + 2 * padding <= dilation * (kernel - 1):
+            continue
+        keywords = {"stride": stride, "padding": padding, "dilation": dilation}
+        x, w = (np.arange(math.prod(shape)).reshape(shape) % 5 - 2 for shape in ((2, 3, size), (3, 3, kernel)))
+        y = reference.conv(x, w, **keywords)
+        dy = np.arange(y.size).reshape(y.shape) % 3
+        found = xconv.conv_backward(*(array.astype(dtype) for array in (dy, x, w)), **keywords)
+        assert np.array_equal(xconv.conv(x.astype(dtype), w.astype(dtype), **keywords), y)
+        assert np.array_equal(found[0], reference.conv_input_grad(dy, w, x.shape, **keywords))
+        assert np.array_equal(found[1], reference.conv_weight_grad(dy, x, (kernel,), **keywords))
+
+
 @pytest.mark.over("name", HALVES)
 def test_pools_of_half_precision(backend, name):
     dtype = half(backend, name)
@@ -123,6 +143,22 @@ def test_large_integers_are_exact(backend, dtype):
     x, w = np.full((1, 1, 3), large, dtype), np.array([[[1, 0, 1]]], dtype)
     y = backend.run(xconv.conv, backend.array(x), backend.array(w))
     assert_array(backend, y, np.array([[[2 * large]]], dtype), terms=0)
+
+
+@pytest.mark.over("limit", [2**24, 2**53])
+def test_sums_of_integers_are_exact_at_the_limits_of_floating_point(backend, limit):
+    """The factors are below what float32, or float64, holds, and so are products; their sum is one more than it."""
+    half, expected = limit // 2, np.array([[[limit + 1]]])
+    halves, ones = backend.array(np.array([[[half, half + 1]]])), backend.array(np.ones((1, 1, 2), dtype=np.int64))
+    assert_array(backend, backend.run(xconv.conv, halves, ones), expected, terms=0)
+    assert_array(backend, backend.run(xconv.conv, ones, halves), expected, terms=0)
+    assert_array(backend, backend.run(xconv.conv_weight_grad, halves, ones, kernel_size=1), expected, terms=0)
+    dx = backend.run(xconv.conv_input_grad, halves, ones, input_shape=(1, 1, 3))
+    assert_array(backend, dx, np.array([[[half, limit + 1, half + 1]]]), terms=0)
+    b, single = backend.array(np.array([1])), backend.array(np.array([[[limit]]]))
+    for sign in (1, -1):
+        y = backend.run(xconv.conv, sign * single, ones[:, :, :1], sign * b)
+        assert_array(backend, y, sign * expected, terms=0)
 
 
 def test_integers_without_float64():

@@ -200,6 +200,12 @@ def parts(windows: Geometry, channels: int, width: int, box: Ints) -> Iterator[P
                 yield Part(slice(*some), slices_of(taps), inputs, restricted)
 
 
+def whole_part(windows: Geometry, channels: int) -> Part:
+    """The part of all channels and taps, also of windows that lie in the padding only."""
+    taps, inputs = (tuple(slice(0, size) for size in sizes) for sizes in (windows.kernel_size, windows.input_size))
+    return Part(slice(0, channels), taps, inputs, windows)
+
+
 def of_any(samples: tuple[int, int], planned: int) -> slice:
     """(start, stop) as a slice; if that is all that was planned for, of any number, as a batch that is a symbol has."""
     return slice(None) if samples == (0, planned) else slice(*samples)

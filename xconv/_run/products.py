@@ -39,7 +39,7 @@ from .._arrays.scratch import PAGED, making_again
 from .._methods import METHODS, Maps, request
 from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
-from .._plan.blocks import Block, Grid, InsideAndEdges, Part, parts, pieces
+from .._plan.blocks import Block, Grid, InsideAndEdges, Part, pieces, whole_part
 from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
 from .._plan.geometry import Ints, Phase
 from .._plan.remembered import remembered
@@ -365,7 +365,7 @@ class _Pass:
         """As `forward`, where the result cannot hold sums: those of some blocks are kept until all parts are added."""
         xp, schedule, access = self.xp, self.schedule, self.access
         target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
-        whole = schedule.grid(next(parts(self.task.windows, 1, 1, self.task.windows.kernel_size)))
+        whole = schedule.grid(whole_part(self.task.windows, self.task.channels))
 
         def add(filters: slice, part: Part, sums: dict[int, Array]) -> None:
             grid = schedule.grid(part)
