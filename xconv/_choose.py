@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from ._arrays.layout import Access
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.machine import item_size
-from ._arrays.operands import check_numeric, namespace_of_library, working_dtype
+from ._arrays.operands import check_numeric, namespace_of_library, planned_dtype, working_dtype
 from ._methods import Method, request
 from ._plan.arguments import (
     ChannelAxis,
@@ -30,7 +30,7 @@ from ._plan.choice import Request, candidates, choose
 from ._plan.geometry import Ints
 from ._plan.plan import Plan, measured_plan, plan_of
 from ._plan.task import Task, task_of
-from ._run.products import products
+from ._run.integers import runner
 from ._run.threads import cpu_count
 
 Function: TypeAlias = Literal[
@@ -89,7 +89,8 @@ def plan(
     -------
     plan : Plan
         A tuple with names, ``method`` first of all; its repr says what will run, why, and what the others would cost.
-        Nothing in it depends on elements, and no method on the number of CPUs.
+        Nothing in it depends on elements, and no method on the number of CPUs: of integers it is the plan for those
+        whose sums float64 holds.
 
     Raises
     ------
@@ -198,12 +199,13 @@ def _request(
     room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)
     working = working_dtype(xp, dtype)
     conjugates = transposes and is_kind(xp, dtype, "complex floating")
-    return request(xp, working, task_of(product, geometry, working != dtype, conjugates), room), xp, working, room
+    task = task_of(product, geometry, working != dtype, conjugates)
+    return request(xp, working, task, room, sums=planned_dtype(xp, working)), xp, working, room
 
 
 def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int) -> float:
     """The least time of a few trials."""
-    run = products(Access(xp, dtype, dtype), task, method, room)
+    run = runner(Access(xp, dtype, dtype), task, method, room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
     calls: dict[str, Callable[[], Array]] = {
         "forward": lambda: run.forward(x, w, None),

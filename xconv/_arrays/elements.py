@@ -141,6 +141,11 @@ def has_outliers(xp: Namespace, array: Array, dtype: DType) -> bool:
     return 0 < VISIBLE * typical < error
 
 
+def magnitude(xp: Namespace, integers: Array) -> int:
+    """The largest of all integers by magnitude; 0 if there are none."""
+    return max(int(xp.max(integers)), -int(xp.min(integers))) if math.prod(integers.shape) else 0
+
+
 def _largest(xp: Namespace, array: Array, dtype: DType) -> Array:
     """The largest of all elements, and of the real and the imaginary parts of complex ones, by magnitude.
 

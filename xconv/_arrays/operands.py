@@ -200,6 +200,20 @@ def working_dtype(xp: Namespace, dtype: DType) -> DType:
     return dtype
 
 
+def dtypes_of_sums(xp: Namespace, dtype: DType) -> tuple[DType, ...]:
+    """The dtypes that one which is computed in may be replaced by, itself the last.
+
+    Of integers that can be looked at, those of floating-point numbers, where they hold all sums.
+    """
+    looks = traits(xp).threads and is_kind(xp, dtype, "integral")
+    return (xp.float32, xp.float64, dtype) if looks else (dtype,)
+
+
+def planned_dtype(xp: Namespace, dtype: DType) -> DType:
+    """That of them which most sums are computed in: no plan depends on elements."""
+    return dtypes_of_sums(xp, dtype)[:2][-1]
+
+
 def number(name: str, value: Any) -> Any:
     """A number, or the one that an array holds."""
     if isinstance(value, int | float | complex):

@@ -52,19 +52,21 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 )
 
 
-def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1) -> Request:
-    """What is asked of the plan of a task on arrays of a dtype that sums can be accumulated in.
+def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1, sums: DType | None = None) -> Request:
+    """What is asked of the plan of a task on arrays of a dtype, and of sums in that one, or another that holds them.
 
     The room is that of each of so many devices.
     """
     copies = is_kind(xp, dtype, "integral") or (task.product == "scatter" and is_kind(xp, dtype, "complex floating"))
-    task = task._replace(copies_filters=task.copies_filters or copies)  # into limbs, or conjugated
-    methods = {name: functools.partial(tiles, xp, dtype) for name, tiles in METHODS.items()}
+    sums = dtype if sums is None else sums
+    # into limbs, conjugated, or cast
+    task = task._replace(copies=task.copies or sums != dtype, copies_filters=task.copies_filters or copies)
+    methods = {name: functools.partial(_tiles, tiles, xp, dtype, sums) for name, tiles in METHODS.items()}
     own = functools.partial(own_cost, xp) if has_native(xp, dtype, task.windows.ndim) else None
     undivided = _undivided(task, own is not None) if devices > 1 else ()
     return Request(
         task,
-        machine_of(xp, dtype),
+        machine_of(xp, sums),
         room * devices,
         methods,
         own,
@@ -72,6 +74,13 @@ def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1
         devices=devices,
         undivided=undivided,
     )
+
+
+def _tiles(tiles: Tiles, xp: Namespace, dtype: DType, sums: DType, task: Task) -> Sequence[Maps]:
+    """Those for sums in a dtype, of a method that takes numbers of another, as well."""
+    if sums != dtype:
+        tiles(xp, dtype, task)  # which refuses integers where it computes with fractions
+    return tiles(xp, sums, task)
 
 
 def _undivided(task: Task, has_own: bool) -> tuple[str, ...]:

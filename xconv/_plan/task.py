@@ -47,6 +47,13 @@ class Task(NamedTuple):
         return self.groups * self.channels * self.filters
 
     @property
+    def terms(self) -> int:
+        """How many products at most are added up to one result."""
+        if self.reduces:
+            return self.batch * self.windows.positions
+        return (self.filters if self.product == "scatter" else self.channels) * self.windows.taps
+
+    @property
     def multiplications(self) -> int:
         return self.batch * self.pairs * self.windows.taps * self.windows.positions
 

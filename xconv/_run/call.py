@@ -7,7 +7,8 @@ from .._arrays.libraries import Array
 from .._plan.choice import Candidate
 from .._plan.remembered import remembered
 from .._plan.task import task_of
-from .products import Own, OwnOrOther, Products, products
+from .integers import OfIntegers, runner
+from .products import Own, OwnOrOther, Products
 
 
 class Call:
@@ -42,7 +43,7 @@ class Call:
         return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_data(x)))
 
     @remembered
-    def for_forward(self) -> Products | Own | OwnOrOther:
+    def for_forward(self) -> Products | Own | OwnOrOther | OfIntegers:
         return self._products("forward")
 
     @property
@@ -51,19 +52,19 @@ class Call:
         return getattr(self.for_forward, "candidate", Candidate("", 0.0)).cost
 
     @remembered
-    def for_data(self) -> Products | Own | OwnOrOther:
+    def for_data(self) -> Products | Own | OwnOrOther | OfIntegers:
         return self._products("scatter")
 
     @remembered
-    def for_filter(self) -> Products | Own | OwnOrOther:
+    def for_filter(self) -> Products | Own | OwnOrOther | OfIntegers:
         return self._products("backward_filter")
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
 
-    def _products(self, product: str) -> Products | Own | OwnOrOther:
+    def _products(self, product: str) -> Products | Own | OwnOrOther | OfIntegers:
         layout, access = self.layout, self.layout.access
         task = task_of(product, layout.geometry, layout.casts, access.conjugates)
         if product == "scatter" and layout.geometry.is_framed:
             access = access._replace(result=access.dtype, frame=None)
-        return products(access, task, self.method, self.room)
+        return runner(access, task, self.method, self.room)

@@ -1,0 +1,61 @@
+"""Products of integers in floating point, where their sums are exact in it: BLAS multiplies no others.
+
+A sum of so many products is at most their number times the largest factors, which are looked for in the operands. What
+lies below 2**24 is exact in float32, as of 8-bit images and small filters, and below 2**53 in float64. Larger integers
+are cut into limbs (`_arrays.matmul`).
+"""
+
+from __future__ import annotations
+
+from .._arrays.elements import magnitude
+from .._arrays.layout import Access
+from .._arrays.libraries import Array, DType
+from .._arrays.operands import dtypes_of_sums, planned_dtype
+from .._methods import METHODS, request
+from .._plan.choice import Candidate, choose
+from .._plan.task import Task
+from .products import Own, OwnOrOther, Products, products
+
+
+def runner(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther | OfIntegers:
+    """What carries a task out: `products`, in a dtype that is found for integers when they are there."""
+    if method != "native" and dtypes_of_sums(access.xp, access.dtype) != (access.dtype,):
+        return OfIntegers(access, task, method, room)
+    return products(access, task, method, room)
+
+
+class OfIntegers:
+    """A task on integers, in the first dtype that surely holds its sums."""
+
+    def __init__(self, access: Access, task: Task, method: str, room: int) -> None:
+        self.access = access
+        self.task = task
+        self.method = "im2col" if task.batch == 0 and method in METHODS else method
+        self.room = room
+        self.dtypes = dtypes_of_sums(access.xp, access.dtype)
+        self.known: dict[DType, Products] = {}
+        self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
+
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        return self._exact(x, w, b).forward(x, w, b)
+
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
+        return self._exact(dy, w, b).backward_data(dy, w, b)
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        return self._exact(dy, x).backward_filter(dy, x)
+
+    def _exact(self, first: Array, second: Array, b: Array | None = None) -> Products:
+        xp, access = self.access.xp, self.access
+        border = 0 if access.frame is None else abs(access.frame[-1])
+        factors = [max(magnitude(xp, array), border) for array in (first, second)]
+        largest = self.task.terms * factors[0] * factors[1] + (0 if b is None else magnitude(xp, b))
+        *floats, own = self.dtypes
+        return self._in(next((dtype for dtype in floats if largest <= 2 / float(xp.finfo(dtype).eps)), own))
+
+    def _in(self, dtype: DType) -> Products:
+        if dtype not in self.known:
+            access = self.access._replace(dtype=dtype)
+            asked = request(access.xp, self.access.dtype, self.task, self.room, access.devices, dtype)
+            self.known[dtype] = Products(access, asked, choose(asked, self.method))
+        return self.known[dtype]
