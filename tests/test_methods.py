@@ -368,13 +368,51 @@ def test_auto_leaves_only_real_numbers_to_the_library(backend, name):
     assert found.method == "im2col" or name == "complex64"
 
 
+FUSED_CASES = [
+    Case((2, 1, 9, 8), (1, 1, 3, 3), {"padding": ((1, 0), (0, 2)), "stride": (2, 1)}),
+    Case((2, 6, 7, 9), (6, 2, 2, 3), {"groups": 3, "dilation": (1, 2), "stride": (1, 3), "padding": 2}),
+    Case((3, 4, 12), (8, 1, 5), {"groups": 4, "padding": "full", "dilation": 2}),
+    Case((1, 2, 5, 4, 6), (3, 2, 2, 3, 1), {"stride": (3, 2, 2), "padding": (0, 3, 1)}),
+]
+
+
+@pytest.mark.on("jax", "jax-jit")
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "int8", "float16"])
+@pytest.mark.over("case", FUSED_CASES)
+def test_few_channels_are_sums_that_jax_makes_one_loop_of(backend, case, dtype):
+    """Integers exactly, and complex gradients conjugated."""
+    numbers = [np.round(2 * values.real) for values in operands(case)]
+    x, w, _, dy = (n.astype(dtype) * (1 if dtype != "complex64" else np.complex64(1 + 2j)) for n in numbers)
+    run = functools.partial(backend.run, method="native", **case.keywords)
+    exact = [values.astype("complex128" if dtype == "complex64" else "float64") for values in (x, w, dy)]
+    expected = reference.conv(*exact[:2], **case.keywords)
+    y = run(xconv.conv, backend.array(x), backend.array(w))
+    assert backend.to_numpy(y).dtype == dtype
+    assert np.array_equal(backend.to_numpy(y), expected.astype(dtype))
+    dx = run(xconv.conv_input_grad, backend.array(dy), backend.array(w), input_shape=x.shape)
+    expected = reference.conv_input_grad(exact[2], exact[1], x.shape, **case.keywords)
+    assert np.array_equal(backend.to_numpy(dx), expected.astype(dtype))
+    dw = run(xconv.conv_weight_grad, backend.array(dy), backend.array(x), kernel_size=case.kernel_size)
+    expected = reference.conv_weight_grad(exact[2], exact[0], case.kernel_size, **case.keywords)
+    assert np.array_equal(backend.to_numpy(dw), expected.astype(dtype))
+
+
+@pytest.mark.on("jax")
+@pytest.mark.parametrize("function", ["conv", "conv_input_grad", "conv_weight_grad"])
+@pytest.mark.parametrize("groups", [1, 64])
+def test_auto_takes_them_where_xla_has_no_fast_path(backend, groups, function):
+    shapes = (8, groups, 56, 56), (groups, 1, 3, 3)
+    found = xconv.plan(*shapes, groups=groups, xp=backend.xp, dtype=backend.xp.float32, function=function)
+    assert found.method == "native"
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("function", ["forward", "input_grad", "weight_grad"])
 def test_the_own_convolution_of_jax_compiles_to_what_lax_compiles_to(jax_backend, function, stride):
     """Whatever times differ by where auto leaves a layer to the library, the program is the same."""
     import jax
 
-    shapes = (2, 3, 9, 9), (4, 3, 3, 3), (2, 4, -(-9 // stride), -(-9 // stride))
+    shapes = (2, 16, 9, 9), (24, 16, 3, 3), (2, 24, -(-9 // stride), -(-9 // stride))
     x, w, dy = (jax.ShapeDtypeStruct(shape, "float32") for shape in shapes)
     keywords = {"stride": stride, "padding": 1, "method": "native"}
 

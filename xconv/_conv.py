@@ -90,11 +90,12 @@ def conv(
         The algorithm. "im2col" and "toeplitz" take everything and are exact for integers; "toeplitz" suits few
         channels in a group. "winograd" needs stride 1, dilation 1 and kernels of at most 5, "fft" floating-point
         numbers; both round a little more, and spread a NaN, an inf or the rounding of a far outlier over their blocks.
-        "native" is the library's own (JAX, PyTorch; for CuPy cuDNN, in full float32 unless CuPy was allowed TF32).
-        "auto" plans all of them and takes the fastest by the estimates,
-        as `plan` shows; "winograd" only where its float32 error stays below 1e-5 of the largest output. So with "auto"
-        a NaN or an inf may spoil outputs that do not read it, as may a far outlier, such as a fill value of 9.97e36,
-        where it is not seen (under jit) or the direct way would take long, and windows of zeros may give 1e-17.
+        "native" is the library's own (PyTorch; JAX, whose compiler makes one loop of sums over few channels; for CuPy
+        cuDNN, in full float32 unless CuPy was allowed TF32). "auto" plans all of them and takes the fastest by the
+        estimates, as `plan` shows; "winograd" only where its float32 error stays below 1e-5 of the largest output. So
+        with "auto" a NaN or an inf may spoil outputs that do not read it, as may a far outlier, such as a fill value of
+        9.97e36, where it is not seen (under jit) or the direct way would take long, and windows of zeros may give
+        1e-17.
         "direct" is the faster of those whose outputs are the sums over their own
         windows, so that exact zeros, NaN, inf and outliers stay in the windows that read them, in gradients too.
     max_workspace : int, optional

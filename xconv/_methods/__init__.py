@@ -23,7 +23,7 @@ from .._plan.geometry import Geometry
 from .._plan.task import Task, Tile
 from .fft import Fft
 from .im2col import Im2col
-from .native import has_native, own_cost
+from .native import convolves, has_native, own_cost
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
@@ -62,8 +62,8 @@ def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1
     # into limbs, conjugated, or cast
     task = task._replace(copies=task.copies or sums != dtype, copies_filters=task.copies_filters or copies)
     methods = {name: functools.partial(_tiles, tiles, xp, dtype, sums) for name, tiles in METHODS.items()}
-    own = functools.partial(own_cost, xp) if has_native(xp, dtype, task.windows.ndim) else None
-    undivided = _undivided(task, own is not None) if devices > 1 else ()
+    own = functools.partial(own_cost, xp, dtype) if has_native(xp, dtype, task) else None
+    undivided = _undivided(task, convolves(xp, dtype, task.windows.ndim)) if devices > 1 else ()
     return Request(
         task,
         machine_of(xp, sums),

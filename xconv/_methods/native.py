@@ -16,6 +16,7 @@ from .._plan.geometry import Ints, Pairs
 from .._plan.rates import Own, rates_of
 from .._plan.remembered import remembered
 from .._plan.task import Task
+from .native_fused import are_few, fused_cost, program
 
 LANES = 16  # channels of float32 that fill a register of AVX-512, and that oneDNN lays out side by side
 FIRST = 4  # channels of an image, which oneDNN reads as they are
@@ -58,8 +59,18 @@ class Native(ABC):
         return (self.groups * self.filters, self.channels, *self.windows.kernel_size)
 
 
-def has_native(xp: Namespace, dtype: DType, axes: int) -> bool:
-    """Whether the library convolves such arrays by itself."""
+def has_native(xp: Namespace, dtype: DType, task: Task) -> bool:
+    """Whether the library does such a task by itself."""
+    return convolves(xp, dtype, task.windows.ndim) or is_fused(xp, task)
+
+
+def is_fused(xp: Namespace, task: Task) -> bool:
+    """Whether the library's compiler makes one loop of it."""
+    return traits(xp).own == "lax" and are_few(task) and not on_accelerator(xp)
+
+
+def convolves(xp: Namespace, dtype: DType, axes: int) -> bool:
+    """Whether the library has a convolution of such arrays."""
     if not is_kind(xp, dtype, "real floating"):
         return False
     own = traits(xp).own
@@ -75,7 +86,13 @@ def own_missing(xp: Namespace) -> str:
     return "" if traits(xp).own else f"{library(xp)} has none"
 
 
-def own_cost(xp: Namespace, task: Task) -> float:
+def own_cost(xp: Namespace, dtype: DType, task: Task) -> float:
+    """Nanoseconds of the library's own way."""
+    convolution = _convolution_cost(xp, task) if convolves(xp, dtype, task.windows.ndim) else math.inf
+    return min(convolution, fused_cost(task)) if is_fused(xp, task) else convolution
+
+
+def _convolution_cost(xp: Namespace, task: Task) -> float:
     """Nanoseconds of the library's own convolution, which is slow where it has no fast path, as with few channels."""
     rates = rates_of(library(xp))
     if on_accelerator(xp):  # whose rates are not measured, and which is what it is made for
@@ -99,11 +116,13 @@ def _lanes(channels: int) -> int:
     return -(-channels // LANES) * LANES
 
 
-def native(xp: Namespace, dtype: DType, task: Task, room: int) -> Native:
+def native(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1) -> Native:
     """The library's own convolution in so many bytes, if it can be told, or a ValueError if it has none."""
+    if devices == 1 and is_fused(xp, task) and fused_cost(task) == own_cost(xp, dtype, task):
+        return _Fused(xp, task)
     if traits(xp).own and own_missing(xp):
         raise ValueError(f"method 'native' must have cuDNN for arrays of {library(xp)}: {own_missing(xp)}")
-    if not has_native(xp, dtype, task.windows.ndim):
+    if not convolves(xp, dtype, task.windows.ndim):
         raise ValueError(
             f"method 'native' must have real floating-point arrays of JAX, or of PyTorch or CuPy with at most {AXES} "
             f"spatial axes, as JAX on a GPU, got {xp.__name__}, {dtype} and {task.windows.ndim} spatial axes"
@@ -126,7 +145,7 @@ class _Lax(Native):
         y = lax.conv_general_dilated(
             x, w, windows.stride, windows.padding, rhs_dilation=windows.dilation, feature_group_count=groups
         )
-        return y if b is None else y + b[(slice(None), *(None,) * windows.ndim)]
+        return _biased(y, b)
 
     def backward_data(self, dy: Array, w: Array) -> Array:
         shape = (dy.shape[0], self.groups * self.channels, *self.windows.input_size)
@@ -139,6 +158,23 @@ class _Lax(Native):
         import jax
 
         return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, dy.dtype))(dy)[0]
+
+
+class _Fused(Native):
+    """JAX's arrays, one sum of which its compiler makes one loop."""
+
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        return _biased(program("forward")(x, w, self.windows, self.groups), b)
+
+    def backward_data(self, dy: Array, w: Array) -> Array:
+        return program("scatter")(dy, w, self.windows, self.groups)
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        return program("backward_filter")(dy, x, self.windows, self.groups)
+
+
+def _biased(y: Array, b: Array | None) -> Array:
+    return y if b is None else y + b[(slice(None), *(None,) * (y.ndim - 2))]
 
 
 class _Torch(Native):

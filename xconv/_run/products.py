@@ -61,13 +61,13 @@ def products(access: Access, task: Task, method: str, room: int) -> Products | O
     xp, dtype = access.xp, access.dtype
     asked = request(xp, dtype, task, room, access.devices)
     if method == "native":
-        return _own(access, native(xp, dtype, task, room))
+        return _own(access, native(xp, dtype, task, room, access.devices))
     if task.batch == 0 and method in METHODS:
         METHODS[method](xp, dtype, task)  # which may refuse; not every library transforms nothing
         method = "im2col"
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
-        own = _own(access, native(xp, dtype, task, room))
+        own = _own(access, native(xp, dtype, task, room, access.devices))
         return OwnOrOther(own, access, asked) if own.own.may_refuse else own
     if method == "direct":
         return _direct(access, asked, found)
