@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +12,23 @@ from xconv.__main__ import Parser, whole_number
 from xconv.demo.backends import BACKENDS
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError
 
-from .comparison import WrongResultError
+from . import chunked, filters, gpu, rates, report, suites
+from .comparison import Options, WrongResultError
+from .layers import SUITES
 from .peers import PEERS
-from .suites import SUITES
 
 PROGRAM = "python -m benchmarks"
 DEFAULT, OUT, GPU_OUT = "default: %(default)s", "runs/benchmarks", "benchmarks/results/gpu"
-# What each suite runs: a function of a module that is imported when it is its turn, for what it needs may be missing.
-RUNS = {
-    "layers": "layers.run_layers",
-    "filter": "filters.run_filters",
-    "pool": "filters.run_pools",
-    "chunked": "chunked.run_chunked",
-    "choice": "layers.run_choice",
-    "rates": "rates.run_rates",
-    "gpu": "gpu.run_gpu",
-    "report": "report.run_report",
+RUNS: dict[str, Callable[[Options], None]] = {
+    "layers": suites.run_layers,
+    "filter": filters.run_filters,
+    "pool": suites.run_pools,
+    "chunked": chunked.run_chunked,
+    "workers": chunked.run_workers,
+    "choice": suites.run_choice,
+    "rates": rates.run_rates,
+    "gpu": gpu.run_gpu,
+    "report": report.run_report,
 }
 ABOUT = (
     "Time xconv and others on the same arrays, side by side in one process, once their results are known to be right."
@@ -46,15 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0; 1 if a result is wrong; 2 if something is missing or cannot be used; 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    first = given[0] if given and given[0] in RUNS else ""
+    first = given[0] if given and given[0] in {*RUNS, *SUITES} else ""
     program = f"{PROGRAM} {first}".strip()
     options = _parser(program).parse_args(["--suite", *given] if first else given)
     options.command = shlex.join([*PROGRAM.split(), *given])
-    options.out = options.out or Path(GPU_OUT if first == "gpu" else OUT)
+    options.out = options.out or Path(GPU_OUT if "gpu" in options.suites else OUT)
     try:
         for name in dict.fromkeys(suite if suite in RUNS else "layers" for suite in options.suites):
-            module, function = RUNS[name].split(".")
-            getattr(importlib.import_module(f".{module}", __package__), function)(options)
+            RUNS[name](options)
     except CommandError as error:
         return _fail(program, str(error), UNUSABLE)
     except WrongResultError as error:
@@ -76,25 +73,17 @@ def _parser(program: str) -> Parser:
     return parser
 
 
-def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
-    return seconds
-
-
 def _names(names: Sequence[str], words: str) -> dict[str, Any]:
     return {"nargs": "+", "choices": names, "metavar": "NAME", "help": f"out of {', '.join(names)}; {words}"}
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "suite": {"dest": "suites", "default": ["layers"], **_names([*RUNS, *SUITES], "default: layers")},
+    "suite": {"dest": "suites", "default": ["layers"], **_names(list(RUNS | SUITES), "default: layers")},
     "peers": _names(list(PEERS), "default: all that run on the backend; methods are xconv's own, by hand"),
     "backend": {"choices": [backend.name for backend in BACKENDS], "default": "numpy", "help": DEFAULT},
-    "seconds": {"type": _duration, "metavar": "S", "help": "for all calls that are compared; of gpu and rates for all"},
+    "dtype": {"choices": ["float16", "float32", "float64"], "default": "float32", "help": f"of layers; {DEFAULT}"},
+    "batch": {"type": whole_number(1), "metavar": "N", "help": "of layers; default: what is usual for the network"},
+    "seconds": {"type": float, "metavar": "S", "help": "for all calls that are compared; of gpu and rates for all"},
     "quick": {"action": "store_true", "help": "tiny arrays and two rounds: whether it runs and is right"},
     "out": {"type": Path, "metavar": "DIR", "help": f"for numbers; default: {OUT}, of gpu {GPU_OUT}"},
     "layers": {"type": whole_number(1), "default": 60, "metavar": "N", "help": f"how many are drawn; {DEFAULT}"},

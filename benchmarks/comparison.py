@@ -5,119 +5,150 @@ from __future__ import annotations
 import contextlib
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias
 
 from xconv.demo.backends import BACKENDS, LoadedBackend
-from xconv.demo.errors import first_line
+from xconv.demo.errors import first_line, fitted, require_packages
 from xconv.demo.files import make_writable
 
 from .machine import describe_machine
 from .peers import BY_HAND
-from .report import show, write
-from .timing import THOROUGH, Call, Limits, interleave, limits_of
+from .report import measured, show, write
+from .timing import THOROUGH, Call, Limits, go_on, interleave, limits_of
 
 Options: TypeAlias = Namespace  # of the command line
+Found: TypeAlias = dict[str, Any]
 ERROR_LIMIT = 1e-3  # far above rounding in float32, far below the error of a wrong algorithm
+ROUGH_LIMIT = 1e-2  # of results that have eleven bits
 
 
 class WrongResultError(Exception):
-    """Somebody, or xconv, computed something else: its time means nothing."""
+    """Somebody, or xconv, computed something else, or failed: all that it was compared with is timed nevertheless."""
+
+
+class Sides(NamedTuple):
+    """How each side does it, xconv first, or why one does not."""
+
+    calls: Mapping[str, Call | str]
+    expected: Any = None  # in place of what the first side computes
+    facts: Mapping[str, Any] = {}  # what else is to be kept of the case,
+    note: str = ""  # and of the run
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What is called on what, and how each side does it, xconv first; or why one does not."""
+class Case:
+    """What is called on what; arrays are made when it is their turn."""
 
     group: str
     name: str
-    calls: Mapping[str, Call | str]
-    expected: Any = None  # in place of what the first side computes
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what else is to be kept
-    limit: float = ERROR_LIMIT  # of errors relative to the largest element
+    operation: str
+    sides: Callable[[], Sides]
 
     @property
     def words(self) -> str:
-        return ", ".join(filter(None, [self.group, self.name, self.facts.get("operation")]))
+        return f"{self.group}, {self.name}, {self.operation}"
 
 
-def run_comparisons(
-    kind: str,
-    backend: LoadedBackend,
-    comparisons: Iterable[Comparison],
-    options: Options,
-    notes: Sequence[str] = (),
-    thorough: Limits = THOROUGH,
-) -> None:
-    """Time them all, write the numbers to the folder after each, for a run takes long and may be stopped, and print."""
+@dataclass(frozen=True)
+class Run:
+    """All cases of a suite, and how long each is measured."""
+
+    backend: LoadedBackend
+    cases: Sequence[Case]
+    notes: Sequence[str] = ()
+    thorough: Limits = field(default=THOROUGH)
+
+
+def carry_out(kind: str, run: Run, options: Options) -> None:
+    """Time all cases, write the numbers after each, for a run takes long and may be stopped, and print them.
+
+    Whatever is wrong or fails is told at once, has no time, and fails the run at its end.
+    """
+    require_packages(("rich",))
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     make_writable(options.out)
-    limits = limits_of(options.quick, options.seconds, thorough)
-    run: dict[str, Any] = {"machine": {}, "quick": options.quick, "notes": [*notes], "results": []}
-    for comparison in comparisons:
-        announce(comparison.words)
-        with equal_terms(backend, options.quick):
-            run["results"].append(measure(comparison, backend, limits))
-        run["machine"] = describe_machine(backend, options.command)
-        write(kind, run, options.out)
-        forget_programs(backend)
-    show(kind, run)
+    backend, failures = run.backend, list[str]()
+    limits = replace(limits_of(options.quick, options.seconds, run.thorough), finish=finish_of(backend))
+    found: Found = {"machine": {}, "quick": options.quick, "notes": [*run.notes], "results": []}
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    # Drawn between cases alone: a live display would take time from the calls.
+    with (
+        Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar,
+        equal_terms(backend, options.quick),
+    ):
+        task = bar.add_task("", total=len(run.cases))
+        for case in run.cases:
+            bar.update(task, description=case.words, refresh=True)
+            sides = case.sides()
+            one = {"group": case.group, "name": case.name, "operation": case.operation, **sides.facts}
+            found["results"].append(one | {"timings": measure(case.words, sides, backend, limits, failures)})
+            found["notes"] += [sides.note] if sides.note else []
+            found["machine"] = describe_machine(backend, options.command)
+            write(kind, found, options.out)
+            forget_programs(backend)
+            line = f"{case.words}: {measured(found['results'][-1])}"
+            bar.console.print(fitted(line, hanging="  "), markup=False, highlight=False)
+            bar.update(task, advance=1)
+    show(kind, found)
+    if failures:
+        raise WrongResultError("; ".join(failures))
 
 
-def announce(what: str) -> None:
-    """Say what is next: a live display would take time from it."""
-    print(what, file=sys.stderr, flush=True)
-
-
-def measure(
-    comparison: Comparison, backend: LoadedBackend, limits: Limits, on_device: Callable[[Any], Any] | None = None
-) -> dict[str, Any]:
+def measure(words: str, sides: Sides, backend: LoadedBackend, limits: Limits, failures: list[str]) -> dict[str, Found]:
     """The times of each side whose result is as expected, or why there are none.
 
-    Methods by hand refuse by a ValueError what they cannot do. With ``on_device``, which makes float64 of a result
-    where it is, whatever goes wrong is told, and calls are waited for where the limits say so.
+    Methods by hand refuse by a ValueError what they cannot do.
     """
-    expected, calls = comparison.expected, {}
-    found: dict[str, dict[str, Any]] = {}
-    for side, call in comparison.calls.items():
+    found, calls, expected = dict[str, Found](), dict[str, Call](), sides.expected
+    for side, call in sides.calls.items():
         if isinstance(call, str):
             found[side] = {"absent": call}
             continue
         try:
-            result = (on_device or backend.to_numpy)(call())
+            result = comparable(backend, call())
             expected = result if expected is None else expected
-            found[side] = {"error": checked_error(result, expected, f"{comparison.words}, {side}", comparison.limit)}
+            found[side] = {"error": checked_error(result, expected, f"{words}, {side}")}
+            calls[side] = waiting(backend, call)
         except Exception as error:
-            if not (on_device or (isinstance(error, ValueError) and side.startswith(BY_HAND))):
-                raise
             found[side] = {"absent": f"{type(error).__name__}: {first_line(error)}"}
-        else:
-            calls[side] = call if on_device else waiting(backend, call)
+            if not (isinstance(error, ValueError) and side.startswith(BY_HAND)):
+                failures.append(str(error) if isinstance(error, WrongResultError) else found[side]["absent"])
     for side, timing in interleave(calls, limits).items():
-        found[side] = {**asdict(timing), **found[side]}
-    return {"group": comparison.group, "name": comparison.name, **comparison.facts, "timings": found}
+        found[side] = timing | found[side]
+    return found
 
 
-def checked_error(result: Any, expected: Any, where: str, limit: float = ERROR_LIMIT) -> float:
+def checked_error(result: Any, expected: Any, where: str) -> float:
     """The largest difference relative to the largest element, or a `WrongResultError` that says where it is wrong."""
     if result.shape != expected.shape:
         raise WrongResultError(f"{where}: the result has shape {result.shape}, expected {expected.shape}")
+    limit = ROUGH_LIMIT if result.dtype.itemsize == 2 else ERROR_LIMIT
     error = float(abs(result.astype("float64") - expected).max() / abs(expected).max())
     if not error <= limit:  # NaN included
         raise WrongResultError(f"{where}: the relative error is {error:.1e}, at most {limit:.0e} was expected")
     return error
 
 
+def comparable(backend: LoadedBackend, array: Any) -> Any:
+    """The array as NumPy's, or on a GPU as CuPy's, which compares faster than it comes from there."""
+    return backend.module.from_dlpack(array) if backend.name == "cupy" else backend.to_numpy(array)
+
+
 def waiting(backend: LoadedBackend, call: Call) -> Call:
-    """The same call, which returns when the device is done."""
-    if backend.name == "jax":
-        return lambda: call().block_until_ready()
+    """The same call, which returns when JAX is done: its processors would work on several calls at once."""
+    return (lambda: call().block_until_ready()) if backend.name == "jax" else call
+
+
+def finish_of(backend: LoadedBackend) -> Call:
+    """What waits for a GPU, on which many calls are under way at once: all streams, PyTorch's too."""
     if backend.name == "cupy":
-        device = backend.module.cuda.Device()
-        return lambda: (call(), device.synchronize())  # all streams, PyTorch's too
-    if backend.name == "torch" and backend.module.cuda.is_available():
-        return lambda: (call(), backend.module.cuda.synchronize())
-    return call
+        return backend.module.cuda.Device().synchronize  # type: ignore[no-any-return]
+    on_gpu = backend.name == "torch" and backend.module.cuda.is_available()
+    return backend.module.cuda.synchronize if on_gpu else go_on
 
 
 @contextlib.contextmanager

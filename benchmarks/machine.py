@@ -25,10 +25,14 @@ def describe_machine(backend: LoadedBackend, command: str) -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch and torch.backends.cudnn.is_available():
         versions["cuDNN"] = str(torch.backends.cudnn.version())  # which PyTorch convolves with on NVIDIA's GPUs
+    if backend.name == "cupy":
+        versions["CUDA driver"] = str(backend.module.cuda.runtime.driverGetVersion())
     versions = {"xconv": xconv.__version__, "Python": platform.python_version(), **versions}
-    machine = {
+    cpu = Path("/proc/cpuinfo")  # which only Linux has
+    models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
+    return {
         "backend": backend.name,
-        "processor": _processor(),
+        "processor": [*models, platform.processor() or platform.machine()][0].strip(),
         "cores": cpu_count(),
         "device": backend.device,
         "system": platform.platform(),
@@ -37,7 +41,6 @@ def describe_machine(backend: LoadedBackend, command: str) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "command": command,
     }
-    return machine | {"heading": heading(machine)}
 
 
 def heading(machine: Mapping[str, Any]) -> str:
@@ -53,13 +56,6 @@ def file_name(machine: Mapping[str, Any]) -> str:
     """One for each machine and backend."""
     device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
     return "-".join(re.findall("[a-z0-9]+", f"{device} {machine['cores']} {machine['backend']}".lower())) + ".json"
-
-
-def _processor() -> str:
-    """Its model, which only Linux tells in a file."""
-    file = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
-    return next(iter(models), platform.processor() or platform.machine()).strip()
 
 
 def _blas() -> list[str]:

@@ -21,17 +21,15 @@ import threadpoolctl
 
 from xconv._arrays.libraries import transforms
 from xconv._plan import measured
-from xconv._plan.measured import MEASURED
 from xconv._run.threads import cpu_count
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
 
 from .comparison import Options, equal_terms, waiting
-from .layers import problem_of
-from .machine import describe_machine
-from .peers import FORWARD, INPUT_GRAD, OPERATIONS, PEERS, WEIGHT_GRAD
+from .layers import Ints, layer_of, random
+from .machine import describe_machine, heading
+from .peers import FORWARD, INPUT_GRAD, OPERATIONS, PEERS, WEIGHT_GRAD, Problem
 from .report import show, write
-from .suites import Ints, layer_of, random
 from .timing import Call, Limits, interleave, limits_of, repetitions, warm_up
 
 MEASURED_FILE = Path(measured.__file__)
@@ -55,10 +53,6 @@ OWN = {"jax": "lax", "torch": "torch"}  # the peer that is the library's own con
 Spread = Callable[[Callable[[], Call]], tuple[Call, int]]
 
 
-def _same(array: Any) -> Any:
-    return array
-
-
 @dataclass(frozen=True)
 class Rate:
     """A plain thing that a call does, and how often."""
@@ -68,7 +62,7 @@ class Rate:
     units: int  # of these things in a call
     what: str  # one of the plain calls, or an operation of the library's own convolution
     of: Any  # the shapes of its arrays, or a layer's batch and name
-    view: Callable[[Any], Any] = _same  # of the arrays
+    view: Callable[[Any], Any] = lambda array: array
     beyond: Mapping[str, int] = field(default_factory=dict)  # what it does besides, by names further up: taken off
     beside: str = ""  # a rate further up that this one is divided by: then it is no time but a number
 
@@ -130,45 +124,29 @@ def own_rates(backend: LoadedBackend) -> list[Rate]:
 def call_of(rate: Rate, backend: LoadedBackend) -> Call:
     """The library's call on random float32 arrays; under ``jax.jit`` on JAX."""
     if rate.what in OPERATIONS:
+        layer = layer_of("own", *rate.of)
         (peer,) = PEERS[OWN[backend.name]][1](backend).values()
-        return cast(Call, peer(problem_of(layer_of("own", *rate.of), backend))[rate.what])
-    arrays = [backend.from_numpy(random(shape)) for shape in rate.of]
-    function = PLAIN[backend.name](backend.module)[rate.what]
-    if backend.name != "jax":
-        return functools.partial(function, *map(rate.view, arrays))
+        return cast(Call, peer(Problem(layer, *map(backend.from_numpy, layer.arrays())), rate.what))
+    arrays, function = [backend.from_numpy(random(shape)) for shape in rate.of], plain(backend)[rate.what]
     if rate.what != "add":
         return functools.partial(backend.compile(lambda *arrays: function(*map(rate.view, arrays))), *arrays)
 
     def add() -> Any:
-        """The first operand is given up, so that the sum is written over it."""
+        """The sum is written over the first operand, which JAX gives up for it."""
         arrays[0] = function(*arrays)
         return arrays[0]
 
     return add
 
 
-def _of_numpy(xp: Any) -> dict[str, Callable[..., Any]]:
-    copy, add = functools.partial(xp.array, order="C"), lambda a, b: xp.add(a, b, out=a)
+def plain(backend: LoadedBackend) -> dict[str, Callable[..., Any]]:
+    """A matrix product, ``a += b``, a copy, and Fourier transforms along the last two axes."""
+    xp, add, copy = backend.module, lambda a, b: xp.add(a, b, out=a), lambda a: xp.copy(a, order="C")
+    if backend.name == "torch":
+        copy = functools.partial(xp.clone, memory_format=xp.contiguous_format)
+    if backend.name == "jax":
+        xp, add, copy = xp.numpy, xp.jit(xp.numpy.add, donate_argnums=0), xp.numpy.copy
     return {"product": xp.matmul, "add": add, "copy": copy, "transform": transforms(xp).rfft2}
-
-
-def _of_torch(torch: Any) -> dict[str, Callable[..., Any]]:
-    copy, add = functools.partial(torch.clone, memory_format=torch.contiguous_format), lambda a, b: a.add_(b)
-    return {"product": torch.matmul, "add": add, "copy": copy, "transform": torch.fft.rfft2}
-
-
-def _of_jax(jax: Any) -> dict[str, Callable[..., Any]]:
-    numpy, add = jax.numpy, jax.jit(jax.numpy.add, donate_argnums=0)
-    return {"product": numpy.matmul, "add": add, "copy": numpy.copy, "transform": numpy.fft.rfft2}
-
-
-# Of each library a matrix product, ``a += b``, a copy, and Fourier transforms along the last two axes.
-PLAIN: dict[str, Callable[[Any], dict[str, Callable[..., Any]]]] = {
-    "numpy": _of_numpy,
-    "cupy": _of_numpy,
-    "torch": _of_torch,
-    "jax": _of_jax,
-}
 
 
 def run_rates(options: Options) -> None:
@@ -186,20 +164,17 @@ def run_rates(options: Options) -> None:
     write("rates", run, options.out)
     if options.write:
         digits = {name: float(f"{value:.3g}") for name, value in rates.items()}
-        write_row(library.name, {"machine": run["machine"]["heading"], **digits}, MEASURED_FILE)
+        write_row(library.name, {"machine": heading(run["machine"]), **digits}, MEASURED_FILE)
         print(f"wrote them to {MEASURED_FILE}")
 
 
 def measure_rates(table: Iterable[Rate], backend: LoadedBackend, spread: Spread, limits: Limits) -> dict[str, float]:
     """All rates by their names, from calls that take turns."""
-    calls, counts = {}, {}
-    for rate in table:
-        call, counts[rate.name] = spread(functools.partial(call_of, rate, backend))
-        calls[rate.name] = waiting(backend, call)
-    timings = interleave(calls, limits)
+    found = {rate.name: spread(functools.partial(call_of, rate, backend)) for rate in table}
+    timings = interleave({name: waiting(backend, call) for name, (call, _) in found.items()}, limits)
     rates: dict[str, float] = {}
     for rate in table:
-        rates[rate.name] = rate.value(1e9 * timings[rate.name].median / counts[rate.name], rates)
+        rates[rate.name] = rate.value(1e9 * timings[rate.name]["median"] / found[rate.name][1], rates)
     return rates
 
 
@@ -231,6 +206,6 @@ def all_processors(backend: LoadedBackend) -> Iterator[tuple[Spread, int]]:
 
 def write_row(name: str, row: Mapping[str, Any], file: Path) -> None:
     """Put a library's rates in the place of its earlier ones: the file is the literal of a dict."""
-    rows = json.dumps({**MEASURED, name: row}, indent=4)
+    rows = json.dumps({**measured.MEASURED, name: row}, indent=4)
     literal = re.sub(r"(?<=[^{,])\n(\s*})", r",\n\1", rows)
     file.write_text(f"{HEADING}MEASURED: dict[str, dict[str, Any]] = {literal}\n", encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 import statistics
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,33 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from xconv.demo.errors import require_packages
+from xconv.demo.errors import fitted, require_packages
 from xconv.demo.files import writing_to
 
-from .machine import file_name
-from .peers import BY_HAND, FORWARD, XCONV
+from .machine import file_name, heading
+from .peers import BY_HAND, XCONV
 
 FOLDER = Path(__file__).parent
-RESULTS = FOLDER / "results"
-FIGURE = FOLDER / "speed.png"
+RESULTS, FIGURE = FOLDER / "results", FOLDER / "speed.png"
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
-
-ERROR = "error"  # relative to the largest element
-SHOWN = 0.05  # the loss above which a choice has a row
+SHOWN = 0.05  # the loss above which a choice is listed
 Numbers = dict[str, Any]
 
 RATIOS = "Others' time / xconv's time, geometric mean (least): above 1, xconv is faster."
-WORDS = {"group": "what", "name": "on what"}
+WORDS = {"group": "what", "name": "on what", "side": "beside", "operation": "of"}
 
-# What README.md says of speed: of which runs, groups and side, in the words of users.
+# What README.md says of speed: words of users for a suite's groups and an operation, and beside whom.
 SUMMARY = (
-    ("correlate, 3x3 to 31x31, float32", "filters", ("correlate float32",), "scipy"),
-    ("Gaussians, means, Sobel, float32", "filters", ("smooth float32",), "scipy"),
-    ("maximum_filter, float32", "filters", ("maximum float32",), "scipy"),
-    ("signal.convolve, 1e3 to 1e7 elements, float32", "filters", ("convolve float32",), "scipy"),
-    ("layers of ResNet-50 and VGG-16", "layers", ("resnet50", "vgg16"), "torch"),
-    ("layers of few channels, depthwise ones", "layers", ("small", "depthwise"), "torch"),
-    ("layers of large kernels, audio", "layers", ("large_kernel",), "torch"),
+    ("correlate, 3x3 to 31x31, float32", "filter", ("correlate",), "float32", "scipy"),
+    ("Gaussians, means, Sobel, float32", "filter", ("smooth",), "float32", "scipy"),
+    ("maximum_filter, float32", "filter", ("maximum",), "float32", "scipy"),
+    ("signal.convolve, 1e3 to 1e7 elements, float32", "filter", ("convolve",), "float32", "scipy"),
+    ("layers of ResNet-50 and VGG-16", "layers", ("resnet50", "vgg16"), "forward", "torch"),
+    ("layers of few channels, depthwise ones", "layers", ("small", "depthwise"), "forward", "torch"),
+    ("layers of large kernels, audio", "layers", ("large_kernel",), "forward", "torch"),
 )
 COLOURS = {"scipy": "#2f6f9f", "torch": "#d9822b"}
 
@@ -57,23 +53,18 @@ def run_report(_: Namespace) -> None:
 
 
 def show(kind: str, run: Numbers) -> None:
-    """Print what a run found."""
-    print("\n".join(line for line in render(kind, run).splitlines() if not line.startswith("<")))
+    """Print what a run found, without what was printed of each call."""
+    for line in render(kind, run).partition("<details>")[0].splitlines():
+        print(line if line.startswith("|") else fitted(line, hanging="  " * line.startswith("* ")))
 
 
 def write(kind: str, run: Numbers, out: Path) -> None:
-    """Put a run into the machine's file, in the place of an earlier one of its kind."""
+    """Put a run into the machine's file, in the place of an earlier one of its kind: the whole file anew, at once."""
     file = out / file_name(run["machine"])
-    known = json.loads(file.read_text()) if file.exists() else {}
-    write_json(file, known | {kind: run})
-
-
-def write_json(file: Path, numbers: Numbers) -> None:
-    """The whole file anew, in place of the old one at once, with a line for each innermost part: people compare it."""
-    text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda part: re.sub(r"\n *", " ", part[0]), json.dumps(numbers, indent=1))
+    runs = (json.loads(file.read_text()) if file.exists() else {}) | {kind: run}
     draft = file.with_suffix(".part")
     with writing_to(file):
-        draft.write_text(text + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
         draft.replace(file)
 
 
@@ -89,8 +80,8 @@ def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
         for name, runs in files.items()
         for kind, run in runs.items()
     ]
-    rows = [(words, side, *_numbers(ratios), machine) for words, side, machine, ratios in summarized(files)]
-    summary = table(("what", "beside", "mean", "least", "on"), rows, words=2)
+    rows = [(words, side, machine, _cell(ratios)) for words, side, machine, ratios in summarized(files)]
+    summary = table(("what", "beside", "on", "mean (least)"), rows, words=3)
     return {FOLDER / "README.md": "\n".join(sections), FOLDER.parent / "README.md": "\n".join(summary)}
 
 
@@ -101,13 +92,12 @@ def replace_between(readme: Path, text: str) -> None:
 
 
 def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, list[float]]]:
-    """What README.md says of NumPy's runs, of layers forward: words, a side, a machine, and ratios of times."""
-    for runs, (words, kind, groups, side) in itertools.product(files.values(), SUMMARY):
+    """What README.md says of NumPy's runs: words, a side, a machine, and ratios of times."""
+    for runs, (words, kind, groups, operation, side) in itertools.product(files.values(), SUMMARY):
         if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
-            found = [one for one in _ratios(runs[kind]["results"]) if one["side"] == side and one["group"] in groups]
-            ratios = [one["ratio"] for one in found if one["operation"] in ("", FORWARD)]
-            if ratios:
-                yield words, side, "{processor}, {cores} cores".format(**runs[kind]["machine"]), ratios
+            asked = [one for one in runs[kind]["results"] if one["group"] in groups and one["operation"] == operation]
+            if found := [one["ratio"] for one in _ratios(asked) if one["side"] == side]:
+                yield words, side, "{processor}, {cores} cores".format(**runs[kind]["machine"]), found
 
 
 def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
@@ -137,8 +127,15 @@ def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
 def render(kind: str, run: Numbers) -> str:
     """The tables of a run."""
     tiny = ["Tiny arrays: the times mean nothing."] if run["quick"] else []
-    lines = [f"`{run['machine']['command']}` on {run['machine']['heading']}.", *tiny, *run.get("notes", ()), ""]
+    lines = [f"`{run['machine']['command']}` on {heading(run['machine'])}.", *tiny, *run.get("notes", ()), ""]
     return "\n".join([*lines, *KINDS.get(kind, _compared)(run["results"])])
+
+
+def measured(one: Numbers) -> str:
+    """What was found of a case, in words: xconv's milliseconds, and others' times by it."""
+    own = one["timings"][XCONV]
+    others = [f"{found['side'].removeprefix(BY_HAND)} {_number(found['ratio'])}" for found in _ratios([one])]
+    return ", ".join([f"{_number(1e3 * own['median'])} ms" if "median" in own else own["absent"], *others])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> list[str]:
@@ -156,43 +153,41 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def _layers(results: Sequence[Numbers]) -> Iterator[str]:
-    yield from (RATIOS, "")
-    errors = [{**one, "operation": ERROR, "ratio": one[ERROR]} for one in _ratios(results)]
-    yield from _pivot(("group", "side"), "operation", [*_ratios(results), *errors])
-    yield from _noise(results)
-
-
 def _compared(results: Sequence[Numbers]) -> Iterator[str]:
-    yield from (RATIOS, "")
-    yield from _pivot(("group",), "side", _ratios(results))
+    ratios = [*_ratios(results)]
+    own = [{**one, "side": "ms", "ratio": 1e3 * one["timings"][XCONV].get("median", math.nan)} for one in results]
+    errors = [found["error"] for one in results for found in one["timings"].values() if "error" in found]
+    yield from (RATIOS, "", *_pivot(("group", "side"), "operation", ratios), "")
+    yield f"No result is further from what was expected than {max(errors, default=0):.0e} of the largest element."
+    yield from _noise(results)
     yield from ("", "<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>", "")
-    own = [{**one, "side": "ms", "ratio": 1e3 * one["timings"][XCONV]["median"]} for one in results]
-    yield from _pivot(("group", "name"), "side", [*own, *_ratios(results)])
-    yield from ("", "</details>")
+    yield from (*_pivot(("group", "name", "operation"), "side", [*own, *ratios]), "", "</details>")
 
 
 def _ratios(results: Iterable[Numbers]) -> Iterator[Numbers]:
     """All sides' times by xconv's."""
     for one in results:
+        own = one["timings"][XCONV].get("median")
         for side, found in one["timings"].items():
-            if side != XCONV and "median" in found:
-                ratio = found["median"] / one["timings"][XCONV]["median"]
-                yield {"operation": "", **one, **found, "side": side, "ratio": ratio}
+            if side != XCONV and own and "median" in found:
+                yield {**one, "side": side, "ratio": found["median"] / own}
 
 
 def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Numbers]) -> list[str]:
-    """The ratios of each row and column together."""
+    """The ratios of each row and column together: their geometric mean, and of several the least."""
     cells: dict[tuple[str, ...], dict[str, list[float]]] = {}
-    columns: dict[str, None] = {}
     for found in ratios:
-        columns[found[column]] = None
-        cells.setdefault(tuple(found[key] for key in rows), {}).setdefault(found[column], []).append(found["ratio"])
-    lines = (
-        (*(part.removeprefix(BY_HAND) for part in row), *(_cell(name, there.get(name, [])) for name in columns))
-        for row, there in cells.items()
-    )
-    return table([*(WORDS.get(key, key) for key in rows), *columns], lines, words=len(rows))
+        row = tuple(found[key].removeprefix(BY_HAND) for key in rows)
+        cells.setdefault(row, {}).setdefault(found[column].removeprefix(BY_HAND), []).append(found["ratio"])
+    columns = list(dict.fromkeys(itertools.chain.from_iterable(cells.values())))
+    lines = [(*row, *(_cell(there.get(name, [])) for name in columns)) for row, there in cells.items()]
+    return table([*(WORDS[key] for key in rows), *columns], lines, words=len(rows))
+
+
+def _cell(ratios: Sequence[float]) -> str:
+    if len(ratios) < 2:
+        return _number(ratios[0]) if ratios else "-"
+    return f"{_number(geometric_mean(ratios))} ({_number(min(ratios))})"
 
 
 def _noise(results: Iterable[Numbers]) -> Iterator[str]:
@@ -221,17 +216,17 @@ def summarize(losses: Sequence[float]) -> tuple[float, float, float]:
 
 def _choice(results: Sequence[Numbers]) -> Iterator[str]:
     found = [(one, *judged(one)) for one in results]
-    losses: dict[str, list[float]] = {one["operation"]: [] for one in results}
+    losses: dict[str, list[float]] = {}
     for one, _, loss in found:
-        losses[one["operation"]].append(loss)
+        losses.setdefault(one["operation"], []).append(loss)
     losses["all"] = [loss for _, _, loss in found]
     rows = [(name, str(len(some)), *(f"{value:.1%}" for value in summarize(some))) for name, some in losses.items()]
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
     yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
-    lost = [(one, best, f"{loss:.0%}") for one, best, loss in found if loss > SHOWN]
-    rows = [(one["name"], one["operation"], one["chosen"], best, loss) for one, best, loss in lost]
-    yield from table(("layer", "of", "chosen", "best", "loss"), rows, words=4)
+    for one, best, loss in sorted(found, key=lambda choice: -choice[-1]):
+        if loss > SHOWN:
+            yield f"* {loss:.0%}: {one['name']}, {one['operation']}: {one['chosen']}, not {best}"
     yield from _noise(results)
 
 
@@ -241,23 +236,10 @@ def _rates(results: Sequence[Numbers]) -> Iterator[str]:
     yield from table(("rate", "ns", "of"), rows, words=3)
 
 
-# Of runs other than those of functions that are compared.
-KINDS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]] = {"layers": _layers, "choice": _choice, "rates": _rates}
-
-
-def _cell(column: str, ratios: Sequence[float]) -> str:
-    """Of several their geometric mean, and the least; of errors the largest."""
-    if column == ERROR:
-        return f"{max(ratios):.0e}" if ratios else "-"
-    return "-" if not ratios else _number(ratios[0]) if len(ratios) == 1 else "{} ({})".format(*_numbers(ratios))
-
-
-def _numbers(ratios: Sequence[float]) -> tuple[str, str]:
-    return _number(geometric_mean(ratios)), _number(min(ratios))
+# Of runs other than those of calls that are compared.
+KINDS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]] = {"choice": _choice, "rates": _rates}
 
 
 def _number(value: float) -> str:
-    """In three digits, or two behind the point."""
-    if value >= 10:
-        return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
-    return f"{value:.2f}" if value >= 0.1 else f"{value:#.2g}"
+    """In three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"

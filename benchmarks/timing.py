@@ -14,8 +14,9 @@ import numpy as np
 
 Call = Callable[[], Any]
 Clock = Callable[[], float]
+Timing = dict[str, float]  # "median" of the seconds per call, and over how many "rounds"
 
-SHORT = 0.02  # seconds: a shorter call is repeated, untimed, before each sample
+SHORT = 0.02  # seconds: a shorter call wakes nobody by itself
 WARM_UPS = 3  # of a short call behind the first one: a hiccup in one of them says nothing
 BEATEN = 10  # times as slow as the fastest call
 
@@ -50,15 +51,7 @@ class Limits:
     total_seconds: float  # enough of all calls together, waiting included, once there are the least rounds
     settle: Call = go_on  # before each sample, to keep the calls before it out of it
     finish: Call = go_on  # the last part of each sample
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per call: the median over the rounds."""
-
-    median: float
-    rounds: int
-    calls_per_sample: int
+    short: float = SHORT  # seconds: calls that take less are woken
 
 
 THOROUGH = Limits(7, 200, sample_seconds=1e-3, wake_seconds=0.01, total_seconds=4, settle=wait_until_quiet)
@@ -80,22 +73,25 @@ def interleave(calls: Mapping[str, Call], limits: Limits, *, clock: Clock = time
     far = BEATEN * min(pace.values(), default=0)
     slow = {name for name in calls if pace[name] > far and pace[name] * limits.least_rounds > limits.total_seconds > 0}
     samples: dict[str, list[float]] = {name: [pace[name]] if name in slow else [] for name in calls}
-    loops = {name: repetitions(limits.sample_seconds, pace[name]) for name in calls if name not in slow}
-    names, start = list(loops), clock()
+    names, start = [name for name in calls if name not in slow], clock()
     gc.disable()
     try:
         for number in range(limits.most_rounds):
             if number >= limits.least_rounds and clock() - start >= limits.total_seconds:
                 break
             for at in ORDERS.permutation(len(names)):  # no call always comes behind the same one, which may slow it
-                name = names[at]
-                limits.settle()
-                if pace[name] < SHORT:
-                    _seconds(calls[name], repetitions(limits.wake_seconds, pace[name]), clock, limits.finish)
-                samples[name].append(_seconds(calls[name], loops[name], clock, limits.finish) / loops[name])
+                samples[names[at]].append(_sample(calls[names[at]], pace[names[at]], limits, clock))
     finally:
         gc.enable()
-    return {name: Timing(statistics.median(found), len(found), loops.get(name, 1)) for name, found in samples.items()}
+    return {name: {"median": statistics.median(found), "rounds": len(found)} for name, found in samples.items()}
+
+
+def _sample(call: Call, pace: float, limits: Limits, clock: Clock) -> float:
+    limits.settle()
+    if pace < limits.short:
+        _seconds(call, repetitions(limits.wake_seconds, pace), clock, limits.finish)
+    loops = repetitions(limits.sample_seconds, pace)
+    return _seconds(call, loops, clock, limits.finish) / loops
 
 
 def warm_up(call: Call, clock: Clock = time.perf_counter, finish: Call = go_on) -> float:
