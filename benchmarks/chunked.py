@@ -20,7 +20,7 @@ import xconv.ndimage
 from xconv.demo.backends import load_backend
 from xconv.demo.errors import require_packages
 
-from .comparison import Case, Options, Run, Sides, carry_out
+from .comparison import Case, Options, Sides, carry_out
 from .layers import random
 from .peers import XCONV
 from .timing import Call, Limits
@@ -56,7 +56,7 @@ def run_chunked(options: Options) -> None:
         Case("filter", f"{one[0]} {what}", "sum", functools.partial(_filtered, image, *one[1:])) for one in FILTERS
     ]
     with dask.config.set(scheduler="threads", num_workers=THREADS):
-        carry_out("chunked", Run(load_backend("numpy"), cases), options)
+        carry_out("chunked", load_backend("numpy"), cases, options)
 
 
 def _filtered(image: Any, function: str, keyword: str, value: Any, depth: int) -> Sides:
@@ -92,7 +92,7 @@ def run_workers(options: Options) -> None:
     what = f"{CHANNELS}-{CHANNELS} 3x3 @{pixels}x{pixels} by {rows}x{pixels}, {REPEATS} times"
     with contextlib.ExitStack() as stack:
         case = Case("two workers", what, "forward", functools.partial(_of_workers, pixels, rows, stack))
-        carry_out("workers", Run(load_backend("numpy"), [case], thorough=TRIALS), options)
+        carry_out("workers", load_backend("numpy"), [case], options, thorough=TRIALS)
 
 
 def _of_workers(pixels: int, rows: int, stack: contextlib.ExitStack) -> Sides:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from xconv.demo.backends import BACKENDS, LoadedBackend
@@ -51,37 +51,33 @@ class Case:
         return f"{self.group}, {self.name}, {self.operation}"
 
 
-@dataclass(frozen=True)
-class Run:
-    """All cases of a suite, and how long each is measured."""
-
-    backend: LoadedBackend
-    cases: Sequence[Case]
-    notes: Sequence[str] = ()
-    thorough: Limits = field(default=THOROUGH)
-
-
-def carry_out(kind: str, run: Run, options: Options) -> None:
+def carry_out(
+    kind: str,
+    backend: LoadedBackend,
+    cases: Sequence[Case],
+    options: Options,
+    notes: Sequence[str] = (),
+    thorough: Limits = THOROUGH,
+) -> None:
     """Time all cases, write the numbers after each, for a run takes long and may be stopped, and print them.
 
-    Whatever is wrong or fails is told at once, has no time, and fails the run at its end.
+    Whatever is wrong or fails has no time, and fails the run at its end.
     """
     require_packages(("rich",))
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     make_writable(options.out)
-    backend, failures = run.backend, list[str]()
-    limits = replace(limits_of(options.quick, options.seconds, run.thorough), finish=finish_of(backend))
-    found: Found = {"machine": {}, "quick": options.quick, "notes": [*run.notes], "results": []}
+    failures, limits = list[str](), limits_of(options.quick, options.seconds, thorough, finish_of(backend))
+    found: Found = {"machine": {}, "quick": options.quick, "notes": [*notes], "results": []}
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
     # Drawn between cases alone: a live display would take time from the calls.
     with (
         Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar,
         equal_terms(backend, options.quick),
     ):
-        task = bar.add_task("", total=len(run.cases))
-        for case in run.cases:
+        task = bar.add_task("", total=len(cases))
+        for case in cases:
             bar.update(task, description=case.words, refresh=True)
             sides = case.sides()
             one = {"group": case.group, "name": case.name, "operation": case.operation, **sides.facts}

@@ -16,7 +16,7 @@ import xconv.signal
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.errors import CommandError, require_packages
 
-from .comparison import Case, Options, Run, Sides, carry_out
+from .comparison import Case, Options, Sides, carry_out
 from .layers import QUICK_SIZE, Ints, random
 from .peers import XCONV
 
@@ -65,7 +65,7 @@ def run_filters(options: Options) -> None:
 
     rows = itertools.chain(of_ndimage(library, opencv), of_signal(SCIPY[library.name]))
     cases = [Case(*row[:3], functools.partial(sides, *row[2:])) for row in rows]
-    carry_out("filter", Run(library, cases), options)
+    carry_out("filter", library, cases, options)
 
 
 def of_ndimage(library: LoadedBackend, opencv: Any) -> Iterator[Row]:

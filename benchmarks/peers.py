@@ -26,6 +26,7 @@ COMPILED_TAPS = 256  # with more of them, jax.jit compiles what lays windows out
 COMPILED_PAIRS = 1024  # and with more of these Toeplitz, which is far slower than others there, for up to two minutes
 
 Array: TypeAlias = Any
+Conversion: TypeAlias = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -108,35 +109,33 @@ def pytorch(backend: LoadedBackend) -> dict[str, Peer]:
     torch = load_backend("torch").module
     if backend.name == "cupy" and not torch.cuda.is_available():
         raise CommandError(f"torch {torch.__version__} is installed but finds no CUDA device")
-    ahead = torch.from_dlpack if backend.name == "cupy" else _same
-    there, back = (torch.from_numpy, lambda y: y.numpy()) if backend.name == "numpy" else (_same, _same)
+    ahead: Conversion = torch.from_dlpack if backend.name == "cupy" else _same
+    there: Conversion = torch.from_numpy if backend.name == "numpy" else _same
+    back: Conversion = (lambda y: y.numpy()) if backend.name == "numpy" else _same
     functional = torch.nn.functional
 
     def call(problem: Problem, operation: str) -> Call:
         x, w, dy, layer = *map(ahead, (problem.x, problem.w, problem.dy)), problem.layer
         kernel, pooling, n = layer.kernel_size, problem.pooling, len(layer.kernel_size)
+        conv, max_pool, avg_pool = (getattr(functional, f"{name}{n}d") for name in ("conv", "max_pool", "avg_pool"))
 
-        def gradients(*mask: bool) -> tuple[Array, ...]:
+        def gradients(*mask: bool) -> Any:
             static = None, layer.stride, layer.padding, layer.dilation, False, [0] * n, layer.groups, [*mask, False]
-            found: tuple[Array, ...] = torch.ops.aten.convolution_backward(there(dy), there(x), there(w), *static)
-            return found
+            return torch.ops.aten.convolution_backward(there(dy), there(x), there(w), *static)
 
         def forward_and_backward() -> Array:
             """PyTorch's gradient needs what its forward found, and xconv's finds it anew: both start from x."""
             with torch.enable_grad():
                 leaf = there(x).detach().requires_grad_()
-                return torch.autograd.grad(named("max_pool")(leaf, kernel, **pooling), leaf, there(dy))[0]
-
-        def named(function: str) -> Callable[..., Array]:
-            return getattr(functional, f"{function}{n}d")  # type: ignore[no-any-return]
+                return torch.autograd.grad(max_pool(leaf, kernel, **pooling), leaf, there(dy))[0]
 
         columns = functional.unfold(there(x), kernel, **pooling) if operation == "col2im" else None
         found: Call = {
-            FORWARD: lambda: named("conv")(there(x), there(w), **layer.keywords),
+            FORWARD: lambda: conv(there(x), there(w), **layer.keywords),
             INPUT_GRAD: lambda: gradients(True, False)[0],
             WEIGHT_GRAD: lambda: gradients(False, True)[1],
-            "max_pool": lambda: named("max_pool")(there(x), kernel, **pooling),
-            "avg_pool": lambda: named("avg_pool")(there(x), kernel, **pooling),
+            "max_pool": lambda: max_pool(there(x), kernel, **pooling),
+            "avg_pool": lambda: avg_pool(there(x), kernel, **pooling),
             "max_pool_grad": forward_and_backward,
             "col2im": lambda: functional.fold(columns, layer.input_shape[2:], kernel, **pooling),
         }[operation]

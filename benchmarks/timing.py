@@ -58,9 +58,9 @@ THOROUGH = Limits(7, 200, sample_seconds=1e-3, wake_seconds=0.01, total_seconds=
 QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, total_seconds=0)
 
 
-def limits_of(quick: bool, seconds: float | None, thorough: Limits = THOROUGH) -> Limits:
+def limits_of(quick: bool, seconds: float | None, thorough: Limits = THOROUGH, finish: Call = go_on) -> Limits:
     """Those of a run, with so many seconds for all calls, if that was said."""
-    limits = QUICK if quick else thorough
+    limits = replace(QUICK if quick else thorough, finish=finish)
     return limits if seconds is None else replace(limits, total_seconds=seconds)
 
 
