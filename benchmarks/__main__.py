@@ -12,7 +12,7 @@ from xconv.__main__ import Parser, whole_number
 from xconv.demo.backends import BACKENDS
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError
 
-from . import chunked, filters, gpu, rates, report, suites
+from . import gpu, rates, report, suites
 from .comparison import Options, WrongResultError
 from .layers import SUITES
 from .peers import PEERS
@@ -21,10 +21,10 @@ PROGRAM = "python -m benchmarks"
 DEFAULT, OUT, GPU_OUT = "default: %(default)s", "runs/benchmarks", "benchmarks/results/gpu"
 RUNS: dict[str, Callable[[Options], None]] = {
     "layers": suites.run_layers,
-    "filter": filters.run_filters,
+    "filter": suites.run_filters,
     "pool": suites.run_pools,
-    "chunked": chunked.run_chunked,
-    "workers": chunked.run_workers,
+    "chunked": suites.run_chunked,
+    "workers": suites.run_workers,
     "choice": suites.run_choice,
     "rates": rates.run_rates,
     "gpu": gpu.run_gpu,

@@ -13,10 +13,9 @@ from xconv.demo.backends import BACKENDS, LoadedBackend
 from xconv.demo.errors import first_line, fitted, require_packages
 from xconv.demo.files import make_writable
 
-from .machine import describe_machine
 from .peers import BY_HAND
 from .report import measured, show, write
-from .timing import THOROUGH, Call, Limits, go_on, interleave, limits_of
+from .timing import THOROUGH, Call, Limits, describe_machine, go_on, interleave, limits_of
 
 Options: TypeAlias = Namespace  # of the command line
 Found: TypeAlias = dict[str, Any]

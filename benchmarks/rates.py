@@ -6,31 +6,26 @@ convolution: new memory takes its time.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import threadpoolctl
-
 from xconv._arrays.libraries import transforms
 from xconv._plan import measured
-from xconv._run.threads import cpu_count
+from xconv._run.threads import cpu_count, for_each, one_blas_thread
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
 
 from .comparison import Options, equal_terms, waiting
 from .layers import Ints, layer_of, random
-from .machine import describe_machine, heading
 from .peers import FORWARD, INPUT_GRAD, OPERATIONS, PEERS, WEIGHT_GRAD, Problem
 from .report import show, write
-from .timing import Call, Limits, interleave, limits_of, repetitions, warm_up
+from .timing import Call, Limits, describe_machine, heading, interleave, limits_of, repetitions, warm_up
 
 MEASURED_FILE = Path(measured.__file__)
 HEADING = (
@@ -48,9 +43,6 @@ SIDE, SHORT = 4096, 16  # of what is transposed
 PLANES, LOGARITHM = (4, 256, 256), 16  # of Fourier transforms along two axes
 OPERATION, MULTIPLICATION, OWN_MULTIPLICATION = "operation", "multiplication", "own_multiplication"
 OWN = {"jax": "lax", "torch": "torch"}  # the peer that is the library's own convolution
-
-# Makes a call that does copies of the same work at once, and says how often it does it.
-Spread = Callable[[Callable[[], Call]], tuple[Call, int]]
 
 
 @dataclass(frozen=True)
@@ -154,10 +146,11 @@ def run_rates(options: Options) -> None:
     library = load_backend(options.backend)
     make_writable(options.out)
     limits = limits_of(options.quick, options.seconds or (None if options.quick else SECONDS))
-    with equal_terms(library, options.quick), all_processors(library) as (spread, copies):
-        piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
-        table = plain_rates((QUICK_LARGE if options.quick else LARGE) // copies, piece) + own_rates(library)
-        rates = measure_rates(table, library, spread, limits)
+    threads = cpu_count() if library.name == "numpy" else 1
+    piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
+    table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
+    with equal_terms(library, options.quick):
+        rates = measure_rates(table, library, limits)
     results = [{"name": rate.name, "value": rates[rate.name], "words": rate.words} for rate in table]
     run = {"machine": describe_machine(library, options.command), "quick": options.quick, "results": results}
     show("rates", run)
@@ -168,40 +161,34 @@ def run_rates(options: Options) -> None:
         print(f"wrote them to {MEASURED_FILE}")
 
 
-def measure_rates(table: Iterable[Rate], backend: LoadedBackend, spread: Spread, limits: Limits) -> dict[str, float]:
-    """All rates by their names, from calls that take turns."""
-    found = {rate.name: spread(functools.partial(call_of, rate, backend)) for rate in table}
-    timings = interleave({name: waiting(backend, call) for name, (call, _) in found.items()}, limits)
+def measure_rates(table: Iterable[Rate], backend: LoadedBackend, limits: Limits) -> dict[str, float]:
+    """All rates by their names, from calls that take turns: of NumPy on as many threads as xconv would have."""
+    found: dict[str, tuple[Call, int]] = {}
+    for rate in table:
+        make = functools.partial(call_of, rate, backend)
+        found[rate.name] = on_all_processors(make) if backend.name == "numpy" else (waiting(backend, make()), 1)
+    timings = interleave({name: call for name, (call, _) in found.items()}, limits)
     rates: dict[str, float] = {}
     for rate in table:
         rates[rate.name] = rate.value(1e9 * timings[rate.name]["median"] / found[rate.name][1], rates)
     return rates
 
 
-@contextlib.contextmanager
-def all_processors(backend: LoadedBackend) -> Iterator[tuple[Spread, int]]:
-    """For as many copies as xconv would have threads, and for one where the library has its own.
+def on_all_processors(make: Callable[[], Call]) -> tuple[Call, int]:
+    """A call that does the same on all, each with one thread of BLAS, as blocks are, and how often it does it.
 
-    On NumPy, BLAS is held to one thread in each of them: so does xconv run its blocks.
+    Each is repeated until handing it out does not matter.
     """
-    if backend.name != "numpy":
-        yield lambda make: (make(), 1), 1
-        return
-    one_blas_thread, threads = functools.partial(threadpoolctl.threadpool_limits, 1, "blas"), cpu_count()
-
-    def spread(make: Callable[[], Call]) -> tuple[Call, int]:
-        """Each is repeated until handing it out does not matter."""
-        calls = [make() for _ in range(threads)]
+    calls = [make() for _ in range(cpu_count())]
+    with one_blas_thread():
         loops = repetitions(TASK_SECONDS, warm_up(calls[0]))
 
-        def repeat(call: Call) -> None:
+    def repeat(call: Call) -> None:
+        with one_blas_thread():
             for _ in range(loops):
                 call()
 
-        return lambda: list(pool.map(repeat, calls)), loops * threads
-
-    with one_blas_thread(), ThreadPoolExecutor(threads, initializer=one_blas_thread) as pool:
-        yield spread, threads
+    return lambda: for_each(repeat, calls, len(calls)), loops * len(calls)
 
 
 def write_row(name: str, row: Mapping[str, Any], file: Path) -> None:

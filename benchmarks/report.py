@@ -16,8 +16,8 @@ import numpy as np
 from xconv.demo.errors import fitted, require_packages
 from xconv.demo.files import writing_to
 
-from .machine import file_name, heading
 from .peers import BY_HAND, XCONV
+from .timing import file_name, heading
 
 FOLDER = Path(__file__).parent
 RESULTS, FIGURE = FOLDER / "results", FOLDER / "speed.png"

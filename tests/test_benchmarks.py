@@ -18,7 +18,7 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import comparison, machine, report, suites, timing
+from benchmarks import comparison, report, suites, timing
 from benchmarks.__main__ import main
 from benchmarks.comparison import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.layers import SUITES, Layer, layer_of, shrunk
@@ -96,8 +96,8 @@ def recorded(folder):
 
 
 def test_limits_of_the_command_line():
-    assert timing.limits_of(False, None) is timing.THOROUGH
-    assert timing.limits_of(True, None) is timing.QUICK
+    assert timing.limits_of(False, None) == timing.THOROUGH
+    assert timing.limits_of(True, None) == timing.QUICK
     assert timing.limits_of(False, 0.5) == dataclasses.replace(timing.THOROUGH, total_seconds=0.5)
 
 
@@ -140,9 +140,9 @@ def assert_timed(timings, backend_name):
 
 @pytest.mark.parametrize("backend_name", ["numpy", "jax"])
 def test_blas_is_named_where_it_multiplies(backend_name):
-    described = machine.describe_machine(load_backend("numpy"), "none")
+    described = timing.describe_machine(load_backend("numpy"), "none")
     blas = "openblas 0.3 (Haswell, 2 threads)"
-    heading = machine.heading({**described, "backend": backend_name, "blas": [blas, "openblas 0.2"]})
+    heading = timing.heading({**described, "backend": backend_name, "blas": [blas, "openblas 0.2"]})
     assert (blas in heading) is (backend_name == "numpy")
     assert "openblas 0.2" not in heading
 
@@ -152,9 +152,9 @@ def test_the_version_of_cudnn_is_told(monkeypatch, available):
     cudnn = types.SimpleNamespace(is_available=lambda: available, version=lambda: 91002)
     torch = types.SimpleNamespace(backends=types.SimpleNamespace(cudnn=cudnn), get_num_threads=lambda: 2)
     monkeypatch.setitem(sys.modules, "torch", torch)
-    described = machine.describe_machine(load_backend("numpy"), "none")
+    described = timing.describe_machine(load_backend("numpy"), "none")
     assert described["versions"].get("cuDNN") == ("91002" if available else None)
-    assert ("cuDNN 91002" in machine.heading(described)) is available
+    assert ("cuDNN 91002" in timing.heading(described)) is available
 
 
 class TestMistakes:
@@ -412,7 +412,7 @@ def layer_results(methods, name="", suite="resnet50", **seconds):
 
 
 def a_run(*results):
-    described = machine.describe_machine(load_backend("numpy"), "the command")
+    described = timing.describe_machine(load_backend("numpy"), "the command")
     return {"machine": described, "quick": False, "notes": [], "results": list(results)}
 
 
@@ -461,23 +461,23 @@ class TestReport:
         ]
 
     def test_runs_of_a_kind_take_each_others_place(self, tmp_path):
-        described = machine.describe_machine(load_backend("numpy"), "none")
+        described = timing.describe_machine(load_backend("numpy"), "none")
         for kind, results in (("layers", [1]), ("choice", [{"m": 2}]), ("layers", [3])):
             report.write(kind, {"machine": described, "results": results}, tmp_path)
         assert {kind: run["results"] for kind, run in recorded(tmp_path).items()} == {
             "layers": [3],
             "choice": [{"m": 2}],
         }
-        assert (tmp_path / machine.file_name(described)).exists()
+        assert (tmp_path / timing.file_name(described)).exists()
 
     def test_every_backend_has_a_file(self):
-        described = machine.describe_machine(load_backend("numpy"), "none")
-        names = [machine.file_name(described | {"backend": name}) for name in ("numpy", "jax", "torch")]
+        described = timing.describe_machine(load_backend("numpy"), "none")
+        names = [timing.file_name(described | {"backend": name}) for name in ("numpy", "jax", "torch")]
         assert [name.rpartition("-")[2] for name in names] == ["numpy.json", "jax.json", "torch.json"]
         assert len({name.rpartition("-")[0] for name in names}) == 1
         gpu = described | {"backend": "cupy", "device": "cuda:0 (NVIDIA H200)"}
-        assert machine.file_name(gpu).startswith("cuda-0-nvidia-h200-")
-        assert machine.heading(gpu).startswith("cuda:0 (NVIDIA H200), ")
+        assert timing.file_name(gpu).startswith("cuda-0-nvidia-h200-")
+        assert timing.heading(gpu).startswith("cuda:0 (NVIDIA H200), ")
 
     @pytest.mark.parametrize("readme", [report.FOLDER / "README.md", ROOT / "README.md"], ids=["benchmarks", "root"])
     def test_tables_are_those_of_the_recorded_numbers(self, readme):
