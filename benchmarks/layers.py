@@ -16,7 +16,6 @@ import xconv
 
 Ints = tuple[int, ...]
 
-ITEM_BYTES = 4  # float32
 QUICK_BATCH, QUICK_CHANNELS, QUICK_SIZE = 2, 8, 12
 QUICK_WINDOWS = 4  # how far beyond a large kernel the input reaches
 
@@ -61,11 +60,6 @@ class Layer:
     def multiply_adds(self) -> int:
         """How many the direct algorithm does, those with zeros of the padding included. Both gradients do as many."""
         return math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
-
-    @property
-    def bytes(self) -> int:
-        """The size of x, w and y together: each of the three operations reads two of them and writes the third."""
-        return ITEM_BYTES * sum(map(math.prod, self.shapes))
 
     def arrays(self, dtype: str = "float32") -> list[np.ndarray]:
         """x, w and dy, the same for the same layer."""
@@ -141,7 +135,7 @@ for (_suite, _batch), _names in _NAMES.items():
 
 # Layers drawn at random, on which the choice of a method is judged: nobody has fitted it to them.
 LEAST_MULTIPLY_ADDS, MOST_MULTIPLY_ADDS = 1e6, 3e9
-MOST_BYTES = 64e6  # of input, filters and output together
+MOST_ELEMENTS = 16e6  # of input, filters and output together
 MOST_CHANNELS = 256
 MOST_BATCH = 32
 MOST_TAPS_OF_AXIS = {1: 31, 2: 31, 3: 7}  # by how many spatial axes there are
@@ -194,8 +188,8 @@ class _Draws:
         if min(output) < LEAST_OUTPUT or any(d < r for d, r in zip(size, reach, strict=True)):
             return None
         layer = _named(Layer("drawn", "", (batch, channels, *size), weight_shape, stride, padding, dilation, groups))
-        fits = LEAST_MULTIPLY_ADDS <= layer.multiply_adds <= MOST_MULTIPLY_ADDS and layer.bytes <= MOST_BYTES
-        return layer if fits else None
+        fits = LEAST_MULTIPLY_ADDS <= layer.multiply_adds <= MOST_MULTIPLY_ADDS
+        return layer if fits and sum(map(math.prod, layer.shapes)) <= MOST_ELEMENTS else None
 
     def channels(self) -> Ints:
         """Channels, filters and groups: mostly one group, else one per channel, or a divisor of both."""

@@ -542,7 +542,7 @@ class TestLayers:
         layer = Layer("", "", (2, 4, 5), (6, 2, 3), (1,), (1,), (1,), 2)
         assert layer.output_shape == (2, 6, 5)
         assert layer.multiply_adds == 2 * 6 * 5 * 2 * 3
-        assert layer.bytes == 4 * (2 * 4 * 5 + 6 * 2 * 3 + 2 * 6 * 5)
+        assert [*map(math.prod, layer.shapes)] == [2 * 4 * 5, 6 * 2 * 3, 2 * 6 * 5]
 
 
 @pytest.mark.parametrize(
