@@ -165,6 +165,8 @@ class TestMistakes:
             (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
             (["--peers", "keras"], ["--peers", "'keras'", "methods"]),
             (["choice", "--layers", "0"], ["choice: ", "--layers", "at least 1", "'0'"]),
+            (["choice", "--seed", "-1"], ["choice: ", "--seed", "at least 0"]),
+            (["choice", "--backend", "strict"], ["choice: ", "invalid choice"]),
             (["--seconds", "soon"], ["--seconds", "'soon'"]),
             (["filter", "--backend", "jax"], ["filter", "numpy", "cupy", "jax"]),
             (["--peers", "lax"], ["'lax'", "numpy", "methods"]),

@@ -14,7 +14,7 @@ from test_benchmarks import a_run, cells, exit_status, last_line, nameless, reco
 from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import comparison, layers, rates, report
+from benchmarks import layers, rates, report
 from benchmarks.layers import SUITES, Layer, draw_layers, layer_of, random, shrunk
 from benchmarks.peers import BY_HAND, FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, XCONV
 from benchmarks.report import judged, summarize
@@ -181,43 +181,6 @@ class TestChoiceCommand:
         times.setdefault(BY_HAND + one["chosen"], times[XCONV])  # as JAX would compile too long by hand, too
         best, loss = judged(one)
         assert loss == pytest.approx(times[BY_HAND + one["chosen"]] / times[BY_HAND + best] - 1)
-
-    def test_a_method_that_computes_something_else_stops_the_run(self, capsys, monkeypatch):
-        def input_grad(dy, w, input_shape, **keywords):
-            return (1.002 if keywords["method"] == "fft" else 1) * original(dy, w, input_shape, **keywords)
-
-        original = xconv.conv_input_grad
-        monkeypatch.setattr(xconv, "conv_input_grad", input_grad)
-        assert exit_status("choice", "--layers", 1, "--quick") == 1
-        line = last_line(capsys.readouterr())
-        for part in ("drawn", draw_layers(1, 0)[0].name, "input_grad", "xconv:fft", "relative error"):
-            assert part in line
-
-    def test_ctrl_c_leaves_what_was_finished(self, tmp_path, capsys, monkeypatch):
-        def interrupt_behind_two(words, *arguments):
-            if draw_layers(3, 0)[2].name in words:
-                raise KeyboardInterrupt
-            return measure(words, *arguments)
-
-        measure = comparison.measure
-        monkeypatch.setattr(comparison, "measure", interrupt_behind_two)
-        assert exit_status("choice", "--layers", 3, "--quick", "--out", tmp_path) == 130
-        assert last_line(capsys.readouterr()).endswith("interrupted: what was finished was written")
-        assert len(recorded(tmp_path)["choice"]["results"]) == 2 * len(OPERATIONS)
-
-    @pytest.mark.parametrize(
-        ("options", "words"),
-        [
-            (("--layers", "0"), "at least 1"),
-            (("--seed", "-1"), "at least 0"),
-            (("--backend", "strict"), "invalid choice"),
-        ],
-    )
-    def test_mistakes_are_one_line(self, options, words, capsys):
-        assert exit_status("choice", *options) == 2
-        line = last_line(capsys.readouterr())
-        assert line.startswith("python -m benchmarks choice: ")
-        assert words in line
 
 
 def plain_table():
