@@ -28,9 +28,7 @@ from .report import show, write
 from .timing import Call, Limits, describe_machine, heading, interleave, limits_of, repetitions, warm_up
 
 MEASURED_FILE = Path(measured.__file__)
-HEADING = (
-    '"""Rates of libraries, as ``python -m benchmarks rates --write`` measured them."""\n\nfrom typing import Any\n\n'
-)
+DOCSTRING = "Rates of libraries, as ``python -m benchmarks rates --write`` measured them."
 
 SECONDS = 20.0  # for all rates together
 TASK_SECONDS = 5e-3  # of the work of a thread: handing it out takes a hundredth of that
@@ -93,22 +91,16 @@ def own_rates(backend: LoadedBackend) -> list[Rate]:
     """The same of the library's own convolution, if it has one."""
     if backend.name not in OWN:
         return []
-    wide, tall, deep = (8, "3x3 64-64 @56"), (1, "9x9 1-1 @512"), (8, "3x3 64 dw @56")
+    wide, tall, deep, flat = (8, "3x3 64-64 @56"), (1, "9x9 1-1 @512"), (8, "3x3 64 dw @56"), (1, "3x3 1-1 @2048")
     multiplications, taps, grouped = (layer_of("own", *one).multiply_adds for one in (wide, tall, deep))
-    moved, unfolded = LANES * 9 * 2048**2, LANES**2 * taps
+    lanes, unfolded = LANES * 2048**2, {OWN_MULTIPLICATION: LANES**2 * taps}
+    moved = {OWN_MULTIPLICATION: 9 * lanes}
     return [
         Rate("own_operation", "a call for 1 channel of 8x8", 1, FORWARD, (1, "3x3 1-1 @8")),
         Rate(OWN_MULTIPLICATION, "a multiply-add of 3x3 64-64", multiplications, FORWARD, wide),
         Rate("own_reduction", "the same in its gradient by filters", multiplications, WEIGHT_GRAD, wide),
-        Rate(
-            "own_moved",
-            "an element of 16 lanes, of 3x3 1-1",
-            2 * LANES * 2048**2,
-            FORWARD,
-            (1, "3x3 1-1 @2048"),
-            beyond={OWN_MULTIPLICATION: moved},
-        ),
-        Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, INPUT_GRAD, tall, beyond={OWN_MULTIPLICATION: unfolded}),
+        Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * lanes, FORWARD, flat, beyond=moved),
+        Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, INPUT_GRAD, tall, beyond=unfolded),
         Rate("own_grouped", "a tap of 3x3 in groups of 1", grouped, FORWARD, deep),
     ]
 
@@ -195,4 +187,5 @@ def write_row(name: str, row: Mapping[str, Any], file: Path) -> None:
     """Put a library's rates in the place of its earlier ones: the file is the literal of a dict."""
     rows = json.dumps({**measured.MEASURED, name: row}, indent=4)
     literal = re.sub(r"(?<=[^{,])\n(\s*})", r",\n\1", rows)
-    file.write_text(f"{HEADING}MEASURED: dict[str, dict[str, Any]] = {literal}\n", encoding="utf-8")
+    header = f'"""{DOCSTRING}"""\n\nfrom typing import Any\n\nMEASURED: dict[str, dict[str, Any]] ='
+    file.write_text(f"{header} {literal}\n", encoding="utf-8")

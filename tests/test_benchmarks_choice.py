@@ -276,6 +276,11 @@ class TestRates:
         for call, expected in calls.values():
             assert library.to_numpy(call()) == pytest.approx(expected, abs=1e-5)
 
+    def test_rows_are_written_as_they_stand_in_the_package(self, tmp_path):
+        for name, row in rates.measured.MEASURED.items():
+            rates.write_row(name, row, tmp_path / "measured.py")
+            assert (tmp_path / "measured.py").read_text() == rates.MEASURED_FILE.read_text()
+
     @pytest.mark.on("numpy", "jax", "torch")
     def test_it_writes_every_rate(self, backend, tmp_path, capsys):
         assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
