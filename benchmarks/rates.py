@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +142,8 @@ def run_rates(options: Options) -> None:
     threads = cpu_count() if library.name == "numpy" else 1
     piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
     table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
+    # No bar, which would take time from the calls.
+    print(f"{len(table)} calls take turns for {limits.total_seconds:.0f} s and their first ones", file=sys.stderr)
     with equal_terms(library, options.quick):
         rates = measure_rates(table, library, limits)
     results = [{"name": rate.name, "value": rates[rate.name], "words": rate.words} for rate in table]
