@@ -58,10 +58,7 @@ Peer: TypeAlias = Callable[[Problem, str], Call | str]  # a call that does an op
 
 
 def load_peers(backend: LoadedBackend, names: Sequence[str] | None) -> tuple[dict[str, Peer], list[str]]:
-    """xconv and the peers of these names, and why others are missing.
-
-    Without names, those that run on the backend; then one that is not installed is left out.
-    """
+    """xconv and the peers of these names, or all that run on the backend, and why others are missing."""
     peers, missing = {XCONV: own(backend, "auto")}, []
     there = [name for name, (backends, _) in PEERS.items() if backend.name in backends]
     for name in there if names is None else names:
@@ -70,9 +67,9 @@ def load_peers(backend: LoadedBackend, names: Sequence[str] | None) -> tuple[dic
         try:
             peers |= PEERS[name][1](backend)
         except CommandError as reason:
-            if names is not None:
-                raise
             missing.append(f"left out: {reason}")
+    if names and len(peers) == 1:
+        raise CommandError("; ".join(missing) or f"{backend.name} has no method {', '.join(names)}")
     return peers, missing
 
 

@@ -170,6 +170,7 @@ class TestMistakes:
             (["--seconds", "soon"], ["--seconds", "'soon'"]),
             (["filter", "--backend", "jax"], ["filter", "numpy", "cupy", "jax"]),
             (["--peers", "lax"], ["'lax'", "numpy", "methods"]),
+            (["--peers", "native"], ["numpy", "native"]),
         ],
     )
     def test_wrong_names(self, arguments, parts, capsys):
@@ -191,9 +192,10 @@ class TestMistakes:
         assert package.split(".")[0] in captured.err
         assert "pip install" in captured.err
 
-    def test_a_missing_peer_is_left_out_if_nobody_asked_for_it(self, tmp_path, capsys, monkeypatch):
+    @pytest.mark.parametrize("peers", [[], ["--peers", "torch", "im2col"]])
+    def test_a_missing_peer_is_left_out_where_there_are_others(self, tmp_path, capsys, monkeypatch, peers):
         monkeypatch.setitem(sys.modules, "torch", None)
-        assert exit_status("--quick", "--suite", "latency", "--out", tmp_path) == 0
+        assert exit_status("latency", "--quick", "--out", tmp_path, *peers) == 0
         assert "left out: torch is not installed" in capsys.readouterr().out
         assert ["torch" in note for note in recorded(tmp_path)["layers"]["notes"]] == [True]
 
