@@ -510,7 +510,7 @@ def test_results_that_are_computed_together_share_pieces():
 
 def indices(task):
     """What a task cuts."""
-    return task.args[0] if isinstance(task.args[0], list) else [task.args[1]]
+    return task.args[0] if isinstance(task.args[0], tuple) else [task.args[1]]
 
 
 @pytest.mark.parametrize("function", [xconv.conv, ndimage.correlate])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .._arrays.elements import empty, put_at
 from .._arrays.libraries import Array, DType, row_of
 from .._arrays.operands import namespace_of
-from .._plan.chunked import Part, Reads, edges_of, lengths_of
+from .._plan.chunked import Part, Reads, Span, edges_of, lengths_of
 from .._plan.geometry import Ints
 from .threads import alone
 
@@ -59,47 +59,58 @@ def edges(array: Array) -> tuple[Ints, ...]:
 def write(chunked: Chunked) -> Array:
     """The result, whose chunks are computed when they are asked for."""
     from dask.base import tokenize
-    from dask.task_spec import List, Task
+    from dask.task_spec import Task
 
     word = chunked.function.__name__.strip("_").removesuffix("_block")
     largest = max([math.prod(map(max, array.chunks)) for array, _ in chunked.operands if row_of(array).chunked])
-    sources = [_Source(array, reads, largest // WITHIN) for array, reads in chunked.operands]
-    read = repr([(source.name, source.reads) for source in sources])
+    numbering = _Numbering(tuple([len(lengths_of(cut)) for cut in chunked.edges]))
+    sources = [_Source(array, reads, largest // WITHIN, numbering) for array, reads in chunked.operands]
+    read = repr([(source.name, reads) for source, (_, reads) in zip(sources, chunked.operands, strict=True)])
     name = f"{word}-{tokenize(chunked.function, chunked.settings, chunked.edges, read)}"
     lengths = tuple(map(lengths_of, chunked.edges))
     like = next(array._meta for array, _ in chunked.operands if row_of(array).chunked)
     layer: dict[Any, Any] = {}
     for source in sources:
         layer.update(source.nodes())
-    counts = tuple(map(len, lengths))
-    for place in itertools.product(*map(range, counts)):
-        pieces: list[_Piece] = []
-        parts = [source.read(place, counts, pieces) for source in sources]
-        inputs, order = _inputs(pieces, layer)
+    shared = Shared(chunked.function, chunked.settings, like, chunked.joins)
+    patterns: dict[Any, _Pattern] = {}  # where chunks are as long as each other, all but those at the ends have one
+    for place in itertools.product(*map(range, numbering.counts)):
+        where = numbering.of(place)
+        chosen = [[axis[where[at]] for at, axis in source.axes] for source in sources]
+        kinds = tuple([entry.kind for entries in chosen for entry in entries])
+        if kinds not in patterns:
+            patterns[kinds] = _Pattern(sources, chosen)
+        given = [tuple([entry.parts for entry in entries]) for entries in chosen]
         sizes = tuple([along[at] for along, at in zip(lengths, place, strict=True)])
-        key, given = (name, *place), (sizes, like, parts, List(*inputs), order)
-        layer[key] = Task(key, run, chunked.function, chunked.settings, *given, chunked.joins)
+        key, pattern = (name, *place), patterns[kinds]
+        layer[key] = Task(key, run, shared, sizes, given, pattern.order, *pattern.inputs(where, layer))
     return _array(name, layer, lengths, like, chunked.dtype, [array for array, _ in chunked.operands])
 
 
-def run(
-    function: Callable[..., Array],
-    settings: Any,
-    sizes: Ints,
-    like: Array,
-    operands: Sequence[Any],
-    inputs: list[Any],
-    order: Sequence[int],
-    joins: bool,
-) -> Array:
+class Shared(NamedTuple):
+    """What all tasks of a result are given."""
+
+    function: Callable[..., Array]
+    settings: Any
+    like: Array
+    joins: bool
+
+
+def run(shared: Shared, sizes: Ints, operands: Sequence[Any], order: Sequence[int], *inputs: Any) -> Array:
     """A task: a chunk of a result, on one core, since many run at once. Inputs are pieces, or several in a list."""
     pieces = [piece for some in inputs for piece in (some if isinstance(some, list) else [some])]
-    left = iter([pieces[number] for number in order])
-    parts = [[(places, None if 0 in grid else Pieces(grid, left)) for places, grid in operand] for operand in operands]
-    if not joins:
-        parts = [[(places, part and part.joined()) for places, part in operand] for operand in parts]
+    left, given = iter([pieces[number] for number in order]), []
+    for axes in operands:
+        parts: list[tuple[Any, Any]] = []
+        for along in itertools.product(*axes):
+            grid = tuple([count for _, count in along])
+            part = None if 0 in grid else Pieces(grid, left)
+            parts.append(
+                (tuple([place for place, _ in along]), part if shared.joins or part is None else part.joined())
+            )
+        given.append(parts)
     with alone():
-        return function(settings, sizes, like, *parts)
+        return shared.function(shared.settings, sizes, shared.like, *given)
 
 
 def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
@@ -160,13 +171,40 @@ class Pieces:
         return place
 
 
-class _Piece(NamedTuple):
-    """What is read of one chunk: along each axis the chunk's number, and what of it, also in words, if it is cut."""
+class _Numbering:
+    """Numbers by which what is read is found: those of a chunk of the result along its axes, then 0, and one for each
+    pair of axes that something depends on at once.
+    """
 
-    source: _Source
-    numbers: Ints
-    slices: tuple[slice | None, ...]
-    words: tuple[str, ...]
+    def __init__(self, counts: Ints) -> None:
+        self.counts, self.zero = counts, len(counts)
+        self.others: list[Reads] = []
+
+    def place(self, reads: Reads) -> int:
+        """Which of the numbers is that of an entry."""
+        if len(reads.axes) <= 1:
+            return reads.axes[0] if reads.axes else self.zero
+        self.others.append(reads)
+        return self.zero + len(self.others)
+
+    def of(self, place: Ints) -> Ints:
+        return (*place, 0, *[reads.of(place, self.counts) for reads in self.others])
+
+
+class _Cut(NamedTuple):
+    """What is read of one chunk along an axis: its number, from one of the `_Numbering`, and what of it, if it is cut."""
+
+    chunk: Span
+    part: slice | None
+    word: str
+
+
+class _Entry(NamedTuple):
+    """What is read along an axis: of each part its place and how many cuts, and these; a kind is of the same cuts."""
+
+    kind: int
+    parts: tuple[tuple[Any, int], ...]
+    cuts: list[list[_Cut]]
 
 
 class _Source:
@@ -176,39 +214,27 @@ class _Source:
     workers, any of which a scheduler then takes to be good for any task, wherever its chunk is.
     """
 
-    def __init__(self, array: Array, reads: tuple[Reads, ...], small: int) -> None:
+    def __init__(self, array: Array, reads: tuple[Reads, ...], small: int, numbering: _Numbering) -> None:
         from dask.base import tokenize
 
-        self.array, self.reads = array, reads
+        self.array = array
         self.is_chunked = row_of(array).chunked
         self.is_within = not self.is_chunked and math.prod(array.shape) <= small
         self.name = array.name if self.is_chunked else f"array-{tokenize(array)}"
-        numbers = getattr(array, "chunks", [(size,) for size in array.shape])
         self.chunks: dict[Ints, Any] = {}  # as tasks take them
-        self.grid = tuple(map(len, numbers)) if self.is_chunked else self.name
-        kept = [[number for number, length in enumerate(along) if length] for along in numbers]
-        self.axes = [
-            [[(part.place, _cuts(part, along, some)) for part in parts] for parts in read.parts]
-            for read, along, some in zip(reads, edges(array), kept, strict=True)
-        ]
+        lengths = getattr(array, "chunks", [(size,) for size in array.shape])
+        self.grid = tuple(map(len, lengths)) if self.is_chunked else self.name
+        self.axes: list[tuple[int, list[_Entry]]] = []
+        for read, along in zip(reads, lengths, strict=True):
+            at = numbering.place(read)
+            base = at if at < numbering.zero and len(along) > 1 else numbering.zero
+            self.axes.append((at, _entries(read, along, (base, numbering.zero))))
 
     def nodes(self) -> dict[Any, Any]:
         """What is no task of another collection's."""
         from dask.task_spec import DataNode
 
         return {} if self.is_chunked or self.is_within else {self.name: DataNode(self.name, self.array)}
-
-    def read(self, place: Ints, counts: Ints, pieces: list[_Piece]) -> list[tuple[tuple[Any, ...], Ints]]:
-        """The parts that a chunk reads, (places, pieces along each axis), whose pieces are appended."""
-        chosen = [axes[read.of(place, counts)] for axes, read in zip(self.axes, self.reads, strict=True)]
-        found = []
-        for parts in itertools.product(*chosen):
-            along = [cuts for _, cuts in parts]
-            for piece in itertools.product(*along):
-                numbers, index, words = zip(*piece, strict=True) if piece else ((), (), ())
-                pieces.append(_Piece(self, numbers, index, words if any(words) else ()))
-            found.append((tuple([some for some, _ in parts]), tuple(map(len, along))))
-        return found
 
     def whole(self, numbers: Ints) -> Any:
         """A chunk."""
@@ -221,51 +247,89 @@ class _Source:
         return self.chunks[numbers]
 
 
-def _inputs(pieces: Sequence[_Piece], layer: dict[Any, Any]) -> tuple[list[Any], list[int]]:
-    """What a task takes: chunks, what other tasks cut of them, and small arrays; and in which order its pieces are."""
-    inputs: list[Any] = []
-    order, places = [-1] * len(pieces), dict[Any, list[int]]()
-    for number, piece in enumerate(pieces):
-        if not piece.words:
-            order[number] = len(inputs)
-            inputs.append(piece.source.whole(piece.numbers))
-        else:
-            places.setdefault((piece.source.grid, piece.numbers), []).append(number)
-    count = len(inputs)
-    for numbers in places.values():
-        inputs.append(_cut([pieces[number] for number in numbers], layer))
-        for number in numbers:
-            order[number] = count
-            count += 1
-    return inputs, order
+def _entries(reads: Reads, lengths: Ints, bases: Span) -> list[_Entry]:
+    """What is read along an axis of such chunks, numbered from one of the `_Numbering`, or the other, which is 0."""
+    numbers, edges = [number for number, length in enumerate(lengths) if length], edges_of(lengths)
+    found, kinds = list[_Entry](), dict[Any, int]()
+    for place, parts in enumerate(reads.parts):
+        first = place if bases[0] != bases[1] else 0
+        cuts = [_cuts(part, edges, numbers, (bases[0], first)) for part in parts]
+        kind = kinds.setdefault(repr(cuts), len(kinds))
+        found.append(
+            _Entry(kind, tuple([(part.place, len(some)) for part, some in zip(parts, cuts, strict=True)]), cuts)
+        )
+    return found
 
 
-def _cut(pieces: Sequence[_Piece], layer: dict[Any, Any]) -> Any:
-    """Pieces of chunks in one place, cut by one task, or at once of a small array."""
-    from dask.task_spec import Task, TaskRef
-
-    chunks = [piece.source.whole(piece.numbers) for piece in pieces]
-    indices = [tuple([part or slice(None) for part in piece.slices]) for piece in pieces]
-    if pieces[0].source.is_within:
-        return cut_all(indices, *chunks)
-    names = Counter([piece.source.name for piece in pieces])
-    words = [word for piece in pieces for word in piece.words]
-    key = (f"cut-{'-'.join(names)}", *pieces[0].numbers, *words, *names.values())
-    if key not in layer:
-        one = len(pieces) == 1
-        layer[key] = Task(key, cut, *chunks, *indices) if one else Task(key, cut_all, indices, *chunks)
-    return TaskRef(key)
-
-
-def _cuts(part: Part, edges: Ints, numbers: Sequence[int]) -> list[tuple[int, slice | None, str]]:
-    """(chunk, what of it, its word), and None and no word for all of it, of the chunks that are not empty."""
-    found: list[tuple[int, slice | None, str]] = []
+def _cuts(part: Part, edges: Ints, numbers: Sequence[int], base: Span) -> list[_Cut]:
+    """Of the chunks that are not empty, counted from a number."""
+    found, (at, first) = list[_Cut](), base
     for run in part.runs:
         for chunk, piece in run.slices(edges):
             is_whole = piece == slice(0, edges[chunk + 1] - edges[chunk])
             word = f"{piece.start}:{piece.stop}:{piece.step}"
-            found.append((numbers[chunk], *((None, "") if is_whole else (piece, word))))
+            found.append(_Cut((at, numbers[chunk] - first), *((None, "") if is_whole else (piece, word))))
     return found
+
+
+class _Step(NamedTuple):
+    """An input of a task: a chunk, pieces that a task of their own cuts of chunks in one place, or what is known."""
+
+    chunk: tuple[Span, ...]
+    sources: list[_Source]
+    name: str
+    words: tuple[Any, ...]
+    indices: tuple[tuple[slice, ...], ...]
+    known: Any = None
+
+
+class _Pattern:
+    """What tasks of chunks take, but for where they are: inputs, and in which order the pieces in these are read."""
+
+    def __init__(self, sources: Sequence[_Source], chosen: Sequence[Sequence[_Entry]]) -> None:
+        steps, reads = dict[Any, dict[Any, Any]](), []
+        for source, entries in zip(sources, chosen, strict=True):
+            for parts in itertools.product(*[entry.cuts for entry in entries]):
+                for piece in itertools.product(*parts):
+                    chunk, words = tuple([cut.chunk for cut in piece]), tuple([cut.word for cut in piece])
+                    step = chunk, *((source.grid,) if any(words) else (source.name, "whole"))
+                    index = tuple([cut.part or slice(None) for cut in piece])
+                    steps.setdefault(step, {})[source.name, words] = source, index
+                    reads.append((step, (source.name, words)))
+        numbers = {read: at for at, read in enumerate([(step, item) for step in steps for item in steps[step]])}
+        self.order = tuple([numbers[read] for read in reads])
+        self.steps = [_step(chunk, items) for (chunk, *_), items in steps.items()]
+
+    def inputs(self, where: Ints, layer: dict[Any, Any]) -> Iterator[Any]:
+        """Those of a task, in whose layer those that cut pieces are put."""
+        from dask.task_spec import Task, TaskRef
+
+        for chunk, sources, name, words, indices, known in self.steps:
+            if known is not None:
+                yield known
+                continue
+            numbers = tuple([where[at] + offset for at, offset in chunk])
+            if not indices:
+                yield sources[0].whole(numbers)
+                continue
+            key = (name, *numbers, *words)
+            if key not in layer:
+                chunks = [source.whole(numbers) for source in sources]
+                layer[key] = (
+                    Task(key, cut, *chunks, *indices) if len(indices) == 1 else Task(key, cut_all, indices, *chunks)
+                )
+            yield TaskRef(key)
+
+
+def _step(chunk: tuple[Span, ...], items: dict[Any, tuple[_Source, tuple[slice, ...]]]) -> _Step:
+    sources, indices = [source for source, _ in items.values()], tuple([index for _, index in items.values()])
+    words = [word for _, some in items for word in some]
+    if not any(words):
+        return _Step(chunk, sources, "", (), ())
+    if sources[0].is_within:
+        return _Step(chunk, sources, "", (), (), cut_all(indices, *[source.array for source in sources]))
+    names = Counter([name for name, _ in items])
+    return _Step(chunk, sources, f"cut-{'-'.join(names)}", (*words, *names.values()), indices)
 
 
 def _array(
