@@ -465,16 +465,12 @@ def products_of(n, count):
     return {name: results if isinstance(results, tuple) else (results,) for name, results in found.items()}
 
 
-SUMS = {"generic_laplace", "laplace", "gaussian_laplace", "gaussian_gradient_magnitude"}  # of a filter for each axis
-
-
 @pytest.mark.parametrize(("n", "count"), [(1, 20), (1, 2), (2, 12), (2, 3), (3, 4), (3, 2)])
 def test_tasks_of_a_chunk(n, count):
     """Of each result at most 3^n - 1 that cut pieces, the product and its share of a sum."""
     for name, results in products_of(n, count).items():
         tasks = {key for found in results for key in found.dask if not str(key).startswith(("('full", "array"))}
-        most = len(results) * (3**n + 1) + n * (name in SUMS)
-        assert len(tasks) <= most * count**n, name
+        assert len(tasks) <= len(results) * (3**n + 1) * count**n, name
 
 
 def test_pieces_of_several_operands_are_cut_at_once():

@@ -23,7 +23,7 @@ from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
-from ._run.graph import Pieces, is_chunked
+from ._run.graph import Chunked, Pieces, is_chunked, write
 from ._run.neighbours import Windows, filtered, neighbours
 from ._run.threads import is_alone
 
@@ -38,7 +38,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     With ``flip`` the weights are turned round instead of conjugated.
     """
     if is_chunked(x, w):
-        return neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip))
+        return write(neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip)))
     operands = described(x=x, w=w)
     (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
     working = filter_dtype(xp, own, other, dtype)
@@ -91,10 +91,17 @@ def _planned(
     return Call(layout, "direct", room), inner, filters
 
 
+def share(x: Array, lines: Sequence[Windows], dtype: DType) -> Array | Chunked:
+    """`separable`, for `element_by_element`."""
+    if is_chunked(x):
+        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype), takes_pieces=True)
+    return separable(x, lines, dtype)
+
+
 def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
     """x by windows along one axis after another, each stored in the result's dtype."""
     if is_chunked(x):
-        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype), takes_pieces=True)
+        return write(share(x, lines, dtype))
     ((_, xp, _, own, *_),), shape = described(x=x.first if isinstance(x, Pieces) else x), x.shape
     if isinstance(x, Pieces) and not (traits(xp).threads and lines):
         x = x.joined()

@@ -31,14 +31,14 @@ from ._arrays.operands import (
     namespace_of_numbers,
 )
 from ._correlate import correlate as _correlate
-from ._correlate import halos, separable, taps_of
+from ._correlate import halos, separable, share, taps_of
 from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints, at_every_element
 from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
-from ._run.graph import is_chunked
+from ._run.graph import is_chunked, write
 from ._run.neighbours import Windows
 from ._run.pools import extreme_filter
 
@@ -997,7 +997,7 @@ def _gaussian_along_one(
 
 
 def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) -> Array:
-    return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
+    return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate", find=share)
 
 
 def _gaussian_derivative(
@@ -1005,7 +1005,7 @@ def _gaussian_derivative(
 ) -> Array:
     """Gaussians along all axes, that along one of them derived so many times."""
     orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
-    return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
+    return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None, find=share)
 
 
 @functools.lru_cache(maxsize=128)
@@ -1081,7 +1081,7 @@ def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -
     if is_kind(xp, x.dtype, "complex floating"):
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
     if is_chunked(x):
-        return neighbourhoods(_extremes, x, halos(lines), dtype, (), (lines, dtype, largest))
+        return write(neighbourhoods(_extremes, x, halos(lines), dtype, (), (lines, dtype, largest)))
     fits = not has_holes and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
     y = truncated(xp, x, dtype) if fits else x
     for part in [lines] if fits or has_holes else [lines[:1], lines[1:]]:

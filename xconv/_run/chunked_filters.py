@@ -40,6 +40,13 @@ class Halo(NamedTuple):
     mode: str
 
 
+class Combined(NamedTuple):
+    """A function of the results of several others, which have settings of their own."""
+
+    function: Callable[..., Array]
+    shares: tuple[tuple[Callable[..., Array], Any], ...]
+
+
 def neighbourhoods(
     function: Callable[..., Array],
     x: Array,
@@ -48,8 +55,8 @@ def neighbourhoods(
     others: tuple[Array, ...] = (),
     arguments: tuple[Any, ...] = (),
     takes_pieces: bool = False,
-) -> Array:
-    """``function(x, *others, *arguments)``, which has the shape of x, chunk by chunk."""
+) -> Chunked:
+    """``function(x, *others, *arguments)``, which has the shape of x, chunk by chunk, before it is written."""
     cuts = edges(x)
     reads = [
         neighbours_of(size, 0, 0, "zeros", axis, cut)
@@ -61,11 +68,18 @@ def neighbourhoods(
     first = [(before, behind) for axis, before, behind, _ in halos if axis == 0] or [(0, 0)]
     halo = first[0] if others else None  # lines are chained in a cache of their own: strips of them take longer
     settings, operands = Filter(function, arguments, halo, takes_pieces), ((x, tuple(reads)), *whole)
-    return write(Chunked(filter_block, settings, cuts, dtype, operands, joins=True))
+    return Chunked(filter_block, settings, cuts, dtype, operands, joins=True)
 
 
 def element_by_element(function: Callable[..., Array], *arrays: Array) -> Array:
-    """``function(*arrays)`` of arrays of one shape, chunk by chunk if they are chunked."""
+    """``function(*arrays)`` of arrays of one shape, chunk by chunk if they are chunked.
+
+    Of neighbourhoods that are not written a chunk of the result is one task, which has no other hold what it adds up.
+    """
+    if isinstance(arrays[0], Chunked):
+        settings = Combined(function, tuple([(share.function, share.settings) for share in arrays]))
+        operands = tuple([operand for share in arrays for operand in share.operands])
+        return write(arrays[0]._replace(function=combined_block, settings=settings, operands=operands))
     if not is_chunked(*arrays):
         return function(*arrays)
     cuts = edges(arrays[0])
@@ -95,6 +109,12 @@ def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others:
         y = empty(xp, strip, sizes) if y is None else y
         y = put_at(y, (slice(start, stop),), strip)
     return y
+
+
+def combined_block(settings: Combined, sizes: Ints, like: Array, *operands: Given) -> Array:
+    """A chunk of what is made of several filters of one array each."""
+    shares = zip(settings.shares, operands, strict=True)
+    return settings.function(*[share(inner, sizes, like, operand) for (share, inner), operand in shares])
 
 
 def elements_block(settings: Filter, sizes: Ints, like: Array, *operands: Given) -> Array:

@@ -192,7 +192,7 @@ class _Numbering:
 
 
 class _Cut(NamedTuple):
-    """What is read of one chunk along an axis: its number, from one of the `_Numbering`, and what of it, if it is cut."""
+    """What is read of one chunk along an axis: its number, from one of the `_Numbering`, and what of it, if cut."""
 
     chunk: Span
     part: slice | None
