@@ -70,6 +70,94 @@ def test_the_adjoint_identity(mode, dtype):
     assert abs(left - right) <= 1e-13 * np.linalg.norm(A @ x) * np.linalg.norm(y)
 
 
+def composites(A, B, C, a, b, c):
+    """Of two operators of one shape, and one from arrays in another shape: operators, and their matrices."""
+    return [
+        (A.H @ A, a.conj().T @ a),
+        (2 * A, 2 * a),
+        (A * (1 - 2j), (1 - 2j) * a),
+        (A + B, a + b),
+        (A - B / 2, a - b / 2),
+        (-A.T, -a.T),
+        ((2j * A.H @ B).H, (2j * a.conj().T @ b).conj().T),
+        ((A.H @ A + A.T @ B) ** 2, np.linalg.matrix_power(a.conj().T @ a + a.T @ b, 2)),
+        ((A.H @ B) ** 0, np.eye(a.shape[1])),
+        (C @ A, c @ a),
+        ((C + C @ (A @ A.H)).T, (c + c @ a @ a.conj().T).T),
+    ]
+
+
+def three_operators(array):
+    """For `composites`: of which the third reads arrays of two samples."""
+    w, v, u = (normal(shape, i, "complex128") for i, shape in enumerate([(2, 1, 3), (2, 1, 3), (1, 1, 5)]))
+    shapes = [(1, 1, 12), (1, 1, 12), (2, 1, 12)]
+    made = [
+        xconv.linear_operator(array(one), shape, padding="same") for one, shape in zip((w, v, u), shapes, strict=True)
+    ]
+    dense = [
+        matrix(Case(shape, one.shape, {"padding": "same"}), one) for one, shape in zip((w, v, u), shapes, strict=True)
+    ]
+    return *made, *dense
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict", "cupy")
+def test_arithmetic(backend):
+    for made, dense in composites(*three_operators(backend.array)):
+        x, y, X = (
+            normal(shape, i, "complex128")
+            for i, shape in enumerate([dense.shape[1], dense.shape[0], (dense.shape[1], 2)])
+        )
+        assert tuple(made.shape) == dense.shape
+        assert_array(backend, made @ backend.array(x), dense @ x, terms=2000)
+        assert_array(backend, made.H @ backend.array(y), dense.conj().T @ y, terms=2000)
+        assert_array(backend, made @ backend.array(X), dense @ X, terms=2000)
+
+
+@pytest.mark.parametrize("chunked_filters", [True, False])
+def test_arithmetic_leaves_chunks_uncomputed(chunked_filters):
+    """SciPy's own sums and products make an array of what they are given."""
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    for made, dense in composites(*three_operators(da.from_array if chunked_filters else np.asarray)):
+        x, y, X = (
+            normal(shape, i, "complex128")
+            for i, shape in enumerate([dense.shape[1], dense.shape[0], (dense.shape[1], 2)])
+        )
+        lazy = [da.from_array(one, chunks=5) for one in (x, y, X)]
+        for found, expected in [
+            (made @ lazy[0], dense @ x),
+            (made.H @ lazy[1], dense.conj().T @ y),
+            (made.matmat(lazy[2]), dense @ X),
+            (lazy[1] @ made, y @ dense),
+        ]:
+            assert isinstance(found, da.Array)
+            assert np.allclose(found.compute(), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_operators_that_do_not_fit():
+    A, B = (xconv.linear_operator(np.ones((1, 1, k)), (1, 1, 8)) for k in (1, 3))
+    ours = A._made, B._made
+    assert message(ValueError, lambda: A + B).startswith(
+        "operators must have one shape to be added, got (8, 8) and (6, 8)"
+    )
+    assert message(ValueError, lambda: B @ B).startswith(
+        "operators must fit one after the other, got shapes (6, 8) and"
+    )
+    assert message(ValueError, lambda: B**2).startswith("a power must be an int of at least 0, of a square operator")
+    for wrong in (lambda: ours[0] + 1, lambda: "2" * ours[0], lambda: ours[0] / ours[1]):
+        assert "unsupported operand" in message(TypeError, wrong) or "can't multiply" in message(TypeError, wrong)
+
+
+def test_arithmetic_with_operators_of_others_is_theirs():
+    linalg = pytest.importorskip("scipy.sparse.linalg", reason="scipy is not installed")
+    A, eye = xconv.linear_operator(np.ones((1, 1, 3)), (1, 1, 8), padding=1), linalg.aslinearoperator(np.eye(8))
+    x = normal((8,), 0)
+    for made in (A + eye, eye + A):
+        assert np.allclose(made @ x, A @ x + x, rtol=1e-12)
+    for made in (A @ eye, eye @ A, A**1):
+        assert np.allclose(made @ x, A @ x, rtol=1e-12)
+
+
 @pytest.mark.on("numpy", "cupy")
 def test_is_the_librarys_own_operator(backend):
     solvers = pytest.importorskip(

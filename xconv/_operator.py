@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
+import operator
 from collections.abc import Callable, Sequence
+from numbers import Number
 from typing import Any
 
 from ._arrays.elements import conjugate
@@ -54,7 +57,9 @@ def linear_operator(
         On NumPy a `scipy.sparse.linalg.LinearOperator`, on CuPy that of cupyx, for all their solvers. Elsewhere an
         object of the same protocol: ``shape``, ``dtype``, ``matvec``, ``rmatvec``, ``matmat``, ``rmatmat``, ``@``,
         ``H`` and ``T``, which is differentiable where the library is. That one may be called as a function, as JAX's
-        solvers do. All take x in its own shape as well, to give y in its own, and leave Dask's arrays uncomputed.
+        solvers do. All take x in its own shape as well, to give y in its own, and leave Dask's arrays uncomputed, as do
+        their sums, products, powers and multiples: ``A.H @ A + 2 * B``. With operators of others these are SciPy's,
+        which computes chunks.
 
     Raises
     ------
@@ -122,6 +127,46 @@ class Operator:
         forward, adjoint = (self._conjugated(one) for one in self._maps)
         return Operator(self._xp, self.dtype, adjoint, forward, self._shapes[::-1])
 
+    def __add__(self, other: Any) -> Operator:
+        if not isinstance(other, Operator):
+            return NotImplemented
+        if self.shape != other.shape:
+            raise ValueError(f"operators must have one shape to be added, got {self.shape} and {other.shape}")
+        pairs = zip(self._maps, other._between(self._shapes), strict=True)
+        maps = [_total(mine, theirs) for mine, theirs in pairs]
+        return Operator(self._xp, self._xp.result_type(self.dtype, other.dtype), maps[0], maps[1], self._shapes)
+
+    def __sub__(self, other: Any) -> Any:
+        return self + -other
+
+    def __neg__(self) -> Any:
+        return self * -1
+
+    def __mul__(self, factor: Any) -> Any:
+        """By a number; else as ``@``."""
+        if not isinstance(factor, Number):
+            return self @ factor
+        number: Any = factor
+        forward, adjoint = (_scaled(*pair) for pair in zip(self._maps, (number, number.conjugate()), strict=True))
+        return Operator(self._xp, self._xp.result_type(self.dtype, number), forward, adjoint, self._shapes)
+
+    def __rmul__(self, factor: Any) -> Operator:
+        return self * factor if isinstance(factor, Number) else NotImplemented
+
+    def __truediv__(self, factor: Any) -> Operator:
+        number: Any = factor
+        return self * (1 / number) if isinstance(factor, Number) else NotImplemented
+
+    def __pow__(self, count: int) -> Operator:
+        """So many times one after the other."""
+        if not isinstance(count, int) or count < 0 or self.shape[0] != self.shape[1]:
+            raise ValueError(
+                f"a power must be an int of at least 0, of a square operator, got {count!r} of {self.shape}"
+            )
+        same: Map = operator.pos
+        nothing = Operator(self._xp, self.dtype, same, same, (self._shapes[1], self._shapes[1]))
+        return functools.reduce(operator.matmul, [self] * count, nothing)
+
     def matvec(self, x: Array) -> Array:
         """The product with a vector (n,) or a column (n, 1)."""
         return self._product(x) if len(x.shape) == 1 else self.matmat(x)
@@ -140,10 +185,20 @@ class Operator:
         """The adjoint's product with a matrix."""
         return self.H.matmat(y)
 
-    def __matmul__(self, x: Array) -> Array:
-        return self._product(x)
+    def __matmul__(self, x: Any) -> Any:
+        """The product with an array in any shape, or the operator that comes after another."""
+        if not isinstance(x, Operator):
+            return self._product(x)
+        if self.shape[1] != x.shape[0]:
+            raise ValueError(f"operators must fit one after the other, got shapes {self.shape} and {x.shape}")
+        (forward, adjoint), (first, last) = self._maps, x._between((self._shapes[1], x._shapes[1]))
+        shapes, dtype = (self._shapes[0], x._shapes[1]), self._xp.result_type(self.dtype, x.dtype)
+        return Operator(self._xp, dtype, _after(forward, first), _after(last, adjoint), shapes)
 
-    __call__ = __matmul__
+    def __rmatmul__(self, x: Array) -> Array:
+        return (self.T @ x.T).T
+
+    __call__, __array_ufunc__ = __matmul__, None  # arrays leave it to operators what they are multiplied with
 
     def check(self, x: Array) -> None:
         """Raise if the product with x is not defined."""
@@ -159,12 +214,41 @@ class Operator:
         self.check(x)
         if tuple(x.shape) == operand:
             return self._maps[0](x)
-        reshape, samples = self._xp.reshape, math.prod(x.shape[1:]) * operand[0]
+        reshape, samples = self._reshaped, math.prod(x.shape[1:]) * operand[0]
         y = self._maps[0](reshape(x.T if len(x.shape) == 2 else x, (samples, *operand[1:])))
         return reshape(y, (x.shape[1], self.shape[0])).T if len(x.shape) == 2 else reshape(y, self.shape[:1])
 
+    def _reshaped(self, x: Array, shape: Ints) -> Array:
+        """By way of a line: Dask divides no axis, and joins none, but evenly."""
+        return self._xp.reshape(self._xp.reshape(x, (-1,)), shape)
+
+    def _between(self, shapes: tuple[Ints, Ints]) -> tuple[Map, Map]:
+        """The maps, of results and operands of as many elements in other shapes."""
+        (result, operand), own = shapes, self._shapes
+
+        def through(one: Map, source: Ints, inner: tuple[Ints, Ints], target: Ints) -> Map:
+            def carried(x: Array, old: Ints, new: Ints) -> Array:
+                samples = x.shape[0] // max(old[0], 1) * new[0]
+                return x if old == new else self._reshaped(x, (samples, *new[1:]))
+
+            return lambda x: carried(one(carried(x, source, inner[0])), inner[1], target)
+
+        return through(self._maps[0], operand, own[::-1], result), through(self._maps[1], result, own, operand)
+
     def _conjugated(self, one: Map) -> Map:
         return lambda x: conjugate(self._xp, one(conjugate(self._xp, x)))
+
+
+def _after(second: Map, first: Map) -> Map:
+    return lambda x: second(first(x))
+
+
+def _total(one: Map, other: Map) -> Map:
+    return lambda x: one(x) + other(x)
+
+
+def _scaled(one: Map, factor: Any) -> Map:
+    return lambda x: one(x) * factor
 
 
 def _of_solvers(made: Operator, module: str) -> Any:
@@ -200,10 +284,30 @@ def _of_solvers(made: Operator, module: str) -> Any:
             return type(self)(self._made.T)
 
         def dot(self, x: Any) -> Any:
+            if _is_ours(x):
+                return type(self)(self._made * getattr(x, "_made", x))
             if not hasattr(x, "dtype") or hasattr(x, "matvec") or not getattr(x, "ndim", 0):
                 return super().dot(x)
             self._made.check(x)
             return self._made @ x if x.ndim > 2 or is_chunked(x) else super().dot(x)
+
+        def _rdot(self, x: Any) -> Any:
+            return x @ self._made if is_chunked(x) else super()._rdot(x)
+
+    def of_ours(name: str) -> Callable[..., Any]:
+        """Theirs makes an operator that makes an array of what it is given."""
+        theirs = getattr(solvers.LinearOperator, name)
+
+        def method(self: Any, *others: Any) -> Any:
+            if not all(map(_is_ours, others)):
+                return theirs(self, *others)
+            return type(self)(getattr(self._made, name)(*[getattr(other, "_made", other) for other in others]))
+
+        return method
+
+    for name in ("__add__", "__neg__", "__rmul__", "__truediv__", "__pow__"):
+        if hasattr(solvers.LinearOperator, name):
+            setattr(LinearOperator, name, of_ours(name))
 
     def lazily(name: str) -> Callable[[Any, Array], Array]:
         """Theirs makes an array of what it is given, for which chunks would be computed."""
@@ -213,3 +317,8 @@ def _of_solvers(made: Operator, module: str) -> Any:
     for name in ("matvec", "matmat", "rmatvec", "rmatmat"):
         setattr(LinearOperator, name, lazily(name))
     return LinearOperator(made)
+
+
+def _is_ours(other: Any) -> bool:
+    """Whether it is a number, or an operator of ours as that of the solvers."""
+    return isinstance(other, Number) or isinstance(getattr(other, "_made", None), Operator)
