@@ -166,7 +166,43 @@ def check_pools(rng):
     return True
 
 
-CHECKS = {"convolution": check_convolution, "transposed": check_transposed, "pools": check_pools}
+def check_filters(rng):
+    """Some of `ndimage` on integers."""
+    n = int(rng.integers(1, 4))
+    x = rng.integers(0, 100, rng.integers(1, 12 if n < 3 else 7, n)).astype(
+        str(rng.choice(["uint8", "int16", "int64"]))
+    )
+    lazy, words = chunked(rng, x), {"mode": str(rng.choice(BORDERS)), "cval": float(rng.integers(0, 5))}
+    calls = filters_of(rng, n)
+    for place in rng.choice(len(calls), 3, replace=False):
+        function, arguments, keywords = calls[place]
+        assert_same(function(lazy, *arguments, **keywords, **words), function(x, *arguments, **keywords, **words))
+    return True
+
+
+def check_signals(rng):
+    """Some of `signal` on integers: whether they have a result."""
+    n, mode = int(rng.integers(1, 4)), str(rng.choice(["full", "same", "valid"]))
+    some = [integers(rng, rng.integers(1, 9 if n < 3 else 5, n)) for _ in range(2)]
+    images = [integers(rng, rng.integers(1, 8, 2)) for _ in range(2)]
+    border = {"boundary": str(rng.choice(["fill", "wrap", "symm"])), "fillvalue": int(rng.integers(0, 3))}
+    rates, axis = rng.integers(1, 6, 2).tolist(), int(rng.integers(-2, 2))
+    extension = str(rng.choice(sorted(xconv._plan.polyphase.EXTENSIONS)))
+    legal = assert_signals(signal.convolve, some, rng, mode, "direct", exact=True)
+    legal &= assert_signals(signal.correlate, some, rng, mode, "direct", exact=True)
+    legal &= assert_signals(signal.convolve2d, images, rng, mode, exact=True, **border)
+    legal &= assert_signals(signal.correlate2d, images, rng, mode, exact=True, **border)
+    line = integers(rng, rng.integers(1, 9)), images[0].astype(float)
+    return legal & assert_signals(signal.upfirdn, line, rng, *rates, axis, extension, int(rng.integers(0, 2)))
+
+
+CHECKS = {
+    "convolution": check_convolution,
+    "transposed": check_transposed,
+    "pools": check_pools,
+    "filters": check_filters,
+    "signals": check_signals,
+}
 EXAMPLES = int(os.environ.get("XCONV_DASK_EXAMPLES", "40"))  # of each; what was tried is in the README
 
 
@@ -254,17 +290,18 @@ def test_every_function_of_ndimage_is_tried():
     assert tried == set(ndimage.__all__)
 
 
-def assert_signals(function, arrays, rng, *arguments, **words):
-    """Either array may be the chunked one, or both."""
+def assert_signals(function, arrays, rng, *arguments, exact=False, **words):
+    """Either array may be the chunked one, or both. Whether there is a result."""
     try:
         expected = function(*arrays, *arguments, **words)
     except ValueError:
         with pytest.raises(ValueError, match=r"must|same|mode|empty"):
             function(*[chunked(rng, array) for array in arrays], *arguments, **words)
-        return
+        return False
     for which in ((True, False), (False, True), (True, True)):
         some = [chunked(rng, array) if cut else array for array, cut in zip(arrays, which, strict=True)]
-        assert_same(function(*some, *arguments, **words), expected, exact=False)
+        assert_same(function(*some, *arguments, **words), expected, exact=exact)
+    return True
 
 
 @pytest.mark.parametrize("seed", range(8))
