@@ -18,7 +18,7 @@ from .._plan.geometry import Ints
 from .chunked import Given, cropped
 from .graph import Chunked, edges, is_chunked, write
 
-STRIPS = 8  # of a chunk: of what is read and held besides the result, an eighth is little
+STRIPS = 12  # of a chunk: of what is read and held besides the result, a twelfth is little
 LONG = 8  # times as many rows as lie around a strip, which are filtered twice
 
 
@@ -108,6 +108,7 @@ def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others:
         strip = filtered(x[(slice(first, end), *[slice(None)] * (x.ndim - 1))])[(kept, *places[1:])]
         y = empty(xp, strip, sizes) if y is None else y
         y = put_at(y, (slice(start, stop),), strip)
+        del strip  # before there is another
     return y
 
 

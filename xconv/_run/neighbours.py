@@ -14,7 +14,7 @@ from .._arrays.windows import framed, pad
 from .._plan.chains import Box, Chain, Pass, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .graph import Pieces
-from .threads import cpu_count, for_each
+from .threads import cpu_count, for_each, is_alone
 
 FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other
 BLOCK = 2**21  # bytes of one, if there are so many: threads wait for each other after every operation
@@ -51,7 +51,7 @@ def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, wo
     """The same of NumPy's arrays, of one filter after another: along axes of which no two filters have the same."""
     shape, y, after, room = x.shape, x, 0, FEWEST
     size, cpus, most = math.prod(shape), 1, BLOCK // xp.dtype(workings[0]).itemsize
-    if size >= most:
+    if size >= most and not is_alone():  # beside others small boxes hold least, and are hardly slower
         cpus = cpu_count()
         room = min(max(size // (SHARES * cpus), FEWEST), most)
     with xp.errstate(all="ignore"):  # SciPy warns of nothing, and rows that are added as one have sums that nobody sees
