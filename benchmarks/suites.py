@@ -12,6 +12,7 @@ import os
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
@@ -233,8 +234,12 @@ def _filtered(image: Any, function: str, keyword: str, value: Any, depth: int) -
 
 
 def _held(call: Call) -> float:
+    """MB, with what threads keep: these are new for each side."""
+    import dask
+
     tracemalloc.start()
-    call()
+    with ThreadPoolExecutor(THREADS) as pool, dask.config.set(pool=pool):
+        call()
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return peak
