@@ -511,6 +511,16 @@ def test_tasks_of_a_chunk(n, count):
         assert len(tasks) <= len(results) * (3**n + 1) * count**n, name
 
 
+def test_chunks_that_read_alike_share_what_they_cut():
+    """What is found out for a chunk is found out once for all but those at the ends: a graph of 4,096 is built soon."""
+    y = xconv.conv(da.zeros((1, 1, 96, 96), chunks=(1, 1, 8, 8)), np.ones((1, 1, 3, 3)), padding=1)
+    layer = dict(y.dask.layers[y.name])
+    products = [task for key, task in layer.items() if key[0] == y.name]
+    cuts = [task for key, task in layer.items() if str(key[0]).startswith("cut")]
+    assert (len(products), len({id(task.args[3]) for task in products})) == (144, 9)
+    assert len({id(task.args[1]) for task in cuts}) <= 9 * 8 < len(cuts)
+
+
 def test_pieces_of_several_operands_are_cut_at_once():
     x, dy = (da.full((1, 1, 48, 48), value, chunks=(1, 1, 4, 4)) for value in (1.0, 2.0))
     dx = xconv.max_pool_grad(dy, x, 3, stride=1, padding=1)
