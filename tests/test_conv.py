@@ -121,6 +121,15 @@ def test_drawn_convolutions_equal_the_loops(backend):
     check_drawn(backend, convolutions(MODES, max_groups=3), check)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "float32"])
+def test_outputs_that_no_tap_reaches_are_the_bias(backend, dtype):
+    """Those of integers are made before others are multiplied in floating point."""
+    x, w, b = (np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype) for shape in ((1, 2, 4), (2, 1, 1), (2,)))
+    words = {"stride": 3, "groups": 2}
+    y = backend.run(lambda x, w, b: xconv.conv_transpose(x, w, b, **words), *map(backend.array, (x, w, b)))
+    assert_array(backend, y, reference.conv_transpose(x, w, b, **words), dtype=dtype, terms=2)
+
+
 @pytest.mark.over("case", FULL_CASES[1::2])
 def test_conv_transpose_is_the_adjoint_of_conv(backend, case):
     """<conv(v, w), x> = <v, conv_transpose(x, w)> for the v of every size that conv maps to x's."""

@@ -148,7 +148,8 @@ def biased(access: Access, y: Array, b: Array | None) -> Array:
     """y (N, ..., channels, *o) of our own with a bias for each channel, (..., channels)."""
     if b is None:
         return y
-    return add_at(access.xp, y, (...,), access.read(b)[(..., *(None,) * (y.ndim - b.ndim - 1))])
+    bias = access.xp.astype(access.read(b), y.dtype, copy=False)  # integers may be stored before all is added
+    return add_at(access.xp, y, (...,), bias[(..., *(None,) * (y.ndim - b.ndim - 1))])
 
 
 def joined(xp: Namespace, array: Array, order: Order) -> Array:
