@@ -238,6 +238,14 @@ def test_integers_are_exact_by_every_method(code):
     assert np.array_equal(xconv.signal.convolve(huge, huge, method="fft"), np.convolve(huge, huge))  # modulo 2**64
 
 
+@pytest.mark.parametrize("method", ["auto", "direct", "fft"])
+def test_one_short_line_of_integers_is_summed_as_it_is(method):
+    line = np.arange(100) + 2**40
+    found = xconv.signal._convolution(described(in1=line, in2=line[:5]), "convolve", "full", method)
+    assert isinstance(found.call, Line) == (method != "fft")
+    assert np.array_equal(xconv.signal.convolve(line, line[:5], method=method), np.convolve(line, line[:5]))
+
+
 def test_nan_stays_in_its_windows_where_scipy_keeps_it():
     x = np.random.default_rng(0).standard_normal(200)
     x[90] = np.nan

@@ -12,19 +12,20 @@ from .._arrays.operands import working_dtype
 from .._plan.geometry import Geometry, Ints
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
+INTEGER = 0.65  # nanoseconds of each product of integers, which are not BLAS's
 CARRIED_OUT = 40_000  # nanoseconds that any plan takes besides its estimate, for all that Python does
 
 
 class Line:
     """The windows of a line."""
 
-    def __init__(self, xp: Namespace, windows: Geometry, flip: bool, element: int) -> None:
+    def __init__(self, xp: Namespace, windows: Geometry, flip: bool, product: float) -> None:
         self.xp, self.flip = xp, flip
         ((lo, hi),), (k,), (o,) = windows.padding, windows.kernel_size, windows.output_size
         self.mode = "full" if lo or hi else "valid"
         self.kept = slice(k - 1 - lo, k - 1 - lo + o) if self.mode == "full" else slice(None)
         computed = windows.input_size[0] + k - 1 if self.mode == "full" else o
-        self.cost = BEGUN + computed * (OUTPUT + BYTE * element * k) - CARRIED_OUT
+        self.cost = BEGUN + computed * (OUTPUT + product * k) - CARRIED_OUT
 
     def forward(self, x: Array, w: Array) -> Array:
         """(1, 1, d), (1, 1, k) -> (1, 1, o)."""
@@ -37,6 +38,8 @@ def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geo
     """That of x and w of these shapes, if they are one signal and one filter of NumPy's real numbers."""
     if not traits(xp).threads or windows.ndim > 1 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
         return None
+    if is_kind(xp, dtype, "integral"):
+        return Line(xp, windows, flip, INTEGER)
     if not is_kind(xp, dtype, "real floating") or working_dtype(xp, dtype) != dtype:
         return None
-    return Line(xp, windows, flip, item_size(xp, dtype))
+    return Line(xp, windows, flip, BYTE * item_size(xp, dtype))
