@@ -40,8 +40,7 @@ class Drawn:
         self.draw, self.name = draw, name
         self.shape = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))
         self.names = inspect.signature(getattr(scipy.ndimage, name)).parameters
-        axes = draw(st.permutations(range(len(self.shape))))[: draw(st.integers(1, len(self.shape)))]
-        self.axes = sorted(axes) if len(axes) == len(self.shape) else axes  # SciPy forgets then whose an origin is
+        self.axes = draw(st.permutations(range(len(self.shape))))[: draw(st.integers(1, len(self.shape)))]
         self.count = len(self.axes) if "axes" in self.names else len(self.shape)
         dtypes = set(DTYPES) - ({"complex64", "complex128"} if name == "gaussian_gradient_magnitude" else set())
         if name not in ("correlate", "convolve", *ALONG_ONE):
@@ -56,7 +55,8 @@ class Drawn:
             found["axes"] = [axis - self.draw(st.sampled_from([0, len(self.shape)])) for axis in self.axes]
         if self.name in ("correlate", "convolve"):
             sizes = dict(zip(sorted(self.axes), found["weights"].shape, strict=True))
-            found["origin"] = [self.within(sizes[axis]) for axis in self.axes]
+            owners = self.axes if len(self.axes) < len(self.shape) else sizes  # SciPy forgets then whose an origin is
+            found["origin"] = [self.within(sizes[axis]) for axis in owners]
         elif "weights" in found:
             found["origin"] = self.within(len(found["weights"]))
         is_complex = "c" in (self.x.dtype.kind, np.asarray(found.get("weights", 0)).dtype.kind)
@@ -245,6 +245,7 @@ def test_what_numpy_makes_an_array_of_is_an_input():
     masked = np.ma.masked_equal([1.0, 2, 3], 2)
     assert type(ndimage.gaussian_filter(masked, 1)) is np.ndarray
     assert ndimage.correlate(np.float64(3), np.float64(2)) == 6
+    assert type(ndimage.uniform_filter(np.array(2.5), 3, output=bool)) is np.ndarray
     assert ndimage.gaussian_filter(np.zeros((0, 3)), 1).shape == (0, 3)
 
 
@@ -344,6 +345,46 @@ def test_arrays_that_cannot_be_written_to_are_no_output(jax_backend):
     with pytest.raises(TypeError) as refused:
         ndimage.sobel(x, output=x)
     assert refused.match(r"output must be a dtype, or an array of jax.numpy that can be written to")
+
+
+@pytest.mark.parametrize("keywords", [{}, {"mode": "constant", "cval": 1 + 2j}])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("gaussian_filter", {"sigma": 1}), ("correlate1d", {"weights": [1.0, 2.0]}), ("laplace", {})]
+    + [("correlate", {"weights": numbers((k, k), "float64", 1)}) for k in (3, 9)],
+)
+def test_inf_in_one_part_of_a_complex_number_is_no_nan_in_the_other(name, words, keywords):
+    x = numbers((80, 70), ">c16", 0)
+    x[40, 30] = complex(np.inf, 1)
+    found, expected = (answer(module, name, x, words | keywords) for module in (ndimage, scipy.ndimage))
+    assert np.isfinite(found.imag).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_numbers_beyond_integers_are_as_scipy_stores_them(backend):
+    x = np.array([5, -3, 2.0**63, 3 * 2.0**64])
+    found = backend.run(lambda x: ndimage.correlate1d(x, [1.0], output=backend.dtype("uint64")), backend.array(x))
+    assert np.array_equal(backend.to_numpy(found), scipy.ndimage.correlate1d(x, [1.0], output=np.uint64))
+
+
+@pytest.mark.parametrize("cval", [np.nan, np.inf, -np.inf])
+def test_what_no_integer_is_may_lie_beyond_the_ends(cval):
+    """C leaves open which integer that becomes."""
+    for taps in ([1, 0, 1], [1, 1, 1]):
+        y = ndimage.minimum_filter(np.array([3, 2, 4, 1]), footprint=taps, mode="constant", cval=cval)
+        assert y[1:3].tolist() == scipy.ndimage.minimum_filter([3, 2, 4, 1], footprint=taps)[1:3].tolist()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("generic_laplace", "correlate", "convolve")])
+def test_outputs_have_the_byte_order_that_is_asked_for(name):
+    x, words = np.arange(72.0).reshape(9, 8), LARGE[name]
+    for dtype in (">f8", ">i2"):
+        assert getattr(ndimage, name)(x, **words, output=dtype).dtype == dtype
+
+
+def test_complex_numbers_keep_their_precision():
+    for dtype in ("complex64", "complex128", "clongdouble"):
+        assert ndimage.gaussian_filter(np.ones(9, dtype), 1).dtype == dtype
 
 
 @pytest.mark.parametrize("function", ["gaussian_filter", "uniform_filter", "maximum_filter"])

@@ -46,15 +46,17 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
         return full(xp, x, shape, 0, dtype)
     if not windows.axes:
         factor = w if flip else conjugate(xp, w)
-        return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype))
+        return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype), dtype=dtype)
     if traits(xp).threads:
         taps = taps_of(xp, w, flip)
         if not any(taps):
             return full(xp, x, shape, 0, dtype)
         is_small = len(taps) <= FEW or math.prod(shape) * len(taps) <= SMALL
         truncates = is_kind(xp, dtype, ("integral", "bool"))
-        if is_small or truncates or not (all(taps) or is_finite(xp, x)):
-            return filtered(xp, x, [Windows(*windows[:5], taps, False)], dtype, [working])
+        line = Windows(*windows[:5], taps, False)
+        spreads = not all(taps) or (is_kind(xp, own, "complex floating") and not line.is_complex)
+        if is_small or truncates or (spreads and not is_finite(xp, x)):
+            return filtered(xp, x, [line], dtype, [working])
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, is_alone())
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 
 from ._arrays.elements import modular, put_at, truncated
 from ._arrays.entrances import entrance
-from ._arrays.libraries import Array, DType, is_immutable, is_kind
+from ._arrays.libraries import Array, DType, is_immutable, is_kind, traits
 from ._arrays.operands import (
     Description,
     Operand,
@@ -638,11 +639,9 @@ def gaussian_laplace(
     (32, 32)
     """
     (x,) = arrays(input)
-    deviations = [0.0] * x.ndim
-    found = _axes(axes, x.ndim)
-    for axis, deviation in zip(found, _sequence("sigma", sigma, len(found)), strict=True):
-        deviations[axis] = deviation
-    return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, tuple(deviations), 2, **kwargs)
+    each = _each("sigma", sigma, _axes(axes, x.ndim), x.ndim)
+    deviations = tuple([each.get(axis, 0.0) for axis in range(x.ndim)])
+    return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, deviations, 2, **kwargs)
 
 
 @entrance
@@ -878,7 +877,7 @@ def _windows(
     """What the keywords of a correlation mean, and the result's dtype."""
     x, w = (Operand(*operand) for operand in operands)
     value, found = _number(cval, x), _axes(axes, len(x.shape))
-    origins = dict(zip(found, _sequence("origin", origin, len(found)), strict=True))
+    origins = _each("origin", origin, found, len(x.shape))
     if len(w.shape) != len(found) or 0 in w.shape:
         raise RuntimeError(
             f"weights.ndim ({len(w.shape)}) must match len(axes) ({len(found)}), and no size be 0, "
@@ -1064,11 +1063,10 @@ def _with_holes(
     found = _axes(axes, ndim)
     if len(size) != len(found):
         raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
-    origins = _sequence("origin", origin, len(found))
+    origins = _each("origin", origin, found, ndim)
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, {got(mode)}")
-    shifts = dict(zip(found if len(found) < ndim else range(ndim), origins, strict=True))
-    return _around(sorted(found), size, mode, shifts, value, "correlate", taps)
+    return _around(sorted(found), size, mode, origins, value, "correlate", taps)
 
 
 def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
@@ -1105,6 +1103,7 @@ def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: 
     runs = runs_of(taps, kernel) if taps else ()
     if is_kind(xp, x.dtype, "integral") and "zeros" in modes:
         info = xp.iinfo(x.dtype)
+        value = value if math.isfinite(value) or not runs else -(2.0**63)  # what processors make of NaN
         if runs or info.min - 1 < value < info.max + 1:
             value = (int(value) - info.min) % (info.max - info.min + 1) + info.min
         else:
@@ -1112,7 +1111,10 @@ def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: 
     if 0 not in x.shape and x.ndim:
         windows = at_every_element(tuple(map(operator.index, x.shape)), kernel, padding)
         x = extreme_filter(xp, x, windows, borders, value, largest, runs)
-    return truncated(xp, x, dtype)
+    if not traits(xp).threads:
+        return truncated(xp, x, dtype)
+    with xp.errstate(invalid="ignore"):  # SciPy does not warn of numbers that no integer is
+        return truncated(xp, x, dtype)
 
 
 def _before(k: int, origin: Any, function: str) -> int:
@@ -1144,6 +1146,12 @@ def _sequence(name: str, value: Any, count: int) -> list[Any]:
             f"{name}: sequence argument must have length equal to input rank, or axes, {count}, {got(value)}"
         )
     return values
+
+
+def _each(name: str, value: Any, axes: Ints, ndim: int) -> dict[int, Any]:
+    """One value for each axis, in the order in which they are named, but of all axes in their own, as SciPy has it."""
+    values = _sequence(name, value, len(axes))
+    return dict(zip(axes if len(axes) < ndim else range(ndim), values, strict=True))
 
 
 def _is_iterable(value: Any) -> bool:
@@ -1196,7 +1204,8 @@ def _summed(
 
 
 def _total(*shares: Array) -> Array:
-    return functools.reduce(functools.partial(modular, namespace_of(input=shares[0]), operator.add), shares)
+    xp = namespace_of(input=shares[0])
+    return truncated(xp, functools.reduce(functools.partial(modular, xp, operator.add), shares), shares[0].dtype)
 
 
 def _magnitude(*shares: Array) -> Array:

@@ -231,15 +231,19 @@ def copied(xp: Namespace, view: Array) -> Array:
 
 
 def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:
-    """Numbers as SciPy's filters store them: integers without the fraction, and modulo 2**bits what is out of range."""
+    """Numbers as SciPy's filters store them: integers without the fraction, and modulo 2**bits what is out of range.
+
+    Of 2**64 and more, of which C leaves open what becomes, none is left, as on the processors that SciPy is built for.
+    """
     if array.dtype == dtype:
         return array
     floats = ("real floating", "complex floating")
     if not is_kind(xp, array.dtype, "real floating") or is_kind(xp, dtype, floats):
         return xp.astype(array, dtype)
     if is_kind(xp, dtype, "bool"):
-        return xp.astype(xp.trunc(array), dtype)
+        return xp.astype(xp.asarray(xp.trunc(array)), dtype)  # of no axes NumPy gives numbers
     if is_kind(xp, dtype, "unsigned integer") and xp.iinfo(dtype).bits == 64:
+        array = xp.where(array < 2.0**64, array, xp.asarray(0.0, dtype=array.dtype))
         is_high = array >= 2.0**63  # by bits, as integers that are negative
         signed = xp.astype(xp.where(is_high, array - 2.0**63, array), xp.int64)
         return xp.astype(xp.where(is_high, signed + xp.iinfo(xp.int64).min, signed), dtype)

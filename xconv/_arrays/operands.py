@@ -260,6 +260,8 @@ def _precision(xp: Namespace, dtypes: tuple[DType, ...]) -> tuple[bool, bool]:
 
 def complex_dtype(xp: Namespace, dtype: DType) -> DType:
     """The complex dtype that numbers and complex ones of single precision promote to in NumPy."""
+    if is_kind(xp, dtype, "complex floating"):
+        return xp.result_type(dtype)
     short = is_kind(xp, dtype, "bool") or _bits(xp, dtype) <= (16 if is_kind(xp, dtype, "integral") else 32)
     return xp.complex64 if short or not _has_doubles(xp) else xp.complex128
 
@@ -273,7 +275,8 @@ def named_dtype(xp: Namespace, value: Any) -> DType:
     import numpy as np
 
     try:
-        return getattr(xp, np.dtype(value).name)
+        dtype = np.dtype(value)
+        return getattr(xp, dtype.name) if dtype.isnative or not traits(xp).threads else dtype
     except (TypeError, ValueError, AttributeError) as error:
         with contextlib.suppress(Exception):
             if not isinstance(value, str) and (is_kind(xp, value, ("bool", "numeric")) or True):

@@ -48,7 +48,12 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
 
 
 def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
-    """The same of NumPy's arrays, of one filter after another: along axes of which no two filters have the same."""
+    """The same of NumPy's arrays, of one filter after another: along axes of which no two filters have the same.
+
+    Where taps are real complex numbers are pairs of real ones: inf in one of these is no NaN in the other, as in SciPy.
+    """
+    if is_kind(xp, x.dtype, "complex floating") and not any(line.is_complex for line in lines):
+        return _as_pairs(xp, x.joined() if isinstance(x, Pieces) else x, lines, dtype, workings)
     shape, y, after, room = x.shape, x, 0, FEWEST
     size, cpus, most = math.prod(shape), 1, BLOCK // xp.dtype(workings[0]).itemsize
     if size >= most and not is_alone():  # beside others small boxes hold least, and are hardly slower
@@ -62,6 +67,20 @@ def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, wo
             run = _Run(xp, source, y, chain, lines[first:after], workings[first:after])
             for_each(run.fill, chain.boxes, cpus)
     return y
+
+
+def _as_pairs(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
+    """Along one axis more, but for what is beyond the ends if that has two parts."""
+    native, reals = xp.result_type(dtype), [xp.finfo(working).dtype for working in workings]
+    y, result = xp.empty(x.shape, native), xp.finfo(native).dtype
+    if all(line.value.real == line.value.imag or "zeros" not in line.modes for line in lines):
+        pairs = xp.ascontiguousarray(x, xp.result_type(x.dtype)).view(xp.finfo(x.dtype).dtype).reshape(*x.shape, 2)
+        found = filtered(xp, pairs, [line._replace(value=line.value.real) for line in lines], result, reals)
+        return xp.astype(found.view(native).reshape(x.shape), dtype, copy=False)
+    for part in ("real", "imag"):
+        own = [line._replace(value=getattr(line.value, part)) for line in lines]
+        getattr(y, part)[...] = filtered(xp, getattr(x, part), own, result, reals)
+    return xp.astype(y, dtype, copy=False)
 
 
 class _Run(NamedTuple):
