@@ -35,7 +35,7 @@ from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, share, taps_of
 from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant
 from ._plan.chains import on_all_axes
-from ._plan.geometry import Ints, at_every_element
+from ._plan.geometry import Geometry, Ints, Words, at_every_element
 from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
@@ -901,6 +901,9 @@ def _along_one(
     function: str, input: Any, weights: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any
 ) -> Array:
     (x,) = arrays(input)
+    if type(weights) is list and weights and all([type(tap) in (int, float) for tap in weights]):  # noqa: C419 - soon
+        taps = tuple(weights if function == "correlate" else weights[::-1])
+        return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
     (w,) = arrays(weights)
     if is_chunked(w):
         return _correlated(function, x, w, output, mode, cval, origin, (axis,))
@@ -1097,24 +1100,31 @@ def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: 
     """
     xp = namespace_of(input=x)
     x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
-    axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
-    kernel, padding, borders = on_all_axes(axes, sizes, before, modes, x.ndim)
-    value, taps = next(((line.value.real, line.taps) for line in lines), (0.0, None))
-    runs = runs_of(taps, kernel) if taps else ()
-    if is_kind(xp, x.dtype, "integral") and "zeros" in modes:
+    windows, borders, value, runs = _laid_over(tuple(x.shape), tuple(lines))
+    if is_kind(xp, x.dtype, "integral") and value is not None:
         info = xp.iinfo(x.dtype)
         value = value if math.isfinite(value) or not runs else -(2.0**63)  # what processors make of NaN
         if runs or info.min - 1 < value < info.max + 1:
             value = (int(value) - info.min) % (info.max - info.min + 1) + info.min
         else:
             x = xp.astype(x, filter_dtype(xp, x.dtype))
-    if 0 not in x.shape and x.ndim:
-        windows = at_every_element(tuple(map(operator.index, x.shape)), kernel, padding)
-        x = extreme_filter(xp, x, windows, borders, value, largest, runs)
+    if windows is not None:
+        x = extreme_filter(xp, x, windows, borders, 0.0 if value is None else value, largest, runs)
     if not traits(xp).threads:
         return truncated(xp, x, dtype)
     with xp.errstate(invalid="ignore"):  # SciPy does not warn of numbers that no integer is
         return truncated(xp, x, dtype)
+
+
+@remembering(trusted=2)
+def _laid_over(shape: Ints, lines: tuple[Windows, ...]) -> tuple[Geometry | None, Words, float | None, Any]:
+    """Windows over all axes, if there are elements, borders, their number if one has it, and runs between holes."""
+    axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
+    kernel, padding, borders = on_all_axes(axes, sizes, before, modes, len(shape))
+    value, taps = next(((line.value.real, line.taps) for line in lines), (0.0, None))
+    some = shape and 0 not in shape
+    windows = at_every_element(tuple(map(operator.index, shape)), kernel, padding) if some else None
+    return windows, borders, value if "zeros" in modes else None, runs_of(taps, kernel) if taps else ()
 
 
 def _before(k: int, origin: Any, function: str) -> int:
