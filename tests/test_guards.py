@@ -62,6 +62,7 @@ DOWNWARDS = [
     "_pool",
     "_im2col",
     "_halo",
+    "_progress",
     "_run",
     "_methods",
     "_arrays",

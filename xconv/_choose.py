@@ -30,6 +30,7 @@ from ._plan.choice import Request, candidates, choose
 from ._plan.geometry import Ints
 from ._plan.plan import Plan, measured_plan, plan_of
 from ._plan.task import Task, task_of
+from ._progress import late_bar
 from ._run.integers import runner
 from ._run.threads import cpu_count
 
@@ -79,7 +80,8 @@ def plan(
         Of `conv`, `conv_transpose` or a gradient of one, each of which is planned by itself: `conv_backward` and
         `conv_transpose_backward` do two.
     measure : bool
-        Time every method on random arrays, and plan the fastest: pass the plan's ``method`` to the call then.
+        Time every method on arrays of small numbers, and plan the fastest: pass the plan's ``method`` to the call then.
+        What takes over two seconds shows a bar on stderr, if that is a terminal and rich is installed.
     stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace
         As in `conv`. A method by name is planned even where others would be faster.
     output_padding
@@ -117,7 +119,9 @@ def plan(
     found = plan_of(function, chosen, others, cpu_count(), room)
     if not flag("measure", measure):
         return found
-    times = {one.method: _seconds(xp, dtype, asked.task, one.method, room) * 1e9 for one in others if not one.reason}
+    able = [one.method for one in others if not one.reason]
+    with late_bar("timing methods", TRIALS * len(able)) as advance:
+        times = {name: _seconds(xp, dtype, asked.task, name, room, advance) * 1e9 for name in able}
     fastest = min(times, key=lambda name: times[name])
     return measured_plan(found, times, next(one for one in others if one.method == fastest), cpu_count())
 
@@ -203,8 +207,8 @@ def _request(
     return request(xp, working, task, room, sums=planned_dtype(xp, working)), xp, working, room
 
 
-def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int) -> float:
-    """The least time of a few trials."""
+def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int, advance: Callable[[], None]) -> float:
+    """The least time of a few trials, each of which is a step."""
     run = runner(Access(xp, dtype, dtype), task, method, room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
     calls: dict[str, Callable[[], Array]] = {
@@ -218,6 +222,7 @@ def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int) ->
         result = calls[task.product]()
         bool(result[(0,) * result.ndim] == 0)  # which waits for it
         seconds.append(time.perf_counter() - start)
+        advance()
     return min(seconds)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from threadpoolctl import threadpool_limits
 
@@ -20,6 +19,7 @@ import xconv
 from xconv.testing import numerical_gradient
 
 from .._arrays.libraries import Array
+from .._progress import bar
 from .backends import LoadedBackend, find_backends, load_backend
 from .errors import FAILED, first_line, fitted
 from .loops import Case, convolve, convolve_back, pool
@@ -47,12 +47,12 @@ CASES = (
 def run(*, backends: Sequence[str] | None = None) -> int:
     """Print a table of all checks, on these backends or all found; the exit status is 0, or 1 if one failed."""
     console, started = Console(highlight=False, soft_wrap=True), time.perf_counter()
-    with Progress(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
+    with console.status("looking for backends"):
         found, missing = ([*map(load_backend, backends)], {}) if backends else find_backends()
-        task = bar.add_task("", total=len(found) * len(CHECKS) * len(DTYPES))
-        # While one library compiles, another computes; of so small arrays, on one core each.
-        with threadpool_limits(1), ThreadPoolExecutor() as threads:
-            columns = [*threads.map(functools.partial(_run_checks, lambda: bar.advance(task)), found)]
+    count = len(found) * len(CHECKS) * len(DTYPES)
+    # While one library compiles, another computes; of so small arrays, on one core each.
+    with bar("checking", count, console) as advance, threadpool_limits(1), ThreadPoolExecutor() as threads:
+        columns = [*threads.map(functools.partial(_run_checks, advance), found)]
     console.print(_table(found, columns), soft_wrap=False)
     console.print(LEGEND)
     failures = [outcome.failure for column in columns for outcome in column if outcome.failure]

@@ -20,8 +20,8 @@ from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from .._progress import bar
 from .errors import first_line, fitted
 from .files import make_writable, writing_to
 from .pages import PAGES, Shown
@@ -51,10 +51,10 @@ def run(*, out: Path) -> int:
     make_writable(out)
     picture = read_picture()
     sections = []
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=console, transient=True) as bar, writing_to(out):
-        for page in bar.track(PAGES, description="drawing"):
+    with bar("drawing", len(PAGES), console) as advance, writing_to(out):
+        for page in PAGES:
             sections.append(_section(page, picture, out, console))
+            advance()
         (out / "index.html").write_text(_document(sections), encoding="utf-8")
     console.print(fitted(f"wrote {out / 'index.html'} and its pictures"))
     return 0
