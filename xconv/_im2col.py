@@ -136,9 +136,10 @@ def col2im(
     """
     xp, _ = namespace_and_dtype(col=col)
     batch, channels, size, _ = data_shape("input_shape", input_shape, 1)
-    geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
+    words = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    geometry = window_geometry(size, **words, data="input_shape")
     expected = (batch * geometry.positions, channels * geometry.taps)
-    check_shape("col", col.shape, expected, f"(N*prod(o), C*prod(k)) with o = {geometry.output_size}")
+    check_shape("col", col.shape, expected, "(N*prod(o), C*prod(k))", input_shape=input_shape, **words)
     return runner(col).col2im(xp, col, batch, channels, geometry)
 
 

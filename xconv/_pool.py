@@ -11,7 +11,6 @@ from ._plan.arguments import (
     ChannelAxis,
     Padding,
     PerAxis,
-    check_gradient,
     check_shape,
     flag,
     pool_geometry,
@@ -206,8 +205,7 @@ def max_pool_grad(
     xp, dtype = namespace_and_dtype(dy=dy, x=x)
     for name, array in (("dy", dy), ("x", x)):
         _check_ordered(xp, name, array.dtype)
-    pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    check_gradient(dy.shape, pool.output_shape)
+    pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis, dy.shape)
     return runner(dy, x).max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
 
 
@@ -316,9 +314,9 @@ def avg_pool_grad(
     """
     xp, dtype = namespace_and_dtype(dy=dy)
     _check_divisible(xp, "dy", dtype)
-    pool = pool_geometry("input_shape", input_shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
+    windows = kernel_size, stride, padding, dilation, ceil_mode, channel_axis
+    pool = pool_geometry("input_shape", input_shape, *windows, dy.shape)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    check_gradient(dy.shape, pool.output_shape)
     return runner(dy).avg_pool_grad(xp, dy, pool, max_workspace)
 
 

@@ -33,7 +33,7 @@ from ._arrays.operands import (
 )
 from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, share, taps_of
-from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant
+from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant, unknown_keyword
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Geometry, Ints, Words, at_every_element
 from ._plan.pooling import runs_of
@@ -641,7 +641,8 @@ def gaussian_laplace(
     (x,) = arrays(input)
     each = _each("sigma", sigma, _axes(axes, x.ndim), x.ndim)
     deviations = tuple([each.get(axis, 0.0) for axis in range(x.ndim)])
-    return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, deviations, 2, **kwargs)
+    words = _passed_on(gaussian_laplace, kwargs)
+    return _summed(_total, x, _gaussian_derivative, output, mode, axes, cval, deviations, 2, **words)
 
 
 @entrance
@@ -685,7 +686,8 @@ def gaussian_gradient_magnitude(
     >>> y.shape, bool(np.any(y))
     ((32, 32), False)
     """
-    return _summed(_magnitude, input, _gaussian_derivative, output, mode, axes, cval, sigma, 1, **kwargs)
+    words = _passed_on(gaussian_gradient_magnitude, kwargs)
+    return _summed(_magnitude, input, _gaussian_derivative, output, mode, axes, cval, sigma, 1, **words)
 
 
 @entrance
@@ -880,7 +882,7 @@ def _windows(
     origins = _each("origin", origin, found, len(x.shape))
     if len(w.shape) != len(found) or 0 in w.shape:
         raise RuntimeError(
-            f"weights.ndim ({len(w.shape)}) must match len(axes) ({len(found)}), and no size be 0, "
+            f"weights.ndim ({len(w.shape)}) must match len(axes) ({len(found)}) of input, and no size be 0, "
             f"got shape {tuple(w.shape)}"
         )
     if not isinstance(mode, str):
@@ -1002,6 +1004,15 @@ def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) 
     return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate", find=share)
 
 
+def _passed_on(function: Function, words: dict[str, Any]) -> dict[str, Any]:
+    """Those of the keywords of `gaussian_filter` that SciPy's functions made of it have besides their own."""
+    names = ("input", "sigma", "output", "mode", "cval", "axes", "truncate", "radius")
+    for name in words:
+        if name not in names:
+            raise unknown_keyword(function, names, name, words[name])
+    return words
+
+
 def _gaussian_derivative(
     x: Any, axis: int, dtype: Any, mode: str, cval: Any, sigma: Any, order: int, truncate: Any = 4.0, radius: Any = None
 ) -> Array:
@@ -1040,9 +1051,8 @@ def _extreme(
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
         size, taps = _footprint(footprint)
-        if not all(taps):
-            return _filtered(_with_holes, input, output, (cval,), size, taps, mode, origin, axes, find=find)
-    elif size is None:
+        return _filtered(_footprints, input, output, (cval,), size, taps, mode, origin, axes, find=find)
+    if size is None:
         raise RuntimeError("size or footprint must be given, got neither")
     return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes, find=find)
 
@@ -1060,12 +1070,17 @@ def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
     return shape, taps
 
 
-def _with_holes(
+def _footprints(
     ndim: int, value: complex, size: Ints, taps: tuple[bool, ...], mode: Any, origin: Any, axes: Any
-) -> Windows:
+) -> Windows | list[Windows]:
+    """One window with holes, or boxes along one axis after the other if there are none."""
     found = _axes(axes, ndim)
     if len(size) != len(found):
-        raise RuntimeError(f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}), got shape {size}")
+        raise RuntimeError(
+            f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}) of input, got shape {size}"
+        )
+    if all(taps):
+        return _boxes_by_axis(ndim, value, size, mode, origin, axes)
     origins = _each("origin", origin, found, ndim)
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, {got(mode)}")

@@ -404,7 +404,8 @@ def _convolution(
     spatial = tuple([axis for axis in taken if bordered or not one[axis]])  # correlation turns in2 round
     for axis in range(len(data)):
         if axis not in spatial and data[axis] != weights[axis] and 1 not in (data[axis], weights[axis]):
-            raise ValueError(f"incompatible shapes for in1 and in2: {data} and {weights}, which differ on axis {axis}")
+            likely = f"they must be equal but along the axes {taken}, got {data} and {weights}"
+            raise ValueError(f"incompatible shapes for in1 and in2: {likely}")
     dtype = xp.int32 if result == xp.bool else result
     one_of("method", method, get_args(Method))
     if method == "fft" and not is_kind(xp, dtype, "integral"):
@@ -593,7 +594,7 @@ def _axes(axes: Any, count: int) -> Ints:
     if not found:
         raise ValueError("when provided, axes cannot be empty")
     if not all(-count <= axis < count for axis in found):
-        raise ValueError(f"axes exceeds dimensionality of input, {got(axes)} for {count} axes")
+        raise ValueError(f"axes exceeds dimensionality of input: must be from {-count} to {count - 1}, {got(axes)}")
     if len({axis % count for axis in found}) < len(found):
         raise ValueError(f"all axes must be unique, {got(axes)}")
     return tuple(sorted([axis % count for axis in found]))

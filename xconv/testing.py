@@ -72,8 +72,8 @@ def numerical_gradient(
     if is_kind(xp, dtype, "integral"):
         raise TypeError(f"x must have a real or complex dtype to be differentiated by, got {dtype}")
     step: float = float(xp.finfo(dtype).eps) ** (1 / 3) if eps is None else a_number("eps", eps)
-    if not step > 0:
-        raise ValueError(f"eps must be positive, {got(eps)}")
+    if not 0 < step < math.inf:
+        raise ValueError(f"eps must be positive and finite, {got(eps)}")
     complex_x = is_kind(xp, dtype, "complex floating")
     flat = xp.reshape(x, (-1,))
 
@@ -141,12 +141,12 @@ def check_gradient(
     if tuple(dx.shape) != tuple(x.shape):
         raise AssertionError(f"backward must return the shape {tuple(x.shape)} of x, got {tuple(dx.shape)}")
     expected = numerical_gradient(forward, x, dy, eps=eps)
-    tolerance = 10 * float(xp.finfo(dtype).eps) ** (2 / 3) if rtol is None else a_number("rtol", rtol)
+    tolerance = _tolerance(10 * float(xp.finfo(dtype).eps) ** (2 / 3), rtol)
     deviation, scale = _largest(xp, dx - expected), max(_largest(xp, expected), _largest(xp, dx))
     if not deviation <= tolerance * scale:
         raise AssertionError(
-            f"backward deviates from the numerical gradient by {deviation:.3g}, at most {tolerance * scale:.3g} "
-            f"= {tolerance:.3g} of the largest element was expected"
+            f"backward must give the numerical gradient of forward at x, got one that deviates by {deviation:.3g}, "
+            f"more than {tolerance * scale:.3g}, which is rtol={tolerance:.3g} of the largest element"
         )
 
 
@@ -188,21 +188,28 @@ def check_adjoint(
     """
     xp, dtype = namespace_and_dtype(x=x, y=y)
     image, preimage = a_function("forward", forward)(x), a_function("adjoint", adjoint)(y)
-    for name, result, like in (("forward", image, y), ("adjoint", preimage, x)):
-        if tuple(result.shape) != tuple(like.shape):
-            raise AssertionError(f"{name} must return the shape {tuple(like.shape)}, got {tuple(result.shape)}")
+    for name, result, words, like in (("forward", image, "y for x", y), ("adjoint", preimage, "x for y", x)):
+        if (shape := tuple(result.shape)) != tuple(like.shape):
+            raise AssertionError(f"{name} must return the shape {tuple(like.shape)} of {words}, got {shape}")
     left, right = _inner(xp, y, image), _inner(xp, preimage, x)
     if is_kind(xp, dtype, "integral"):
         allowed = 0.0
     else:
         size = max(math.prod(x.shape), math.prod(y.shape))
-        tolerance = 16 * float(xp.finfo(dtype).eps) * math.sqrt(size) if rtol is None else a_number("rtol", rtol)
+        tolerance = _tolerance(16 * float(xp.finfo(dtype).eps) * math.sqrt(size), rtol)
         allowed = tolerance * math.sqrt(abs(_inner(xp, image, image)) * abs(_inner(xp, y, y)))
     if not abs(left - right) <= allowed:
         raise AssertionError(
-            f"<forward(x), y> = {left} and <x, adjoint(y)> = {right} differ by {abs(left - right):.3g}, "
-            f"at most {allowed:.3g} was expected"
+            f"<x, adjoint(y)> must be <forward(x), y> = {left}, got {right}, which differs by {abs(left - right):.3g}, "
+            f"more than the {allowed:.3g} of rtol"
         )
+
+
+def _tolerance(default: float, rtol: Any) -> float:
+    tolerance: float = default if rtol is None else a_number("rtol", rtol)
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"rtol must be at least 0 and finite, {got(rtol)}")
+    return tolerance
 
 
 def _inner(xp: Namespace, a: Array, b: Array) -> complex:

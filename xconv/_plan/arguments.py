@@ -115,17 +115,19 @@ def conv_geometry(sizes: Mapping[str, Any], keywords: Keywords, *input_shape: An
     filters, group_channels, kernel = _weight_shape(sizes, len(size))
     groups = positive("groups", keywords.groups)
     if group_channels * groups != channels:
-        last = not channels_last and group_channels * groups == sizes[data][-1]
+        other, axis = (1, -1) if channels_last else (-1, 1)
+        fits = group_channels * groups == sizes[data][other]
         raise ValueError(
-            f"{weights} must have C / groups channels on axis 1: {data} has C = {channels} channels and groups is "
-            f"{groups}, got {weights} of shape {tuple(sizes[weights])} with {group_channels}"
-            + (f": with channel_axis=-1 {data} has {sizes[data][-1]}" if last else "")
+            f"{weights} must have C / groups channels on axis 1: {data} has C = {channels} channels with "
+            f"channel_axis={axis} and groups is {groups}, got {weights} of shape {tuple(sizes[weights])} with "
+            f"{group_channels}"
+            + (f": with channel_axis={other} {data} has {sizes[data][other]}" if fits else "")
             + (f": that is {weights} for groups=1" if group_channels == channels else "")
         )
     if filters % groups:
         raise ValueError(f"groups must divide the {filters} filters K of {weights}, got groups = {groups}")
     geometry = _joined(batch, channels, filters, groups, channels_last, size, kernel, keywords)
-    _check_results(sizes, filters, geometry.output_shape)
+    _check_results(sizes, filters, geometry.output_shape, keywords)
     return geometry
 
 
@@ -161,7 +163,7 @@ def conv_transpose_geometry(sizes: Mapping[str, Any], keywords: Keywords, output
         raise ValueError(f"groups must divide the {filters} channels C of {data}, got groups = {groups}")
     grown = _transposed_size(size, kernel, output_padding, keywords)
     geometry = _joined(batch, group_channels * groups, filters, groups, channels_last, grown, kernel, keywords)
-    _check_results(sizes, geometry.channels, geometry.input_shape)
+    _check_results(sizes, geometry.channels, geometry.input_shape, keywords, output_padding=output_padding)
     unread = tuple((0, (axis.o - m) * axis.s) for axis, m in zip(geometry.windows.axes, size, strict=True))
     return geometry._replace(unread=unread)
 
@@ -171,11 +173,15 @@ def _names(sizes: Mapping[str, Any]) -> tuple[str, str]:
     return "x" if "x" in sizes else "input_shape", "w" if "w" in sizes else "weight_shape"
 
 
-def _check_results(sizes: Mapping[str, Any], channels: int, output_shape: Ints) -> None:
+def _check_results(
+    sizes: Mapping[str, Any], channels: int, output_shape: Ints, keywords: Keywords, **others: Any
+) -> None:
     if "b" in sizes:
         check_shape("b", sizes["b"], (channels,), "one number per channel of the output")
     if "dy" in sizes:
-        check_gradient(sizes["dy"], output_shape)
+        given = {name: tuple(sizes[name]) for name in _names(sizes)}
+        words = {name: getattr(keywords, name) for name in ("stride", "padding", "dilation", "channel_axis")}
+        check_shape("dy", sizes["dy"], output_shape, "the shape of the output", **given, **words, **others)
 
 
 @known_keywords
@@ -228,13 +234,23 @@ def pool_geometry(
     dilation: Any,
     ceil_mode: Any,
     channel_axis: Any,
+    dy: Any = None,
 ) -> PoolGeometry:
-    """Check a pooling; ``name`` is what the caller calls the shape, and a stride of None means the kernel's size."""
+    """Check a pooling, and the shape of a gradient if there is one.
+
+    ``name`` is what the caller calls the input's shape, and a stride of None means the kernel's size.
+    """
     batch, channels, size, channels_last = data_shape(name, input_shape, channel_axis)
-    declared = _unchecked_windows(size, kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    stride = kernel_size if stride is None else stride
+    declared = _unchecked_windows(name, size, kernel_size, stride, padding, dilation)
     windows = declared.over(size, _ceil_padding(declared)) if flag("ceil_mode", ceil_mode) else declared
     _check_fit(windows, declared.padding)
-    return PoolGeometry(batch, channels, channels_last, windows, declared.padding)
+    pool = PoolGeometry(batch, channels, channels_last, windows, declared.padding)
+    if dy is not None:
+        words = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+        words |= {name: input_shape, "ceil_mode": ceil_mode, "channel_axis": channel_axis}
+        check_shape("dy", dy, pool.output_shape, "the shape of the output", **words)
+    return pool
 
 
 def unpool_geometry(
@@ -254,19 +270,23 @@ def unpool_geometry(
     return UnpoolGeometry(channels, channels_last, given)
 
 
-def window_geometry(input_size: Ints, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any) -> Geometry:
-    """Check windows over ``input_size``."""
-    windows = _unchecked_windows(input_size, kernel_size, stride, padding, dilation)
+def window_geometry(
+    input_size: Ints, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any, data: str = "x"
+) -> Geometry:
+    """Check windows over ``input_size``, which is that of what the caller calls ``data``."""
+    windows = _unchecked_windows(data, input_size, kernel_size, stride, padding, dilation)
     _check_fit(windows, windows.padding)
     return windows
 
 
-def _unchecked_windows(input_size: Ints, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Geometry:
+def _unchecked_windows(
+    data: str, input_size: Ints, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> Geometry:
     """Windows that may be larger than the padded input: ``ceil_mode`` pads more than was asked for."""
     n = len(input_size)
-    kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
-    strides = per_axis("stride", stride, n, minimum=1)
-    dilations = per_axis("dilation", dilation, n, minimum=1)
+    kernel = per_axis("kernel_size", kernel_size, n, minimum=1, data=data)
+    strides = per_axis("stride", stride, n, minimum=1, data=data)
+    dilations = per_axis("dilation", dilation, n, minimum=1, data=data)
     reach = effective_size(kernel, dilations)
     return Geometry(input_size, kernel, strides, dilations, _padding(padding, input_size, strides, reach))
 
@@ -333,15 +353,15 @@ def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints
     return first if is_symbol(first) else batch, channels, tuple(spatial), axis == -1
 
 
-def per_axis(name: str, value: Any, n: int, *, minimum: int) -> Ints:
-    """One int for every axis, or one per axis, as a tuple of n ints."""
+def per_axis(name: str, value: Any, n: int, *, minimum: int, data: str = "x") -> Ints:
+    """One int for every axis, or one per axis, as a tuple of n ints, as many as ``data`` has spatial axes."""
     single = _integer(value)
     values = (single,) * n if single is not None else _integers(value)
     if values is None or len(values) != n or min(values) < minimum:
         hint = ": pass w.shape[2:]" if name == "kernel_size" and len(getattr(value, "shape", values or ())) > n else ""
         raise ValueError(
-            f"{name} must be an int or {n} int{'s' * (n > 1)} (one per spatial axis), each at least {minimum}, "
-            f"{got(value)}{hint}"
+            f"{name} must be an int or {n} int{'s' * (n > 1)} (one per spatial axis of {data}), each at least "
+            f"{minimum}, {got(value)}{hint}"
         )
     return values
 
@@ -351,14 +371,13 @@ def workspace(value: Any, sizes: int) -> int:
     return max(MAX_WORKSPACE, sizes) if value is None else positive("max_workspace", value)
 
 
-def check_shape(name: str, shape: Any, expected: Ints, meaning: str) -> None:
-    """The array called ``name`` must have exactly the shape that the other arguments imply."""
+def check_shape(name: str, shape: Any, expected: Ints, meaning: str, **others: Any) -> None:
+    """The array called ``name`` must have the shape that the other arguments imply, of which any may be wrong."""
     if tuple(shape) != expected:
-        raise ValueError(f"{name} must have shape {expected}, {meaning}, got {tuple(shape)}")
-
-
-def check_gradient(shape: Any, output_shape: Ints) -> None:
-    check_shape("dy", shape, output_shape, "the shape of the output")
+        named = ", ".join([f"{other}={got(value)[4:]}" for other, value in others.items()])
+        raise ValueError(
+            f"{name} must have shape {expected}, {meaning}{' by ' * bool(named)}{named}, got {tuple(shape)}"
+        )
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -521,13 +540,10 @@ def _weight_shape(given: Mapping[str, Any], n: int) -> tuple[int, int, Ints]:
     data, name = _names(given)
     sizes = _shape(name, given[name])
     if len(sizes) != n + 2 or min(sizes) < 1:
-        hint = (
-            f": {data} of shape {tuple(given[data])} is read as (N, C, *d); one sample alone is {data}[None], and "
-            "where its channels come last, channel_axis must be -1"
-        )
+        hint = f": one sample alone is {data}[None], and where its channels come last, channel_axis must be -1"
         raise ValueError(
-            f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel) with {n} kernel "
-            f"ax{'is' if n == 1 else 'es'}, each at least 1, got shape {sizes}{hint if len(sizes) == n + 3 else ''}"
+            f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel), as {data} of shape "
+            f"{tuple(given[data])} is read as (N, C, *d), each at least 1, got shape {sizes}{hint if len(sizes) == n + 3 else ''}"
         )
     return sizes[0], sizes[1], sizes[2:]
 

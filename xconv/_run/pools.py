@@ -112,7 +112,8 @@ def check_positions(xp: Namespace, indices: Array, size: Ints) -> None:
     plane = math.prod(size)
     if traits(xp).plain_memory and 0 not in indices.shape and bool(xp.max(indices) >= plane):
         raise ValueError(
-            f"indices must be less than the {plane} elements of a plane of size {size}, got {xp.max(indices)}"
+            f"indices must be less than the {plane} elements of a plane of size {size}, which follows from y, "
+            f"kernel_size, stride, padding, output_size and channel_axis, got {xp.max(indices)}"
         )
 
 
