@@ -43,7 +43,7 @@ def test_check_gradient_finds_a_wrong_gradient(backend):
     x = backend.array(normal((2, 3)))
     with pytest.raises(AssertionError, match="backward must give the numerical gradient of forward at x, got one that deviates by") as error:
         check_gradient(lambda x: x**3, lambda dy: 3 * x**2 * dy * 1.001, x)
-    assert "at most" in str(error.value)
+    assert "more than" in str(error.value)
 
 
 def test_check_gradient_finds_a_wrong_shape(backend):
@@ -79,7 +79,7 @@ def test_check_adjoint_finds_what_is_not_adjoint(backend):
     x, y = backend.array(normal((4,))), backend.array(normal((4,), 1))
     with pytest.raises(AssertionError, match=r"must be <forward\(x\), y> = .* differs by .* of rtol") as error:
         check_adjoint(lambda x: x, lambda y: y * 1.001, x, y)
-    assert "at most" in str(error.value)
+    assert "more than" in str(error.value)
 
 
 def test_check_adjoint_finds_a_wrong_shape(backend):

@@ -70,6 +70,12 @@ def linear_operator(
     ImportError
         If w is NumPy's or CuPy's, and SciPy is not installed.
 
+    Notes
+    -----
+    A blur keeps almost nothing of some details, whatever its size: its smallest singular values are far below a
+    thousandth of the largest, and often zero. Solvers then take very long to reach small tolerances, and what they find of a noisy
+    picture is noise. Give `lsqr` a ``damp`` of about the noise by the contrast, or solve ``(A^H A + damp**2) x = A^H y``.
+
     Examples
     --------
     >>> import numpy as np
@@ -79,7 +85,7 @@ def linear_operator(
     >>> blur.shape
     (10, 10)
     >>> sharp = np.arange(10.0) % 4
-    >>> bool(np.allclose(lsqr(blur, blur @ sharp, atol=1e-12, btol=1e-12)[0], sharp))
+    >>> bool(np.allclose(lsqr(blur, blur @ sharp, damp=1e-4)[0], sharp, atol=1e-3))
     True
     >>> blur.H @ np.ones(10)  # the adjoint
     array([0.66666667, 1.        , 1.        , 1.        , 1.        ,
