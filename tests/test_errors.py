@@ -217,7 +217,7 @@ VALUE = [
     (lambda a: xconv.Pooling(9, 9).forward(a.x), r"kernel_size must fit"),
     # checks
     (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.x, a.b), r"dy must have the shape.*got \(6,\)"),
-    (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.x, a.x, eps=0), r"eps must be positive and finite, got 0"),
+    (lambda a: xconv.testing.numerical_gradient(lambda x: x, a.x, a.x, eps=0), "eps must be positive and finite, got"),
 ]
 
 VALUE += [
@@ -425,7 +425,7 @@ def test_methods_are_chosen_for_numbers_of_a_library(numpy_backend, keywords, pa
 
 def test_an_index_beyond_the_plane_is_refused_where_looking_is_cheap(numpy_backend):
     y, indices = np.ones((1, 1, 2)), np.array([[[0, 4]]])
-    message = r"^indices must be less than the 4 elements of a plane of size \(4,\), which follows from y, kernel_size, .*, got 4$"
+    message = r"^indices must be less than the 4 elements of a plane of size \(4,\), which follows from y, .*, got 4$"
     with pytest.raises(ValueError, match=message) as error:
         xconv.max_unpool(y, indices, 2)
     assert error.type is ValueError

@@ -41,7 +41,8 @@ def test_check_gradient_accepts_the_gradient(backend):
 
 def test_check_gradient_finds_a_wrong_gradient(backend):
     x = backend.array(normal((2, 3)))
-    with pytest.raises(AssertionError, match="backward must give the numerical gradient of forward at x, got one that deviates by") as error:
+    message = "backward must give the numerical gradient of forward at x, got one that deviates by"
+    with pytest.raises(AssertionError, match=message) as error:
         check_gradient(lambda x: x**3, lambda dy: 3 * x**2 * dy * 1.001, x)
     assert "more than" in str(error.value)
 

@@ -73,8 +73,9 @@ def linear_operator(
     Notes
     -----
     A blur keeps almost nothing of some details, whatever its size: its smallest singular values are far below a
-    thousandth of the largest, and often zero. Solvers then take very long to reach small tolerances, and what they find of a noisy
-    picture is noise. Give `lsqr` a ``damp`` of about the noise by the contrast, or solve ``(A^H A + damp**2) x = A^H y``.
+    thousandth of the largest, and often zero. Solvers then take very long to reach small tolerances, and what they find
+    of a noisy picture is noise. Give `lsqr` a ``damp``, from once to ten times the noise by the contrast, or solve
+    ``(A^H A + damp**2) x = A^H y``.
 
     Examples
     --------

@@ -543,7 +543,8 @@ def _weight_shape(given: Mapping[str, Any], n: int) -> tuple[int, int, Ints]:
         hint = f": one sample alone is {data}[None], and where its channels come last, channel_axis must be -1"
         raise ValueError(
             f"{name} must have {n + 2} axes, (filters, channels / groups, *kernel), as {data} of shape "
-            f"{tuple(given[data])} is read as (N, C, *d), each at least 1, got shape {sizes}{hint if len(sizes) == n + 3 else ''}"
+            f"{tuple(given[data])} is read as (N, C, *d), each at least 1, got shape {sizes}"
+            f"{hint if len(sizes) == n + 3 else ''}"
         )
     return sizes[0], sizes[1], sizes[2:]
 
