@@ -41,7 +41,8 @@ MARK = "#e08a00"
 WIDTH = 9.6  # inches of 100 pixels of the page's: text has its own size there, and no figure is made smaller
 STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
-img { width: 100% }
+figure { margin: 0; overflow-x: auto }
+img { width: 100%; min-width: 44rem }
 pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font-size: 13px }"""
 
 
@@ -88,7 +89,7 @@ def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
     _draw(shown, ADORNED.get(page.__name__)).savefig(data, format="png")
     (out / f"{page.__name__}.png").write_bytes(data.getvalue())
     source = base64.b64encode(data.getvalue()).decode()
-    return f'{head}\n<img alt="{name}" src="data:image/png;base64,{source}">\n{code}'
+    return f'{head}\n<figure><img alt="{name}" src="data:image/png;base64,{source}"></figure>\n{code}'
 
 
 def _draw(shown: Shown, adorn: Adorn | None) -> Figure:
@@ -179,6 +180,8 @@ ADORNED: dict[str, Adorn] = {
 
 def _document(sections: list[str]) -> str:
     """All that it shows is in it: it opens without a network."""
-    head = f'<meta charset="utf-8">\n<title>xconv: a gallery</title>\n<style>\n{STYLE}\n</style>'
-    intro = "<h1>xconv</h1>\n<p>Each picture shows what the lines below it compute, <code>shown</code>.</p>"
+    screen = '<meta name="viewport" content="width=device-width">'  # else a telephone shows it as small as a desk's
+    head = f'<meta charset="utf-8">\n{screen}\n<title>xconv: a gallery</title>\n<style>\n{STYLE}\n</style>'
+    words = "what the lines below it compute, <code>shown</code>; marks, axes and scales are drawn over that"
+    intro = f"<h1>xconv</h1>\n<p>Each picture shows {words}.</p>"
     return "\n".join(["<!doctype html>", '<html lang="en">', head, intro, *sections, "</html>"])
