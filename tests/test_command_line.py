@@ -7,6 +7,7 @@ import html
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -558,6 +559,20 @@ class TestClosedPipe:
             process.stdout.close()
             assert process.stderr.read() == ""
         assert process.returncode == 1
+
+
+class TestNoOutput:
+    @pytest.mark.parametrize(
+        ("target", "status", "said"),
+        [("/dev/full", 2, "xconv: cannot write: No space left on device\n"), ("&-", 0, "")],
+        ids=["full", "closed"],
+    )
+    def test_no_traceback(self, target, status, said, tmp_path):
+        if target == "/dev/full" and not os.path.exists(target):
+            pytest.skip("this system has no device that is always full")
+        command = [*("sh", "-c", f'"$0" -m xconv figure --out "$1" >{target}'), sys.executable, tmp_path / "a.png"]
+        result = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+        assert (result.returncode, result.stderr) == (status, said)
 
 
 class TestImports:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0; 1 if a check failed, or nobody reads the output any more; 2 if something is missing or cannot be used; 130
-        after Ctrl-C.
+        0; 1 if a check failed, or nobody reads the output any more; 2 if something is missing, cannot be used or finds
+        no room; 130 after Ctrl-C.
 
     Raises
     ------
@@ -44,10 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         finally:
-            sys.stdout.flush()  # at the interpreter's end it would be too late to answer for it
-    except BrokenPipeError:
+            if sys.stdout is not None:  # which it is where it was closed from the beginning
+                sys.stdout.flush()  # at the interpreter's end it would be too late to answer for it
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        return FAILED
+        if error.errno == errno.EPIPE:
+            return FAILED
+        print(f"xconv: cannot write: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -126,8 +133,8 @@ def _add_filter(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--chunks", type=_whole_numbers(1), metavar="SIZE", help="elements along each axis, or A,B; default: by memory"
     )
-    modes = ", ".join(MODES)
-    command.add_argument("--mode", default="reflect", help=f"what is beyond the ends: {modes}; {_DEFAULT}")
+    beyond = f"what is beyond the ends: {', '.join(MODES)}; {_DEFAULT}"
+    command.add_argument("--mode", choices=[*MODES], default="reflect", metavar="MODE", help=beyond)
     command.add_argument("--cval", type=float, default=0.0, help=f"what is there with constant; {_DEFAULT}")
     command.add_argument("--dtype", metavar="NAME", help="of the result; default: that of the input")
     command.add_argument("--workers", type=whole_number(1), metavar="N", help="threads; default: one for each CPU")

@@ -9,7 +9,7 @@ import sys
 from .. import __version__
 from .._methods.native_cudnn import missing
 from .backends import find_backends
-from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, CommandError, fitted, require_packages
+from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, PICTURES, CommandError, fitted, require_packages
 
 DEPENDENCIES = ("array-api-compat", "array-api-extra")
 
@@ -29,7 +29,7 @@ def run() -> int:
     for title, state in (
         ("method 'native' of CuPy's arrays", _cudnn_state()),
         ("arrays in chunks, and in files", _versions(CHUNKED_PACKAGES, "dask")),
-        ("training and figures", _versions(DEMO_PACKAGES, "demo")),
+        ("training, figures and the gallery", _versions((*DEMO_PACKAGES, *PICTURES[-1:]), "demo")),
     ):
         print(f"\n{title}", fitted(state, "  ", "  "), sep="\n")
     return 0
