@@ -24,6 +24,8 @@ def halo(
 ) -> Array:
     """Exchange the borders that windows read across, where each device has a part of an array of JAX.
 
+    ``y[i] = X[p*d + i - lo]`` along the axis, where X is the array as a whole, of which device p has d elements.
+
     Called inside `jax.shard_map`, on what each device has of an array that is divided by a spatial axis. Windows along
     that axis need no padding then: `conv`, a pool or `im2col` of the result gives each device its part of what it gives
     for the whole array, by every method, and no more than the border has moved. The same holds for gradients of the

@@ -88,7 +88,21 @@ class Convolution:
         self.db: Array | None = None
 
     def forward(self, x: Array) -> Array:
-        """Convolve x (N, C, *d) into (N, K, *o)."""
+        """Convolve, and remember the input.
+
+        Parameters
+        ----------
+        x : array, shape (N, C, *d), any numeric dtype
+
+        Returns
+        -------
+        out : array, shape (N, K, *o)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `conv`.
+        """
         number = _number(self.b)
         if number is None:
             out = conv(x, self.W, self.b, **self._keywords())
@@ -98,7 +112,23 @@ class Convolution:
         return out
 
     def backward(self, dout: Array) -> Array:
-        """Take the gradient of the loss by the output (N, K, *o), return that by the input, (N, C, *d)."""
+        """Differentiate the last ``forward``, and set ``dW`` and ``db``.
+
+        Parameters
+        ----------
+        dout : array, shape (N, K, *o), any numeric dtype
+            Gradient of the loss by the output.
+
+        Returns
+        -------
+        dx : array, shape (N, C, *d)
+            Gradient of the loss by the input.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `conv_backward`, and if there was no ``forward``.
+        """
         x = _remembered(self.x)
         dx, self.dW, self.db = conv_backward(dout, x, self.W, **self._keywords())
         return dx
@@ -111,7 +141,7 @@ class Convolution:
 class Pooling:
     """A max-pooling layer that remembers its input, drop-in for the book's ``common.layers.Pooling``.
 
-    ``forward`` is `max_pool` and ``backward`` is `max_pool_grad`.
+    ``forward`` is `max_pool`, ``out[u, c, m] = max over j of x[u, c, s*m + j - lo]``, and ``backward`` `max_pool_grad`.
 
     Parameters
     ----------
@@ -149,13 +179,43 @@ class Pooling:
         self.x: Array | None = None
 
     def forward(self, x: Array) -> Array:
-        """Pool x (N, C, H, W) into (N, C, *o)."""
+        """Pool, and remember the input.
+
+        Parameters
+        ----------
+        x : array, shape (N, C, H, W), any integer or real dtype
+
+        Returns
+        -------
+        out : array, shape (N, C, *o), dtype of x
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `max_pool`.
+        """
         out = max_pool(x, (self.pool_h, self.pool_w), stride=self.stride, padding=self.pad)
         self.x = x
         return out
 
     def backward(self, dout: Array) -> Array:
-        """Take the gradient of the loss by the output (N, C, *o), return that by the input, (N, C, H, W)."""
+        """Differentiate the last ``forward``.
+
+        Parameters
+        ----------
+        dout : array, shape (N, C, *o), any integer or real dtype
+            Gradient of the loss by the output.
+
+        Returns
+        -------
+        dx : array, shape (N, C, H, W)
+            Gradient of the loss by the input.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `max_pool_grad`, and if there was no ``forward``.
+        """
         x = _remembered(self.x)
         return max_pool_grad(dout, x, (self.pool_h, self.pool_w), stride=self.stride, padding=self.pad)
 

@@ -160,7 +160,7 @@ def convolve(
 ) -> Array:
     """Convolve along some or all axes, as `scipy.ndimage.convolve`: correlate with weights turned round.
 
-    ``y[m] = sum over j of x[m - j + k//2 - origin] * w[j]`` for one axis, likewise for n of them.
+    ``y[m] = sum over j of x[m - j + k//2 + origin] * w[j]`` for one axis, likewise for n of them.
 
     Parameters
     ----------
@@ -202,6 +202,8 @@ def correlate1d(
     origin: int = 0,
 ) -> Array:
     """Correlate along one axis, as `scipy.ndimage.correlate1d`.
+
+    ``y[m] = sum over j of x[m + j - k//2 - origin] * conj(w[j])``
 
     Weights that are known as numbers, as all on NumPy are, are folded if they are symmetric or antisymmetric:
     ``w * (x[+j] +- x[-j])``.
@@ -247,6 +249,8 @@ def convolve1d(
 ) -> Array:
     """Convolve along one axis, as `scipy.ndimage.convolve1d`.
 
+    ``y[m] = sum over j of x[m - j + k//2 + origin] * w[j]``
+
     Parameters
     ----------
     input, weights, axis, output, mode, cval
@@ -287,6 +291,8 @@ def uniform_filter1d(
     origin: int = 0,
 ) -> Array:
     """The mean of windows along one axis, as `scipy.ndimage.uniform_filter1d`.
+
+    ``y[m] = sum over j of x[m + j - k//2 - origin] / k``
 
     Each is summed by itself, in about log2(size) steps for all, so that no error and no NaN is carried along the axis.
 
@@ -332,6 +338,8 @@ def uniform_filter(
 ) -> Array:
     """The mean of windows along some or all axes, as `scipy.ndimage.uniform_filter`.
 
+    That of `uniform_filter1d` along one axis after the other: ``y[m] = sum over j of x[m + j - k//2 - origin] / k``.
+
     Parameters
     ----------
     input, output, cval, axes
@@ -375,6 +383,8 @@ def gaussian_filter1d(
     radius: int | None = None,
 ) -> Array:
     """A Gaussian, or a derivative of one, along one axis, as `scipy.ndimage.gaussian_filter1d`.
+
+    ``y[m] = sum over j of x[m + j] * g[j]``, where ``g[j] = exp(-j**2 / (2*sigma**2))`` by their sum, for order 0.
 
     Parameters
     ----------
@@ -424,6 +434,8 @@ def gaussian_filter(
 ) -> Array:
     """Gaussians, or derivatives of them, along some or all axes, as `scipy.ndimage.gaussian_filter`.
 
+    Those of `gaussian_filter1d` along one axis after the other: ``y = g * x``, g a product of Gaussians.
+
     Parameters
     ----------
     input, output, cval, axes
@@ -460,6 +472,8 @@ def prewitt(
 ) -> Array:
     """Differences along an axis of means along the others, as `scipy.ndimage.prewitt`: [-1, 0, 1] and [1, 1, 1].
 
+    ``y[m] = x[m + 1] - x[m - 1]`` along the axis, and ``y[m] = x[m - 1] + x[m] + x[m + 1]`` of that along the others.
+
     Parameters
     ----------
     input, axis, output, cval
@@ -492,6 +506,8 @@ def sobel(
     input: Any, axis: int = -1, output: Any = None, mode: str | Sequence[str] = "reflect", cval: complex = 0.0
 ) -> Array:
     """Differences along an axis of means along the others, as `scipy.ndimage.sobel`: [-1, 0, 1] and [1, 2, 1].
+
+    ``y[m] = x[m + 1] - x[m - 1]`` along the axis, and ``y[m] = x[m - 1] + 2*x[m] + x[m + 1]`` of that along the others.
 
     Parameters
     ----------
@@ -530,6 +546,8 @@ def generic_laplace(
     axes: Axes = None,
 ) -> Array:
     """The sum of second derivatives by a function of one's own, as `scipy.ndimage.generic_laplace`.
+
+    ``y = sum over axes of derivative2(x, axis)``
 
     Parameters
     ----------
@@ -570,6 +588,8 @@ def laplace(
 ) -> Array:
     """The sum of second differences [1, -2, 1] along some or all axes, as `scipy.ndimage.laplace`.
 
+    ``y[m] = sum over axes of x[m + 1] - 2*x[m] + x[m - 1]``, each along its axis.
+
     Parameters
     ----------
     input, output, cval, axes
@@ -609,6 +629,8 @@ def gaussian_laplace(
     **kwargs: Any,
 ) -> Array:
     """The sum of second derivatives of a Gaussian, as `scipy.ndimage.gaussian_laplace`.
+
+    ``y = sum over axes i of gaussian_filter(x, sigma, order)`` with order 2 along i, and 0 along the others.
 
     Parameters
     ----------
@@ -658,6 +680,8 @@ def gaussian_gradient_magnitude(
 ) -> Array:
     """The root of the sum of squared derivatives of a Gaussian, as `scipy.ndimage.gaussian_gradient_magnitude`.
 
+    ``y**2 = sum over axes i of gaussian_filter(x, sigma, order)**2`` with order 1 along i, and 0 along the others.
+
     Parameters
     ----------
     input, output, cval, axes
@@ -703,6 +727,8 @@ def maximum_filter(
     axes: int | Sequence[int] | None = None,
 ) -> Array:
     """The largest element of the window around each element.
+
+    ``y[m] = max over j of x[m + j - k//2 - origin]`` along every axis, of the j that the footprint has.
 
     Parameters
     ----------
@@ -765,6 +791,8 @@ def minimum_filter(
 ) -> Array:
     """The smallest element of the window around each element.
 
+    ``y[m] = min over j of x[m + j - k//2 - origin]`` along every axis, of the j that the footprint has.
+
     Parameters
     ----------
     input, size, footprint, output, mode, cval, origin, axes
@@ -797,6 +825,8 @@ def maximum_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: int = 0
 ) -> Array:
     """The largest element of the window around each element, along one axis.
+
+    ``y[m] = max over j of x[m + j - k//2 - origin]``
 
     Parameters
     ----------
@@ -834,6 +864,8 @@ def minimum_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: int = 0
 ) -> Array:
     """The smallest element of the window around each element, along one axis.
+
+    ``y[m] = min over j of x[m + j - k//2 - origin]``
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def convolve(in1: Array, in2: Array, mode: Mode = "full", method: Method = "auto
 
     Parameters
     ----------
-    in1, in2 : arrays of equal ndim
+    in1, in2 : arrays of equal ndim, any shapes, any numeric dtype
         Lists and numbers become arrays of the other one's library, or of NumPy's.
     mode : {"full", "valid", "same"}
         Every overlap; those that need no padding, of which one of the arrays must be the larger one along every axis;
@@ -150,11 +150,13 @@ def correlate(in1: Array, in2: Array, mode: Mode = "full", method: Method = "aut
 def fftconvolve(in1: Array, in2: Array, mode: Mode = "full", axes: Axes = None) -> Array:
     """Convolve two arrays along some axes, as `scipy.signal.fftconvolve`.
 
+    ``out[m] = sum over j of in1[m - j] * in2[j]`` along each of the axes.
+
     It takes the fastest of all that `xconv.conv` has, transforms of blocks included.
 
     Parameters
     ----------
-    in1, in2 : arrays of equal ndim
+    in1, in2 : arrays of equal ndim, any shapes, any numeric dtype
         Lists and numbers become arrays of the other one's library, or of NumPy's. They broadcast along the axes that
         are not named, and nothing is repeated for that.
     mode : {"full", "valid", "same"}
@@ -193,6 +195,8 @@ def fftconvolve(in1: Array, in2: Array, mode: Mode = "full", axes: Axes = None) 
 def oaconvolve(in1: Array, in2: Array, mode: Mode = "full", axes: Axes = None) -> Array:
     """Convolve two arrays along some axes, as `scipy.signal.oaconvolve`: by blocks where that is faster.
 
+    ``out[m] = sum over j of in1[m - j] * in2[j]`` along each of the axes.
+
     Parameters
     ----------
     in1, in2, mode, axes
@@ -225,6 +229,8 @@ def convolve2d(
     in1: Array, in2: Array, mode: Mode = "full", boundary: Boundary = "fill", fillvalue: complex = 0
 ) -> Array:
     """Convolve two images, with a border, as `scipy.signal.convolve2d`.
+
+    ``out[m, n] = sum over i, j of in1[m - i, n - j] * in2[i, j]``
 
     Parameters
     ----------
@@ -262,6 +268,8 @@ def correlate2d(
     in1: Array, in2: Array, mode: Mode = "full", boundary: Boundary = "fill", fillvalue: complex = 0
 ) -> Array:
     """Correlate two images, with a border, as `scipy.signal.correlate2d`.
+
+    ``out[m, n] = sum over i, j of in1[m + i - k + 1, n + j - l + 1] * conj(in2[i, j])`` with ``in2`` of shape (k, l).
 
     With "same" and an even size of ``in2`` the output is one element later than that of `correlate`, as in SciPy. With
     "valid" and a smaller ``in1`` it is that of `correlate`, where SciPy leaves out a conjugate.

@@ -103,6 +103,8 @@ def check_gradient(
 ) -> None:
     """Check that ``backward`` gives the gradient of ``forward``, against `numerical_gradient`.
 
+    ``backward(dy)[i] = <dy, forward(x + eps*e_i) - forward(x - eps*e_i)> / (2*eps)`` within ``rtol``.
+
     Parameters
     ----------
     forward : callable
@@ -123,6 +125,8 @@ def check_gradient(
     ------
     AssertionError
         If the shapes differ or an element deviates.
+    ValueError, TypeError
+        If an argument is none: x no array of a real or complex dtype, eps not positive, rtol negative.
 
     Examples
     --------
@@ -158,7 +162,7 @@ def check_adjoint(
     *,
     rtol: float | None = None,
 ) -> None:
-    """Check that two linear maps are adjoint: <forward(x), y> = <x, adjoint(y)>.
+    """Check that two linear maps are adjoint: ``<forward(x), y> = <x, adjoint(y)>``.
 
     Parameters
     ----------
@@ -174,6 +178,8 @@ def check_adjoint(
     ------
     AssertionError
         If a result has the wrong shape or the two inner products differ.
+    ValueError, TypeError
+        If x or y is no array of a numeric dtype, or rtol negative.
 
     Examples
     --------
