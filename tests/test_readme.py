@@ -10,18 +10,19 @@ import pathlib
 import re
 import types
 import warnings
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytest
 from conftest import loaded_or_skip
 
 import xconv
-from xconv import _methods
+from xconv import _conv, _methods
 from xconv._arrays.libraries import Library
 from xconv._methods import Maps
 from xconv._methods.im2col import Im2col
 from xconv._plan import arguments, geometry
-from xconv._plan.task import Tile
+from xconv._plan.task import Steps, Tile
 
 ROOT, PACKAGE = pathlib.Path(__file__).parents[1], pathlib.Path(xconv.__file__).parent  # which may be installed
 README, INSIDE = ROOT / "README.md", PACKAGE / "README.md"
@@ -197,6 +198,68 @@ class TestBorders:
         return getattr(found, function)(*((x[None], w[None]) if flat else (x, w)), "same").reshape(-1)
 
 
+class Toy(NamedTuple):
+    """A method by the walk: windows are laid out by slices, one tap after the other."""
+
+    unit: tuple[int, ...]
+    name: str = "toy"
+    is_local: bool = True
+    stacked: int = 1
+    transforms: bool = False
+    mixes_zeros: bool = False
+    cuts_taps: bool = True
+    widest: int = Im2col._field_defaults["widest"]
+    reads_views: bool = False
+    weight_copies: int = 0
+    stacks_taps: bool = False
+
+    @classmethod
+    def tiles(cls, xp, dtype, task):
+        return [cls((1,) * task.windows.ndim)]
+
+    def is_accurate(self, task):
+        return True
+
+    def writes_in_place(self, samples, filters):
+        return True
+
+    def workspace(self, windows, channels, filters):
+        return (channels * windows.taps + filters) * windows.positions
+
+    def weight_workspace(self, windows, channels, filters):
+        return 0
+
+    def steps(self, task):
+        return Steps(multiplication=task.multiplications / 100)  # so that "auto" takes it
+
+    def slices(self, geometry):
+        (s,), (o,), (k,) = geometry.stride, geometry.output_size, geometry.kernel_size
+        return [slice(j, j + s * (o - 1) + 1, s) for j in range(k)]
+
+    def input_map(self, xp, x, geometry):
+        columns = xp.stack([x[..., part] for part in self.slices(geometry)], axis=3)
+        return xp.reshape(columns, (*x.shape[:2], -1, geometry.positions))
+
+    def input_adjoint(self, xp, columns, geometry):
+        columns = xp.reshape(columns, (*columns.shape[:2], -1, geometry.taps, geometry.positions))
+        x = xp.zeros((*columns.shape[:3], *geometry.input_size), dtype=columns.dtype)
+        for j, part in enumerate(self.slices(geometry)):
+            x[..., part] += columns[..., j, :]
+        return x
+
+    def weight_map(self, xp, w, geometry):
+        return xp.reshape(w, (*w.shape[:2], -1))
+
+    def weight_adjoint(self, xp, rows, geometry):
+        return xp.reshape(rows, (*rows.shape[:2], -1, *geometry.kernel_size))
+
+    def output_map(self, xp, products, geometry):
+        return products
+
+    def output_adjoint(self, xp, y, geometry):
+        return y
+
+
 class TestWalks:
     """What xconv/README.md says of adding things, followed."""
 
@@ -219,17 +282,23 @@ class TestWalks:
 
     def test_the_traits_and_integers_are_those_of_the_code(self):
         method, library = section(INSIDE, "Add a method"), section(INSIDE, "Add a library")
-        integers = re.findall(r"`(\w+)`", method.split("integers of `Tile`")[1].split("`xconv/_methods")[0])
-        assert {name for name in integers if name != "Tile"} <= set(dir(Tile))
+        integers = re.findall(r"`(\w+)`", method.split("as a named tuple")[1].split("take what")[0])
+        assert set(integers) == {name for name in dir(Tile) if not name.startswith("_")}
         traits = re.findall(r"`(\w+)`", library.split("what is true of it:")[1].split("4.")[0])
         assert len(traits) > 6
         assert set(traits) <= set(Library._fields)
 
     def test_a_method(self, monkeypatch):
-        """Its entry is all that the plans need."""
-        methods = types.MappingProxyType({**_methods.METHODS, "mine": Im2col.tiles})
+        """A toy of what the walk names, and of nothing else: plans, gradients and blocks come with its entry."""
+        methods = types.MappingProxyType({**_methods.METHODS, "toy": Toy.tiles})
         monkeypatch.setattr(_methods, "METHODS", methods)
-        assert "mine" in repr(xconv.plan((1, 1, 61, 67), (1, 1, 3, 3), xp=np, dtype=np.float64))
+        monkeypatch.setattr(_conv, "Method", Literal["im2col", "toy"])
+        x, w, keywords = np.arange(96.0).reshape(2, 4, 12), np.arange(36.0).reshape(6, 2, 3), {"groups": 2, "stride": 2}
+        assert "by 'toy'" in repr(xconv.plan(x.shape, w.shape, xp=np, dtype=x.dtype, **keywords))
+        y = xconv.conv(x, w, **keywords, method="toy")
+        assert np.array_equal(y, xconv.conv(x, w, **keywords, method="im2col"))
+        found, expected = (xconv.conv_backward(y, x, w, **keywords, method=name) for name in ("toy", "im2col"))
+        assert all(map(np.array_equal, found, expected))
 
     def test_a_padding_mode(self, monkeypatch):
         """Two rows give a mode that nobody has: backwards without the last two elements."""
