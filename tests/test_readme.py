@@ -198,6 +198,30 @@ class TestBorders:
         return getattr(found, function)(*((x[None], w[None]) if flat else (x, w)), "same").reshape(-1)
 
 
+WRONG_CALLS = {  # by how the message begins that the table of errors shows
+    "dy must have shape": lambda x, w: xconv.conv_backward(np.ones((2, 6, 4)), x, w),
+    "stride must be": lambda x, w: xconv.conv(x, w, stride=0),
+    "kernel_size must fit": lambda x, w: xconv.conv(x[..., :5], w, dilation=3),
+    "method 'winograd' must": lambda x, w: xconv.conv(x, w, stride=2, method="winograd"),
+    "max_workspace must be": lambda x, w: xconv.conv(
+        np.ones((1, 2, 40, 40)), np.ones((3, 2, 5, 5)), method="fft", max_workspace=1000
+    ),
+    "x must be an array": lambda x, w: xconv.conv(x.tolist(), w),
+    "w must have an integer": lambda x, w: xconv.conv(x, w > 0),
+}
+
+
+@pytest.mark.parametrize("beginning", WRONG_CALLS)
+def test_the_table_of_errors_shows_what_they_say(beginning):
+    table = section(INSIDE, "Errors").replace("\\", "")
+    (kind, shown) = next((row[0].strip("`"), row[2]) for row in rows(table) if row[2].startswith(f"`{beginning}"))
+    with pytest.raises((TypeError, ValueError)) as error:
+        WRONG_CALLS[beginning](np.ones((2, 4, 6, 5)), np.ones((6, 4, 3, 3)))
+    assert type(error.value).__name__ == kind
+    words = map(re.escape, shown.split("`")[1].split("..."))
+    assert re.fullmatch(".*".join(words), str(error.value))
+
+
 class Toy(NamedTuple):
     """A method by the walk: windows are laid out by slices, one tap after the other."""
 
