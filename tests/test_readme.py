@@ -19,8 +19,8 @@ from conftest import loaded_or_skip
 import xconv
 from xconv import _conv, _methods
 from xconv._arrays.libraries import Library
-from xconv._methods import Maps
 from xconv._methods.im2col import Im2col
+from xconv._methods.maps import Maps
 from xconv._plan import arguments, geometry
 from xconv._plan.task import Steps, Tile
 

@@ -1,12 +1,6 @@
-"""The methods: what one is, and which there are.
+"""The methods that there are, each of which is a few `Maps`.
 
-A method is three linear maps and their adjoints around one batched matrix product:
-
-    y  = Out( Wt(w) @ In(x) )
-    dx = In*( Wt(w)^H @ Out*(dy) )
-    dw = Wt*( Out*(dy) @ In(x)^H )
-
-A new method is one module with these six functions and the integers of `Tile`, and one entry in ``METHODS``.
+A new method is one module, and one entry in ``METHODS``.
 """
 
 from __future__ import annotations
@@ -14,34 +8,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
-from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
+from .._arrays.libraries import DType, Namespace, is_kind, traits
 from .._arrays.machine import machine_of
 from .._plan.choice import Request
-from .._plan.geometry import Geometry
-from .._plan.task import Task, Tile
+from .._plan.task import Task
 from .fft import Fft
 from .im2col import Im2col
+from .maps import Maps
 from .native import convolves, has_native, own_cost
 from .toeplitz import Toeplitz
 from .winograd import Winograd
-
-
-class Maps(Tile, Protocol):
-    """Groups apart from the channels in them, in and out: x (N, G, C/G, *d), w (G, K/G, C/G, *k), y (N, G, K/G, *o).
-
-    In between are stacks of matrices that multiply: Wt(w) (..., G, K/G, q) @ In(x) (..., G, q, p) -> (..., G, K/G, p),
-    where p counts over samples and positions. One value of a class serves all blocks of a convolution.
-    """
-
-    def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array: ...
-    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array: ...
-    def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array: ...
-    def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array: ...
-    def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array: ...
-    def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array: ...
-
 
 Tiles: TypeAlias = Callable[[Namespace, DType, Task], Sequence[Maps]]  # those to choose among, or a ValueError
 

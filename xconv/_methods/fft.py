@@ -22,7 +22,8 @@ from .._arrays.operands import check_floating
 from .._arrays.windows import frames, overlap_add, pad, scatter
 from .._plan.blocks import unit_counts
 from .._plan.geometry import Geometry, Ints, Slices
-from .._plan.task import ANY, Steps, Task
+from .._plan.task import Steps, Task
+from .maps import Maps
 
 BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: what is tried
 
@@ -43,22 +44,17 @@ class _Axis(NamedTuple):
     start: int
 
 
-class Fft(NamedTuple):
+class Fft(Maps):
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
 
-    unit: Ints
-    size: Ints
-    real: bool
-    copies: int  # of spectra while they are transformed
-    name: str = "fft"
-    transforms: bool = True
-    is_local: bool = False
-    mixes_zeros: bool = True
-    cuts_taps: bool = True
-    stacked: int = 0
-    widest: int = ANY
-    reads_views: bool = False
-    stacks_taps: bool = False
+    name = "fft"
+    transforms = True
+    is_local = False
+    mixes_zeros = True
+
+    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int) -> None:
+        self.unit, self.size, self.real = unit, size, real
+        self.copies = self.weight_copies = copies  # of spectra while they are transformed
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
@@ -68,16 +64,6 @@ class Fft(NamedTuple):
         return [
             cls(*sizes, real, copies) for sizes in dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
         ]
-
-    @property
-    def weight_copies(self) -> int:
-        return self.copies
-
-    def is_accurate(self, task: Task) -> bool:
-        return True
-
-    def writes_in_place(self, samples: int, filters: int) -> bool:
-        return False
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod(unit_counts(windows, self.unit))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from typing import NamedTuple
 
 from .._arrays.elements import reshaped
 from .._arrays.layout import batch_inwards, batch_outwards
@@ -16,7 +15,8 @@ from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import ANY, OVERLAPPING, Steps, Task
+from .._plan.task import OVERLAPPING, Steps, Task
+from .maps import Maps
 from .shifts import Shifts
 from .strips import Strips
 
@@ -25,24 +25,17 @@ ADDING = 3  # such operations for each tap that windows are added up by, along o
 LARGE = 100  # positions of a sample, of which a product by itself is worth while
 
 
-class Im2col(NamedTuple):
+class Im2col(Maps):
     """The maps, the same for all windows: a matrix of all samples, or a stack of one for each, (N, ...).
 
     Samples of many positions need no company for a fast product, and by themselves they need not be moved.
     """
 
-    unit: Ints
-    stacked: int
-    at_once: bool  # whether all taps are surely laid out in one step
-    name: str = "im2col"
-    transforms: bool = False
-    is_local: bool = True
-    mixes_zeros: bool = False
-    cuts_taps: bool = True
-    widest: int = ANY
-    reads_views: bool = False
-    weight_copies: int = 0
-    stacks_taps: bool = False
+    name = "im2col"
+
+    def __init__(self, unit: Ints, stacked: int, at_once: bool) -> None:
+        self.unit, self.stacked = unit, stacked
+        self.at_once = at_once  # whether all taps are surely laid out in one step
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
@@ -50,9 +43,6 @@ class Im2col(NamedTuple):
         stacked = int(traits(xp).threads and (windows.positions >= LARGE or (task.batch == 1 and not task.reduces)))
         laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels)
         return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.tiles(xp, dtype, task)]
-
-    def is_accurate(self, task: Task) -> bool:
-        return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacked > 0 or samples == 1
@@ -71,9 +61,6 @@ class Im2col(NamedTuple):
         steps = [windows] if self.at_once or windows.is_sparse else windows.steps
         taps = itertools.accumulate((step.taps for step in steps), operator.mul)
         return [k * step.positions for k, step in zip(taps, steps, strict=True)]
-
-    def weight_workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
-        return 0
 
     def steps(self, task: Task) -> Steps:
         windows, stack = task.windows, task.batch * task.groups

@@ -22,7 +22,8 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.machine import item_size
 from .._arrays.matmul import MULTIPLIED
 from .._plan.geometry import Geometry, Ints, frame
-from .._plan.task import ANY, Steps, Task
+from .._plan.task import Steps, Task
+from .maps import Maps
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 COPIES = 2  # passes over memory that bringing data into rows takes, and results out of them
@@ -30,21 +31,16 @@ FLOAT = 4  # bytes of the least number: of wider ones fewer are added up at once
 LINE = 64  # bytes of m outputs: one register of the widest, and a line of cache
 
 
-class Rows(NamedTuple):
+class Rows(Maps):
     """The maps for blocks of m outputs along the last axis: stacked by h, then by channels and taps, which add up."""
 
-    unit: Ints
-    m: int
-    name: str = "toeplitz"
-    transforms: bool = False
-    is_local: bool = True
-    mixes_zeros: bool = True
-    cuts_taps: bool = True
-    widest: int = ANY
-    reads_views: bool = False
-    weight_copies: int = 0
-    stacked: int = 1
-    stacks_taps: bool = True
+    name = "toeplitz"
+    mixes_zeros = True
+    stacked = 1
+    stacks_taps = True
+
+    def __init__(self, unit: Ints, m: int) -> None:
+        self.unit, self.m = unit, m
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Rows]:
@@ -55,12 +51,6 @@ class Rows(NamedTuple):
             return []
         m = LINE // item_size(xp, dtype)
         return [cls((*(1 for _ in task.windows.stride[1:]), _memory(task.windows, m).step), m)]
-
-    def is_accurate(self, task: Task) -> bool:
-        return True
-
-    def writes_in_place(self, samples: int, filters: int) -> bool:
-        return False
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         memory, stack = _memory(windows, self.m), channels * self._stacked(windows)

@@ -5,14 +5,12 @@ Transforms add and subtract what plain sums keep apart, and so overflow, or vani
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from .._arrays.elements import unscaled
 from .._arrays.libraries import Array, Namespace
 from .._plan.geometry import Geometry
-
-if TYPE_CHECKING:
-    from . import Maps
+from .maps import Maps
 
 
 class Scaled(NamedTuple):
@@ -23,17 +21,8 @@ class Scaled(NamedTuple):
     second: Array
     reduces: bool
 
-    @property
-    def stacked(self) -> int:
-        return self.maps.stacked
-
-    @property
-    def reads_views(self) -> bool:
-        return self.maps.reads_views
-
-    @property
-    def stacks_taps(self) -> bool:
-        return self.maps.stacks_taps
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.maps, name)
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return False

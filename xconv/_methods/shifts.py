@@ -12,33 +12,28 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 from .._arrays.elements import add_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import ANY, Steps, Task
+from .._plan.task import Steps, Task
+from .maps import Maps
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 OVERLAPS = 3  # times as many rows of outputs as windows reach, that a block has at least
 
 
-class Shifts(NamedTuple):
+class Shifts(Maps):
     """The maps: stacked by the taps of the first axis, which add up in y."""
 
-    unit: Ints
-    name: str = "im2col"
-    transforms: bool = False
-    is_local: bool = True
-    mixes_zeros: bool = False
-    cuts_taps: bool = True
-    widest: int = ANY
-    reads_views: bool = False
-    weight_copies: int = 0
-    stacked: int = 1
-    stacks_taps: bool = True
+    name = "im2col"
+    stacked = 1
+    stacks_taps = True
+
+    def __init__(self, unit: Ints) -> None:
+        self.unit = unit
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Shifts]:
@@ -50,12 +45,6 @@ class Shifts(NamedTuple):
             return []
         rows = min(OVERLAPS * windows.reach[0], windows.output_size[0])
         return [cls((rows, *(1 for _ in windows.output_size[1:])))]
-
-    def is_accurate(self, task: Task) -> bool:
-        return True
-
-    def writes_in_place(self, samples: int, filters: int) -> bool:
-        return False
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         rows, padded = _rows(windows), math.prod(windows.padded_size)

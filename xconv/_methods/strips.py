@@ -23,6 +23,7 @@ from .._arrays.matmul import FEWEST_COLUMNS, SMALL
 from .._arrays.windows import gather, pad, scatter, unpad
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import ANY, OVERLAPPING, Steps, Task
+from .maps import Maps
 
 OPERATIONS = 200  # of the shortest, that a block takes as long as, with what Python does for it
 ROWS = 4  # of outputs of a strip: of fewer, products take no less time, of more they have more zeros
@@ -32,21 +33,17 @@ SHORT = 32  # rows of outputs up to which rows that are computed for nothing wou
 NARROW = 24  # positions in a row of outputs, with fewer of which copies and products of rows are slow
 
 
-class Strips(NamedTuple):
+class Strips(Maps):
     """The maps for strips of m rows of outputs."""
 
-    unit: Ints  # some strips: of fewer, most rows of the input would be laid out for several blocks
-    m: int
-    widest: int  # as many columns as BLAS multiplies without a copy, in rows that lie close together
-    reads_views: bool  # and writes them, if rows of outputs are no boxes
-    name: str
-    mixes_zeros: bool
-    transforms: bool = False
-    is_local: bool = True
-    cuts_taps: bool = True
-    weight_copies: int = 0
-    stacked: int = 2
-    stacks_taps: bool = False
+    stacked = 2
+
+    def __init__(self, unit: Ints, m: int, widest: int, reads_views: bool) -> None:
+        self.unit = unit  # some strips: of fewer, most rows of the input would be laid out for several blocks
+        self.m = m
+        self.widest = widest  # as many columns as BLAS multiplies without a copy, in rows that lie close together
+        self.reads_views = reads_views  # and writes them, if rows of outputs are no boxes
+        self.name, self.mixes_zeros = ("toeplitz", True) if m > 1 else ("im2col", False)
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
@@ -75,11 +72,7 @@ class Strips(NamedTuple):
             return None
         columns = SMALL // (task.filters * m * window)
         is_small = columns >= min(FEWEST_COLUMNS, math.prod(others))
-        name = "toeplitz" if m > 1 else "im2col"
-        return cls(unit, m, columns if is_small else ANY, windows.ndim == 2, name, m > 1)
-
-    def is_accurate(self, task: Task) -> bool:
-        return True
+        return cls(unit, m, columns if is_small else ANY, windows.ndim == 2)
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return filters == 1 or self.m == 1

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import frames, overlap_add, pad, unpad
 from .._plan.geometry import Geometry, Ints
-from .._plan.task import ANY, OVERLAPPING, Steps, Task
+from .._plan.task import OVERLAPPING, Steps, Task
+from .maps import Maps
 from .rows import Rows
 from .strips import Strips
 
@@ -29,21 +29,15 @@ OPERATIONS = 300  # of the shortest, that a block takes as long as, with what Py
 LONGEST = 16  # outputs in a row that are one block: what fills the registers of a matrix product
 
 
-class Toeplitz(NamedTuple):
+class Toeplitz(Maps):
     """The maps for blocks of ``unit`` outputs: m along the last axis, 1 along the others. Samples stay apart."""
 
-    unit: Ints
-    tiles_rows: bool
-    name: str = "toeplitz"
-    transforms: bool = False
-    is_local: bool = True
-    mixes_zeros: bool = True
-    cuts_taps: bool = True
-    widest: int = ANY
-    reads_views: bool = False
-    weight_copies: int = 0
-    stacked: int = 1
-    stacks_taps: bool = False
+    name = "toeplitz"
+    mixes_zeros = True
+    stacked = 1
+
+    def __init__(self, unit: Ints, tiles_rows: bool) -> None:
+        self.unit, self.tiles_rows = unit, tiles_rows
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows | Strips]:
@@ -59,9 +53,6 @@ class Toeplitz(NamedTuple):
         outputs = filters * self.unit[-1] * blocks.positions * (1 if self.writes_in_place(1, filters) else 3)
         copies = min(channels, 2)  # of one channel a view is enough
         return channels * (copies * pieces + math.prod(blocks.padded_size)) + max(outputs, channels * first)
-
-    def is_accurate(self, task: Task) -> bool:
-        return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.tiles_rows and filters == 1

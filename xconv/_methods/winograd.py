@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from .._arrays.layout import batch_inwards
 from .._arrays.libraries import Array, DType, Namespace, device, traits
@@ -26,7 +26,8 @@ from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints, is_symbol, of_samples
 from .._plan.remembered import loading
-from .._plan.task import ANY, Steps, Task
+from .._plan.task import Steps, Task
+from .maps import Maps
 
 EXACT_KERNEL = 3  # the largest for which the error in float32 stays below 1e-5 of the largest output,
 EXACT_CHANNELS = 512  # and the most that may be summed over: with 1024 the error is 1e-5, with 64 3e-6
@@ -35,20 +36,17 @@ _Ratios: TypeAlias = tuple[tuple[Ints, ...], tuple[Ints, ...]]
 OPERATIONS = 450  # of the shortest, that a block, or parts of filters, take as long as, with what Python does for them
 
 
-class Winograd(NamedTuple):
+class Winograd(Maps):
     """The maps for tiles of ``unit`` outputs: m along every axis, or 1 where the kernel has one element."""
 
-    unit: Ints
-    name: str = "winograd"
-    transforms: bool = True
-    is_local: bool = False
-    mixes_zeros: bool = True
-    cuts_taps: bool = False
-    widest: int = ANY
-    reads_views: bool = False
-    weight_copies: int = 0
-    stacked: int = 0
-    stacks_taps: bool = False
+    name = "winograd"
+    transforms = True
+    is_local = False
+    mixes_zeros = True
+    cuts_taps = False
+
+    def __init__(self, unit: Ints) -> None:
+        self.unit = unit
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:
@@ -66,9 +64,6 @@ class Winograd(NamedTuple):
     def is_accurate(self, task: Task) -> bool:
         summed = {"forward": task.channels, "scatter": task.filters, "backward_filter": 1}[task.product]
         return max(task.windows.kernel_size) <= EXACT_KERNEL and summed <= EXACT_CHANNELS
-
-    def writes_in_place(self, samples: int, filters: int) -> bool:
-        return False
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         tiles = _input_tiles(geometry, self.unit)

@@ -102,63 +102,42 @@ class Steps(NamedTuple):
 class Tile(Protocol):
     """The integers of a method: what it works on at once, what it holds, and what it does.
 
-    Numbers are elements of the dtype that is computed in.
+    Numbers are elements of the dtype that is computed in. What is not told of a method is as here.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str = ""
+    unit: Ints = ()  # outputs along each axis that the maps work on at once: blocks hold whole units
+    stacked: int = 0  # axes by which In(x) and Out*(y) are stacked first, each multiplied by Wt(w): samples, and strips
+    stacks_taps: bool = False  # In(x), behind those, and Wt(w) are stacked by what adds up in y: of plain memory
+    widest: int = ANY  # units of outputs that a block has at most along all axes but the first
+    reads_views: bool = False  # In(x) copies nothing but what it lays out, so that x should not be copied before
+    transforms: bool = False  # Wt(w) is a transform of the filters, which outweighs them
+    mixes_zeros: bool = False  # elements of other windows are multiplied by zeros, which NaN and inf survive
+    cuts_taps: bool = True  # a box of the taps is as good a kernel as all
+    weight_copies: int = 0  # how many times Wt(w) is held besides while it is made
+    is_local: bool = True  # every output is the sum of the products in its own window, and of zeros
 
-    @property
-    def unit(self) -> Ints:
-        """How many outputs along each axis the maps work on at once: blocks hold whole units."""
+    def __eq__(self, other: object) -> bool:
+        """By value: those of which the same is told are equal."""
+        return type(self) is type(other) and vars(self) == vars(other)
 
-    @property
-    def stacked(self) -> int:
-        """By how many axes In(x) and Out*(y) are stacked first, of which Wt(w) multiplies each: samples, and strips."""
-
-    @property
-    def stacks_taps(self) -> bool:
-        """Whether In(x), behind those, and Wt(w) are stacked by what adds up in y: products of plain memory."""
-
-    @property
-    def widest(self) -> int:
-        """How many units of outputs a block has at most along all axes but the first."""
-
-    @property
-    def reads_views(self) -> bool:
-        """Whether In(x) copies nothing but what it lays out, so that x should not be copied before."""
-
-    @property
-    def transforms(self) -> bool:
-        """Whether Wt(w) is a transform of the filters, which outweighs them."""
-
-    @property
-    def mixes_zeros(self) -> bool:
-        """Whether elements of other windows are multiplied by zeros, which NaN and inf survive."""
-
-    @property
-    def cuts_taps(self) -> bool:
-        """Whether a box of the taps is as good a kernel as all."""
-
-    @property
-    def weight_copies(self) -> int:
-        """How many times Wt(w) is held besides while it is made."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether every output is the sum of the products in its own window, and of zeros."""
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
 
     def is_accurate(self, task: Task) -> bool:
         """Whether errors in float32 stay below 1e-5 of the largest output, so that "auto" may take it."""
+        return True
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         """Whether the output map of a block only renames axes: the product can be written where y belongs."""
-
-    def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
-        """How many numbers the maps and the product of a block hold at most, for one sample and group."""
+        return False
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         """How many numbers Wt(w) is for one group; 0 if it is a view of w."""
+        return 0
+
+    def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
+        """How many numbers the maps and the product of a block hold at most, for one sample and group."""
 
     def steps(self, task: Task) -> Steps:
         """What a task takes in one block."""

@@ -36,7 +36,8 @@ from .._arrays.libraries import Array, is_kind, traits
 from .._arrays.matmul import Limbs, factor, matmul, outer_matmul, summed_matmul
 from .._arrays.operands import working_dtype
 from .._arrays.scratch import PAGED, making_again
-from .._methods import METHODS, Maps, request
+from .._methods import METHODS, request
+from .._methods.maps import Maps
 from .._methods.native import Native, UnsupportedError, native
 from .._methods.scaled import Scaled
 from .._plan.blocks import Block, Grid, InsideAndEdges, Part, pieces, whole_part
