@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
-from ._arrays.operands import common_namespace, namespace_and_dtype
+from ._arrays.operands import chunk_of, common_namespace, namespace_and_dtype
 from ._plan.arguments import (
     ChannelAxis,
     Padding,
@@ -17,6 +17,7 @@ from ._plan.arguments import (
     unpool_geometry,
 )
 from ._run.chunked_pools import runner
+from ._run.pools import Pooling, position_dtype
 
 
 @entrance
@@ -87,13 +88,15 @@ def max_pool(
     array([[ 5,  7],
            [13, 15]])
     """
-    xp, dtype = namespace_and_dtype(x=x)
-    _check_ordered(xp, "x", dtype)
+    xp = common_namespace(x=x)
+    _check_ordered(xp, "x", x.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
+    call = Pooling("max_pool", pool, x.dtype, max_workspace)
     if not flag("return_indices", return_indices):
-        return runner(x).max_pool(xp, x, pool, max_workspace)
-    indices = runner(x).max_pool_indices(xp, x, pool, max_workspace)  # which takes more workspace, so that it is first
-    return runner(x).max_pool(xp, x, pool, max_workspace), indices
+        return runner(x).pooled(xp, call, x)
+    places = call._replace(kind="max_pool_indices", dtype=position_dtype(xp, chunk_of(x)))
+    indices = runner(x).pooled(xp, places, x)  # which takes more workspace, so that it is first
+    return runner(x).pooled(xp, call, x), indices
 
 
 @entrance
@@ -206,7 +209,7 @@ def max_pool_grad(
     for name, array in (("dy", dy), ("x", x)):
         _check_ordered(xp, name, array.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis, dy.shape)
-    return runner(dy, x).max_pool_grad(xp, dy, x, pool, dtype, max_workspace)
+    return runner(dy, x).pooled(xp, Pooling("max_pool_grad", pool, dtype, max_workspace), x, dy)
 
 
 @entrance
@@ -257,11 +260,11 @@ def avg_pool(
     >>> y[0, 0]
     array([2., 3., 5., 6.])
     """
-    xp, dtype = namespace_and_dtype(x=x)
-    _check_divisible(xp, "x", dtype)
+    xp = common_namespace(x=x)
+    _check_divisible(xp, "x", x.dtype)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    return runner(x).avg_pool(xp, x, pool, max_workspace)
+    return runner(x).pooled(xp, Pooling("avg_pool", pool, x.dtype, max_workspace), x)
 
 
 @entrance
@@ -312,12 +315,12 @@ def avg_pool_grad(
     >>> dx[0, 0]
     array([1., 3., 2.])
     """
-    xp, dtype = namespace_and_dtype(dy=dy)
-    _check_divisible(xp, "dy", dtype)
+    xp = common_namespace(dy=dy)
+    _check_divisible(xp, "dy", dy.dtype)
     windows = kernel_size, stride, padding, dilation, ceil_mode, channel_axis
     pool = pool_geometry("input_shape", input_shape, *windows, dy.shape)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    return runner(dy).avg_pool_grad(xp, dy, pool, max_workspace)
+    return runner(dy).pooled(xp, Pooling("avg_pool_grad", pool, dy.dtype, max_workspace), None, dy)
 
 
 def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:

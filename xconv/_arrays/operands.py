@@ -56,7 +56,7 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
         with contextlib.suppress(KeyError):
             return tuple([(name, _WORDED[type(a)], a.shape, a.dtype, str(a.device)) for name, a in arrays.items()])
         for name, array in arrays.items():
-            _check_layout(name, _namespace(name, array), _chunk(array))
+            _check_layout(name, _namespace(name, array), chunk_of(array))
         return tuple([_description(name, array) for name, array in arrays.items()])
     if traits(found[0][1]).layouts:
         for name, xp, *_ in found:
@@ -66,7 +66,7 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, 
 
 def _description(name: str, array: Array) -> Description:
     """What an array is; what a chunked one is, by an empty one of its chunks'."""
-    xp, chunk = _namespace(name, array), _chunk(array)
+    xp, chunk = _namespace(name, array), chunk_of(array)
     shape = array.shape if chunk is array else tuple([_known(name, size) for size in array.shape])
     return (name, xp, shape, array.dtype, _place(chunk), chunk is not array)
 
@@ -80,8 +80,8 @@ def _known(name: str, size: Any) -> int:
     return int(size)
 
 
-def _chunk(array: Array) -> Array:
-    """An array like those that it is made of."""
+def chunk_of(array: Array) -> Array:
+    """An array like those that a chunked one is made of; any other itself."""
     return array._meta if row_of(array).chunked else array
 
 
@@ -110,7 +110,7 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
     first = next((value for value in values if is_array_api_obj(value)), None)
     if first is None:
         return tuple([np.asarray(value) for value in values])
-    xp, place = _namespace("input", first), device(_chunk(first))
+    xp, place = _namespace("input", first), device(chunk_of(first))
     return tuple([value if is_array_api_obj(value) else xp.asarray(value, device=place) for value in values])
 
 
@@ -297,7 +297,7 @@ def plain_number(value: Any) -> Any:
 
 def _namespace(name: str, array: Array) -> Namespace:
     """The namespace of a named array, or of its chunks, which is that of all of its type."""
-    chunk = _chunk(array)
+    chunk = chunk_of(array)
     return _NAMESPACES.get(type(chunk)) or _found_namespace(name, chunk)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -28,18 +28,11 @@ from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry
 from . import pools
 from .chunked import Given, add_part, spatial_axes
 from .graph import Chunked, edges, is_chunked, write
-
-
-class Pooling(NamedTuple):
-    """What the calls of all chunks share."""
-
-    pool: PoolGeometry
-    dtype: DType
-    max_workspace: int | None = None
+from .pools import Pooling
 
 
 class Rows(NamedTuple):
-    """The same of a matrix of windows."""
+    """What the calls of all chunks of a matrix of windows share."""
 
     windows: Geometry
     dtype: DType
@@ -60,37 +53,24 @@ def runner(*arrays: Array) -> ModuleType:
     return chunked_pools if is_chunked(*arrays) else pools
 
 
-def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    return _forward(max_pool_block, Pooling(pool, x.dtype, max_workspace), x)
-
-
-def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    return _forward(avg_pool_block, Pooling(pool, x.dtype, max_workspace), x)
-
-
-def max_pool_indices(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    return _forward(max_pool_indices_block, Pooling(pool, pools.position_dtype(xp, x._meta), max_workspace), x)
-
-
-def max_pool_grad(
-    xp: Namespace, dy: Array, x: Array, pool: PoolGeometry, dtype: DType, max_workspace: int | None
-) -> Array:
-    cuts = edges(x)
-    lines = [(line, axis, cuts[axis]) for line, axis in zip(pool.windows.lines, spatial_axes(pool), strict=True)]
-    operands = (
-        (dy, _reads(cuts, [adjoint_of(line, "zeros", axis, cut) for line, axis, cut in lines])),
-        (x, _reads(cuts, [restricted_of(line, axis, cut) for line, axis, cut in lines])),
-    )
-    return write(Chunked(max_pool_grad_block, Pooling(pool, dtype, max_workspace), cuts, dtype, operands))
-
-
-def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    cuts, reads = [*edges(dy)], []
-    for line, axis in zip(pool.windows.lines, spatial_axes(pool), strict=True):
-        cuts[axis] = scaled(cuts[axis], line.stride[0], 1, line.input_size[0])
-        reads.append(adjoint_of(line, "zeros", axis, cuts[axis]))
-    settings, result = Pooling(pool, dy.dtype, max_workspace), tuple(cuts)
-    return write(Chunked(avg_pool_grad_block, settings, result, dy.dtype, ((dy, _reads(result, reads)),)))
+def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = None) -> Array:
+    """Outputs are in chunks as the inputs are where their windows begin, but for the padding; dx is as x, or as dy."""
+    data, pool = dy if x is None else x, call.pool
+    cuts, axes = [*edges(data)], [*zip(pool.windows.lines, spatial_axes(pool), strict=True)]
+    if dy is None:
+        for line, axis in axes:
+            cuts[axis] = scaled(cuts[axis], 1, line.stride[0], line.output_size[0])
+        operands = [(x, [windows_of(line, "zeros", axis, cuts[axis]) for line, axis in axes])]
+    else:
+        for line, axis in axes if x is None else ():
+            cuts[axis] = scaled(cuts[axis], line.stride[0], 1, line.input_size[0])
+        operands = [(dy, [adjoint_of(line, "zeros", axis, cuts[axis]) for line, axis in axes])]
+        if x is not None:
+            operands.append((x, [restricted_of(line, axis, cuts[axis]) for line, axis in axes]))
+    result = tuple(cuts)
+    given = tuple([(array, _reads(result, reads)) for array, reads in operands])
+    function = pool_block if dy is None else adjoint_block
+    return write(Chunked(function, call, result, call.dtype, given, word=call.kind))
 
 
 def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
@@ -141,46 +121,27 @@ def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geom
     return write(Chunked(col2im_block, Rows(windows, col.dtype), result, col.dtype, ((col, reads),)))
 
 
-def max_pool_block(settings: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
+def pool_block(call: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
     ((places, x),) = xs
-    xp = namespace_of(x=like)
+    xp, pool = namespace_of(x=like), call.pool
     if x is None:
-        return full(xp, like, sizes, lowest(xp, settings.dtype), settings.dtype)
-    return pools.max_pool(xp, x, _pool(settings.pool, x.shape, _windows(settings.pool, places)), settings.max_workspace)
-
-
-def avg_pool_block(settings: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
-    ((places, x),) = xs
-    xp = namespace_of(x=like)
-    if x is None:
-        return zeros(xp, like, sizes, dtype=settings.dtype)
-    return pools.avg_pool(xp, x, _pool(settings.pool, x.shape, _windows(settings.pool, places)), settings.max_workspace)
-
-
-def max_pool_indices_block(settings: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
-    ((places, x),) = xs
-    xp, pool = namespace_of(x=like), settings.pool
-    if x is None:
-        return full(xp, like, sizes, -1, settings.dtype)
+        nothing = {"max_pool": lowest(xp, call.dtype), "max_pool_indices": -1}
+        return full(xp, like, sizes, nothing.get(call.kind, 0), call.dtype)
     windows = _windows(pool, places)
-    corner = tuple([window.start for window in windows])
-    part = _pool(pool, x.shape, windows)
-    return pools.max_pool_indices(xp, x, part, settings.max_workspace, pool.windows.input_size, corner)
+    plane, corner = pool.windows.input_size, tuple([window.start for window in windows])
+    return pools.pooled(xp, call._replace(pool=_pool(pool, x.shape, windows), plane=plane, corner=corner), x)
 
 
-def max_pool_grad_block(settings: Pooling, sizes: Ints, like: Array, dys: Given, xs: Given) -> Array:
-    def adjoint(xp: Namespace, dy: Array, pool: PoolGeometry) -> Array:
-        ((_, x),) = xs
-        return pools.max_pool_grad(xp, dy, x, pool, settings.dtype, settings.max_workspace)
-
-    return _adjoint(settings, sizes, like, dys, adjoint)
-
-
-def avg_pool_grad_block(settings: Pooling, sizes: Ints, like: Array, dys: Given) -> Array:
-    def adjoint(xp: Namespace, dy: Array, pool: PoolGeometry) -> Array:
-        return pools.avg_pool_grad(xp, dy, pool, settings.max_workspace)
-
-    return _adjoint(settings, sizes, like, dys, adjoint)
+def adjoint_block(call: Pooling, sizes: Ints, like: Array, dys: Given, xs: Given = ()) -> Array:
+    """A chunk of dx, of which some elements may be in no window."""
+    xp, pool, x = namespace_of(x=like), call.pool, xs[0][1] if xs else None
+    dx = zeros(xp, like, sizes, dtype=call.dtype)
+    for places, dy in dys:
+        if dy is not None:
+            adjoints: list[Adjoint] = _windows(pool, places)
+            part = call._replace(pool=_pool(pool, dy.shape, [one.window for one in adjoints]))
+            dx = add_part(xp, dx, pools.pooled(xp, part, x, dy), spatial_axes(pool), adjoints)
+    return dx
 
 
 def max_unpool_block(settings: Unpooling, sizes: Ints, like: Array, ys: Given, indices: Given) -> Array:
@@ -221,30 +182,6 @@ def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array
             windows = _restricted(settings.windows, [adjoint.window, *whole])
             x = add_part(xp, x, pools.col2im(xp, col, samples, channels, windows), (2,), [adjoint])
     return x
-
-
-def _forward(function: Callable[..., Array], settings: Pooling, x: Array) -> Array:
-    """Outputs are in chunks as the inputs are where their windows begin, but for the padding."""
-    cuts, reads = [*edges(x)], []
-    for line, axis in zip(settings.pool.windows.lines, spatial_axes(settings.pool), strict=True):
-        cuts[axis] = scaled(cuts[axis], 1, line.stride[0], line.output_size[0])
-        reads.append(windows_of(line, "zeros", axis, cuts[axis]))
-    result = tuple(cuts)
-    return write(Chunked(function, settings, result, settings.dtype, ((x, _reads(result, reads)),)))
-
-
-def _adjoint(
-    settings: Pooling, sizes: Ints, like: Array, dys: Given, adjoint: Callable[[Namespace, Array, PoolGeometry], Array]
-) -> Array:
-    """A chunk of dx, of which some elements may be in no window."""
-    xp, pool = namespace_of(x=like), settings.pool
-    dx = zeros(xp, like, sizes, dtype=settings.dtype)
-    for places, dy in dys:
-        if dy is not None:
-            adjoints: list[Adjoint] = _windows(pool, places)
-            part = adjoint(xp, dy, _pool(pool, dy.shape, [one.window for one in adjoints]))
-            dx = add_part(xp, dx, part, spatial_axes(pool), adjoints)
-    return dx
 
 
 def _reads(result: tuple[Ints, ...], spatial: list[Reads]) -> tuple[Reads, ...]:

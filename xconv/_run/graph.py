@@ -37,6 +37,7 @@ class Chunked(NamedTuple):
     dtype: DType
     operands: tuple[tuple[Array, tuple[Reads, ...]], ...]
     joins: bool = False
+    word: str = ""  # what tasks are called: as the function, if it is no other
 
 
 def is_chunked(*arrays: Any) -> bool:
@@ -61,7 +62,7 @@ def write(chunked: Chunked) -> Array:
     from dask.base import tokenize
     from dask.task_spec import Task
 
-    word = chunked.function.__name__.strip("_").removesuffix("_block")
+    word = chunked.word or chunked.function.__name__.strip("_").removesuffix("_block")
     largest = max([math.prod(map(max, array.chunks)) for array, _ in chunked.operands if row_of(array).chunked])
     numbering = _Numbering(tuple([len(lengths_of(cut)) for cut in chunked.edges]))
     sources = [_Source(array, reads, largest // WITHIN, numbering) for array, reads in chunked.operands]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
@@ -32,16 +32,108 @@ from .threads import cpu_count, for_each
 
 FEW = 32  # taps that are laid out or added up at once; XLA compiles 225 of them in 4 to 9 s
 Counts: TypeAlias = Sequence[Sequence[int]]
-Kernel: TypeAlias = Callable[[PoolBlock, Array, Array], Array]  # of a block and what it has of x and of dy
+Kernel: TypeAlias = Callable[[PoolBlock, Any, Any], Array]  # of a block and what it has of x and of dy
 
 
-def max_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    """(N, C, *d) -> (N, C, *o), or with channels last."""
+class Pooling(NamedTuple):
+    """A checked call of one of `KINDS`: what it is of, what comes of it, and the room that it has.
+
+    Positions are those in a plane, of which a chunk's input is a part that begins at a corner.
+    """
+
+    kind: str
+    pool: PoolGeometry
+    dtype: DType
+    max_workspace: int | None = None
+    plane: Ints = ()
+    corner: Ints = ()
+
+
+class Kind(NamedTuple):
+    """What a pool does with a block, in a dtype that sums can be accumulated in, and the numbers that it then holds."""
+
+    held: Held
+    kernel: Callable[[Namespace, Pooling, DType], Kernel]
+    in_lines: bool = False  # whether it may be done along one axis after the other, each rounded to the result's dtype
+
+
+def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = None) -> Array:
+    """A pool of x, (N, C, *d) -> (N, C, *o), or an adjoint of dy, the other way; or with channels last."""
+    kind, pool, dtype = KINDS[call.kind], call.pool, call.dtype
+    given = [array for array in (x, dy) if array is not None]
+    shape = pool.output_shape if dy is None else pool.input_shape
+    shapes = [pool.input_shape, pool.output_shape, shape][: len(given) + 1]
+    known = item_size(xp, dtype) * pool.samples * sum([math.prod(some[1:]) for some in shapes])
+    windows, channels, canonical = pool.windows, pool.channels, shape
+    if pool.channels_last:  # channels are an axis then: (N, 1, *d, C)
+        windows, channels, canonical = of_samples(windows, channels, windows.ndim), 1, _with_one(shape)
+        x, dy = (array if array is None else reshaped(xp, array, _with_one(array.shape)) for array in (x, dy))
+    element = max([item_size(xp, working_dtype(xp, array.dtype)) for array in given])
+    converts = element > min([item_size(xp, array.dtype) for array in given])
+    plain, room = traits(xp).plain_memory, workspace(call.max_workspace, known)
+    task = PoolTask(windows, pool.samples, channels, dy is not None, kind.held, element, plain, converts)
+    cut = pool_schedule(task, room, traits(xp).threads)
+    if kind.in_lines and cut.is_wasteful:
+        largest = max([line.positions for line in pool.windows.by_axis])
+        between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
+        if 2 * between <= room:
+            for line in pool.windows.by_axis:
+                part = call._replace(pool=pool._replace(windows=line), max_workspace=room - between)
+                given[0] = pooled(xp, part, given[0])
+            return given[0]
+    kernel = kind.kernel(xp, call, working_dtype(xp, dtype))
+
+    def piece(block: PoolBlock) -> Array:
+        return kernel(block, _of_x(x, block), _of_y(dy, block))
+
+    return reshaped(xp, _gathered(xp, cut, piece, given[0], canonical, dtype), shape)
+
+
+def _with_one(shape: Ints) -> Ints:
+    return (shape[0], 1, *shape[1:])
+
+
+def _maxima(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
+    return lambda block, x, _: extremes(xp, x, block.windows)
+
+
+def _maxima_adjoint(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
+    return lambda block, x, dy: maxima_adjoint(xp, dy, x, block.windows, sums)
+
+
+def _means(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
+    counts = call.pool.counts
+    return lambda block, x, _: means(xp, x, block.windows, _counted(counts, block), sums)
+
+
+def _means_adjoint(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
+    counts = call.pool.counts
+    return lambda block, _, dy: means_adjoint(xp, dy, block.windows, _counted(counts, block), sums)
+
+
+def _positions(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
+    """Of each output, the position of its element in the plane of its sample and channel."""
+    pool, size = call.pool, call.pool.windows.input_size
+    steps = [math.prod((call.plane or size)[axis:]) for axis in range(1, len(size) + 1)]
+    corner = call.corner or (0,) * len(size)
+    ranges = [range(first, first + d) for first, d in zip(corner, size, strict=True)]
+    if pool.channels_last:
+        ranges, steps = [*ranges, range(pool.channels)], [*steps, 0]
 
     def kernel(block: PoolBlock, x: Array, _: None) -> Array:
-        return extremes(xp, x, block.windows)
+        places = [(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)]
+        return maxima_positions(xp, x, places, block.windows, call.dtype)
 
-    return _pooled(xp, pool, held_by_maxima, kernel, x.dtype, max_workspace, x, None, max_pool)
+    return kernel
+
+
+KINDS = {
+    "max_pool": Kind(held_by_maxima, _maxima, in_lines=True),
+    "max_pool_indices": Kind(held_by_positions, _positions),
+    "max_pool_grad": Kind(held_by_maxima_adjoint, _maxima_adjoint),
+    "avg_pool": Kind(held_by_sums, _means),
+    "avg_pool_grad": Kind(held_by_sums, _means_adjoint),
+}
 
 
 def extreme_filter(
@@ -69,26 +161,6 @@ def extreme_filter(
 
     y = reshaped(xp, _gathered(xp, cut, piece, x, (1, 1, *windows.output_size), x.dtype), windows.output_size)
     return y if plain else from_ordered(xp, y, dtype)
-
-
-def max_pool_indices(
-    xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None, plane: Ints = (), corner: Ints = ()
-) -> Array:
-    """Of each output, the position of its element in the plane of its sample and channel: (N, C, *d) -> (N, C, *o).
-
-    The input may be a part of the plane, which begins at a corner.
-    """
-    dtype, size = position_dtype(xp, x), pool.windows.input_size
-    steps = [math.prod((plane or size)[axis:]) for axis in range(1, len(size) + 1)]
-    ranges = [range(first, first + d) for first, d in zip(corner or (0,) * len(size), size, strict=True)]
-    if pool.channels_last:
-        ranges, steps = [*ranges, range(pool.channels)], [*steps, 0]
-
-    def kernel(block: PoolBlock, x: Array, _: None) -> Array:
-        places = [(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)]
-        return maxima_positions(xp, x, places, block.windows, dtype)
-
-    return _pooled(xp, pool, held_by_positions, kernel, dtype, max_workspace, x, None)
 
 
 def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
@@ -120,38 +192,6 @@ def check_positions(xp: Namespace, indices: Array, size: Ints) -> None:
 def position_dtype(xp: Namespace, array: Array) -> DType:
     """The library's own of sizes: int64, but where JAX has none."""
     return xp.arange(1, device=device(array)).dtype
-
-
-def max_pool_grad(
-    xp: Namespace, dy: Array, x: Array, pool: PoolGeometry, dtype: DType, max_workspace: int | None
-) -> Array:
-    """(N, C, *o), (N, C, *d) -> (N, C, *d), or with channels last."""
-    sums = working_dtype(xp, dtype)
-
-    def kernel(block: PoolBlock, x: Array, dy: Array) -> Array:
-        return maxima_adjoint(xp, dy, x, block.windows, sums)
-
-    return _pooled(xp, pool, held_by_maxima_adjoint, kernel, dtype, max_workspace, x, dy)
-
-
-def avg_pool(xp: Namespace, x: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    """(N, C, *d) -> (N, C, *o), or with channels last."""
-    sums, counts = working_dtype(xp, x.dtype), pool.counts
-
-    def kernel(block: PoolBlock, x: Array, _: None) -> Array:
-        return means(xp, x, block.windows, _counted(counts, block), sums)
-
-    return _pooled(xp, pool, held_by_sums, kernel, x.dtype, max_workspace, x, None)
-
-
-def avg_pool_grad(xp: Namespace, dy: Array, pool: PoolGeometry, max_workspace: int | None) -> Array:
-    """(N, C, *o) -> (N, C, *d), or with channels last."""
-    sums, counts = working_dtype(xp, dy.dtype), pool.counts
-
-    def kernel(block: PoolBlock, _: None, dy: Array) -> Array:
-        return means_adjoint(xp, dy, block.windows, _counted(counts, block), sums)
-
-    return _pooled(xp, pool, held_by_sums, kernel, dy.dtype, max_workspace, None, dy)
 
 
 def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
@@ -199,52 +239,6 @@ def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geom
 def _steps(windows: Geometry) -> list[Geometry]:
     """Windows as what is laid out at once: one axis after the other, since compilers take long for many taps."""
     return [windows] if windows.taps <= FEW else windows.stages
-
-
-def _pooled(
-    xp: Namespace,
-    pool: PoolGeometry,
-    held: Held,
-    kernel: Kernel,
-    dtype: DType,
-    max_workspace: int | None,
-    x: Array | None,
-    dy: Array | None,
-    of_lines: Callable[..., Array] | None = None,
-) -> Array:
-    """What a kernel gives of all blocks of (N, C, *d), or of (N, 1, *d, C): channels are an axis then.
-
-    Or what a function of windows gives along one axis after the other, in the room that what lies between them leaves.
-    """
-    windows, channels = pool.windows, pool.channels
-    shape = pool.output_shape if dy is None else pool.input_shape
-    given = [array for array in (x, dy) if array is not None]
-    shapes = [pool.input_shape, pool.output_shape, shape][: len(given) + 1]
-    known = item_size(xp, dtype) * pool.samples * sum([math.prod(some[1:]) for some in shapes])
-    canonical = shape
-    if pool.channels_last:
-        windows, channels = of_samples(windows, channels, windows.ndim), 1
-        canonical = (shape[0], 1, *shape[1:])
-        x, dy = (
-            array if array is None else reshaped(xp, array, (array.shape[0], 1, *array.shape[1:])) for array in (x, dy)
-        )
-    element = max([item_size(xp, working_dtype(xp, array.dtype)) for array in given])
-    converts = element > min([item_size(xp, array.dtype) for array in given])
-    task = PoolTask(windows, pool.samples, channels, dy is not None, held, element, traits(xp).plain_memory, converts)
-    room = workspace(max_workspace, known)
-    cut = pool_schedule(task, room, traits(xp).threads)
-    if of_lines is not None and cut.is_wasteful:
-        largest = max([line.positions for line in pool.windows.by_axis])
-        between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
-        if 2 * between <= room:
-            for line in pool.windows.by_axis:
-                given[0] = of_lines(xp, given[0], pool._replace(windows=line), room - between)
-            return given[0]
-
-    def piece(block: PoolBlock) -> Array:
-        return kernel(block, _of_x(x, block), _of_y(dy, block))
-
-    return reshaped(xp, _gathered(xp, cut, piece, given[0], canonical, dtype), shape)
 
 
 def _gathered(
