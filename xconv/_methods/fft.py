@@ -21,7 +21,7 @@ from .._arrays.libraries import Array, DType, Namespace, in_place, is_kind, tran
 from .._arrays.operands import check_floating
 from .._arrays.windows import frames, overlap_add, pad, scatter
 from .._plan.blocks import unit_counts
-from .._plan.geometry import Geometry, Ints, Slices
+from .._plan.geometry import Axis, Geometry, Ints, Slices
 from .._plan.task import Steps, Task
 from .maps import Maps
 
@@ -148,16 +148,8 @@ class Fft(Maps):
         and what wraps around falls on places in front of these.
         """
         axes = []
-        for d, o, r, s, u, size, (lo, _) in zip(
-            geometry.input_size,
-            geometry.output_size,
-            geometry.reach,
-            geometry.stride,
-            self.unit,
-            self.size,
-            geometry.padding,
-            strict=True,
-        ):
+        for axis, u, size in zip(geometry.axes, self.unit, self.size, strict=True):
+            (d, _, s, _, lo, _), o, r = axis, axis.o, axis.r
             count = -(-o // u)
             if count == 1:
                 kept, front = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
@@ -169,15 +161,9 @@ class Fft(Maps):
 
     def _blocks(self, geometry: Geometry) -> Geometry:
         """The blocks as windows over the input with what is padded."""
-        axes = [
-            (front + kept + end, size if count > 1 else front + kept + end, u * s)
-            for (count, _, kept, front, end, _), u, s, size in zip(
-                self._axes(geometry), self.unit, geometry.stride, self.size, strict=True
-            )
-        ]
-        read, kernel, step = zip(*axes, strict=True)
-        n = geometry.ndim
-        return Geometry(read, kernel, step, (1,) * n, ((0, 0),) * n)
+        axes = zip(self._axes(geometry), self.unit, geometry.stride, self.size, strict=True)
+        read = [(axis.front + axis.kept + axis.end, axis.blocks, u * s, size) for axis, u, s, size in axes]
+        return Geometry.of([Axis(d, size if count > 1 else d, step) for d, count, step, size in read])
 
     def _transform(self, xp: Namespace, data: Array, norm: str) -> Array:
         """(G, C, N, *blocks, *d) zero beyond d -> (*frequencies, G, C, N*blocks)."""
@@ -224,10 +210,8 @@ def _spread(xp: Namespace, data: Array, steps: Ints) -> Array:
     """Zeros between the elements of the last axes, steps apart."""
     if max(steps) == 1:
         return data
-    n = len(steps)
-    ones = (1,) * n
-    size = tuple((o - 1) * s + 1 for o, s in zip(data.shape[-n:], steps, strict=True))
-    return scatter(xp, xp.expand_dims(data, axis=0), Geometry(size, ones, steps, ones, ((0, 0),) * n), axis=0)
+    lines = [Axis((o - 1) * s + 1, 1, s) for o, s in zip(data.shape[-len(steps) :], steps, strict=True)]
+    return scatter(xp, xp.expand_dims(data, axis=0), Geometry.of(lines), axis=0)
 
 
 def _take(data: Array, axis: int, kept: slice) -> Array:
@@ -240,9 +224,8 @@ def _sizes(windows: Geometry, elements: int) -> tuple[Ints, Ints]:
     """The outputs and the size along each axis of blocks of about so many elements."""
     longest = round(elements ** (1 / windows.ndim))
     sizes, units = [], []
-    for d, r, s, o, (lo, _) in zip(
-        windows.input_size, windows.reach, windows.stride, windows.output_size, windows.padding, strict=True
-    ):
+    for axis in windows.axes:
+        (d, _, s, _, lo, _), o, r = axis, axis.o, axis.r
         read = (o - 1) * s + r
         # Less than is read, since what wraps around is not kept, but all taps: their gradients are where they are.
         whole = max(min(d, read - lo) + lo, read - min(lo, r - 1), r)

@@ -210,14 +210,13 @@ class _Torch(Native):
     def convolve(self) -> Any:
         from torch.nn import functional
 
-        return (functional.conv1d, functional.conv2d, functional.conv3d)[self.windows.ndim - 1]
+        return getattr(functional, f"conv{self.windows.ndim}d")
 
     @remembered
     def transpose(self) -> Any:
         from torch.nn import functional
 
-        transposed = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
-        return transposed[self.windows.ndim - 1]
+        return getattr(functional, f"conv_transpose{self.windows.ndim}d")
 
     @remembered
     def backward(self) -> Any:
@@ -231,15 +230,12 @@ class _Torch(Native):
 
     @remembered
     def more_padding(self) -> Pairs:
-        pairs = zip(self.common_padding, self.windows.padding, strict=True)
-        return tuple((lo - common, hi - common) for common, (lo, hi) in pairs)
+        return tuple((lo - min(lo, hi), hi - min(lo, hi)) for lo, hi in self.windows.padding)
 
     @remembered
     def output_padding(self) -> Ints:
         """How many elements of x behind the last window the transposed convolution adds."""
-        windows = self.windows
-        sizes = zip(windows.padded_size, windows.reach, windows.stride, strict=True)
-        return tuple((p - r) % s for p, r, s in sizes)
+        return tuple((axis.d + axis.lo + axis.hi - axis.r) % axis.s for axis in self.windows.axes)
 
     def _pad(self, x: Array) -> Array:
         return pad(self.xp, x, self.more_padding)

@@ -135,18 +135,10 @@ class Toeplitz(Maps):
 @functools.lru_cache(maxsize=1024)
 def _blocks(geometry: Geometry, m: int) -> Geometry:
     """The windows of m outputs in a row; the last may read behind the input."""
-    *kernel, _ = geometry.kernel_size
-    *stride, s = geometry.stride
-    *dilation, _ = geometry.dilation
-    *padding, (lo, hi) = geometry.padding
-    missing = -geometry.output_size[-1] % m
-    return Geometry(
-        geometry.input_size,
-        (*kernel, (m - 1) * s + geometry.reach[-1]),
-        (*stride, m * s),
-        (*dilation, 1),
-        (*padding, (lo, hi + missing * s)),
-    )
+    *others, last = geometry.axes
+    missing = -last.o % m
+    wide = last._replace(k=(m - 1) * last.s + last.r, s=m * last.s, a=1, hi=last.hi + missing * last.s)
+    return Geometry.of([*others, wide])
 
 
 def _bands(geometry: Geometry, m: int) -> list[slice]:

@@ -24,7 +24,7 @@ from .._arrays.libraries import Array, DType, Namespace, device, traits
 from .._arrays.matmul import made_matmul
 from .._arrays.operands import check_floating
 from .._arrays.windows import gather, scatter
-from .._plan.geometry import Geometry, Ints, is_symbol, of_samples
+from .._plan.geometry import Axis, Geometry, Ints, is_symbol, of_samples
 from .._plan.remembered import loading
 from .._plan.task import Steps, Task
 from .maps import Maps
@@ -129,22 +129,14 @@ class Winograd(Maps):
 @functools.lru_cache(maxsize=1024)
 def _input_tiles(geometry: Geometry, unit: Ints) -> Geometry:
     """The overlapping tiles of m + k - 1 inputs."""
-    size = tuple(m + k - 1 for m, k in zip(unit, geometry.kernel_size, strict=True))
-    missing = _missing(geometry, unit)
-    padding = tuple((lo, hi + more) for (lo, hi), more in zip(geometry.padding, missing, strict=True))
-    return Geometry(geometry.input_size, size, unit, (1,) * geometry.ndim, padding)
+    axes = zip(geometry.axes, unit, strict=True)
+    return Geometry.of([Axis(axis.d, m + axis.k - 1, m, 1, axis.lo, axis.hi + -axis.o % m) for axis, m in axes])
 
 
 @functools.lru_cache(maxsize=1024)
 def _output_tiles(geometry: Geometry, unit: Ints) -> Geometry:
     """The tiles of m outputs, side by side."""
-    padding = tuple((0, more) for more in _missing(geometry, unit))
-    return Geometry(geometry.output_size, unit, unit, (1,) * geometry.ndim, padding)
-
-
-def _missing(geometry: Geometry, unit: Ints) -> Ints:
-    """How many outputs the last tile has beyond the end of each axis."""
-    return tuple(-o % m for o, m in zip(geometry.output_size, unit, strict=True))
+    return Geometry.of([Axis(o, m, m, hi=-o % m) for o, m in zip(geometry.output_size, unit, strict=True)])
 
 
 def _transformed(xp: Namespace, data: Array, tiles: Geometry, matrix: Array) -> Array:
