@@ -28,7 +28,8 @@ from ._plan.arguments import (
 )
 from ._plan.choice import Request, candidates, choose
 from ._plan.geometry import Ints
-from ._plan.plan import Plan, measured_plan, plan_of
+from ._plan.plan import Plan, plan_of
+from ._plan.schedule import cheapest
 from ._plan.task import Task, task_of
 from ._progress import late_bar
 from ._run.integers import runner
@@ -116,14 +117,15 @@ def plan(
     word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
     chosen = choose(asked, method, others)
-    found = plan_of(function, chosen, others, cpu_count(), room)
     if not flag("measure", measure):
-        return found
-    able = [one.method for one in others if not one.reason]
-    with late_bar("timing methods", TRIALS * len(able)) as advance:
-        times = {name: _seconds(xp, dtype, asked.task, name, room, advance) * 1e9 for name in able}
-    fastest = min(times, key=lambda name: times[name])
-    return measured_plan(found, times, next(one for one in others if one.method == fastest), cpu_count())
+        return plan_of(function, chosen, others, cpu_count(), room)
+    task, able = asked.task, sum(not one.reason for one in others)
+    with late_bar("timing methods", TRIALS * able) as advance:
+        timed = [
+            one if one.reason else one._replace(cost=_time(xp, dtype, task, one.method, room, advance))
+            for one in others
+        ]
+    return plan_of(function, cheapest(timed), timed, cpu_count(), room, measured=True)
 
 
 @known_keywords
@@ -207,8 +209,8 @@ def _request(
     return request(xp, working, task, room, sums=planned_dtype(xp, working)), xp, working, room
 
 
-def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int, advance: Callable[[], None]) -> float:
-    """The least time of a few trials, each of which is a step."""
+def _time(xp: Namespace, dtype: DType, task: Task, method: str, room: int, advance: Callable[[], None]) -> float:
+    """The least time of a few trials, each of which is a step, in nanoseconds."""
     run = runner(Access(xp, dtype, dtype), task, method, room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
     calls: dict[str, Callable[[], Array]] = {
@@ -216,14 +218,14 @@ def _seconds(xp: Namespace, dtype: DType, task: Task, method: str, room: int, ad
         "scatter": lambda: run.backward_data(y, w),
         "backward_filter": lambda: run.backward_filter(y, x),
     }
-    seconds = []
+    times = []
     for _ in range(TRIALS):
-        start = time.perf_counter()
+        start = time.perf_counter_ns()
         result = calls[task.product]()
         bool(result[(0,) * result.ndim] == 0)  # which waits for it
-        seconds.append(time.perf_counter() - start)
+        times.append(time.perf_counter_ns() - start)
         advance()
-    return min(seconds)
+    return float(min(times))
 
 
 def _shapes(task: Task) -> tuple[Ints, Ints, Ints]:

@@ -66,36 +66,15 @@ class Plan(NamedTuple):
         return "\n".join([textwrap.fill(line, 80, subsequent_indent="    ") for line in repr(self).splitlines()])
 
 
-def plan_of(function: str, chosen: Candidate, others: list[Candidate], cpus: int, room: int) -> Plan:
-    """The plan of a candidate beside the others, on a machine of so many CPUs."""
+def plan_of(
+    function: str, chosen: Candidate, others: list[Candidate], cpus: int, room: int, measured: bool = False
+) -> Plan:
+    """The plan of a candidate beside the others, whose costs may have been measured, on a machine of so many CPUs."""
     blocks, threads, held = _held(chosen, cpus)
-    return Plan(
-        function,
-        chosen.method,
-        blocks,
-        threads,
-        held,
-        room,
-        tuple((one.method, one.cost) for one in others),
-        tuple((one.method, one.reason) for one in others if one.reason),
-        False,
-        _what(chosen, blocks, threads, held),
-    )
-
-
-def measured_plan(plan: Plan, times: dict[str, float], chosen: Candidate, cpus: int) -> Plan:
-    """The plan of the method that was fastest when all were timed."""
-    blocks, threads, held = _held(chosen, cpus)
-    costs = tuple((name, times.get(name, math.inf)) for name, _ in plan.costs)
-    return plan._replace(
-        method=chosen.method,
-        blocks=blocks,
-        threads=threads,
-        held=held,
-        costs=costs,
-        measured=True,
-        what=_what(chosen, blocks, threads, held),
-    )
+    costs = tuple((one.method, one.cost) for one in others)
+    reasons = tuple((one.method, one.reason) for one in others if one.reason)
+    what = _what(chosen, blocks, threads, held)
+    return Plan(function, chosen.method, blocks, threads, held, room, costs, reasons, measured, what)
 
 
 def _held(chosen: Candidate, cpus: int) -> tuple[int, int, int]:

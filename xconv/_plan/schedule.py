@@ -75,13 +75,7 @@ class Schedule(NamedTuple):
 
     @property
     def part_count(self) -> int:
-        task = self.task
-        sizes = zip(
-            (task.groups, task.channels, task.filters, *task.windows.kernel_size),
-            (self.groups, self.channels, self.filters, *self.taps),
-            strict=True,
-        )
-        return math.prod([-(-size // width) for size, width in sizes])
+        return _part_count(self.task, self.groups, self.channels, self.filters, self.taps)
 
     def bytes(self, threads: int) -> int:
         """Bytes held at once on so many threads."""
@@ -109,6 +103,13 @@ def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machi
         taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
 
 
+def _part_count(task: Task, *widths: Any) -> int:
+    """How many parts of so many groups, channels, filters and taps a task has."""
+    (*some, taps), kernel = widths, task.windows.kernel_size
+    sizes = zip((task.groups, task.channels, task.filters, *kernel), (*some, *taps), strict=True)
+    return math.prod([-(-size // width) for size, width in sizes])
+
+
 def cheapest(found: list[Any]) -> Any:
     """That of the least cost, found by its place, since PyTorch's compiler knows no keys of a minimum."""
     costs = [one.cost for one in found]
@@ -119,10 +120,8 @@ def _of_taps(windows: Geometry, taps: Ints) -> Geometry:
     """Windows with a box of the taps, over as much input as any of them reads."""
     if taps == windows.kernel_size:
         return windows
-    axes = zip(taps, windows.output_size, windows.stride, windows.dilation, strict=True)
-    read = tuple((o - 1) * s + a * (k - 1) for k, o, s, a in axes)
-    padding = ((0, 1),) * windows.ndim
-    return Geometry(read, taps, windows.stride, windows.dilation, padding)
+    axes = zip(taps, windows.axes, strict=True)
+    return Geometry.of([axis._replace(d=(axis.o - 1) * axis.s + axis.a * (k - 1), k=k, lo=0, hi=1) for k, axis in axes])
 
 
 def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | int:
@@ -218,24 +217,8 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     box = (part.groups, max(part.batch, 1), *part.windows.output_size)
     taps, each = part.windows.kernel_size, width * each
     limit = (room - held) // each
-    return Schedule(
-        task,
-        tile,
-        part.groups,
-        part.channels,
-        part.filters,
-        taps,
-        box,
-        width,
-        1,
-        part.channels,
-        held,
-        each,
-        limit,
-        1,
-        cost,
-        True,
-    )
+    cuts = part.groups, part.channels, part.filters, taps, box, width, 1, part.channels
+    return Schedule(task, tile, *cuts, held, each, limit, 1, cost, True)
 
 
 def _worth(cost: float) -> int:
@@ -300,12 +283,7 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
 
 def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, each: int) -> float:
     """Nanoseconds for all parts of a task, each of which takes what ``part`` does."""
-    pairs = zip(
-        (task.groups, task.channels, task.filters, *task.windows.kernel_size),
-        (part.groups, part.channels, part.filters, *part.windows.kernel_size),
-        strict=True,
-    )
-    count = math.prod([-(-size // width) for size, width in pairs])
+    count = _part_count(task, part.groups, part.channels, part.filters, part.windows.kernel_size)
     steps, rates = tile.steps(part), machine.rates
     slower = machine.uncached if each > machine.cache else 1.0
     over_memory = steps.copied * rates.copied + steps.strided * rates.strided + steps.transposed * rates.transposed
