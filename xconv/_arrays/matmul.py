@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._plan.blocks import pieces
+from .._plan.blocks import equal, pieces
 from .._plan.geometry import is_symbol
 from .elements import conjugate_transpose, reshaped
 from .libraries import Array, DType, Namespace, device, has_float64, is_kind, traits
@@ -92,7 +92,7 @@ def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
     stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     if not has_outer_kernels(rows, columns, count, math.prod(stack)):
         return matmul(xp, left, right)
-    width, length = _even(columns, RESULTS // rows), _even(count, SMALL // RESULTS)
+    width, length = equal(columns, RESULTS // rows), equal(count, SMALL // RESULTS)
     total = made(xp, (*stack, rows, columns), left.dtype)
     first, *others = pieces(count, length)
     for some in pieces(columns, width):
@@ -101,11 +101,6 @@ def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
         for piece in others:
             place += xp.matmul(left[..., piece], right[..., piece, some])
     return total
-
-
-def _even(size: int, most: int) -> int:
-    """The length of equal pieces of at most so many."""
-    return -(-size // -(-size // most))
 
 
 def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
@@ -191,7 +186,7 @@ def _columns(left: Array, right: Array) -> int:
     """How many columns products have that OpenBLAS multiplies as they lie, without a copy first; 0 for all, or none."""
     size, columns = left.shape[-2] * left.shape[-1], right.shape[-1]
     most = SMALL // max(size, 1)
-    return -(-columns // -(-columns // most)) if FEWEST_COLUMNS <= most < columns else 0
+    return equal(columns, most) if FEWEST_COLUMNS <= most < columns else 0
 
 
 def _by_columns(xp: Namespace, left: Array, right: Array, columns: int, place: Array | None) -> Array:

@@ -211,6 +211,11 @@ def of_any(samples: tuple[int, int], planned: int) -> slice:
     return slice(None) if samples == (0, planned) else slice(*samples)
 
 
+def equal(size: int, most: int) -> int:
+    """The length of equal pieces of at most that."""
+    return -(-size // -(-size // most))
+
+
 def ranges(size: int, length: int) -> list[tuple[int, int]]:
     """(start, stop) of pieces of a length, the last of which may be shorter."""
     return [(start, min(start + length, size)) for start in range(0, size, length)]

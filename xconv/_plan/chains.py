@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import Any, NamedTuple, TypeAlias
 
-from .blocks import pieces
+from .blocks import equal, pieces
 from .geometry import Ints, Pairs, Slices, Words, fills, frame
 from .remembered import remembering
 
@@ -176,12 +176,7 @@ def _lengths(shape: Ints, room: int) -> list[Ints]:
         for favoured in range(max(last, 1)):
             lengths, left = list(shape), room
             for axis in dict.fromkeys((last, favoured, *range(last - 1, -1, -1))):
-                lengths[axis] = _equal(shape[axis], min(longest if axis == last else shape[axis], max(left, 1)))
+                lengths[axis] = equal(shape[axis], min(longest if axis == last else shape[axis], max(left, 1)))
                 left //= lengths[axis]
             found.append(tuple(lengths))
     return found
-
-
-def _equal(size: int, most: int) -> int:
-    """The length of equal pieces of at most that."""
-    return -(-size // -(-size // most))
