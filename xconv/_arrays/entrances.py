@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from .._plan.arguments import keyword_names, unknown_keyword
+from .._plan.arguments import check_names, keyword_names
 from .libraries import row_of
 
 Parameters = ParamSpec("Parameters")
@@ -21,9 +21,7 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
 
     @functools.wraps(function)
     def enter(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
-        for name in keywords:
-            if names and name not in names:
-                raise unknown_keyword(function, names, name, keywords[name])
+        check_names(function, names, keywords)
         first = arguments[0] if arguments else next(iter(keywords.values()), None)
         way = row_of(first).entrance
         if way == "torch":

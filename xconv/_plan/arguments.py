@@ -78,9 +78,7 @@ def known_keywords(function: Function) -> Function:
 
     @functools.wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
-        for name in keywords:
-            if names and name not in names:
-                raise unknown_keyword(function, names, name, keywords[name])
+        check_names(function, names, keywords)
         return function(*arguments, **keywords)
 
     return cast(Function, checked)
@@ -93,8 +91,14 @@ def keyword_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return () if takes_others else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
-def unknown_keyword(function: Callable[..., Any], names: Sequence[str], name: str, value: Any) -> TypeError:
-    """The error for a keyword that a function does not have."""
+def check_names(function: Callable[..., Any], names: Sequence[str], keywords: Mapping[str, Any]) -> None:
+    """Keywords that a function has none of, if any may not be one."""
+    for name in keywords:
+        if names and name not in names:
+            raise _unknown(function, names, name, keywords[name])
+
+
+def _unknown(function: Callable[..., Any], names: Sequence[str], name: str, value: Any) -> TypeError:
     word, where = function.__name__, ""
     if name == "output_padding":
         where = f": that is one of {word.replace('conv', 'conv_transpose')}"
@@ -446,7 +450,8 @@ def positive(name: str, value: Any) -> int:
 def _ceil_padding(windows: Geometry) -> Pairs:
     """High padding that fits windows until one reaches its end, the first maybe, but none that would start in it."""
     fitted = []
-    for d, (lo, hi), r, s in zip(windows.input_size, windows.padding, windows.reach, windows.stride, strict=True):
+    for axis in windows.axes:
+        (d, _, s, _, lo, hi), r = axis, axis.r
         o = min(-((r - d - lo - hi) // s) + 1, -(-(d + lo) // s))
         least = (o - 1) * s + r - d - lo
         fitted.append((lo, min(max(hi, least), least + s - 1)))
