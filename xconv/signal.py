@@ -33,7 +33,7 @@ from ._conv import conv_of
 from ._plan.arguments import a_number, got, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
-from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
+from ._plan.polyphase import EXTENSIONS, Phases, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_signals import convolved, resampled
@@ -355,22 +355,15 @@ def upfirdn(
     """
     h, x = arrays(h, x)
     cval = number("cval", cval)
-    mode, descriptions = (
-        one_of("mode", mode.lower() if isinstance(mode, str) else mode, [*EXTENSIONS]),
-        described(h=h, x=x),
-    )
-    keywords = (
-        a_number("up", up, int),
-        a_number("down", down, int),
-        a_number("axis", axis, operator.index),
-        "" if mode == "constant" and cval == 0 else mode,
-    )
+    mode = one_of("mode", mode.lower() if isinstance(mode, str) else mode, [*EXTENSIONS])
+    descriptions = described(h=h, x=x)
+    rates, along = (a_number("up", up, int), a_number("down", down, int)), a_number("axis", axis, operator.index)
+    keywords = *rates, along, "" if mode == "constant" and cval == 0 else mode
     resample = _resampling(descriptions, "", *keywords)
     if is_chunked(h, x):
-        rates, along = keywords[:2], keywords[2] % x.ndim
-        return resampled(upfirdn, h, x, rates, along, mode, cval, resample.plan.outputs, resample.dtype)
+        return resampled(upfirdn, h, x, rates, along % x.ndim, mode, cval, resample.plan.outputs, resample.dtype)
     y = resample(h, x, cval)
-    if up > 1 and may_look(descriptions[0][1], y) and not is_finite(descriptions[0][1], y):
+    if up > 1 and may_look(resample.xp, y) and not is_finite(resample.xp, y):
         return _resampling(descriptions, "alone", *keywords)(h, x, cval)
     return y
 
@@ -554,20 +547,9 @@ class _Resampling:
         size, others = like.shape[axis], tuple(other for other in range(len(like.shape)) if other != axis)
         outer = tuple(like.shape[other] for other in others)
         self.order = Order((*others, axis), (math.prod(outer), 1, size))
-        places = (*others, axis)
-        self.result = Order(tuple(places.index(at) for at in range(len(places))), (*outer, plan.outputs))
+        self.result = self.order.back(*outer, plan.outputs)
         self.extension = extension(mode, size, *plan.extension) if mode else None
-        self.calls = [
-            conv_of(
-                like,
-                ((math.prod(outer), 1, *part.windows.input_size), (len(part.numbers), 1, len(part.offsets))),
-                method="direct",
-                stride=part.windows.stride,
-                padding=part.windows.padding,
-            )
-            for part in plan.parts
-            if size
-        ]
+        self.calls = [_of_phases(like, math.prod(outer), part) for part in plan.parts if size]
 
     def __call__(self, h: Array, x: Array, value: complex) -> Array:
         xp, plan = self.xp, self.plan
@@ -582,6 +564,12 @@ class _Resampling:
             for part, call in zip(plan.parts, self.calls, strict=True)
         ]
         return split(xp, interleaved(xp, parts, plan.outputs), self.result)
+
+
+def _of_phases(like: Operand, samples: int, part: Phases) -> Call:
+    windows, shape = part.windows, (len(part.numbers), 1, len(part.offsets))
+    shapes = (samples, 1, *windows.input_size), shape
+    return conv_of(like, shapes, method="direct", stride=windows.stride, padding=windows.padding)
 
 
 def _transformed(xp: Namespace, dtype: DType) -> DType:

@@ -24,6 +24,10 @@ class Order(NamedTuple):
     def is_kept(self) -> bool:
         return self.axes == tuple(range(len(self.axes)))
 
+    def back(self, *sizes: int) -> Order:
+        """What undoes it: an array of these sizes in its order, with the axes where they belong."""
+        return Order(tuple(map(self.axes.index, range(len(self.axes)))), sizes)
+
 
 class Broadcast(NamedTuple):
     """The axes by what they are."""
@@ -47,9 +51,8 @@ class Broadcast(NamedTuple):
 
     def result(self, data: Ints, weights: Ints, size: Ints) -> Order:
         """(N, G*K, *o) split into its axes, and where each then belongs."""
-        order = (*self.samples, *self.groups, *self.filters, *self.spatial)
         sizes = *(data[axis] for axis in (*self.samples, *self.groups)), *(weights[axis] for axis in self.filters)
-        return Order(tuple(order.index(axis) for axis in range(len(order))), (*sizes, *size))
+        return self.data(data).back(*sizes, *size)
 
 
 def broadcast(data: Ints, weights: Ints, spatial: Ints) -> Broadcast:

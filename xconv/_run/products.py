@@ -127,22 +127,19 @@ class OwnOrOther:
         self.asked = asked._replace(own=None)
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        try:
-            return self.own.forward(x, w, b)
-        except UnsupportedError:
-            return self.other.forward(x, w, b)
+        return self._done("forward", x, w, b)
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        try:
-            return self.own.backward_data(dy, w, b)
-        except UnsupportedError:
-            return self.other.backward_data(dy, w, b)
+        return self._done("backward_data", dy, w, b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
+        return self._done("backward_filter", dy, x)
+
+    def _done(self, product: str, *operands: Array | None) -> Array:
         try:
-            return self.own.backward_filter(dy, x)
+            return getattr(self.own, product)(*operands)
         except UnsupportedError:
-            return self.other.backward_filter(dy, x)
+            return getattr(self.other, product)(*operands)
 
     @remembered
     def other(self) -> Products:
@@ -205,27 +202,25 @@ class Products:
         if self.exact is not None:
             seen: list[int] = []
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
-                result = self.plain._looking(seen)._checked(product, *operands)
+                result = self.plain._with(lambda one: one.looking(seen))._checked(product, *operands)
             has_seen_all = sum(seen) == math.prod(result.shape) and is_finite(self.xp, operands[1])
             is_fine = has_seen_all or is_finite(self.xp, result)
             return result if is_fine else self.exact._checked(product, *operands)
         return product(self, *operands) if self.is_local else self._scaled(product, *operands)
 
-    def _looking(self, seen: list[int]) -> Products:
-        """The same, that tells of how many numbers of its result it has seen that they are of finite elements."""
-        looking = copy.copy(self)
-        phases = [(phase, convolution.looking(seen)) for phase, convolution in self._phases]
-        looking.__dict__.update(_pass=self._pass.looking(seen), _phases=phases)
-        return looking
+    def _with(self, change: Callable[[_Pass], _Pass]) -> Products:
+        """The same by other passes."""
+        changed = copy.copy(self)
+        phases = [(phase, change(convolution)) for phase, convolution in self._phases]
+        changed.__dict__.update(_pass=change(self._pass), _phases=phases)
+        return changed
 
     def _scaled(self, product: Callable[..., Array], first: Array, second: Array, *bias: Array | None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
         scaled, dtype = self, self.access.dtype
         if not are_moderate(self.xp, dtype, first, second):
             scales = scale(self.xp, first, dtype), scale(self.xp, second, dtype)
-            scaled = Products(self.access, self.request, self.candidate)
-            phases = [(phase, convolution.scaled(*scales)) for phase, convolution in self._phases]
-            scaled.__dict__.update(_pass=self._pass.scaled(*scales), _phases=phases)
+            scaled = self._with(lambda one: one.scaled(*scales))
         return product(scaled, first, second, *bias)
 
     def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
@@ -341,11 +336,7 @@ class _Pass:
         schedule, task, access = self.schedule, self.task, self.access
         if schedule.groups < task.groups:
             y = empty(self.xp, x, output_shape(task, x), w, dtype=access.result) if y is None else y
-            return self._by_groups(
-                y,
-                1,
-                lambda part, some: part.forward(x[:, some, ...], w[some, ...], None if b is None else b[some, ...]),
-            )
+            return self._by_groups(_Pass.forward, (y, 1), (x, 1), (w, 0), (b, 0))
         if self._only_part is not None:
             return self._forward_part(access, x, w, b, self._only_part, y, adds=False)
         if access.rounds:
@@ -391,12 +382,20 @@ class _Pass:
                     target = put_at(target, place, access.leave(biased(access, sums.pop(number), bias)))
         return target
 
-    def _by_groups(self, whole: Array, axis: int, share: Callable[[_Pass, slice], Array]) -> Array:
-        """Some groups after others, each of which is a convolution: an array that has them along an axis."""
+    def _by_groups(
+        self, product: Callable[..., Array], result: tuple[Array, int], *operands: tuple[Array | None, int]
+    ) -> Array:
+        """Some groups after others, each of which is a convolution: of arrays that have groups along an axis each."""
+
+        def index(some: slice, axis: int) -> tuple[Any, ...]:
+            return (*(slice(None),) * axis, some, ...)
+
+        whole, along = result
         for some in pieces(self.task.groups, self.schedule.groups):
             task = self.task._replace(groups=some.stop - some.start)
             part = _Pass(self.access, self.schedule._replace(task=task, groups=task.groups), self.maps)
-            whole = put_at(whole, (*(slice(None),) * axis, some, ...), share(part, some))
+            given = [None if one is None else one[index(some, axis)] for one, axis in operands]
+            whole = put_at(whole, index(some, along), product(part, *given))
         return whole
 
     def _forward_part(
@@ -511,13 +510,9 @@ class _Pass:
         """dx, to which the windows of all parts are added."""
         xp, schedule, task, access = self.xp, self.schedule, self.task, self.access
         if schedule.groups < task.groups:
-            whole = empty(xp, dy, input_shape(task, dy), w, dtype=access.result)
-            return self._by_groups(
-                whole,
-                1,
-                lambda part, some: part.scatter(dy[:, some, ...], w[some, ...], None if b is None else b[some, ...]),
-            )
-        dx: Array | None = None
+            dx = empty(xp, dy, input_shape(task, dy), w, dtype=access.result)
+            return self._by_groups(_Pass.scatter, (dx, 1), (dy, 1), (w, 0), (b, 0))
+        dx = None
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
                 grid = self._grid(part)
@@ -547,8 +542,8 @@ class _Pass:
         """dw, of which parts of channels, filters and taps are different elements."""
         xp, schedule, task, result = self.xp, self.schedule, self.task, self.access.result
         if schedule.groups < task.groups:
-            whole = empty(xp, dy, weight_shape(task), x, dtype=result)
-            return self._by_groups(whole, 0, lambda part, some: part.backward_filter(dy[:, some, ...], x[:, some, ...]))
+            dw = empty(xp, dy, weight_shape(task), x, dtype=result)
+            return self._by_groups(_Pass.backward_filter, (dw, 0), (dy, 1), (x, 1))
         if self._only_part is not None:
             return self._backward_filter_part(dy, x, self._only_part)
         dw = zeros(xp, dy, weight_shape(task), x, dtype=result)
