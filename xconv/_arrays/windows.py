@@ -30,10 +30,22 @@ def pad(
     dtype = x.dtype if dtype is None else dtype
     if not any(map(any, padding)):
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    modes = _each(mode, padding)
-    if any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True)):
-        return (_filled if traits(xp).plain_memory else _grown)(xp, x, padding, modes, value, dtype)
-    return _framed(xp, x, padding, value, dtype)
+    first, modes = x.ndim - len(padding), _each(mode, padding)
+    repeats = any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True))
+    if not repeats or traits(xp).plain_memory:  # which can be written to: each element is written once
+        padded = _framed(xp, x, padding, value, dtype)
+        for place, source in fills(x.shape[first:], padding, modes) if repeats else ():
+            padded[place] = padded[source]
+        return padded
+    x = _framed(xp, x, _only("zeros", padding, modes), value, dtype)
+    for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=first):
+        for border in () if word == "zeros" else border_steps(word, x.shape[axis], lo, hi):
+            low, high = (
+                _continued(xp, x[_along(axis, source)], axis, border.direction, width)
+                for source, width in zip(border.sources, border.widths, strict=True)
+            )
+            x = xp.concat([low, x, high], axis=axis)
+    return x
 
 
 def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str | Words = "zeros") -> Array:
@@ -60,27 +72,6 @@ def _each(mode: str | Words, padding: Pairs) -> Words:
 def _only(word: str, padding: Pairs, modes: Words) -> Pairs:
     """The padding of the axes of one mode."""
     return tuple([pair if mode == word else (0, 0) for mode, pair in zip(modes, padding, strict=True)])
-
-
-def _grown(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: complex, dtype: DType) -> Array:
-    """`pad` by joining, axis after axis."""
-    x = _framed(xp, x, _only("zeros", padding, modes), value, dtype)
-    for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=x.ndim - len(padding)):
-        for border in () if word == "zeros" else border_steps(word, x.shape[axis], lo, hi):
-            low, high = (
-                _continued(xp, x[_along(axis, source)], axis, border.direction, width)
-                for source, width in zip(border.sources, border.widths, strict=True)
-            )
-            x = xp.concat([low, x, high], axis=axis)
-    return x
-
-
-def _filled(xp: Namespace, x: Array, padding: Pairs, modes: Words, value: complex, dtype: DType) -> Array:
-    """`pad` into an array of its own, where one can be written to: each element is written once."""
-    padded = _framed(xp, x, padding, value, dtype)
-    for place, source in fills(x.shape[x.ndim - len(padding) :], padding, modes):
-        padded[place] = padded[source]
-    return padded
 
 
 def framed(

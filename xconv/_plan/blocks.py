@@ -130,15 +130,10 @@ class Grid:
         return [*self._coloured()]
 
     def _coloured(self) -> Iterator[Grid]:
-        windows, steps = self.part.windows, self.boxes.steps
-        periods = (
-            -(-((length - 1) * s + r) // (length * s))
-            for length, s, r in zip(self.boxes.box[2:], windows.stride, windows.reach, strict=True)
-        )
-        axes = [
-            [along[colour::period] for colour in range(min(period, len(along)))]
-            for along, period in zip(steps[2:], periods, strict=True)
-        ]
+        steps, axes = self.boxes.steps, []
+        for along, length, axis in zip(steps[2:], self.boxes.box[2:], self.part.windows.axes, strict=True):
+            period = -(-((length - 1) * axis.s + axis.r) // (length * axis.s))
+            axes.append([along[colour::period] for colour in range(min(period, len(along)))])
         return (self._along((*steps[:2], *some)) for some in itertools.product(*axes))
 
     def by_groups(self) -> list[Grid]:
