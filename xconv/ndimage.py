@@ -33,7 +33,7 @@ from ._arrays.operands import (
 )
 from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, share, taps_of
-from ._plan.arguments import SYNONYMS, a_function, a_number, got, meant, unknown_keyword
+from ._plan.arguments import SYNONYMS, a_function, a_number, entries, got, meant, unknown_keyword
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Geometry, Ints, Words, at_every_element
 from ._plan.pooling import runs_of
@@ -911,16 +911,21 @@ def _windows(
     """What the keywords of a correlation mean, and the result's dtype."""
     x, w = (Operand(*operand) for operand in operands)
     value, found = _number(cval, x), _axes(axes, len(x.shape))
-    origins = _each("origin", origin, found, len(x.shape))
-    if len(w.shape) != len(found) or 0 in w.shape:
-        raise RuntimeError(
-            f"weights.ndim ({len(w.shape)}) must match len(axes) ({len(found)}) of input, and no size be 0, "
-            f"got shape {tuple(w.shape)}"
-        )
+    windows = _of_shape("weights", tuple(w.shape), found, len(x.shape), mode, origin, value, function)
+    return windows, _output(None, operands)[0] if dtype is None else dtype
+
+
+def _of_shape(
+    name: str, shape: Ints, axes: Ints, ndim: int, mode: Any, origin: Any, value: Any, function: str, taps: Any = None
+) -> Windows:
+    """Windows along axes that are named in any order, of a shape in that of the input."""
+    origins = _each("origin", origin, axes, ndim)
+    if len(shape) != len(axes) or 0 in shape:
+        counts = f"{name}.ndim ({len(shape)}) must match len(axes) ({len(axes)}) of input"
+        raise RuntimeError(f"{counts}, and no size be 0, got shape {shape}")
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes, {got(mode)}")
-    windows = _around(sorted(found), w.shape, mode, origins, value, function)
-    return windows, _output(None, operands)[0] if dtype is None else dtype
+    return _around(sorted(axes), shape, mode, origins, value, function, taps)
 
 
 def _around(
@@ -1107,16 +1112,9 @@ def _footprints(
 ) -> Windows | list[Windows]:
     """One window with holes, or boxes along one axis after the other if there are none."""
     found = _axes(axes, ndim)
-    if len(size) != len(found):
-        raise RuntimeError(
-            f"footprint.ndim ({len(size)}) must match len(axes) ({len(found)}) of input, got shape {size}"
-        )
-    if all(taps):
+    if len(size) == len(found) and all(taps):
         return _boxes_by_axis(ndim, value, size, mode, origin, axes)
-    origins = _each("origin", origin, found, ndim)
-    if not isinstance(mode, str):
-        raise RuntimeError(f"mode must be one word for all axes of a footprint with holes, {got(mode)}")
-    return _around(sorted(found), size, mode, origins, value, "correlate", taps)
+    return _of_shape("footprint", size, found, ndim, mode, origin, value, "correlate", taps)
 
 
 def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
@@ -1195,14 +1193,14 @@ def _mode(mode: Any) -> str:
 
 def _sequence(name: str, value: Any, count: int) -> list[Any]:
     """One value for each of so many axes."""
-    if isinstance(value, str) or not _is_iterable(value):
+    values = entries(value)
+    if values is None:
         return [value] * count
-    values = list(value)
     if len(values) != count:
         raise RuntimeError(
             f"{name}: sequence argument must have length equal to input rank, or axes, {count}, {got(value)}"
         )
-    return values
+    return [*values]
 
 
 def _each(name: str, value: Any, axes: Ints, ndim: int) -> dict[int, Any]:
@@ -1211,18 +1209,11 @@ def _each(name: str, value: Any, axes: Ints, ndim: int) -> dict[int, Any]:
     return dict(zip(axes if len(axes) < ndim else range(ndim), values, strict=True))
 
 
-def _is_iterable(value: Any) -> bool:
-    try:
-        iter(value)
-    except TypeError:
-        return False
-    return True
-
-
 def _axes(axes: Any, ndim: int) -> Ints:
     if axes is None:
         return tuple(range(ndim))
-    found = tuple([_axis(axis, ndim, "axes") for axis in (axes if _is_iterable(axes) else (axes,))])
+    given = entries(axes)
+    found = tuple([_axis(axis, ndim, "axes") for axis in ((axes,) if given is None else given)])
     if len(set(found)) != len(found):
         raise ValueError(f"axes must be unique, {got(axes)}")
     return found

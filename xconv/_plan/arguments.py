@@ -339,7 +339,7 @@ def halo_widths(
 
 def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints, bool]:
     """Split an input's or output's shape into (N, channels, spatial sizes, channels last?); N may be a symbol."""
-    first, *others = _entries(shape) or (None,)
+    first, *others = entries(shape) or (None,)
     sizes = _shape(name, (1, *others) if is_symbol(first) else shape)
     if len(sizes) < 3:
         one = (1, 1, *sizes) if name == "input_shape" else f"{name}[None, None]"
@@ -470,7 +470,7 @@ def _joined(
 
 def _modes(value: Any, n: int) -> Words:
     """One word for every axis, or one per axis, as a tuple of n words."""
-    words = (value,) * n if isinstance(value, str) else _entries(value) or ()
+    words = (value,) * n if isinstance(value, str) else entries(value) or ()
     if len(words) != n or any(word not in PADDING_MODES for word in words):
         raise ValueError(
             f"padding_mode must be one of {', '.join(map(repr, PADDING_MODES))}, or {n} of them, one per axis, "
@@ -519,9 +519,9 @@ def _padding(padding: Any, size: Ints, stride: Ints, reach: Ints) -> Pairs:
         return tuple(_padding_word(padding, d, s, r) for d, s, r in zip(size, stride, reach, strict=True))
     n = len(size)
     single = _integer(padding)
-    entries = (single,) * n if single is not None else _entries(padding) or ()
-    pairs = [_pair(entry) for entry in entries]
-    uniform = len({_integer(entry) is None for entry in entries}) <= 1
+    given = (single,) * n if single is not None else entries(padding) or ()
+    pairs = [_pair(entry) for entry in given]
+    uniform = len({_integer(entry) is None for entry in given}) <= 1
     if len(pairs) != n or not uniform or any(pair is None or min(pair) < 0 for pair in pairs):
         raise ValueError(
             f"padding must be an int, {n} int{'s' * (n > 1)} or {n} (lo, hi) pair{'s' * (n > 1)} of ints (one per "
@@ -570,12 +570,12 @@ def _pair(entry: Any) -> tuple[int, int] | None:
 
 def _integers(value: Any) -> Ints | None:
     """A sequence of ints as a tuple of them; None for anything else."""
-    entries = _entries(value)
-    found = [] if entries is None else [number for number in map(_integer, entries) if number is not None]
-    return None if entries is None or len(found) < len(entries) else tuple(found)
+    given = entries(value)
+    found = [] if given is None else [number for number in map(_integer, given) if number is not None]
+    return None if given is None or len(found) < len(given) else tuple(found)
 
 
-def _entries(value: Any) -> tuple[Any, ...] | None:
+def entries(value: Any) -> tuple[Any, ...] | None:
     """The items of a sequence; None for anything else. Strings, dicts and sets are no sequences of sizes."""
     try:
         return None if isinstance(value, str | bytes | Mapping | Set) else tuple(value)
