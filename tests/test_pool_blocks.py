@@ -237,7 +237,7 @@ def test_blocks_depend_on_the_workspace_alone_and_threads_share_it(threads, room
     blocks = [block for number in range(total) if (block := plans[0].block(number)) is not None]
     sizes = [
         8
-        * held_by_sums(block.windows, block.windows.input_size, block.windows.output_size, task)
+        * held_by_sums(task, block.windows.input_size, block.windows.output_size)
         * (block.samples.stop - block.samples.start)
         * (block.channels.stop - block.channels.start)
         for block in blocks
@@ -245,9 +245,7 @@ def test_blocks_depend_on_the_workspace_alone_and_threads_share_it(threads, room
     assert max(sizes) <= room
     assert min(plans[0].limit, total) * max(sizes) <= room
     assert len(blocks) >= 4
-    least = 8 * (
-        held_by_sums(geometry, (5, 5), (2, 2), task) if is_adjoint else held_by_sums(geometry, (3, 3), (1, 1), task)
-    )
+    least = 8 * (held_by_sums(task, (5, 5), (2, 2)) if is_adjoint else held_by_sums(task, (3, 3), (1, 1)))
     assert pool_schedule(task, least, True).limit == 1
 
 

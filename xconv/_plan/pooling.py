@@ -60,7 +60,7 @@ class PoolTask(NamedTuple):
     def bytes_of(self, lengths: Sequence[int]) -> int:
         """What a block of these lengths holds."""
         inputs, outputs = self._extent(lengths[2:])
-        return math.prod(lengths[:2]) * self.element * self.held(self.windows, inputs, outputs, self)
+        return math.prod(lengths[:2]) * self.element * self.held(self, inputs, outputs)
 
     def _extent(self, box: Sequence[int]) -> tuple[Ints, Ints]:
         """The most inputs and outputs, along each axis, of a box of outputs, or of inputs."""
@@ -70,7 +70,7 @@ class PoolTask(NamedTuple):
         return tuple(min((o - 1) * axis.s + axis.r, axis.d) for o, axis in zip(outputs, axes, strict=True)), outputs
 
 
-Held: TypeAlias = Callable[[Geometry, Ints, Ints, PoolTask], int]
+Held: TypeAlias = Callable[[PoolTask, Ints, Ints], int]
 
 
 class PoolSchedule(NamedTuple):
@@ -141,7 +141,7 @@ def _halved(lengths: list[int], place: int) -> list[int]:
     return [*lengths[:place], -(-lengths[place] // 2), *lengths[place + 1 :]]
 
 
-def held_by_sums(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+def held_by_sums(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """Numbers that a pass over each axis holds of a plane with so many inputs and outputs."""
     sizes = _sizes(inputs, outputs)
     pairs = [*itertools.pairwise(sizes)]
@@ -152,39 +152,39 @@ def held_by_sums(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask)
     return max([before + after for before, after in pairs]) + (sizes[0] if task.converts else sizes[-1])
 
 
-def held_by_extremes(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+def held_by_extremes(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """Numbers of the input, with its border, of two levels at a time and of those that runs of taps are made of."""
-    read = math.prod(read_by(windows, outputs))
+    read = math.prod(read_by(task.windows, outputs))
     kept = len({power_of(length) for _, length in task.runs})
     if not task.in_place:  # comparisons as well, and what is written to blocks
-        return max((5 + kept) * read, held_by_sums(windows, inputs, outputs, task))
+        return max((5 + kept) * read, held_by_sums(task, inputs, outputs))
     return (3 + kept) * read + 2 * math.prod(outputs)
 
 
-def held_by_maxima(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+def held_by_maxima(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """As sums, which go tap after tap, or by levels."""
-    held = held_by_extremes if any(map(doubles, windows.padded.lines)) else held_by_sums
-    return held(windows, inputs, outputs, task)
+    held = held_by_extremes if any(map(doubles, task.windows.padded.lines)) else held_by_sums
+    return held(task, inputs, outputs)
 
 
-def held_by_maxima_adjoint(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+def held_by_maxima_adjoint(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """Numbers of one axis at work, and the number of each window's tap for all."""
-    number = (1 if task.in_place and max(windows.kernel_size) <= BYTE else 4) / task.element
+    number = (1 if task.in_place and max(task.windows.kernel_size) <= BYTE else 4) / task.element
     sizes = _sizes(inputs, outputs)
     stage = max([before + (4 + 2 * number) * after for before, after in itertools.pairwise(sizes)])
     return math.ceil(stage + (sizes[0] if task.converts or not task.in_place else 0) + number * sum(sizes[1:]))
 
 
-def held_by_positions(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+def held_by_positions(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """As the adjoint, and the positions of one axis at work."""
     pairs = itertools.pairwise(_sizes(inputs, outputs))
     positions = max([2 * before + 3 * after for before, after in pairs])
-    return held_by_maxima_adjoint(windows, inputs, outputs, task) + math.ceil(POSITION / task.element * positions)
+    return held_by_maxima_adjoint(task, inputs, outputs) + math.ceil(POSITION / task.element * positions)
 
 
-def held_by_rows(windows: Geometry, inputs: Ints, outputs: Ints, task: PoolTask) -> int:
+def held_by_rows(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """Numbers of a plane and of its rows, which stay in the cache."""
-    return 2 * math.prod(inputs) + windows.taps * math.prod(outputs)
+    return 2 * math.prod(inputs) + task.windows.taps * math.prod(outputs)
 
 
 def _sizes(inputs: Ints, outputs: Ints) -> list[int]:

@@ -264,11 +264,7 @@ def _each(xp: Namespace, cut: PoolSchedule, function: Callable[[PoolBlock], None
         if block is not None:
             function(block)
 
-    if traits(xp).threads:
-        for_each(run, range(cut.boxes.total), min(cut.limit, cpu_count()))
-    else:
-        for number in range(cut.boxes.total):
-            run(number)
+    for_each(run, range(cut.boxes.total), min(cut.limit, cpu_count()) if traits(xp).threads else 1)
 
 
 def _of_x(x: Array | None, block: PoolBlock) -> Any:

@@ -633,11 +633,7 @@ class _Pass:
         return place if self.xp.may_share_memory(place, y) else None  # what reshape returns may be a copy
 
     def _each(self, function: Callable[[Item], None], items: Items[Item]) -> None:
-        if not traits(self.xp).threads:
-            for item in items:
-                function(item)
-        else:
-            for_each(function, items, min(cpu_count(), self.schedule.limit))
+        for_each(function, items, min(cpu_count(), self.schedule.limit) if traits(self.xp).threads else 1)
 
 
 class _Run(NamedTuple):
