@@ -30,7 +30,7 @@ from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
 from xconv._plan.remembered import forget
-from xconv._run import products as _products
+from xconv._run import blockwise as _blockwise
 from xconv._run import threads as _threads
 from xconv._run.threads import for_each, one_blas_thread
 
@@ -376,9 +376,9 @@ def test_what_windows_of_one_element_skip_is_within_the_workspace(workspace):
 def apart(monkeypatch):
     """Counts how often data was transformed once for parts of the filters, which no convolution is too small for."""
     calls = []
-    shared = _products._Pass._shared_input
+    shared = _blockwise.Blockwise._shared_input
     monkeypatch.setattr(schedule, "WORTHWHILE", 1)
-    monkeypatch.setattr(_products._Pass, "_shared_input", lambda *arguments: calls.append(1) or shared(*arguments))
+    monkeypatch.setattr(_blockwise.Blockwise, "_shared_input", lambda *arguments: calls.append(1) or shared(*arguments))
     return calls
 
 
@@ -435,7 +435,7 @@ def threads(monkeypatch):
     """Sets the number of threads, those of the pool as well, which is another one until the test is over."""
 
     def set_count(count):
-        for module in (_products, _threads):
+        for module in (_blockwise, _threads):
             monkeypatch.setattr(module, "cpu_count", lambda: count)
         monkeypatch.setattr(_threads, "_pool", functools.cache(_threads._pool.__wrapped__))
 
@@ -450,9 +450,9 @@ def seen(monkeypatch):
     def watch(function):
         found.clear()
         for name in ("matmul", "outer_matmul"):
-            own = getattr(_products, name)
+            own = getattr(_blockwise, name)
             seeing = functools.partial(lambda own, *arguments: found.append(function()) or own(*arguments), own)
-            monkeypatch.setattr(_products, name, seeing)
+            monkeypatch.setattr(_blockwise, name, seeing)
         return found
 
     return watch
@@ -546,7 +546,7 @@ def test_no_result_is_memory_that_a_thread_keeps(threads, monkeypatch, method, r
     threads(1)
     forget()
     monkeypatch.setattr(_scratch, "PAGED", 1)
-    monkeypatch.setattr(_products, "PAGED", 0)
+    monkeypatch.setattr(_blockwise, "PAGED", 0)
     own = _scratch.scratch
 
     def spoiled(*arguments):

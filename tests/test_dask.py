@@ -637,15 +637,15 @@ def test_bits_depend_on_no_scheduler():
 
 def test_blocks_of_a_chunk_are_laid_out_in_the_same_memory(monkeypatch):
     """Where workers give memory back as it is left, page by page, it takes longer to come than to be filled."""
-    from xconv._run import products, threads
+    from xconv._run import blockwise, threads
 
-    seen, matmul = [], products.matmul
+    seen, matmul = [], blockwise.matmul
 
     def spy(xp, left, right, place=None):
         seen.append(right)
         return matmul(xp, left, right, place)
 
-    monkeypatch.setattr(products, "matmul", spy)
+    monkeypatch.setattr(blockwise, "matmul", spy)
     x, w = (np.random.default_rng(0).random(shape, np.float32) for shape in ((1, 16, 130, 130), (16, 16, 3, 3)))
     for padding in (0, 1):
         expected = xconv.conv(x, w, padding=padding, method="im2col", max_workspace=2**20)

@@ -29,6 +29,7 @@ from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
 from xconv._plan.remembered import forget, remembering
+from xconv._run import blockwise as _blockwise
 from xconv._run import products as _products
 
 MIB = 2**20
@@ -644,7 +645,7 @@ def test_pools_take_a_workspace(room):
 
 
 def test_forgetting_lets_other_constants_have_effect(numpy_backend, monkeypatch):
-    counts, for_each = [], _products.for_each
+    counts, for_each = [], _blockwise.for_each
 
     def counted(function, items, threads):
         counts.append(len(items))
@@ -655,7 +656,7 @@ def test_forgetting_lets_other_constants_have_effect(numpy_backend, monkeypatch)
         xconv.conv(x, w, method="im2col")
         return sum(counts)
 
-    monkeypatch.setattr(_products, "for_each", counted)
+    monkeypatch.setattr(_blockwise, "for_each", counted)
     x, w = normal((8, 16, 40, 40)), normal((16, 16, 3, 3), 1)
     try:
         before = blocks()

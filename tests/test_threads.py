@@ -66,8 +66,8 @@ def test_calls_go_on_while_the_interpreter_shuts_down():
     process = run_script(
         """
         import atexit, threading, time, numpy as np, xconv
-        from xconv._run import products
-        products.cpu_count = lambda: 2
+        from xconv._run import blockwise
+        blockwise.cpu_count = lambda: 2
         x, w = np.ones((8, 32, 40, 40), dtype="float32"), np.ones((32, 32, 3, 3), dtype="float32")
         def convolve(name):
             for method in ("auto", "fft", "winograd"):
@@ -89,8 +89,8 @@ def test_a_child_forked_while_another_thread_loads_something_does_not_wait_for_i
     process = run_script(
         """
         import os, signal, sys, threading, time, numpy as np, xconv
-        from xconv._run import products
-        products.cpu_count = lambda: 2
+        from xconv._run import blockwise
+        blockwise.cpu_count = lambda: 2
         names = {
             "array_api_compat", "array_api_compat.numpy", "threadpoolctl", "concurrent.futures.thread", "scipy.fft",
             "xconv._methods.coefficients", "fractions",

@@ -1,60 +1,39 @@
-"""The three products of a method, carried out by a schedule: part after part, over blocks, on threads where they help.
+"""The three products of a convolution, by the library's own or by the schedule of a method.
 
     y  = Out( Wt(w) @ In(x) )
     dx = In*( Wt(w)^H @ Out*(dy) )
     dw = Wt*( Out*(dy) @ In(x)^H )
 
-Outputs of different blocks are different elements of y; what they give to dx overlaps, so blocks of one colour run
-together and colours one after the other; what they give to dw all adds, so a thread has channels or a sum of its own.
-Where filters outweigh data, as in deep layers, threads share filters instead, and data is mapped once for all of them.
-Which block adds to what, and when, does not depend on the threads, and so neither does any rounding.
+By a schedule they run block by block, scaled where transforms would overflow, and once more by im2col where NaN, inf or
+far outliers would be seen in outputs that do not read them.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-from .._arrays.elements import (
-    add_at,
-    are_finite_squares,
-    are_moderate,
-    conjugate,
-    empty,
-    has_outliers,
-    is_finite,
-    put_at,
-    reshaped,
-    scale,
-    transposed,
-    zeros,
-)
+from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, zeros
 from .._arrays.layout import Access, biased, turned
 from .._arrays.libraries import Array, is_kind, traits
-from .._arrays.matmul import Limbs, factor, matmul, outer_matmul, summed_matmul
 from .._arrays.operands import working_dtype
-from .._arrays.scratch import PAGED, making_again
 from .._methods import METHODS, request
-from .._methods.maps import Maps
 from .._methods.native import Native, UnsupportedError, native
-from .._methods.scaled import Scaled
-from .._plan.blocks import Block, Grid, InsideAndEdges, Part, pieces, whole_part
 from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
-from .._plan.geometry import Ints, Phase
+from .._plan.geometry import Phase
 from .._plan.remembered import remembered
-from .._plan.schedule import FEWEST, Schedule, cheapest
+from .._plan.schedule import cheapest
 from .._plan.task import Task
-from .threads import Item, Items, cpu_count, for_each, one_blas_thread
+from .blockwise import Blockwise, input_shape
+from .threads import one_blas_thread
 
 # Multiplications up to which OpenBLAS spreads no product over threads, those of complex numbers and others, in its
 # matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
 COMPLEX_ALONE, ALONE = 4096, 9216
 NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
 BEARABLE = 64  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
-WIDE = 256  # outputs in a row, of fewer of which a copy with borders takes no longer than edges apart from the rest
-SHARES = 4  # threads that map shared data, each some of its channels
 
 
 def products(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther:
@@ -208,7 +187,7 @@ class Products:
             return result if is_fine else self.exact._checked(product, *operands)
         return product(self, *operands) if self.is_local else self._scaled(product, *operands)
 
-    def _with(self, change: Callable[[_Pass], _Pass]) -> Products:
+    def _with(self, change: Callable[[Blockwise], Blockwise]) -> Products:
         """The same by other passes."""
         changed = copy.copy(self)
         phases = [(phase, change(convolution)) for phase, convolution in self._phases]
@@ -236,16 +215,16 @@ class Products:
         return None if b is None else self._grouped(b, 0)
 
     @remembered
-    def _pass(self) -> _Pass:
-        return _Pass(self.access, self.candidate.schedule)
+    def _pass(self) -> Blockwise:
+        return Blockwise(self.access, self.candidate.schedule)
 
     @remembered
-    def _phases(self) -> list[tuple[Phase, _Pass]]:
+    def _phases(self) -> list[tuple[Phase, Blockwise]]:
         """The convolutions that the gradient by the input is run as, if it is."""
         found, adjoint = [], self.access._replace(conjugates=not self.access.conjugates)
         for phase in self.candidate.phases:
             request = self.request._replace(task=of_phase(self.task, phase))
-            found.append((phase, _Pass(adjoint, planned(request, self.candidate.method).schedule)))
+            found.append((phase, Blockwise(adjoint, planned(request, self.candidate.method).schedule)))
         return found
 
     def _data(self, dy: Array, w: Array, b: Array | None) -> Array:
@@ -256,7 +235,7 @@ class Products:
         xp, task = self.xp, self.task
         swapped = xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim)))
 
-        def run(phase: Phase, convolution: _Pass, dx: Array | None = None) -> Array:
+        def run(phase: Phase, convolution: Blockwise, dx: Array | None = None) -> Array:
             filters = turned(xp, swapped[(..., *phase.taps)], task.windows.ndim)
             return convolution.forward(dy[(..., *phase.outputs)], filters, b, dx)
 
@@ -280,389 +259,3 @@ class Products:
         """The inverse of `_grouped`."""
         shape = array.shape
         return reshaped(self.xp, array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
-
-
-def input_shape(task: Task, samples: Array) -> Ints:
-    return (samples.shape[0], task.groups, task.channels, *task.windows.input_size)
-
-
-def output_shape(task: Task, samples: Array) -> Ints:
-    return (samples.shape[0], task.groups, task.filters, *task.windows.output_size)
-
-
-def weight_shape(task: Task) -> Ints:
-    return (task.groups, task.filters, task.channels, *task.windows.kernel_size)
-
-
-class _Pass:
-    """One schedule carried out on x (N, G, C, *d), w (G, K, C, *k) and y (N, G, K, *o)."""
-
-    def __init__(self, access: Access, schedule: Any, maps: Any = None) -> None:
-        self.access = access
-        self.xp = access.xp
-        self.schedule: Schedule = schedule
-        self.task = schedule.task
-        self.maps: Maps = schedule.tile if maps is None else maps
-        self.seen: list[int] | None = None
-        self.is_paged = schedule.each >= PAGED  # and making an array again takes less time than making it
-
-    def looking(self, seen: list[int]) -> _Pass:
-        """The same, that looks at what blocks read while a cache has it, and notes the outputs of what is finite."""
-        _, looking = self._only_blocks, copy.copy(self)  # blocks are remembered, for all that look
-        looking.seen = seen
-        return looking
-
-    def scaled(self, first: Array, second: Array) -> _Pass:
-        """The same, of operands multiplied by powers of two meanwhile."""
-        return _Pass(self.access, self.schedule, Scaled(self.maps, first, second, self.task.reduces))
-
-    @remembered
-    def _only_part(self) -> Any:
-        """The part that is all, if one is."""
-        return next(self.schedule.parts(), None) if self.schedule.is_whole else None
-
-    def _parts(self) -> Iterable[Part]:
-        return self.schedule.parts() if self._only_part is None else [self._only_part]
-
-    @remembered
-    def _only_grid(self) -> Grid:
-        return self.schedule.grid(self._only_part)
-
-    def _grid(self, part: Part) -> Grid:
-        return self._only_grid if part is self._only_part else self.schedule.grid(part)
-
-    def forward(self, x: Array, w: Array, b: Array | None, y: Array | None = None) -> Array:
-        """y, written to that if it is given: plain memory."""
-        schedule, task, access = self.schedule, self.task, self.access
-        if schedule.groups < task.groups:
-            y = empty(self.xp, x, output_shape(task, x), w, dtype=access.result) if y is None else y
-            return self._by_groups(_Pass.forward, (y, 1), (x, 1), (w, 0), (b, 0))
-        if self._only_part is not None:
-            return self._forward_part(access, x, w, b, self._only_part, y, adds=False)
-        if access.rounds:
-            return self._forward_rounded(x, w, b, y)
-        y = zeros(self.xp, x, output_shape(task, x), w, dtype=access.dtype) if y is None else put_at(y, (...,), 0)
-        for filters in pieces(task.filters, schedule.filters):
-            index = (slice(None), slice(None), filters, ...)
-            for part in self._parts():
-                rows = w[part.weight_index][:, filters, ...]
-                if traits(self.xp).plain_memory:
-                    self._forward_part(access, x, rows, None, part, y[index], adds=True)
-                else:
-                    share = self._forward_part(access, x, rows, None, part, None, adds=False)
-                    y = add_at(self.xp, y, index, share)
-        return biased(access, y, b)
-
-    def _forward_rounded(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
-        """As `forward`, where the result cannot hold sums: those of some blocks are kept until all parts are added."""
-        xp, schedule, access = self.xp, self.schedule, self.access
-        target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
-        whole = schedule.grid(whole_part(self.task.windows, self.task.channels))
-
-        def add(filters: slice, part: Part, sums: dict[int, Array]) -> None:
-            grid = schedule.grid(part)
-            rows = self._rows(access, w[part.weight_index][:, filters, ...], part)
-
-            def fill(number: int) -> None:
-                block = grid[number]
-                columns = self._columns(access, x, block, part.channels)
-                share = self.maps.output_map(xp, self._product(rows, block, columns), block.windows)
-                sums[number] = add_at(xp, sums[number], (...,), share)
-
-            self._each(fill, [*sums])
-
-        for filters in pieces(self.task.filters, schedule.filters):
-            for some in pieces(len(whole), schedule.kept):
-                places = {number: _of_filters(whole[number], filters) for number in range(len(whole))[some]}
-                sums = {at: zeros(xp, x, target[place].shape, w, dtype=access.dtype) for at, place in places.items()}
-                for part in self._parts():
-                    add(filters, part, sums)
-                for number, place in places.items():
-                    bias = None if b is None else b[place[1:3]]
-                    target = put_at(target, place, access.leave(biased(access, sums.pop(number), bias)))
-        return target
-
-    def _by_groups(
-        self, product: Callable[..., Array], result: tuple[Array, int], *operands: tuple[Array | None, int]
-    ) -> Array:
-        """Some groups after others, each of which is a convolution: of arrays that have groups along an axis each."""
-
-        def index(some: slice, axis: int) -> tuple[Any, ...]:
-            return (*(slice(None),) * axis, some, ...)
-
-        whole, along = result
-        for some in pieces(self.task.groups, self.schedule.groups):
-            task = self.task._replace(groups=some.stop - some.start)
-            part = _Pass(self.access, self.schedule._replace(task=task, groups=task.groups), self.maps)
-            given = [None if one is None else one[index(some, axis)] for one, axis in operands]
-            whole = put_at(whole, index(some, along), product(part, *given))
-        return whole
-
-    def _forward_part(
-        self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
-    ) -> Array:
-        """What a part gives, or y with that added to it."""
-        if self.schedule.apart:
-            return self._forward_apart(access, x, w, b, part, y, adds)
-        xp, grid = self.xp, self._grid(part)
-        rows = self._rows(access, w, part)
-
-        def product(block: Block, place: Array | None = None) -> Array:
-            columns = self._columns(access, x, block, part.channels, w.shape[1] * (not adds))
-            return self._product(rows, block, columns, place)
-
-        def output(block: Block) -> Array:
-            bias = None if b is None else b[block.groups, :]
-            return access.leave(biased(access, self.maps.output_map(xp, product(block), block.windows), bias))
-
-        if y is None and grid.only is not None:
-            return output(grid.only)
-        is_own = y is None and not access.rounds
-        shape = (*output_shape(self.task, x)[:2], w.shape[1], *part.windows.output_size)
-        target: Array = empty(xp, x, shape, w, dtype=access.result) if y is None else y
-
-        def fill(block: Block) -> None:
-            nonlocal target
-            place = self._place(target, block) if is_own else None
-            if place is not None:
-                product(block, place)
-                if b is not None:
-                    biased(access, target[block.output_index], b[block.groups, :])
-                return
-            with making_again():
-                index, share = block.output_index, output(block)
-                target = add_at(xp, target, index, share) if adds else put_at(target, index, share)
-
-        self._each(fill, self._only_blocks if part is self._only_part else grid)
-        return target
-
-    @remembered
-    def _only_blocks(self) -> Items[Block]:
-        """Blocks, those with a border along the last axis apart from the others, which then are read where they lie."""
-        if self._only_part is None or not self.maps.reads_views or len(self._only_grid) < FEWEST:
-            return () if self._only_part is None else self._only_grid
-        (lo, hi), windows = self.access.border(self._only_part.windows), self._only_part.windows
-        read, s = windows.padded_size[-1], windows.stride[-1]
-        inside = -(-lo // s), (read - hi - windows.reach[-1]) // s + 1
-        if inside == (0, windows.output_size[-1]) or inside[1] - inside[0] < WIDE:
-            return self._only_grid
-        return InsideAndEdges(self._only_grid, inside)
-
-    def _rows(self, access: Access, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
-        """The filters of a part as the first factor of its products."""
-        rows = self.maps.weight_map(self.xp, access.read_filters(w), part.windows)
-        rows = conjugate(self.xp, rows) if conjugates else rows
-        return rows if self.maps.stacks_taps else factor(self.xp, rows)
-
-    def _columns(self, access: Access, x: Array, block: Block, channels: slice, filters: int = 0) -> Array:
-        """In(x) of a block, which is done with before the next one's is asked for, and gives all outputs of filters."""
-        if not self.is_paged:
-            return self._mapped(access, x, block, channels, filters)
-        with making_again():
-            return self._mapped(access, x, block, channels, filters)
-
-    def _mapped(self, access: Access, x: Array, block: Block, channels: slice, filters: int) -> Array:
-        values = access.read_input(x, block.input_index(channels))
-        if self.seen is not None and (are_finite_squares(self.xp, values) or is_finite(self.xp, values)):
-            self.seen.append(math.prod(values.shape[:2]) * filters * block.windows.positions)
-        return self.maps.input_map(self.xp, values, block.windows)
-
-    def _product(self, rows: Array | Limbs, block: Block, columns: Array, place: Array | None = None) -> Array:
-        some = _of_groups(rows, block)
-        if self.maps.stacks_taps:
-            return summed_matmul(self.xp, some, columns)
-        return matmul(self.xp, some, columns, place)
-
-    def _forward_apart(
-        self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
-    ) -> Array:
-        """As `_forward_part`, by parts of the filters."""
-        xp, columns = self.xp, self._shared_input(x, part)
-        shape = (*x.shape[:2], w.shape[1], *part.windows.output_size)
-        y = empty(xp, x, shape, w, dtype=access.result) if y is None else y
-
-        def fill(filters: slice) -> None:
-            nonlocal y
-            rows = self.maps.weight_map(xp, access.read_filters(w[:, filters, ...]), part.windows)
-            share = self.maps.output_map(xp, matmul(xp, rows, columns), part.windows)
-            share = access.leave(biased(access, share, None if b is None else b[:, filters]))
-            index = (slice(None), slice(None), filters, ...)
-            y = add_at(xp, y, index, share) if adds else put_at(y, index, share)
-
-        self._each(fill, pieces(w.shape[1], self.schedule.apart))
-        return y
-
-    def _shared_input(self, x: Array, part: Part) -> Array:
-        """In(x) of all samples, whose channels threads share."""
-        start, count = part.channels.start, part.channels.stop - part.channels.start
-        shares = pieces(count, -(-count // SHARES))
-        columns: dict[int, Array] = {}
-
-        def fill(at: int) -> None:
-            some = slice(shares[at].start + start, shares[at].stop + start)
-            share = self.access.read_input(x, (slice(None), slice(None), some, *part.input))
-            columns[at] = self.maps.input_map(self.xp, share, part.windows)
-
-        self._each(fill, range(len(shares)))
-        return self.xp.concat([columns[at] for at in range(len(shares))], axis=-2)
-
-    def scatter(self, dy: Array, w: Array, b: Array | None) -> Array:
-        """dx, to which the windows of all parts are added."""
-        xp, schedule, task, access = self.xp, self.schedule, self.task, self.access
-        if schedule.groups < task.groups:
-            dx = empty(xp, dy, input_shape(task, dy), w, dtype=access.result)
-            return self._by_groups(_Pass.scatter, (dx, 1), (dy, 1), (w, 0), (b, 0))
-        dx = None
-        for filters in pieces(task.filters, schedule.filters):
-            for part in self._parts():
-                grid = self._grid(part)
-                rows = self._rows(access, w[part.weight_index][:, filters, ...], part, conjugates=True)
-
-                def share(block: Block, filters: slice = filters, rows: Any = rows) -> Array:
-                    y = access.read(dy[block.output_index][:, :, filters, ...])
-                    columns = self.maps.output_adjoint(xp, y, block.windows)
-                    products = matmul(xp, _each(lambda a: transposed(xp, a), _of_groups(rows, block)), columns)
-                    return self.maps.input_adjoint(xp, products, block.windows)
-
-                if schedule.is_whole and grid.only is not None:
-                    return access.leave(biased(access, share(grid.only), b))
-                dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
-                for same in grid.colours:
-
-                    def add(block: Block, part: Part = part, share: Any = share) -> None:
-                        nonlocal dx
-                        with making_again():
-                            dx = add_at(xp, dx, block.input_index(part.channels), share(block))
-
-                    self._each(add, same)
-        dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
-        return access.leave(biased(access, dx, b))
-
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        """dw, of which parts of channels, filters and taps are different elements."""
-        xp, schedule, task, result = self.xp, self.schedule, self.task, self.access.result
-        if schedule.groups < task.groups:
-            dw = empty(xp, dy, weight_shape(task), x, dtype=result)
-            return self._by_groups(_Pass.backward_filter, (dw, 0), (dy, 1), (x, 1))
-        if self._only_part is not None:
-            return self._backward_filter_part(dy, x, self._only_part)
-        dw = zeros(xp, dy, weight_shape(task), x, dtype=result)
-        for filters in pieces(task.filters, schedule.filters):
-            for part in self._parts():
-                share = self._backward_filter_part(dy[:, :, filters, ...], x, part)
-                dw = put_at(dw, (slice(None), filters, *part.weight_index[2:]), share)
-        return dw
-
-    def _backward_filter_part(self, dy: Array, x: Array, part: Part) -> Array:
-        if self.schedule.apart:
-            return self._backward_filter_apart(dy, x, part)
-        xp, access, runs = self.xp, self.access, self._only_runs if part is self._only_part else self._runs(part)
-
-        def rows_of(block: Block, channels: slice) -> Array:
-            with making_again(1):
-                left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
-            right = self._columns(access, x, block, channels)
-            return outer_matmul(xp, left, right, self.maps.stacked)
-
-        def share(run: _Run) -> Array:
-            first, *others = run.numbers
-            rows = rows_of(run.grid[first], run.channels)
-            for number in others:  # and nothing keeps what was added while the next is made
-                rows = add_at(xp, rows, (...,), rows_of(run.grid[number], run.channels))
-            return self.maps.weight_adjoint(xp, rows, part.windows)
-
-        if len(runs) == 1:
-            return access.leave_filters(share(runs[0]))
-        width = part.channels.stop - part.channels.start
-        shape = (x.shape[1], dy.shape[2], width, *part.windows.kernel_size)
-        if len({run.target for run in runs}) == len(runs):
-            dw = empty(xp, dy, shape, x, dtype=access.result)
-
-            def fill(run: _Run) -> None:
-                nonlocal dw
-                dw = put_at(dw, run.place(part), access.leave_filters(share(run)))
-
-            self._each(fill, runs)
-            return dw
-        dw, shares = zeros(xp, dy, shape, x, dtype=access.dtype), dict[int, Array]()
-        self._each(lambda at: shares.update({at: share(runs[at])}), range(len(runs)))
-        for at, run in enumerate(runs):
-            dw = add_at(xp, dw, run.place(part), shares.pop(at))
-        return access.leave_filters(dw)
-
-    @remembered
-    def _only_runs(self) -> list[_Run]:
-        return self._runs(self._only_part)
-
-    def _runs(self, part: Part) -> list[_Run]:
-        """The sums that make up the gradient of a part."""
-        grids, start = self._grid(part).by_groups(), part.channels.start
-        count = max(self.schedule.sums // len(grids), 1)
-        found = []
-        for grid in grids:
-            for numbers in pieces(len(grid), -(-len(grid) // count)):
-                for channels in pieces(part.channels.stop - start, self.schedule.width):
-                    some = slice(channels.start + start, channels.stop + start)
-                    found.append(_Run(grid, range(len(grid))[numbers], some))
-        return found
-
-    def _backward_filter_apart(self, dy: Array, x: Array, part: Part) -> Array:
-        """As `_backward_filter_part`, by parts of the filters."""
-        xp, columns = self.xp, self._shared_input(x, part)
-        width = part.channels.stop - part.channels.start
-        access, shape = self.access, (x.shape[1], dy.shape[2], width, *part.windows.kernel_size)
-        dw = empty(xp, dy, shape, x, dtype=access.result)
-
-        def fill(filters: slice) -> None:
-            nonlocal dw
-            left = self.maps.output_adjoint(xp, access.read(dy[:, :, filters, ...]), part.windows)
-            share = self.maps.weight_adjoint(xp, outer_matmul(xp, left, columns, self.maps.stacked), part.windows)
-            dw = put_at(dw, (slice(None), filters, ...), access.leave_filters(share))
-
-        self._each(fill, pieces(dy.shape[2], self.schedule.apart))
-        return dw
-
-    def _place(self, y: Array, block: Block) -> Array | None:
-        """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
-        if not traits(self.xp).threads:
-            return None
-        share = y[block.output_index]
-        if not self.maps.writes_in_place(share.shape[0], y.shape[2]):
-            return None
-        place = self.maps.output_adjoint(self.xp, share, block.windows)
-        return place if self.xp.may_share_memory(place, y) else None  # what reshape returns may be a copy
-
-    def _each(self, function: Callable[[Item], None], items: Items[Item]) -> None:
-        for_each(function, items, min(cpu_count(), self.schedule.limit) if traits(self.xp).threads else 1)
-
-
-class _Run(NamedTuple):
-    """What one sum of a reduction adds up: some blocks of some groups, of these channels."""
-
-    grid: Grid
-    numbers: range
-    channels: slice
-
-    @property
-    def target(self) -> tuple[int, int]:
-        """Where in the gradient it begins."""
-        return self.grid.boxes.steps[0].start, self.channels.start
-
-    def place(self, part: Part) -> tuple[Any, ...]:
-        """What it gives of the gradient of a part."""
-        groups = self.grid[0].groups
-        start = part.channels.start
-        return (groups, slice(None), slice(self.channels.start - start, self.channels.stop - start), ...)
-
-
-def _of_filters(block: Block, filters: slice) -> tuple[Any, ...]:
-    return (block.batch, block.groups, filters, *block.output)
-
-
-def _of_groups(rows: Array | Limbs, block: Block) -> Array | Limbs:
-    index = (..., block.groups, slice(None), slice(None))
-    return _each(lambda matrices: matrices[index], rows)
-
-
-def _each(function: Callable[[Array], Array], rows: Array | Limbs) -> Array | Limbs:
-    return rows.each(function) if isinstance(rows, Limbs) else function(rows)
