@@ -100,6 +100,12 @@ def test_sums_of_another_dtype_in_all_small_geometries(dtype, dilation):
         assert np.array_equal(xconv.conv(x.astype(dtype), w.astype(dtype), **keywords), y)
         assert np.array_equal(found[0], reference.conv_input_grad(dy, w, x.shape, **keywords))
         assert np.array_equal(found[1], reference.conv_weight_grad(dy, x, (kernel,), **keywords))
+        if (y.shape[2] - 1) * stride + dilation * (kernel - 1) < 2 * padding:  # of which no element would be left
+            continue
+        b = np.arange(3) - 1
+        grown = xconv.conv_transpose(*(array.astype(dtype) for array in (dy, w, b)), **keywords)
+        expected = reference.conv_input_grad(dy, w, (*x.shape[:2], grown.shape[2]), **keywords)
+        assert np.array_equal(grown, expected + b[:, None])
 
 
 @pytest.mark.over("name", HALVES)
