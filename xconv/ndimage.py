@@ -33,7 +33,7 @@ from ._arrays.operands import (
 )
 from ._correlate import correlate as _correlate
 from ._correlate import halos, separable, share, taps_of
-from ._plan.arguments import SYNONYMS, a_function, a_number, entries, got, meant, unknown_keyword
+from ._plan.arguments import SYNONYMS, a_function, a_number, check_names, entries, got, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Geometry, Ints, Words, at_every_element
 from ._plan.pooling import runs_of
@@ -1043,10 +1043,7 @@ def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) 
 
 def _passed_on(function: Function, words: dict[str, Any]) -> dict[str, Any]:
     """Those of the keywords of `gaussian_filter` that SciPy's functions made of it have besides their own."""
-    names = ("input", "sigma", "output", "mode", "cval", "axes", "truncate", "radius")
-    for name in words:
-        if name not in names:
-            raise unknown_keyword(function, names, name, words[name])
+    check_names(function, ("input", "sigma", "output", "mode", "cval", "axes", "truncate", "radius"), words)
     return words
 
 

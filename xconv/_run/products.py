@@ -245,7 +245,7 @@ class Products:
         made = empty if len(phases) == count else zeros
         dx: Array = made(xp, dy, input_shape(task, dy), w, dtype=self.access.result)
         if len(phases) < count:  # which hold the bias alone
-            dx = biased(self.access._replace(dtype=self.access.result), dx, b)
+            dx = biased(self.access, dx, b)
         for phase, convolution in phases:
             run(phase, convolution, dx[(..., *phase.inputs)])
         return dx
