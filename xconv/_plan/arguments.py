@@ -251,9 +251,9 @@ def pool_geometry(
     _check_fit(windows, declared.padding)
     pool = PoolGeometry(batch, channels, channels_last, windows, declared.padding)
     if dy is not None:
-        words = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-        words |= {name: input_shape, "ceil_mode": ceil_mode, "channel_axis": channel_axis}
-        check_shape("dy", dy, pool.output_shape, "the shape of the output", **words)
+        words = {name: input_shape, "kernel_size": kernel_size, "stride": stride, "padding": padding}
+        others = {"dilation": dilation, "ceil_mode": ceil_mode, "channel_axis": channel_axis}
+        check_shape("dy", dy, pool.output_shape, "the shape of the output", **words, **others)
     return pool
 
 
