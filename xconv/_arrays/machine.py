@@ -10,7 +10,7 @@ from .libraries import DType, Namespace, is_kind, library, traits
 from .matmul import bytes_per_element
 
 CACHE = 16 * 2**20  # bytes of a block, beyond which steps over memory are those of uncached memory
-WHOLE = 128 * 2**20  # the same where a block is all: some four arrays of 32 MiB, of which malloc keeps no larger ones
+WHOLE = 32 * 2**20  # the same where a block is all: malloc keeps no larger array, which comes page by page each time
 
 
 @functools.lru_cache(maxsize=1024)
