@@ -10,7 +10,7 @@ import pathlib
 import re
 import types
 import warnings
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from conftest import loaded_or_skip
 import xconv
 from xconv import _conv, _methods
 from xconv._arrays.libraries import Library
-from xconv._methods.im2col import Im2col
 from xconv._methods.maps import Maps
 from xconv._plan import arguments, geometry
 from xconv._plan.task import Steps, Tile
@@ -222,36 +221,24 @@ def test_the_table_of_errors_shows_what_they_say(beginning):
     assert re.fullmatch(".*".join(words), str(error.value))
 
 
-class Toy(NamedTuple):
+class Toy(Maps):
     """A method by the walk: windows are laid out by slices, one tap after the other."""
 
-    unit: tuple[int, ...]
-    name: str = "toy"
-    is_local: bool = True
-    stacked: int = 1
-    transforms: bool = False
-    mixes_zeros: bool = False
-    cuts_taps: bool = True
-    widest: int = Im2col._field_defaults["widest"]
-    reads_views: bool = False
-    weight_copies: int = 0
-    stacks_taps: bool = False
+    name = "toy"
+    stacked = 1
+
+    def __init__(self, unit):
+        self.unit = unit
 
     @classmethod
     def tiles(cls, xp, dtype, task):
         return [cls((1,) * task.windows.ndim)]
-
-    def is_accurate(self, task):
-        return True
 
     def writes_in_place(self, samples, filters):
         return True
 
     def workspace(self, windows, channels, filters):
         return (channels * windows.taps + filters) * windows.positions
-
-    def weight_workspace(self, windows, channels, filters):
-        return 0
 
     def steps(self, task):
         return Steps(multiplication=task.multiplications / 100)  # so that "auto" takes it

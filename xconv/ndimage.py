@@ -922,7 +922,8 @@ def _of_shape(
     origins = _each("origin", origin, axes, ndim)
     if len(shape) != len(axes) or 0 in shape:
         counts = f"{name}.ndim ({len(shape)}) must match len(axes) ({len(axes)}) of input"
-        raise RuntimeError(f"{counts}, and no size be 0, got shape {shape}")
+        known = "as a sequence argument must have length equal to input rank"  # SciPy's words where there are no holes
+        raise RuntimeError(f"{counts}, {known}, and no size be 0, got shape {shape}")
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes, {got(mode)}")
     return _around(sorted(axes), shape, mode, origins, value, function, taps)

@@ -405,8 +405,8 @@ def _convolution(
     spatial = tuple([axis for axis in taken if bordered or not one[axis]])  # correlation turns in2 round
     for axis in range(len(data)):
         if axis not in spatial and data[axis] != weights[axis] and 1 not in (data[axis], weights[axis]):
-            likely = f"they must be equal but along the axes {taken}, got {data} and {weights}"
-            raise ValueError(f"incompatible shapes for in1 and in2: {likely}")
+            likely = f"they must be equal but along the axes {taken}, got {axes=}"  # behind SciPy's words
+            raise ValueError(f"incompatible shapes for in1 and in2: {data} and {weights}: {likely}")
     dtype = xp.int32 if result == xp.bool else result
     one_of("method", method, get_args(Method))
     if method == "fft" and not is_kind(xp, dtype, "integral"):

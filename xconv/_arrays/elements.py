@@ -243,7 +243,7 @@ def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:
     if is_kind(xp, dtype, "bool"):
         return xp.astype(xp.asarray(xp.trunc(array)), dtype)  # of no axes NumPy gives numbers
     if is_kind(xp, dtype, "unsigned integer") and xp.iinfo(dtype).bits == 64:
-        array = xp.where(array < 2.0**64, array, xp.asarray(0.0, dtype=array.dtype))
+        array = xp.where(array < 2.0**64, array, xp.zeros_like(array))
         is_high = array >= 2.0**63  # by bits, as integers that are negative
         signed = xp.astype(xp.where(is_high, array - 2.0**63, array), xp.int64)
         return xp.astype(xp.where(is_high, signed + xp.iinfo(xp.int64).min, signed), dtype)

@@ -30,6 +30,9 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 )
 
 
+STORED = 8  # bytes of a sum on its way into an integer: by way of int64, modulo whose powers of two others are
+
+
 def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1, sums: DType | None = None) -> Request:
     """What is asked of the plan of a task on arrays of a dtype, and of sums in that one, or another that holds them.
 
@@ -44,13 +47,14 @@ def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1
     undivided = _undivided(task, convolves(xp, dtype, task.windows.ndim)) if devices > 1 else ()
     return Request(
         task,
-        machine_of(xp, sums),
+        machine_of(xp, sums) if sums == dtype else machine_of(xp, sums)._replace(element=STORED),
         room * devices,
         methods,
         own,
         traits(xp).threads,
         devices=devices,
         undivided=undivided,
+        rounds=sums != dtype,
     )
 
 

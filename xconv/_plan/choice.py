@@ -38,6 +38,7 @@ class Request(NamedTuple):
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
     devices: int = 1  # that operands are divided over
     undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
+    rounds: bool = False  # whether results are of another dtype than sums, which then are not to be added up in one
 
 
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
@@ -102,6 +103,8 @@ def _fitting(request: Request, name: str) -> Candidate | int:
     ways = [_by_phases, _scheduled] if request.task.product == "scatter" else [_scheduled]
     found = [way(request, name) for way in ways]
     fitting = [one for one in found if isinstance(one, Candidate)]
+    if request.rounds:
+        fitting = fitting[:1]
     if fitting:
         best: Candidate = cheapest(fitting)
         return best

@@ -209,7 +209,8 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
         return None
     samples = max(part.batch, 1) * part.groups
     held = samples * tile.workspace(part.windows, part.channels, 0) * machine.element
-    transformed = 3 * part.groups * tile.weight_workspace(part.windows, part.channels, 1)  # with steps on the way
+    single = part._replace(filters=1)
+    transformed = 3 * part.groups * _weight(single, tile, part.channels, part.copies_filters)  # with steps on the way
     each = (samples * tile.workspace(part.windows, 0, 1) + transformed) * machine.element
     width = min((room - held) // (2 * each), CACHED // each, -(-part.filters // shares))
     if width < 1:
