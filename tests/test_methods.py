@@ -398,6 +398,44 @@ def test_few_channels_are_sums_that_jax_makes_one_loop_of(backend, case, dtype):
 
 
 @pytest.mark.on("jax")
+@pytest.mark.over("case", FUSED_CASES)
+def test_they_are_differentiated_as_xlas_own_are(backend, case):
+    """By both operands, forwards and backwards, twice, and over a batch of filters."""
+    import jax
+
+    x, w, *_ = (backend.array(values.astype("float32")) for values in operands(case))
+    n, keywords = len(case.kernel_size), case.keywords
+    words = {"stride": 1, "padding": 0, "dilation": 1} | {k: v for k, v in keywords.items() if k != "groups"}
+    padding = window_geometry(case.input_shape[2:], case.kernel_size, **words).padding
+
+    def each(value):
+        return (value,) * n if isinstance(value, int) else value
+
+    def own(x, w):
+        return xconv.conv(x, w, method="native", **keywords)
+
+    def librarys(x, w):
+        strides = {"window_strides": each(keywords.get("stride", 1)), "rhs_dilation": each(keywords.get("dilation", 1))}
+        groups = keywords.get("groups", 1)
+        return jax.lax.conv_general_dilated(x, w, padding=padding, feature_group_count=groups, **strides)
+
+    def outcomes(function):
+        def loss(x, w):
+            return (function(x, w) ** 3).sum()
+
+        yield jax.jvp(function, (x, w), (x, 2 * w))
+        yield jax.grad(loss, (0, 1))(x, w)
+        yield jax.grad(lambda x, w: (jax.grad(loss)(x, w) * x).sum(), 1)(x, w)
+        yield jax.vmap(function, (None, 0))(x, backend.xp.stack([w, -w]))
+
+    for found, expected in zip(
+        map(jax.tree.leaves, outcomes(own)), map(jax.tree.leaves, outcomes(librarys)), strict=True
+    ):
+        for one, other in zip(found, expected, strict=True):
+            assert_values(np.asarray(one), np.asarray(other), 1e-4)
+
+
+@pytest.mark.on("jax")
 @pytest.mark.parametrize("function", ["conv", "conv_input_grad", "conv_weight_grad"])
 @pytest.mark.parametrize("groups", [1, 64])
 def test_auto_takes_them_where_xla_has_no_fast_path(backend, groups, function):
@@ -505,3 +543,14 @@ def test_a_single_window_of_padding_alone_reads_nothing(numpy_backend):
     x, w = np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1))
     y = xconv.conv(x, w, stride=(3, 1), padding=[(2, 0), (0, 0)], method="fft")
     assert np.array_equal(y, [[[[0]]]])
+
+
+def test_no_method_is_asked_less_of_an_empty_batch_of_integers():
+    for method in ("fft", "winograd"):
+        with pytest.raises(ValueError, match=f"method '{method}' must have floating-point arrays, got int8"):
+            xconv.conv(np.ones((0, 2, 9, 9), "int8"), np.ones((2, 2, 3, 3), "int8"), method=method)
+
+
+def test_no_plan_is_of_a_convolution_that_a_library_has_not():
+    with pytest.raises(ValueError, match="method 'native' must have a convolution of the library's own, got one"):
+        xconv.plan((1, 2, 9, 9), (2, 2, 3, 3), xp=np, dtype=np.dtype("float32"), method="native")

@@ -293,7 +293,9 @@ class TestWalks:
 
     def test_the_traits_and_integers_are_those_of_the_code(self):
         method, library = section(INSIDE, "Add a method"), section(INSIDE, "Add a library")
-        integers = re.findall(r"`(\w+)`", method.split("as a named tuple")[1].split("take what")[0])
+        integers = re.findall(
+            r"`(\w+)`", method.split("in a class over")[1].split("what `Tile` says")[0].partition(":")[2]
+        )
         assert set(integers) == {name for name in dir(Tile) if not name.startswith("_")}
         traits = re.findall(r"`(\w+)`", library.split("what is true of it:")[1].split("4.")[0])
         assert len(traits) > 6

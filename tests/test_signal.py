@@ -354,3 +354,9 @@ def test_one_short_signal_takes_numpys_own_convolution(name, mode, sizes):
     first = {"full": 0, "same": (len(w) - 1) // 2, "valid": min(sizes) - 1}[mode]
     y = getattr(xconv.signal, name)(x, w, mode=mode, method="direct")
     np.testing.assert_allclose(y, full[first : first + len(y)], rtol=0, atol=1e-13)
+
+
+def test_a_value_beyond_the_border_keeps_all_digits_of_an_integer():
+    ones, fill = np.ones((3, 3), dtype=np.int64), 2**53 + 1
+    for value in (fill, np.int64(fill)):
+        assert xconv.signal.convolve2d(ones, ones[:2, :2], "full", "fill", value)[0, 0] == 3 * fill + 1

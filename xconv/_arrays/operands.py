@@ -216,6 +216,7 @@ def planned_dtype(xp: Namespace, dtype: DType) -> DType:
 
 def number(name: str, value: Any) -> Any:
     """A number, or the one that an array holds."""
+    value = plain_number(value)
     if isinstance(value, int | float | complex):
         return value
     (array,) = arrays(value)

@@ -14,7 +14,7 @@ from .._arrays.windows import pad, tap_views
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Task
 
-MOST = 128  # products in a sum: XLA compiles so many in half a second
+MOST = 64  # products in a sum: XLA compiles so many in a quarter of a second, and their derivative in one or two
 
 # Nanoseconds, on 2 cores of an AMD EPYC with jax 0.10, float32: of a product in such a loop (1 to 16 channels, 5 to 125
 # taps, 0.02 to 0.1), of one that is added up over positions (1 and 64 groups, 0.1 to 0.4), and of a group more (960).
@@ -40,12 +40,30 @@ def program(product: str) -> Any:
     """One of the three, compiled for each geometry and number of groups."""
     import jax
 
-    function = {"forward": _forward, "scatter": _backward_data, "backward_filter": _backward_filter}[product]
+    function = {"forward": _differentiable(), "scatter": _backward_data, "backward_filter": _backward_filter}[product]
     return jax.jit(function, static_argnums=(2, 3))
 
 
-def _forward(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
-    """The sum over c and j of x[u, g, c, a*j + s*m] * w[g, k, c, j]."""
+def _differentiable() -> Any:
+    """The sum with a derivative of which JAX makes gradients: by filters that of a convolution, not of each product."""
+    import jax
+    from jax.custom_derivatives import SymbolicZero
+
+    def derivative(windows: Geometry, groups: int, operands: Any, changes: Any) -> tuple[Array, Array]:
+        (x, w), (dx, dw) = operands, changes
+        y = _sum(x, w, windows, groups)
+        is_single = w.shape[0] == groups and w.shape[1] == 1  # of more the adjoint of each product is a sum
+        dy = [] if isinstance(dx, SymbolicZero) else [(_sum if is_single else _convolution)(dx, w, windows, groups)]
+        dy += [] if isinstance(dw, SymbolicZero) else [_convolution(x, dw, windows, groups)]
+        return y, functools.reduce(jax.numpy.add, dy) if dy else jax.numpy.zeros_like(y)
+
+    differentiable = jax.custom_jvp(_sum, nondiff_argnums=(2, 3))
+    differentiable.defjvp(derivative, symbolic_zeros=True)
+    return differentiable
+
+
+def _sum(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
+    """The sum over c and j of x[u, g, c, a*j + s*m - lo] * w[g, k, c, j]."""
     import jax.numpy as jnp
 
     views, filters = _views(jnp, x, windows, groups), w.shape[0] // groups
@@ -73,7 +91,7 @@ def _backward_data(dy: Array, w: Array, windows: Geometry, groups: int) -> Array
     dy = lax.pad(dy, dy.dtype.type(0), [(0, 0, 0), (0, 0, 0), *around])
     w = jnp.conj(w).reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
     w = lax.rev(w, tuple(range(3, w.ndim))).reshape(-1, *w.shape[2:])
-    return _forward(dy, w, Geometry(dy.shape[2:], windows.kernel_size, dilation=windows.dilation), groups)
+    return _sum(dy, w, Geometry(dy.shape[2:], windows.kernel_size, dilation=windows.dilation), groups)
 
 
 def _backward_filter(dy: Array, x: Array, windows: Geometry, groups: int) -> Array:
@@ -81,16 +99,36 @@ def _backward_filter(dy: Array, x: Array, windows: Geometry, groups: int) -> Arr
     import jax.numpy as jnp
     from jax import lax
 
-    def of_group(operands: tuple[Array, Array]) -> Array:
-        """(N, K, *o), (N, C, *d) -> (C, K, *k)."""
-        dy, x = operands
+    def of_group(dy: Array, x: Array) -> Array:
+        """(N, K, *o), (N, C, *d) -> (K, C, *k)."""
         strides = {"window_strides": windows.dilation, "rhs_dilation": windows.stride, "padding": windows.padding}
         dw = lax.conv_general_dilated(x.swapaxes(0, 1), dy.swapaxes(0, 1), **strides)
-        return dw[(..., *(slice(k) for k in windows.kernel_size))]  # what is behind the last window reads too far
+        return dw[(..., *(slice(k) for k in windows.kernel_size))].swapaxes(0, 1)  # others are behind the last window
 
-    dy, x = (jnp.stack(jnp.split(array, groups, axis=1)) for array in (dy, jnp.conj(x)))
-    dw = of_group((dy[0], x[0]))[None] if groups == 1 else lax.map(of_group, (dy, x))
-    return dw.swapaxes(1, 2).reshape(-1, dw.shape[1], *windows.kernel_size)
+    return _by_groups(of_group, groups, (dy, 1), (jnp.conj(x), 1), 0)
+
+
+def _convolution(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
+    """The same as the sum, group after group by XLA's own: its transpose by filters is `_backward_filter`."""
+    from jax import lax
+
+    def of_group(x: Array, w: Array) -> Array:
+        """(N, C, *d), (K, C, *k) -> (N, K, *o)."""
+        return lax.conv_general_dilated(x, w, windows.stride, windows.padding, rhs_dilation=windows.dilation)
+
+    return _by_groups(of_group, groups, (x, 1), (w, 0), 1)
+
+
+def _by_groups(function: Any, groups: int, first: tuple[Array, int], second: tuple[Array, int], axis: int) -> Array:
+    """What a function makes of each group's part of two arrays along axes, side by side along another."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    parts = [jnp.stack(jnp.split(array, groups, axis=along)) for array, along in (first, second)]
+    if groups == 1:
+        return function(parts[0][0], parts[1][0])
+    found = jnp.moveaxis(lax.map(lambda both: function(*both), tuple(parts)), 0, axis)
+    return found.reshape(*found.shape[:axis], -1, *found.shape[axis + 2 :])
 
 
 def _views(xp: Namespace, x: Array, windows: Geometry, groups: int) -> list[Array]:

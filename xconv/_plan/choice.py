@@ -92,6 +92,12 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
 
 def planned(request: Request, name: str) -> Candidate:
     """The candidate of that name; a ValueError if the method cannot do it, or not in this room."""
+    if name not in request.methods:
+        if request.own is None:
+            raise ValueError(
+                f"method {name!r} must have a convolution of the library's own, got one that has none for this"
+            )
+        return Candidate(name, request.own(request.task))
     found = _fitting(request, name)
     if isinstance(found, int):
         raise ValueError(_too_little(found, name, request))

@@ -28,6 +28,8 @@ class OfIntegers:
     """A task on integers, in the first dtype that surely holds its sums."""
 
     def __init__(self, access: Access, task: Task, method: str, room: int) -> None:
+        if method in METHODS:
+            METHODS[method](access.xp, access.dtype, task)  # which may refuse
         self.access = access
         self.task = task
         self.method = "im2col" if task.batch == 0 and method in METHODS else method
