@@ -609,7 +609,7 @@ def test_a_filter_of_a_chunk_holds_little_besides_its_result(function):
             total.compute(scheduler="threads", pool=pool)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    assert peaks[0] < 1.9 * 2**22
+    assert peaks[0] < 2.1 * 2**22  # a chunk, and of boxes and strips as much; 2.7 where boxes are 2**18 elements
     assert peaks[1] < 3.75 * 2**22
 
 

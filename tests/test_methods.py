@@ -547,10 +547,12 @@ def test_a_single_window_of_padding_alone_reads_nothing(numpy_backend):
 
 def test_no_method_is_asked_less_of_an_empty_batch_of_integers():
     for method in ("fft", "winograd"):
-        with pytest.raises(ValueError, match=f"method '{method}' must have floating-point arrays, got int8"):
+        with pytest.raises(ValueError, match=f"method '{method}'") as error:
             xconv.conv(np.ones((0, 2, 9, 9), "int8"), np.ones((2, 2, 3, 3), "int8"), method=method)
+        assert "must have floating-point arrays, got int8" in str(error.value)
 
 
 def test_no_plan_is_of_a_convolution_that_a_library_has_not():
-    with pytest.raises(ValueError, match="method 'native' must have a convolution of the library's own, got one"):
+    with pytest.raises(ValueError, match="method 'native'") as error:
         xconv.plan((1, 2, 9, 9), (2, 2, 3, 3), xp=np, dtype=np.dtype("float32"), method="native")
+    assert "must have a convolution of the library's own" in str(error.value)

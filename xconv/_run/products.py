@@ -33,7 +33,7 @@ from .threads import one_blas_thread
 # matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
 COMPLEX_ALONE, ALONE = 4096, 9216
 NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
-BEARABLE = 64  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
+BEARABLE = 128  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
 
 
 def products(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther:
