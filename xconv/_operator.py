@@ -298,8 +298,8 @@ def _of_solvers(made: Operator, module: str) -> Any:
             self._made.check(x)
             return self._made @ x if x.ndim > 2 or is_chunked(x) else super().dot(x)
 
-        def _rdot(self, x: Any) -> Any:
-            return x @ self._made if is_chunked(x) else super()._rdot(x)
+        def __rmatmul__(self, x: Any) -> Any:
+            return x @ self._made if is_chunked(x) else super().__rmatmul__(x)
 
     def of_ours(name: str) -> Callable[..., Any]:
         """Theirs makes an operator that makes an array of what it is given."""
