@@ -11,7 +11,7 @@ from .._arrays.elements import magnitude
 from .._arrays.layout import Access
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import dtypes_of_sums, planned_dtype
-from .._methods import METHODS, request
+from .._methods import request
 from .._plan.choice import Candidate, choose
 from .._plan.task import Task
 from .products import Own, OwnOrOther, Products, products
@@ -19,7 +19,7 @@ from .products import Own, OwnOrOther, Products, products
 
 def runner(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther | OfIntegers:
     """What carries a task out: `products`, in a dtype that is found for integers when they are there."""
-    if method != "native" and dtypes_of_sums(access.xp, access.dtype) != (access.dtype,):
+    if task.batch and method != "native" and dtypes_of_sums(access.xp, access.dtype) != (access.dtype,):
         return OfIntegers(access, task, method, room)
     return products(access, task, method, room)
 
@@ -28,11 +28,9 @@ class OfIntegers:
     """A task on integers, in the first dtype that surely holds its sums."""
 
     def __init__(self, access: Access, task: Task, method: str, room: int) -> None:
-        if method in METHODS:
-            METHODS[method](access.xp, access.dtype, task)  # which may refuse
         self.access = access
         self.task = task
-        self.method = "im2col" if task.batch == 0 and method in METHODS else method
+        self.method = method
         self.room = room
         self.dtypes = dtypes_of_sums(access.xp, access.dtype)
         self.known: dict[DType, Products] = {}
