@@ -258,6 +258,7 @@ def run_workers(options: Options) -> None:
 def _of_workers(pixels: int, rows: int, stack: contextlib.ExitStack) -> Sides:
     """Each worker has an image of its own, and half of one that both share."""
     import dask
+    from dask.core import flatten
     from dask.distributed import Client, LocalCluster, wait
 
     da, w, numbers = importlib.import_module("dask.array"), _positive(CHANNELS, CHANNELS, 3, 3), itertools.count()
@@ -267,13 +268,11 @@ def _of_workers(pixels: int, rows: int, stack: contextlib.ExitStack) -> Sides:
     client.run(_pin)
 
     def image(addresses: list[str]) -> Any:
-        chunks = (1,), (CHANNELS,), (rows,) * (pixels // rows // len(addresses)), (pixels,)
-        parts = []
-        for address in addresses:
-            part = da.map_blocks(_chunk, chunks=chunks, dtype=np.float32, name=f"image-{next(numbers)}")
-            parts.append(client.persist(part, workers=[address]))
-        wait(parts)
-        x = client.persist(da.concatenate(parts, axis=2), workers=addresses)
+        chunks = (1,), (CHANNELS,), (rows,) * (pixels // rows), (pixels,)
+        x = da.map_blocks(_chunk, chunks=chunks, dtype=np.float32, name=f"image-{next(numbers)}")
+        each = {key: addresses[key[3] * len(addresses) // x.numblocks[2]] for key in flatten(x.__dask_keys__())}
+        with dask.annotate(workers=each.get):
+            x = client.persist(x, optimize_graph=False)
         wait(x)
         return x
 

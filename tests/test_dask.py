@@ -602,15 +602,14 @@ def test_a_filter_of_a_chunk_holds_little_besides_its_result(function):
     x = da.random.default_rng(0).random((2048, 2048), np.float32, chunks=1024).persist()
     total = function(x, np.ones((5, 5), np.float32) if function is ndimage.correlate else 2).sum()
     total.compute()  # so that all is loaded
-    peaks = []
     for count in (1, 2):
         with ThreadPoolExecutor(count) as pool:  # whose threads keep no memory yet
             tracemalloc.start()
             total.compute(scheduler="threads", pool=pool)
-            peaks.append(tracemalloc.get_traced_memory()[1])
+            peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-    assert peaks[0] < 2.1 * 2**22  # a chunk, and of boxes and strips as much; 2.7 where boxes are 2**18 elements
-    assert peaks[1] < 3.75 * 2**22
+        # For each thread a chunk, and of boxes and strips as much, all at once at most; 2.7 where boxes are 2**18.
+        assert peak < 2.1 * count * 2**22
 
 
 def gradients_of_two_chunks():
