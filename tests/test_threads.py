@@ -10,8 +10,11 @@ import warnings
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import xconv
+import xconv.ndimage
+import xconv.signal
 from xconv._run import threads as _threads
 from xconv._run.threads import for_each
 
@@ -123,3 +126,30 @@ def test_a_child_forked_while_another_thread_loads_something_does_not_wait_for_i
         """
     )
     assert process.stdout == "[] {0}\n", process.stderr
+
+
+def test_blas_adds_up_on_this_thread_alone(monkeypatch):
+    """Where a call is too short for threads: those of BLAS would make it wait for CPUs that are busy."""
+    longest = 10_000  # numbers that OpenBLAS adds up on one thread: dot.c of its kernels for x86_64
+    seen = []
+
+    def watched(function, terms):
+        def call(first, second):
+            blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+            seen.append(terms(first))
+            assert seen[-1] <= longest or set(blas) == {1}
+            return function(first, second)
+
+        return call
+
+    monkeypatch.setattr(np, "vdot", watched(np.vdot, lambda first: first.size))
+    monkeypatch.setattr(np, "vecdot", watched(np.vecdot, lambda first: first.shape[-1]))
+    x = np.random.default_rng(0).normal(size=(128, 128))
+    for method in ("fft", "direct", "toeplitz"):
+        for taps in (3, 9, 64):
+            keywords = {"padding": "full", "method": method}
+            dy = xconv.conv(x[None, None], x[None, None, :taps, :taps], **keywords)
+            xconv.conv_backward(dy, x[None, None], x[None, None, :taps, :taps], **keywords)
+    xconv.ndimage.correlate(x, x[:3, :3])
+    xconv.signal.fftconvolve(x, x[:64, :64])
+    assert max(seen) > 4096

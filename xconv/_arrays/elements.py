@@ -16,6 +16,7 @@ FINITE = "fn"  # in the names of formats whose numbers are all finite: float8_e4
 
 SAMPLED = 8  # elements along each axis, at least, of which one is typical: thousands of an image or a volume
 VISIBLE = 1e-3  # the relative error that somebody might see
+ALONE = 2**13  # numbers whose products OpenBLAS adds up on one thread: it spreads more than 10,000 (its dot.c)
 EXACT = 2**46  # integers that float64 holds to within 1/128
 
 
@@ -74,7 +75,18 @@ def is_finite(xp: Namespace, array: Array) -> bool:
 
 def are_finite_squares(xp: Namespace, array: Array) -> bool:
     """Whether NumPy's numbers have a sum of squares, so that all are finite: one pass of BLAS, held to one thread."""
-    return array.flags.c_contiguous and array.dtype.char in "fd" and bool(xp.isfinite(xp.vdot(array, array)))
+    return array.flags.c_contiguous and array.dtype.char in "fd" and math.isfinite(_squares(xp, array))
+
+
+def _squares(xp: Namespace, array: Array) -> float:
+    """The sum of squares of NumPy's numbers in one run, by BLAS on this thread alone; inf or NaN if there is none."""
+    flat = xp.reshape(array, (-1,))
+    end = math.prod(flat.shape) % ALONE
+    rest, rows = flat[:end], xp.reshape(flat[end:], (-1, ALONE))
+    if math.prod(rows.shape) == 0:  # a short call has no time for more
+        return float(abs(xp.vdot(rest, rest)))
+    with xp.errstate(all="ignore"):
+        return float(abs(xp.sum(xp.vecdot(rows, rows)) + xp.vdot(rest, rest)))
 
 
 def are_exact_in_floats(xp: Namespace, first: Array, second: Array, terms: int) -> bool:
@@ -94,7 +106,7 @@ def are_moderate(xp: Namespace, dtype: DType, *arrays: Array) -> bool:
         return False
     limit = 4.0 ** _moderate(xp, dtype)
     squares = [
-        abs(xp.vdot(a, a)) if a.flags.c_contiguous and a.dtype == dtype else _largest(xp, a, dtype) ** 2  # no copies
+        _squares(xp, a) if a.flags.c_contiguous and a.dtype == dtype else _largest(xp, a, dtype) ** 2  # no copies
         for a in arrays
     ]
     return all(1 / limit < square < limit for square in squares)
@@ -129,7 +141,7 @@ def has_outliers(xp: Namespace, array: Array, dtype: DType) -> bool:
     typical = float(xp.sort(xp.reshape(some, (-1,)))[math.prod(some.shape) // 2])
     eps = float(xp.finfo(dtype).eps)
     is_read_once = traits(xp).threads and array.flags.c_contiguous and array.dtype == dtype
-    if is_read_once and abs(complex(xp.vdot(array, array))) ** 0.5 * eps <= VISIBLE * typical:  # no element is larger
+    if is_read_once and _squares(xp, array) ** 0.5 * eps <= VISIBLE * typical:  # no element is larger
         return False
     largest = float(_largest(xp, array, dtype))
     if math.isnan(largest):  # behind which others would hide
