@@ -166,11 +166,12 @@ def _forwards(xp: Namespace, matrices: Array) -> Array:
 
 
 def made_matmul(xp: Namespace, left: Array, right: Array) -> Array:
-    """``xp.matmul``, on NumPy in memory that is `made`."""
+    """``xp.matmul``, on NumPy in memory that is `made`; of one column and one row as numbers that are multiplied."""
+    multiply = xp.multiply if left.shape[-1] == 1 else xp.matmul
     if not (traits(xp).threads and is_making_again()):
-        return xp.matmul(left, right)
+        return multiply(left, right)
     stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    return xp.matmul(left, right, out=made(xp, (*stack, left.shape[-2], right.shape[-1]), right.dtype))
+    return multiply(left, right, out=made(xp, (*stack, left.shape[-2], right.shape[-1]), right.dtype))
 
 
 def _product(xp: Namespace, left: Array, right: Array) -> Array:
@@ -210,8 +211,9 @@ def _are_tiny(xp: Namespace, left: Array, right: Array) -> bool:
 
 def _outer_products(xp: Namespace, left: Array, right: Array) -> Array:
     """The product as a sum of columns times rows, for stacks of many tiny matrices: few operations on long arrays."""
-    products = (left[..., i : i + 1] * right[..., i : i + 1, :] for i in range(left.shape[-1]))
-    return functools.reduce(operator.iadd if traits(xp).plain_memory else operator.add, products)
+    total = made_matmul(xp, left[..., :1], right[..., :1, :])
+    others = (left[..., i : i + 1] * right[..., i : i + 1, :] for i in range(1, left.shape[-1]))
+    return functools.reduce(operator.iadd if traits(xp).plain_memory else operator.add, others, total)
 
 
 def _pieces(left: Array, right: Array) -> int:
