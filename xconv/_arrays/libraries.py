@@ -33,6 +33,7 @@ class Library(NamedTuple):
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
+    unfolds: bool = False  # arrays have `unfold`, views that overlap, though not of what PyTorch's vmap differentiates
     chunked: bool = False  # arrays are chunks of another library's, computed later
     layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
     own: str = ""  # which of the classes in `_methods.native` and `native_cudnn` its own convolution is
@@ -73,6 +74,7 @@ TABLE = {
             views=True,
             scatters=True,
             hidden_axes=True,
+            unfolds=True,
             layouts=True,
             entrance="torch",
             own="torch",

@@ -14,7 +14,7 @@ from typing import Any
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
 from .elements import add_all, add_at, copied, copied_view, full, put_at, reshaped, resized, zeros
 from .kernels import windows_adjoint, windows_of
-from .libraries import Array, DType, Namespace, device, is_kind, traits
+from .libraries import Array, DType, Namespace, device, is_kind, may_look, traits
 from .scratch import made
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
@@ -169,6 +169,11 @@ def _is_short(x: Array) -> bool:
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     """`gather` in one step."""
+    if traits(xp).unfolds and may_look(xp, x):
+        pieces = _unfolded(pad(xp, x, windows.padding), windows)
+        first, end = x.ndim - windows.ndim, pieces.ndim - windows.ndim
+        columns = xp.permute_dims(pieces, (*range(axis), *range(end, pieces.ndim), *range(axis, end)))
+        return xp.reshape(columns, (*x.shape[:axis], windows.taps, *x.shape[axis:first], *windows.output_size))
     if not traits(xp).plain_memory:
         return xp.stack(tap_views(pad(xp, x, windows.padding), windows.padded), axis=axis)
     lead, first = x.shape[:axis], x.ndim - windows.ndim
@@ -184,6 +189,13 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     if wraps:
         _clear_beyond_rows(columns, axis + windows.ndim - 1, windows)
     return reshaped(xp, columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
+
+
+def _unfolded(x: Array, windows: Geometry) -> Array:
+    """Views of the windows of what is padded, (..., *d) -> (..., *o, *k)."""
+    for at, axis in enumerate(windows.axes, start=x.ndim - windows.ndim):
+        x = x.unfold(at, axis.r, axis.s)[..., :: axis.a]
+    return x
 
 
 def _row_after_row(xp: Namespace, x: Array, windows: Geometry) -> tuple[Array, Ints]:
@@ -244,6 +256,8 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     if traits(xp).plain_memory:
         taps, positions = _strides(x.strides, geometry)
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
+    if traits(xp).unfolds and may_look(xp, x):
+        return _unfolded(x, geometry)
     if geometry.taps < geometry.positions:
         return xp.reshape(xp.stack(tap_views(x, geometry), axis=-1), shape)
     pieces = xp.stack([x[(..., *piece)] for piece in geometry.window_slices], axis=first)

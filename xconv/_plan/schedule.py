@@ -286,9 +286,6 @@ def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, eac
     """Nanoseconds for all parts of a task, each of which takes what ``part`` does."""
     count = _part_count(task, part.groups, part.channels, part.filters, part.windows.kernel_size)
     steps, rates = tile.steps(part), machine.rates
-    slower = machine.uncached if each > machine.cache else 1.0
-    over_memory = steps.copied * rates.copied + steps.strided * rates.strided + steps.transposed * rates.transposed
-    over_memory += steps.added * rates.added + steps.butterfly * rates.butterfly
-    return (
-        count * (steps.times(rates) + (slower - 1) * over_memory) + (blocks - count) * steps.operation * rates.operation
-    )
+    made = each / machine.element if each > machine.cache else 0
+    memory = (machine.uncached - 1) * rates.copied * made * blocks
+    return count * steps.times(rates) + memory + (blocks - count) * steps.operation * rates.operation
