@@ -235,6 +235,14 @@ def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tu
     return copied(xp, view)
 
 
+def has_runs(array: Array) -> bool:
+    """Whether no elements of NumPy's array lie closer together than those along its last axis."""
+    if array.flags.c_contiguous:
+        return True
+    strides = [abs(stride) for stride, size in zip(array.strides, array.shape, strict=True) if size > 1]
+    return array.shape[-1] == 1 or not strides or bool(strides[-1] == min(strides))
+
+
 def copied(xp: Namespace, view: Array) -> Array:
     """A contiguous copy of NumPy's, `made`."""
     copy = made(xp, view.shape, view.dtype)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
-from .elements import add_all, add_at, copied, copied_view, full, put_at, reshaped, resized, zeros
+from .elements import add_all, add_at, copied, copied_view, full, has_runs, put_at, reshaped, resized, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_kind, may_look, traits
 from .scratch import made
@@ -135,6 +135,8 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
         return _tap_by_tap(xp, x, geometry, axis)
     if geometry.taps == 1:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
+    if traits(xp).threads and not has_runs(x):  # it is read across its lines of cache once, and not for every tap
+        x = copied(xp, x)
     axes, at_once = x.ndim, not traits(xp).threads or geometry.wraps or _is_short(x)
     steps = [geometry] if at_once else geometry.steps  # a core copies long rows sooner one axis after the other
     for step in steps:
