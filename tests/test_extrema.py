@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 import xconv
 from xconv import ndimage
+from xconv._arrays.libraries import traits
 from xconv._plan import pooling as _pooling
 from xconv._plan.remembered import forget
+from xconv._run import neighbours as _neighbours
 from xconv._run import pools as _pools
 from xconv._run import threads as _threads
 
@@ -97,10 +99,28 @@ def cut_into(monkeypatch):
         monkeypatch.setattr(_pooling, "CACHED", size)
         monkeypatch.setattr(_pooling, "WASTE", waste)
         monkeypatch.setattr(_pooling, "SMALL", 0)
+        monkeypatch.setattr(_neighbours, "BLOCK", size)
         forget()
 
     yield set_size
     forget()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """NumPy's arrays are filtered as CuPy's."""
+    monkeypatch.setattr(ndimage, "traits", lambda xp: traits(xp)._replace(threads=False))
+    forget()
+    yield
+    forget()
+
+
+def test_drawn_filters_of_other_plain_memory_are_scipys(numpy_backend, elsewhere):
+    check_drawn(numpy_backend, calls(), lambda drawn: check(numpy_backend, drawn))
+
+
+def test_drawn_blocks_of_other_plain_memory_are_scipys(numpy_backend, elsewhere, cut_into):
+    test_drawn_blocks_are_scipys(numpy_backend, cut_into)
 
 
 def test_drawn_blocks_are_scipys(numpy_backend, cut_into):
@@ -116,7 +136,7 @@ def test_drawn_blocks_are_scipys(numpy_backend, cut_into):
 
 
 @pytest.mark.parametrize("mode", MODES[:5])
-def test_blocks_of_every_library_are_scipys(backend, monkeypatch, mode):
+def test_blocks_of_every_library_are_scipys(backend, elsewhere, monkeypatch, mode):
     cuts, own = [], _pools.pool_schedule
     monkeypatch.setattr(_pools, "workspace", lambda value, sizes: 6000)
     monkeypatch.setattr(_pooling, "WASTE", np.inf)
@@ -135,7 +155,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, cut_into, w
     cut_into(2**16)
     x, results = normal((150, 140), dtype="float32"), []
     for count in (1, 3):
-        for module in (_pools, _threads):
+        for module in (_neighbours, _threads):
             monkeypatch.setattr(module, "cpu_count", lambda count=count: count)
         results.append(ndimage.maximum_filter(x, **words))
     assert np.array_equal(*results)

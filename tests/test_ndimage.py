@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -393,3 +394,115 @@ def test_results_are_in_the_byte_order_of_the_machine(function):
     y = getattr(ndimage, function)(x, 3)
     assert y.dtype.isnative
     np.testing.assert_allclose(y, getattr(scipy.ndimage, function)(x, 3), rtol=1e-6)
+
+
+IMAGE, WEIGHTS = numbers((24, 37), "float64", 0), numbers((3, 3), "float64", 1)
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+# By what is changed between two calls: of which function, the keywords of the first, and those of the second.
+CHANGES = {
+    "weights": ("correlate", {"weights": WEIGHTS}, {"weights": WEIGHTS + 1}),
+    "weights along one axis": ("convolve1d", {"weights": WEIGHTS[0]}, {"weights": WEIGHTS[1]}),
+    "a list of weights": ("correlate1d", {"weights": [1.0, 2.0]}, {"weights": [2.0, 2.0]}),
+    "the sign of a zero weight": ("correlate1d", {"weights": np.zeros(1)}, {"weights": -np.zeros(1)}),
+    "weights' dtype": ("correlate1d", {"weights": np.ones(3)}, {"weights": np.ones(3, complex)}),
+    "weights' dtype, of the same bytes": (
+        "correlate1d",
+        {"weights": np.arange(3)},
+        {"weights": np.arange(3).view(float)},
+    ),
+    "weights' shape": ("correlate", {"weights": np.ones((1, 3))}, {"weights": np.ones((3, 1))}),
+    "a footprint": ("maximum_filter", {"footprint": CROSS}, {"footprint": ~CROSS}),
+    "a footprint's shape": ("maximum_filter", {"footprint": np.ones((1, 3))}, {"footprint": np.ones((3, 1))}),
+    "the function": ("correlate", {"weights": WEIGHTS}, {"weights": WEIGHTS, "function": "convolve"}),
+    "which extreme": ("maximum_filter", {"size": 3}, {"size": 3, "function": "minimum_filter"}),
+    "a size": ("uniform_filter", {"size": 3}, {"size": 4}),
+    "sigma": ("gaussian_filter", {"sigma": 1.0}, {"sigma": 2.0}),
+    "truncate": ("gaussian_filter", {"sigma": 1.0}, {"sigma": 1.0, "truncate": 2.0}),
+    "order": ("gaussian_filter", {"sigma": 1.0}, {"sigma": 1.0, "order": 1}),
+    "mode": ("laplace", {"mode": "reflect"}, {"mode": "wrap"}),
+    "cval": (
+        "correlate",
+        {"weights": WEIGHTS, "mode": "constant"},
+        {"weights": WEIGHTS, "mode": "constant", "cval": 2.0},
+    ),
+    "origin": ("correlate", {"weights": WEIGHTS}, {"weights": WEIGHTS, "origin": 1}),
+    "axes": ("correlate", {"weights": WEIGHTS[0], "axes": 0}, {"weights": WEIGHTS[0], "axes": 1}),
+    "axis": ("sobel", {"axis": 0}, {"axis": 1}),
+    "output": ("gaussian_filter", {"sigma": 1.0}, {"sigma": 1.0, "output": "float32"}),
+    "input's dtype": ("uniform_filter", {"size": 3}, {"size": 3, "input": IMAGE.astype("int16")}),
+    "input's shape": ("uniform_filter", {"size": 3}, {"size": 3, "input": IMAGE[:20]}),
+}
+
+
+def called(function, keywords):
+    keywords = {"function": function, "input": IMAGE} | keywords
+    return getattr(ndimage, keywords.pop("function"))(**keywords)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_remembered_is_of_the_same_call(change):
+    name, first, second = CHANGES[change]
+    forget()
+    expected = called(name, second)
+    forget()
+    for _ in range(2):
+        called(name, first)
+    y = [called(name, second) for _ in range(2)][-1]
+    assert (y.shape, y.dtype, y.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
+    expected, found = called(name, first), called(name, first)
+    assert expected.tobytes() != y.tobytes() or expected.shape != y.shape
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", ["correlate", "correlate1d"])
+def test_weights_written_to_between_calls_are_read_again(name):
+    weights = np.ones((3,) * (2 if name == "correlate" else 1))
+    before = getattr(ndimage, name)(IMAGE, weights)
+    weights[...] = 2
+    assert np.array_equal(getattr(ndimage, name)(IMAGE, weights), 2 * before)
+
+
+@pytest.mark.parametrize("name", ["correlate", "correlate1d"])
+def test_a_complex_pad_value_of_real_arrays_is_refused_though_it_equals_one_that_was_not(name):
+    weights = np.ones((3,) * (2 if name == "correlate" else 1))
+    getattr(ndimage, name)(IMAGE, weights, mode="constant", cval=1.0)
+    with pytest.raises(ValueError, match="complex-valued cval") as error:
+        getattr(ndimage, name)(IMAGE, weights, mode="constant", cval=1 + 0j)
+    assert "got (1+0j)" in str(error.value)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_small_calls_are_settled_once_and_forgotten_with_the_plans(monkeypatch, name):
+    settled, own = [], neighbours.Filters.__init__
+
+    def init(self, *words):
+        settled.append(words)
+        own(self, *words)
+
+    monkeypatch.setattr(neighbours.Filters, "__init__", init)
+    keywords = LARGE[name]
+    forget()
+    called(name, keywords)
+    count = len(settled)
+    called(name, keywords)
+    assert len(settled) == count > 0
+    forget()
+    called(name, keywords)
+    assert len(settled) == 2 * count
+
+
+def test_results_are_no_memory_that_later_calls_write_to():
+    first = [ndimage.gaussian_filter(IMAGE, 1.0) for _ in range(2)][-1]
+    expected = first.copy()
+    ndimage.gaussian_filter(IMAGE[::-1], 1.0)
+    assert np.array_equal(first, expected)
+
+
+def test_threads_filter_small_arrays_at_once():
+    """Each has steps over memory of its own."""
+    images = [numbers((64, 64), "float64", seed) for seed in range(4)]
+    expected = [ndimage.gaussian_filter(image, 1.0) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(100):
+            found = pool.map(lambda image: [ndimage.gaussian_filter(image, 1.0) for _ in range(5)], images)
+            assert all(np.array_equal(y, one) for ys, one in zip(found, expected, strict=True) for y in ys)

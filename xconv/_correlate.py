@@ -8,15 +8,24 @@ all outputs, as in SciPy. So are those of small arrays, sooner than by a plan, a
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from ._arrays.machine import item_size
-from ._arrays.operands import Description, Operand, described, filter_dtype, one_namespace
+from ._arrays.operands import (
+    Description,
+    Operand,
+    described,
+    filter_dtype,
+    namespace_of,
+    namespace_of_numbers,
+    one_namespace,
+)
 from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
@@ -24,12 +33,52 @@ from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import Chunked, Pieces, is_chunked, write
-from ._run.neighbours import Windows, filtered, neighbours
+from ._run.neighbours import Filters, Windows, neighbours
 from ._run.threads import is_alone
 
 FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices
 BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: blocks that are fast, and hold less than a chunk
+MOST = 2**12  # bytes of weights that calls are remembered by
 SMALL = 25 * 2**15  # elements by taps, that are added before there would be a plan
+
+
+class Known(NamedTuple):
+    """The elements of an array of NumPy's as they are now: what is found for them holds for equal ones alone."""
+
+    dtype: DType
+    elements: bytes
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are compared sooner than looked at again, and may be kept."""
+        return len(self.elements) <= MOST
+
+    def taps(self, flip: bool) -> tuple[complex, ...]:
+        """What windows are multiplied with: turned round, or conjugated."""
+        import numpy as np
+
+        namespace_of_numbers([Operand("weights", np, (), self.dtype, None)])
+        taps = np.frombuffer(self.elements, self.dtype).tolist()
+        return tuple(taps[::-1] if flip else [tap.conjugate() for tap in taps])
+
+
+def known(operand: Operand, array: Array) -> Known | None:
+    """Elements, where they can be looked at."""
+    can_look = traits(operand.xp).threads and not operand.is_chunked
+    return Known(operand.dtype, array.tobytes()) if can_look else None
+
+
+def correlation(
+    operands: tuple[Description, ...], windows: Windows, dtype: DType, flip: bool, weights: Known | None
+) -> Callable[[Array, Array], Array]:
+    """`correlate` of such arrays, if their weights are known by what is settled once."""
+    (_, xp, shape, own, *_), _ = operands
+    if weights is not None and windows.axes and 0 not in shape and not Operand(*operands[0]).is_chunked:
+        line = Windows(*windows[:5], weights.taps(flip), False)
+        if any(line.taps) and _is_added(operands, line, dtype):
+            filters = Filters(xp, shape, own, [line], dtype, [filter_dtype(xp, own, weights.dtype, dtype)])
+            return lambda x, w: filters(x)
+    return functools.partial(correlate, windows=windows, dtype=dtype, flip=flip)
 
 
 def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) -> Array:
@@ -48,17 +97,21 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
         factor = w if flip else conjugate(xp, w)
         return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype), dtype=dtype)
     if traits(xp).threads:
-        taps = taps_of(xp, w, flip)
-        if not any(taps):
+        line = Windows(*windows[:5], Known(other, w.tobytes()).taps(flip), False)
+        if not any(line.taps):
             return full(xp, x, shape, 0, dtype)
-        is_small = len(taps) <= FEW or math.prod(shape) * len(taps) <= SMALL
-        truncates = is_kind(xp, dtype, ("integral", "bool"))
-        line = Windows(*windows[:5], taps, False)
-        spreads = not all(taps) or (is_kind(xp, own, "complex floating") and not line.is_complex)
-        if is_small or truncates or (spreads and not is_finite(xp, x)):
-            return filtered(xp, x, [line], dtype, [working])
+        spreads = not all(line.taps) or (is_kind(xp, own, "complex floating") and not line.is_complex)
+        if _is_added(operands, line, dtype) or (spreads and not is_finite(xp, x)):
+            return Filters(xp, shape, own, [line], dtype, [working])(x)
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, is_alone())
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
+
+
+def _is_added(operands: tuple[Description, ...], line: Windows, dtype: DType) -> bool:
+    """Whether it is taps that are added, whatever x holds."""
+    _, xp, shape, *_ = operands[0]
+    is_small = len(line.taps) <= FEW or math.prod(shape) * len(line.taps) <= SMALL
+    return is_small or is_kind(xp, dtype, ("integral", "bool"))
 
 
 def halos(lines: Sequence[Windows]) -> list[Halo]:
@@ -68,14 +121,6 @@ def halos(lines: Sequence[Windows]) -> list[Halo]:
         for line in lines
         for axis, size, before, mode in zip(*line[:4], strict=True)
     ]
-
-
-def taps_of(xp: Namespace, w: Array, flip: bool) -> Any:
-    """What windows are multiplied with: numbers, where these are known (NumPy), or an array of them."""
-    if not traits(xp).threads:
-        return xp.flip(w) if flip else conjugate(xp, w)
-    taps = w.reshape(-1).tolist()
-    return tuple(taps[::-1] if flip else [tap.conjugate() for tap in taps])
 
 
 @remembering(trusted=6)
@@ -93,32 +138,54 @@ def _planned(
     return Call(layout, "direct", room), inner, filters
 
 
-def share(x: Array, lines: Sequence[Windows], dtype: DType) -> Array | Chunked:
+def shares(operand: Description, lines: Sequence[Windows], dtype: DType) -> Callable[[Array], Array | Chunked]:
     """`separable`, for `element_by_element`."""
-    if is_chunked(x):
-        return neighbourhoods(separable, x, halos(lines), dtype, (), (tuple(lines), dtype), takes_pieces=True)
-    return separable(x, lines, dtype)
+    if Operand(*operand).is_chunked:
+        return functools.partial(_share, lines=tuple(lines), dtype=dtype)
+    return separable(operand, lines, dtype)
 
 
-def separable(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
-    """x by windows along one axis after another, each stored in the result's dtype."""
-    if is_chunked(x):
-        return write(share(x, lines, dtype))
-    ((_, xp, _, own, *_),), shape = described(x=x.first if isinstance(x, Pieces) else x), x.shape
-    if isinstance(x, Pieces) and not (traits(xp).threads and lines):
-        x = x.joined()
+def _share(x: Array, lines: Sequence[Windows], dtype: DType) -> Chunked:
+    return neighbourhoods(_of_lines, x, halos(lines), dtype, (), (lines, dtype), takes_pieces=True)
+
+
+def separable(
+    operand: Description, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType] = ()
+) -> Callable[[Array], Array]:
+    """What filters such arrays by windows along one axis after another, each stored in the result's dtype."""
+    _, xp, shape, own, *_ = operand
+    if Operand(*operand).is_chunked:
+        return lambda x: write(_share(x, tuple(lines), dtype))
     if 0 in shape:
-        return full(xp, x, shape, 0, dtype)
+        return lambda x: full(xp, x, shape, 0, dtype)
     if not lines:
-        return truncated(xp, xp.asarray(x, copy=True), dtype)
+        return lambda x: truncated(xp, xp.asarray(x, copy=True), dtype)
+    if traits(xp).threads:
+        return Filters(xp, shape, own, lines, dtype, workings or _workings(xp, own, lines, dtype))
+    return functools.partial(_elsewhere, lines=lines, dtype=dtype)
+
+
+def _of_lines(x: Array | Pieces, lines: Sequence[Windows], dtype: DType) -> Array:
+    """`separable` of an array, or of pieces of one."""
+    (operand,) = described(x=x.first if isinstance(x, Pieces) else x)
+    if isinstance(x, Pieces) and not (traits(operand[1]).threads and lines):
+        x = x.joined()
+    return separable((*operand[:2], x.shape, *operand[3:]), lines, dtype)(x)
+
+
+def _elsewhere(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
+    """Elsewhere than on NumPy, where double precision may be switched on and off."""
+    xp = namespace_of(x=x)
+    for line, working in zip(lines, _workings(xp, x.dtype, lines, dtype), strict=True):
+        taps = xp.astype(line.taps, working) if hasattr(line.taps, "dtype") else line.taps
+        x = neighbours(xp, x, line._replace(taps=taps), dtype, working)
+    return x
+
+
+def _workings(xp: Namespace, own: DType, lines: Sequence[Windows], dtype: DType) -> list[DType]:
     workings = []
     for line in lines:
         others = [line.taps.dtype] if hasattr(line.taps, "dtype") else [xp.complex64] * line.is_complex
         workings.append(filter_dtype(xp, own, dtype, *others))
         own = dtype
-    if traits(xp).threads:
-        return filtered(xp, x, lines, dtype, workings)
-    for line, working in zip(lines, workings, strict=True):
-        taps = xp.astype(line.taps, working) if hasattr(line.taps, "dtype") else line.taps
-        x = neighbours(xp, x, line._replace(taps=taps), dtype, working)
-    return x
+    return workings

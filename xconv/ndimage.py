@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
-from ._arrays.elements import modular, put_at, truncated
+from ._arrays.elements import conjugate, modular, put_at, truncated
 from ._arrays.entrances import entrance
-from ._arrays.libraries import Array, DType, is_immutable, is_kind, traits
+from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind, traits
 from ._arrays.operands import (
     Description,
     Operand,
@@ -31,8 +31,7 @@ from ._arrays.operands import (
     namespace_of,
     namespace_of_numbers,
 )
-from ._correlate import correlate as _correlate
-from ._correlate import halos, separable, share, taps_of
+from ._correlate import Known, correlation, halos, known, separable, shares
 from ._plan.arguments import SYNONYMS, a_function, a_number, check_names, entries, got, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Geometry, Ints, Words, at_every_element
@@ -900,19 +899,23 @@ def _correlated(
     x, w = arrays(input, weights)
     operands = described(input=x, weights=w)
     dtype, target = (None, None) if output is None else _output(output, operands)
-    windows, dtype = _windows(operands, dtype, cval, function, mode, origin, axes)
-    return _written(_correlate(x, w, windows, dtype, function == "convolve"), target)
+    elements = known(Operand(*operands[1]), w)
+    elements = elements if elements is None or elements.are_few else None
+    cval = cval.item() if hasattr(cval, "shape") else cval
+    return _written(_correlation(operands, dtype, elements, cval, function, mode, origin, axes)(x, w), target)
 
 
-@remembering(trusted=3)
-def _windows(
-    operands: tuple[Description, ...], dtype: DType, cval: Any, function: str, mode: Any, origin: Any, axes: Any
-) -> tuple[Windows, DType]:
-    """What the keywords of a correlation mean, and the result's dtype."""
+@remembering(trusted=4)
+def _correlation(
+    operands: tuple[Description, ...], dtype: DType, weights: Known | None, cval: Any, function: str, *words: Any
+) -> Callable[[Array, Array], Array]:
+    """What the keywords of a correlation mean, the words of which are mode, origin and axes."""
     x, w = (Operand(*operand) for operand in operands)
+    mode, origin, axes = words
     value, found = _number(cval, x), _axes(axes, len(x.shape))
     windows = _of_shape("weights", tuple(w.shape), found, len(x.shape), mode, origin, value, function)
-    return windows, _output(None, operands)[0] if dtype is None else dtype
+    dtype = _dtype(operands, None, False) if dtype is None else dtype
+    return correlation(operands, windows, dtype, function == "convolve", weights)
 
 
 def _of_shape(
@@ -942,18 +945,20 @@ def _along_one(
 ) -> Array:
     (x,) = arrays(input)
     if type(weights) is list and weights and all([type(tap) in (int, float) for tap in weights]):  # noqa: C419 - soon
-        taps = tuple(weights if function == "correlate" else weights[::-1])
-        return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
+        numbers = tuple(weights if function == "correlate" else weights[::-1])
+        return _filtered(_tapped, x, output, (cval, numbers), axis, mode, origin, function)
     (w,) = arrays(weights)
-    if is_chunked(w):
+    operand = Operand(*described(weights=w)[0])
+    if operand.is_chunked:
         return _correlated(function, x, w, output, mode, cval, origin, (axis,))
-    if w.ndim != 1 or w.shape[0] < 1:
+    if len(operand.shape) != 1 or operand.shape[0] < 1:
         _number(cval, Operand(*described(input=x)[0]))
         raise RuntimeError(f"weights must be at least one number along one axis, got shape {tuple(w.shape)}")
-    xp = namespace_of_numbers([Operand(*described(weights=w)[0])])
-    taps = taps_of(xp, w, function == "convolve")
-    if not isinstance(taps, tuple):  # which NumPy's are, whatever the input is
+    taps: Any = known(operand, w)  # whatever library the input is of
+    if taps is None:
+        xp = namespace_of_numbers([operand])
         namespace_of(input=x, weights=w)
+        taps = xp.flip(w) if function == "convolve" else conjugate(xp, w)
     return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
 
 
@@ -962,26 +967,35 @@ def _filtered(
 ) -> Array:
     """What is found by the lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
     (x,) = arrays(input)
-    operands = described(input=x)
-    dtype, target = (None, None) if output is None else _output(output, operands, *values[1:])
-    numbers = not any(hasattr(value, "shape") for value in values[1:])
-    lines, dtype = (_lines if numbers else _translated)(translate, operands, dtype, values, *words)
-    return _written(find(x, lines, dtype), target)
+    dtype, target = (None, None) if output is None else _output(output, described(input=x), *values[1:])
+    return _written(_found(find, translate, x, dtype, values, *words), target)
+
+
+def _found(find: Function, translate: Function, x: Array, dtype: DType, values: Any, *words: Any) -> Any:
+    if any([hasattr(value, "shape") for value in values]):  # noqa: C419 - soon
+        values = [value.item() if getattr(value, "ndim", 1) == 0 else value for value in values]
+    cval, *others = values
+    forgets = any([hasattr(value, "shape") or not getattr(value, "are_few", True) for value in values])  # noqa: C419
+    prepare = _translated if forgets else _lines
+    return prepare(find, translate, described(input=x), dtype, tuple(others), cval, *words)(x)
 
 
 def _translated(
-    translate: Function, operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
-) -> tuple[tuple[Windows, ...], DType]:
-    x = Operand(*operands[0])
-    found = translate(len(x.shape), _number(values[0], x), *values[1:], *words)
-    lines = (found,) if isinstance(found, Windows) else tuple(found)
-    return lines, _output(None, operands, *values[1:])[0] if dtype is None else dtype
+    find: Function, translate: Function, operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
+) -> Function:
+    """What finds it in arrays like one; cval is the first of the words."""
+    x, (cval, *others) = Operand(*operands[0]), words
+    lines = translate(len(x.shape), _number(cval, x), *values, *others)
+    dtype = _dtype(operands, None, _are_complex(values)) if dtype is None else dtype
+    found: Function = find(operands[0], (lines,) if isinstance(lines, Windows) else tuple(lines), dtype)
+    return found
 
 
-_lines = remembering(trusted=4)(_translated)
+_lines = remembering(trusted=6)(_translated)
 
 
 def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> Windows:
+    taps = taps.taps(function == "convolve") if isinstance(taps, Known) else taps
     size, at = len(taps) if isinstance(taps, tuple) else taps.shape[0], _axis(axis, ndim)
     return _around((at,), (size,), mode, {at: origin}, value, function, taps)
 
@@ -1039,7 +1053,7 @@ def _gaussian_along_one(
 
 
 def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) -> Array:
-    return _filtered(_tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate", find=share)
+    return _found(shares, _tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
 
 
 def _passed_on(function: Function, words: dict[str, Any]) -> dict[str, Any]:
@@ -1053,7 +1067,7 @@ def _gaussian_derivative(
 ) -> Array:
     """Gaussians along all axes, that along one of them derived so many times."""
     orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
-    return _filtered(_gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None, find=share)
+    return _found(shares, _gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -1085,89 +1099,110 @@ def _extreme(
     if footprint is not None:
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
-        size, taps = _footprint(footprint)
-        return _filtered(_footprints, input, output, (cval,), size, taps, mode, origin, axes, find=find)
+        (holes,) = arrays(footprint)
+        operand = Operand(*described(footprint=holes)[0])
+        if operand.is_chunked:
+            raise TypeError("footprint must be known, since it decides what is read: pass footprint.compute()")
+        taps = known(operand, holes) or _flat(operand.xp, holes)
+        return _filtered(_footprints, input, output, (cval, taps, tuple(holes.shape)), mode, origin, axes, find=find)
     if size is None:
         raise RuntimeError("size or footprint must be given, got neither")
     return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes, find=find)
 
 
-def _footprint(footprint: Any) -> tuple[Ints, tuple[bool, ...]]:
-    """The shape of a window, and which elements it reads, row after row."""
-    (array,) = arrays(footprint)
-    shape: Ints = tuple(array.shape)
-    if is_chunked(array):
-        raise TypeError("footprint must be known, since it decides what is read: pass footprint.compute()")
-    flat = namespace_of(footprint=array).reshape(array, (-1,))
-    taps = tuple([bool(flat[place]) for place in range(flat.shape[0])])
-    if not any(taps):
-        raise ValueError(f"footprint must have a true element, got none in the shape {shape}")
-    return shape, taps
+def _flat(xp: Namespace, holes: Array) -> tuple[bool, ...]:
+    """Which elements a window reads, row after row."""
+    flat = xp.reshape(holes, (-1,))
+    return tuple([bool(flat[place]) for place in range(flat.shape[0])])
 
 
 def _footprints(
-    ndim: int, value: complex, size: Ints, taps: tuple[bool, ...], mode: Any, origin: Any, axes: Any
+    ndim: int, value: complex, footprint: Any, size: Ints, mode: Any, origin: Any, axes: Any
 ) -> Windows | list[Windows]:
     """One window with holes, or boxes along one axis after the other if there are none."""
+    taps = tuple(map(bool, footprint.taps(False))) if isinstance(footprint, Known) else footprint
+    if not any(taps):
+        raise ValueError(f"footprint must have a true element, got none in the shape {size}")
     found = _axes(axes, ndim)
     if len(size) == len(found) and all(taps):
         return _boxes_by_axis(ndim, value, size, mode, origin, axes)
     return _of_shape("footprint", size, found, ndim, mode, origin, value, "correlate", taps)
 
 
-def _extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
+def _extremes(operand: Description, lines: Sequence[Windows], dtype: DType, pick: str) -> Function:
     """Of windows over some axes, one after the other, or of one with holes.
 
     SciPy stores what it finds along one axis before it goes on to the next. That makes a difference only where numbers
     may not fit the integers that they are stored as.
     """
-    xp, has_holes = namespace_of(input=x), any(line.taps for line in lines)
-    if is_kind(xp, x.dtype, "complex floating"):
-        raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {x.dtype}")
-    if is_chunked(x):
-        return write(neighbourhoods(_extremes, x, halos(lines), dtype, (), (lines, dtype, largest)))
-    fits = not has_holes and (x.dtype == dtype or is_kind(xp, dtype, "real floating"))
-    y = truncated(xp, x, dtype) if fits else x
-    for part in [lines] if fits or has_holes else [lines[:1], lines[1:]]:
-        y = _stored_extremes(y, part, dtype, largest)
-    return y
-
-
-_largest = functools.partial(_extremes, largest=True)
-_smallest = functools.partial(_extremes, largest=False)
-
-
-def _stored_extremes(x: Array, lines: Sequence[Windows], dtype: DType, largest: bool) -> Array:
-    """In SciPy's way with a pad value that integers do not hold: with holes it is one of them, modulo 2**bits, and else
-    all are compared as floats.
-    """
-    xp = namespace_of(input=x)
-    x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
-    windows, borders, value, runs = _laid_over(tuple(x.shape), tuple(lines))
-    if is_kind(xp, x.dtype, "integral") and value is not None:
-        info = xp.iinfo(x.dtype)
-        value = value if math.isfinite(value) or not runs else -(2.0**63)  # what processors make of NaN
-        if runs or info.min - 1 < value < info.max + 1:
-            value = (int(value) - info.min) % (info.max - info.min + 1) + info.min
-        else:
-            x = xp.astype(x, filter_dtype(xp, x.dtype))
-    if windows is not None:
-        x = extreme_filter(xp, x, windows, borders, 0.0 if value is None else value, largest, runs)
+    _, xp, _, own, *_ = operand
+    if is_kind(xp, own, "complex floating"):
+        raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {own}")
+    if Operand(*operand).is_chunked:
+        arguments = lines, dtype, pick
+        return lambda x: write(neighbourhoods(_extremes_of, x, halos(lines), dtype, (), arguments))
+    fits = not any(line.taps for line in lines) and (own == dtype or is_kind(xp, dtype, "real floating"))
     if not traits(xp).threads:
-        return truncated(xp, x, dtype)
-    with xp.errstate(invalid="ignore"):  # SciPy does not warn of numbers that no integer is
-        return truncated(xp, x, dtype)
+        return functools.partial(_extremes_elsewhere, lines=lines, dtype=dtype, fits=fits, largest=pick == "maximum")
+    picked, workings = [], []
+    for at, line in enumerate(lines):
+        stored = xp.result_type(own if at == 0 and not fits else dtype)
+        value, working = _border(xp, xp.uint8 if stored == xp.bool else stored, line)
+        picked.append(line._replace(value=value, taps=line.taps or (True,) * line.sizes[0], pick=pick))
+        workings.append(xp.dtype(working))
+    return separable(operand, picked, dtype, workings)
+
+
+def _extremes_of(x: Array, lines: Sequence[Windows], dtype: DType, pick: str) -> Array:
+    found: Array = _extremes(described(input=x)[0], lines, dtype, pick)(x)
+    return found
+
+
+def _border(xp: Namespace, dtype: DType, line: Windows) -> tuple[float, DType]:
+    """The pad value that windows over such elements read, and the dtype that these are compared in.
+
+    As in SciPy one that integers do not hold is, with holes, one of them modulo 2**bits, and else all are compared as
+    floats.
+    """
+    value = line.value.real if "zeros" in line.modes else 0.0
+    if not is_kind(xp, dtype, "integral"):
+        return value, dtype
+    info = xp.iinfo(dtype)
+    value = value if math.isfinite(value) or not line.taps else -(2.0**63)  # what processors make of NaN
+    if line.taps or info.min - 1 < value < info.max + 1:
+        return (int(value) - info.min) % (info.max - info.min + 1) + info.min, dtype
+    return value, filter_dtype(xp, dtype)
+
+
+def _extremes_elsewhere(x: Array, lines: Sequence[Windows], dtype: DType, fits: bool, largest: bool) -> Array:
+    """Elsewhere than on NumPy, of windows over all axes at once where that makes no difference."""
+    xp = namespace_of(input=x)
+    x = truncated(xp, x, dtype) if fits else x
+    for part in [lines] if fits or any(line.taps for line in lines) else [lines[:1], lines[1:]]:
+        x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
+        windows, borders, line = _laid_over(tuple(x.shape), tuple(part))
+        if windows is not None and line is not None:
+            value, working = _border(xp, x.dtype, line)
+            x = xp.astype(x, working, copy=False)
+            x = extreme_filter(
+                xp, x, windows, borders, value, largest, runs_of(line.taps, windows.kernel_size) if line.taps else ()
+            )
+        x = truncated(xp, x, dtype)
+    return x
+
+
+_largest = functools.partial(_extremes, pick="maximum")
+_smallest = functools.partial(_extremes, pick="minimum")
 
 
 @remembering(trusted=2)
-def _laid_over(shape: Ints, lines: tuple[Windows, ...]) -> tuple[Geometry | None, Words, float | None, Any]:
-    """Windows over all axes, if there are elements, borders, their number if one has it, and runs between holes."""
+def _laid_over(shape: Ints, lines: tuple[Windows, ...]) -> tuple[Geometry | None, Words, Windows | None]:
+    """Windows over all axes, if there are elements, borders, and a line with all their modes."""
     axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
     kernel, padding, borders = on_all_axes(axes, sizes, before, modes, len(shape))
-    value, taps = next(((line.value.real, line.taps) for line in lines), (0.0, None))
     some = shape and 0 not in shape
     windows = at_every_element(tuple(map(operator.index, shape)), kernel, padding) if some else None
-    return windows, borders, value if "zeros" in modes else None, runs_of(taps, kernel) if taps else ()
+    return windows, borders, lines[0]._replace(modes=modes) if lines else None
 
 
 def _before(k: int, origin: Any, function: str) -> int:
@@ -1240,10 +1275,11 @@ def _summed(
 ) -> Array:
     """The sum over axes of a filter for each, or what else is made of these, in the result's dtype."""
     (x,) = arrays(input)
-    dtype, target = _output(output, described(input=x))
+    operands = described(input=x)
+    dtype, target = (_dtype(operands, None, False), None) if output is None else _output(output, operands)
     found = _axes(axes, x.ndim)
     if not found:
-        return _written(separable(x, (), dtype), target)
+        return _written(separable(operands[0], (), dtype)(x), target)
     each = zip(found, _sequence("mode", mode, len(found)), strict=True)
     shares = [derivative(x, axis, dtype, word, *words, **more) for axis, word in each]
     return _written(element_by_element(combined, *shares), target)
@@ -1263,12 +1299,8 @@ def _magnitude(*shares: Array) -> Array:
 
 def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tuple[DType, Array | None]:
     """The result's dtype, and the array that it is to be written to, if one was given."""
-    _, _, shape, dtype, *_ = operands[0]
-    xp = namespace_of_numbers([Operand(*operand) for operand in operands])
-    is_complex = any(is_kind(xp, other[3], "complex floating") for other in operands) or _are_complex(values)
-    if output is None:
-        return complex_dtype(xp, dtype) if is_complex else xp.result_type(dtype), None  # in the machine's byte order
-    target = None
+    _, xp, shape, *_ = operands[0]
+    target, named = None, output
     if hasattr(type(output), "__setitem__"):
         (target,) = arrays(output)
         if is_chunked(target) or any(Operand(*operand).is_chunked for operand in operands):
@@ -1279,13 +1311,24 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
             )
         if tuple(target.shape) != tuple(shape):
             raise RuntimeError(f"output must have the shape {tuple(shape)} of input, got {tuple(target.shape)}")
-    dtype = named_dtype(xp, output) if target is None else target.dtype
-    if not is_complex or is_kind(xp, dtype, "complex floating"):
-        return dtype, target
-    if target is not None or isinstance(output, str):
-        raise RuntimeError(f"output must be complex, as the result is, got {dtype}")
-    warnings.warn("promoting specified output dtype to complex", stacklevel=5)
-    return complex_dtype(xp, dtype), None
+        named = target.dtype
+    dtype, needed = _dtype(operands, named, False), _dtype(operands, None, _are_complex(values))
+    if is_kind(xp, needed, "complex floating") and not is_kind(xp, dtype, "complex floating"):
+        if target is not None or isinstance(output, str):
+            raise RuntimeError(f"output must be complex, as the result is, got {dtype}")
+        warnings.warn("promoting specified output dtype to complex", stacklevel=5)
+        dtype = complex_dtype(xp, dtype)
+    return dtype, target
+
+
+@remembering(trusted=3)
+def _dtype(operands: tuple[Description, ...], named: Any, has_complex: bool) -> DType:
+    """That which is named, or the input's in the machine's byte order, or a complex one if it, or taps, have such."""
+    xp = namespace_of_numbers([Operand(*operand) for operand in operands])
+    if named is not None:
+        return named_dtype(xp, named)
+    has_complex = has_complex or any(is_kind(xp, operand[3], "complex floating") for operand in operands)
+    return complex_dtype(xp, operands[0][3]) if has_complex else xp.result_type(operands[0][3])
 
 
 def _are_complex(values: tuple[Any, ...]) -> bool:

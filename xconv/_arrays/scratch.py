@@ -13,12 +13,15 @@ from .libraries import Array, DType, Namespace
 KEPT = 2**22  # bytes of one array: larger ones are rare, and worth their pages
 LAID_OUT = 2**23  # of one that windows are laid out in, which blocks make no larger but where memory is no matter
 PAGED = 2**16  # bytes from which an array's memory may come page by page: half of what glibc begins with
+BENCH = 2**21  # of all that a thread's prepared operations work on, one after the other: of images of some 256**2
+LINE = 64  # bytes that caches read at once
 PLACES = ((-1, -2), (-3, -4))  # of what blocks make of their inputs, and of their outputs, away from the others
 
 
 class _Own(threading.local):
     def __init__(self) -> None:
         self.places: dict[int, Array | None] = {}
+        self.bench: Array | None = None
         self.side: int | None = None
         self.turns = [0, 0]
 
@@ -36,6 +39,28 @@ def scratch(xp: Namespace, shape: tuple[int, ...], dtype: DType, place: int = 0,
         memory = _OWN.places[place] = None  # given up before there is a larger one
         memory = _OWN.places[place] = xp.empty(size, dtype=xp.uint8)
     return xp.ndarray(shape, dtype, memory)
+
+
+class Bench:
+    """Memory of a thread's own whose places stay where they are, for operations that are prepared once; not for all."""
+
+    def __init__(self, xp: Namespace) -> None:
+        if _OWN.bench is None:
+            _OWN.bench = xp.empty(BENCH, dtype=xp.uint8)
+        self.memory, self.places, self.end = _OWN.bench, dict[int, Array](), 0
+
+    @property
+    def is_enough(self) -> bool:
+        return self.end <= BENCH
+
+    def __call__(self, xp: Namespace, shape: tuple[int, ...], dtype: DType, place: int) -> Array:
+        """As `scratch`."""
+        size = math.prod(shape) * xp.dtype(dtype).itemsize
+        if place not in self.places or self.places[place].size < size:
+            start = self.end
+            self.end += -(-size // LINE) * LINE
+            self.places[place] = self.memory[start : self.end] if self.is_enough else xp.empty(size, dtype=xp.uint8)
+        return xp.ndarray(shape, dtype, self.places[place])
 
 
 class making_again:  # noqa: N801  # as the context managers of the standard library

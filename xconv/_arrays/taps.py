@@ -9,18 +9,22 @@ zeros of constants, and takes half of the multiplications.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.blocks import pieces
 from .._plan.chains import Pass
 from .._plan.geometry import Geometry
+from .._plan.pooling import power_of, runs_of
 from .libraries import Array, Namespace
 from .scratch import scratch
 from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
+LEVELS = 5  # the first of those of extremes
 STACKED = 2**21  # bytes of rows laid out at once
+Step: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Array]  # an operation, operands, and the result's memory
 
 
 class Term(NamedTuple):
@@ -69,17 +73,27 @@ def _symmetry(taps: Any) -> int:
     return -1 if all([one == -other for one, other in zip(taps, turned, strict=True)]) else 0  # noqa: C419
 
 
+def put(source: Any, out: Array) -> None:
+    """Copying as a step."""
+    out[...] = source
+
+
 class Shifted(NamedTuple):
-    """The windows of a pass over its memory."""
+    """The windows of a pass over its memory, and where that and what is summed up lie.
+
+    What is done is given in steps, each an operation, its operands and where the result is written, for that may be
+    done again and again. Behind them is what the last one gives, or writes to ``place`` if it can.
+    """
 
     xp: Namespace
     memory: Array
     plan: Pass
     rows: Array
+    room: Callable[..., Array] = scratch
 
     @classmethod
-    def over(cls, xp: Namespace, memory: Array, plan: Pass) -> Shifted:
-        return cls(xp, memory, plan, memory.reshape(plan.rows))
+    def over(cls, xp: Namespace, memory: Array, plan: Pass, room: Callable[..., Array]) -> Shifted:
+        return cls(xp, memory, plan, memory.reshape(plan.rows), room)
 
     def results(self, rows: Array) -> Array:
         """Rows of results in their shape."""
@@ -87,83 +101,117 @@ class Shifted(NamedTuple):
             return self.xp.ndarray(self.plan.output, rows.dtype, rows, strides=self.memory.strides)
         return rows.reshape(self.plan.output)
 
-    def sums(self, taps: tuple[complex, ...], is_line: bool, place: Array | None = None) -> Array:
-        """The sums of windows times taps, written to a place if one is given."""
-        xp, rows, length = self.xp, self.rows, self.plan.length
-        first, *others = _terms([rows[:, shift : shift + length] for shift in self.plan.shifts], taps, is_line)
-        total, pair = self._memory(length, TOTAL), self._memory(length, OTHER)
-        place = self.results(total) if place is None else place
-        if not others:
-            return xp.multiply(self.results(first.view), first.tap, out=place)
-        xp.multiply(first.view, first.tap, out=total)
-        for term in others[:-1]:
-            add, share = self._share(term, pair)
-            add(total, share, out=total)
-        add, share = self._share(others[-1], pair)
-        return add(self.results(total), self.results(share), out=place)
+    def sums(self, taps: tuple[complex, ...], is_line: bool, place: Array | None) -> tuple[list[Step], Array]:
+        """The sums of windows times taps: 1 and -1 need not be multiplied with."""
+        xp, length, dtype = self.xp, self.plan.length, self.rows.dtype
+        first, *others = _terms([self._view(self.rows, shift) for shift in self.plan.shifts], taps, is_line)
+        total, pair, steps = self._memory(length, TOTAL), self._memory(length, OTHER), list[Step]()
+        so_far = first.view
+        if first.tap != 1 or not others:
+            steps.append((xp.multiply, (first.view, xp.asarray(first.tap, dtype=dtype)), total))
+            so_far = total
+        for term in others:
+            share = term.view
+            if term.opposite is not None:
+                steps.append((xp.add if term.is_sum else xp.subtract, (share, term.opposite), pair))
+                share = pair
+            if term.tap not in (1, -1):
+                steps.append((xp.multiply, (share, xp.asarray(term.tap, dtype=dtype)), pair))
+                share = pair
+            steps.append((xp.subtract if term.tap == -1 else xp.add, (so_far, share), total))
+            so_far = total
+        return self._ending(steps, total, place)
 
-    def _share(self, term: Term, memory: Array) -> tuple[Any, Array]:
-        """What a term adds, and how: 1 and -1 need not be multiplied with."""
-        xp, share = self.xp, term.view
-        if term.opposite is not None:
-            share = (xp.add if term.is_sum else xp.subtract)(share, term.opposite, out=memory)
-        if term.tap in (1.0, -1.0):
-            return xp.add if term.tap == 1 else xp.subtract, share
-        return xp.add, xp.multiply(share, term.tap, out=memory)
-
-    def stacked(self, taps: tuple[float, ...], place: Array | None = None) -> Array:
+    def stacked(self, taps: tuple[float, ...], place: Array | None) -> tuple[list[Step], Array]:
         """The same sums of windows along more axes, of which all are read: tap by tap over rows that stay nearer.
 
         The taps along the last of these axes are laid out, and those along the others are views of that.
         """
-        xp, plan, dtype = self.xp, self.plan, self.rows.dtype
+        xp, plan, dtype, steps = self.xp, self.plan, self.rows.dtype, list[Step]()
         last = max([1, *(axis for axis, k in enumerate(plan.kernel) if k > 1)])  # the first is cut
         k, step = plan.kernel[last], math.prod(plan.memory[last + 1 :])
         lead, n = plan.kernel[:last], last
         memory = self.memory.reshape((*plan.memory[:last], -1))
         width = memory.shape[-1] - (k - 1) * step
         weights = xp.asarray(taps, dtype=dtype).reshape((*lead, k))
-        place = scratch(xp, plan.output, dtype, TOTAL) if place is None or not place.flags.c_contiguous else place
+        place = self.room(xp, plan.output, dtype, TOTAL) if place is None or not place.flags.c_contiguous else place
         sums = place.reshape((*plan.output[:last], width))
         row = math.prod(plan.memory[1:last]) * k * width * dtype.itemsize
         axes = [*range(n)], [*range(n, 2 * n + 1)], 2 * n + 1
         for some in pieces(plan.output[0], max(STACKED // row - plan.kernel[0] + 1, 1)):
             part = memory[some.start : some.stop + plan.kernel[0] - 1]
             shape, strides = (*part.shape[:-1], k, width), (*part.strides[:-1], step * dtype.itemsize, dtype.itemsize)
-            stack = scratch(xp, shape, dtype, OTHER)
-            stack[...] = xp.ndarray(shape, dtype, part, strides=strides)
+            stack = self.room(xp, shape, dtype, OTHER)
+            steps.append((put, (xp.ndarray(shape, dtype, part, strides=strides),), stack))
             outer = stack.strides[:-2]
             shape = (*sums[some].shape[:-1], *lead, k, width)
             windows = xp.ndarray(shape, dtype, stack, strides=(*outer, *outer, *stack.strides[-2:]))
-            xp.einsum(windows, [*axes[0], *axes[1], axes[2]], weights, axes[1], [*axes[0], axes[2]], out=sums[some])
-        return place
+            operands = windows, [*axes[0], *axes[1], axes[2]], weights, axes[1], [*axes[0], axes[2]]
+            steps.append((xp.einsum, operands, sums[some]))
+        return steps, place
 
-    def means(self, size: int, place: Array | None = None) -> Array:
+    def means(self, size: int, place: Array | None) -> tuple[list[Step], Array]:
         """Those of so many neighbours: of sums of twice as many again and again those that make them up."""
         xp, step, sums, width, start = self.xp, self.plan.shifts[-1] // max(size - 1, 1), self.rows, 1, 0
-        count = self.plan.length
-        total = self._memory(count, TOTAL)
+        steps, total = list[Step](), self._memory(self.plan.length, TOTAL)
+        found: Any = None
         while True:
             if size & width:
-                share = sums[:, start * step : start * step + count]
+                share = self._view(sums, start * step)
                 if start:
-                    xp.add(total, share, out=total)
-                elif size > width:
-                    total[...] = share
-                else:
-                    total = share
+                    steps.append((xp.add, (found, share), total))
+                elif 1 < width < size:  # in memory of which more sums will be made
+                    steps.append((put, (share,), total))
+                found = total if start or 1 < width < size else share
                 start += width
             if start == size:
-                place = self.results(self._memory(count, TOTAL)) if place is None else place
-                return xp.divide(self.results(total), size, out=place)
-            length = sums.shape[1] - width * step
-            twice = self._memory(length, (OTHER, PAIR)[width.bit_length() % 2])
-            sums = xp.add(sums[:, :length], sums[:, width * step :], out=twice)
+                steps.append((xp.divide, (found, xp.asarray(size, dtype=total.dtype)), total))
+                return self._ending(steps, total, place)
+            sums = self._twice(steps, xp.add, sums, width * step, (OTHER, PAIR)[width.bit_length() % 2])
             width *= 2
+
+    def extremes(self, pick: Any, taps: tuple[bool, ...], place: Array | None) -> tuple[list[Step], Array]:
+        """What is picked of the elements that taps read, in runs along the last axis: by levels of 2**i elements each,
+        of which two make up a run, however long.
+        """
+        plan, levels, steps, views = self.plan, [self.rows], list[Step](), list[Array]()
+        axis = max([0, *(axis for axis, k in enumerate(plan.kernel) if k > 1)])
+        strides = [math.prod(plan.memory[at + 1 :]) for at in range(axis + 1)]
+        runs, step = runs_of(taps, plan.kernel[: axis + 1]), strides[axis]
+        wanted = {power_of(length) for _, length in runs}
+        for power in range(max(wanted)):
+            place_of_level = LEVELS + (power + 2 if power + 1 in wanted else power % 2)
+            levels.append(self._twice(steps, pick, levels[power], step << power, place_of_level))
+        for tap, length in runs:
+            first, power = sum(map(operator.mul, tap, strides)), power_of(length)
+            views += [self._view(levels[power], first + at * step) for at in sorted({0, length - (1 << power)})]
+        found, *others = views
+        total = self._memory(plan.length, TOTAL)
+        for view in others:
+            steps.append((pick, (found, view), total))
+            found = total
+        return self._ending(steps, found, place)
+
+    def _twice(self, steps: list[Step], operation: Any, level: Array, shift: int, place: int) -> Array:
+        """What an operation makes of a level and the same so much further on."""
+        length = level.shape[1] - shift
+        steps.append((operation, (level[:, :length], level[:, shift:]), self._memory(length, place)))
+        return steps[-1][-1]
+
+    def _ending(self, steps: list[Step], found: Array, place: Array | None) -> tuple[list[Step], Array]:
+        """With the last step's result in its shape, written to a place if one is given."""
+        if place is None or not steps or steps[-1][-1] is not found:
+            return steps, self.results(found)
+        operation, operands, _ = steps.pop()
+        operands = tuple([self.results(one) if one.shape else one for one in operands])
+        return [*steps, (operation, operands, place)], place
+
+    def _view(self, rows: Array, shift: int) -> Array:
+        return rows[:, shift : shift + self.plan.length]
 
     def _memory(self, length: int, place: int) -> Array:
         """Rows of so many elements to fill, of a thread's own."""
-        return scratch(self.xp, (self.rows.shape[0], length), self.rows.dtype, place)
+        return self.room(self.xp, (self.rows.shape[0], length), self.rows.dtype, place)
 
 
 def means(x: Array, axis: int, size: int) -> Array:

@@ -35,12 +35,13 @@ class remembered(Generic[Value]):  # noqa: N801 - it is used as a decorator
 def remembering(trusted: int) -> Callable[[Function], Function]:
     """Compute what the same arguments give once.
 
-    The first arguments are trusted to equal no others. Of the rest lists are as good as tuples, and NumPy's
-    integers as ints; True, and what cannot be looked up, as a size that is a symbol, is computed every time.
+    The first arguments are trusted to equal no others of their types, as 1.0 equals 1 + 0j. Of the rest lists are as
+    good as tuples, and NumPy's integers as ints; True, and what cannot be looked up, as a size that is a symbol, is
+    computed every time.
     """
 
     def decorate(function: Function) -> Function:
-        looked_up = functools.lru_cache(maxsize=KEPT)(function)
+        looked_up = functools.lru_cache(maxsize=KEPT, typed=True)(function)
         _KEPT.append(looked_up.cache_clear)
 
         @functools.wraps(function)

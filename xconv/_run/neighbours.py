@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .._arrays.elements import truncated
 from .._arrays.libraries import Array, DType, Namespace, is_kind
-from .._arrays.scratch import scratch
-from .._arrays.taps import PADDED, Shifted, means, weighted
+from .._arrays.scratch import Bench, scratch
+from .._arrays.taps import PADDED, Shifted, Step, means, put, weighted
 from .._arrays.windows import framed, pad
-from .._plan.chains import Box, Chain, Pass, chains, on_all_axes
+from .._plan.chains import Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .graph import Pieces
 from .threads import cpu_count, for_each, is_alone
@@ -32,6 +34,7 @@ class Windows(NamedTuple):
     value: complex = 0
     taps: Any = None  # numbers, or an array of them, in the order of the windows; None for the mean along an axis
     is_line: bool = True
+    pick: str = ""  # "maximum" or "minimum" of the elements whose taps are true, instead of a sum
 
     @property
     def is_complex(self) -> bool:
@@ -48,100 +51,182 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
     return truncated(xp, weighted(padded, at_every_element(padded.shape, sizes), windows.taps, windows.is_line), dtype)
 
 
-def filtered(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
-    """The same of NumPy's arrays, of one filter after another: along axes of which no two filters have the same.
+class Stage(NamedTuple):
+    """A filter over memory: what is done first, where what it reads is put if not there, steps, what they give."""
+
+    before: Sequence[Step]
+    inside: Array | None
+    steps: Sequence[Step]
+    found: Array
+
+
+class Room(NamedTuple):
+    """Memory that a filter reads, the place inside of its borders if it is to be filled, and what is done for these."""
+
+    memory: Array
+    inside: Array | None = None
+    before: Sequence[Step] = ()
+    borders: Sequence[Step] = ()
+
+
+class Filters:
+    """`neighbours` of NumPy's arrays of one shape and dtype, of filters one after another, each along its own axes.
 
     Where taps are real complex numbers are pairs of real ones: inf in one of these is no NaN in the other, as in SciPy.
+    From the second of small arrays on the steps are kept, over memory of each thread's own: to find them takes longer
+    than they take.
     """
-    if is_kind(xp, x.dtype, "complex floating") and not any(line.is_complex for line in lines):
-        return _as_pairs(xp, x.joined() if isinstance(x, Pieces) else x, lines, dtype, workings)
-    shape, y, after, room = x.shape, x, 0, FEWEST
-    size, cpus, most = math.prod(shape), 1, BLOCK // xp.dtype(workings[0]).itemsize
-    if size >= most and is_alone():
-        room = BESIDE
-    elif size >= most:
-        cpus = cpu_count()
-        room = min(max(size // (SHARES * cpus), FEWEST), most)
-    with xp.errstate(all="ignore"):  # SciPy warns of nothing, and rows that are added as one have sums that nobody sees
-        for chain in chains(shape, tuple([line[:4] for line in lines]), room):
+
+    def __init__(
+        self, xp: Namespace, shape: Ints, own: DType, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]
+    ) -> None:
+        self.xp, self.shape, self.own, self.dtype = xp, shape, own, dtype
+        self.lines, self.workings, self.keys = lines, workings, tuple([line[:4] for line in lines])
+        self.kept, self.parts, self.is_known = threading.local(), list[Filters](), False
+        if is_kind(xp, own, "complex floating") and not any(line.is_complex for line in lines):
+            self._divide(xp.finfo(xp.result_type(dtype)).dtype, [xp.finfo(working).dtype for working in workings])
+
+    def __call__(self, x: Array | Pieces) -> Array:
+        if self.parts:
+            return self._of_pairs(x.joined() if isinstance(x, Pieces) else x)
+        return _quiet(self.xp)(self, x)
+
+    def _divide(self, result: DType, workings: Sequence[DType]) -> None:
+        """Along one axis more, but for what is beyond the ends if that has two parts."""
+        real, whole = self.xp.finfo(self.own).dtype, True
+        for line in self.lines:
+            whole = whole and (line.value.real == line.value.imag or "zeros" not in line.modes)
+        for part in ("real",) if whole else ("real", "imag"):
+            lines = [line._replace(value=getattr(line.value, part)) for line in self.lines]
+            shape = (*self.shape, 2) if whole else self.shape
+            self.parts.append(Filters(self.xp, shape, real, lines, result, workings))
+
+    def _of_pairs(self, x: Array) -> Array:
+        xp, native, (first, *others) = self.xp, self.xp.result_type(self.dtype), self.parts
+        if not others:
+            pairs = xp.ascontiguousarray(x, xp.result_type(x.dtype)).view(xp.result_type(first.own))
+            y = first(pairs.reshape(*x.shape, 2)).view(native).reshape(x.shape)
+        else:
+            y = xp.empty(x.shape, native)
+            y.real, y.imag = first(x.real), others[0](x.imag)
+        return xp.astype(y, self.dtype, copy=False)
+
+    def run(self, x: Array | Pieces) -> Array:
+        """The filters of real arrays, or all of them."""
+        size, cpus, y, after, room = math.prod(self.shape), 1, x, 0, FEWEST
+        most = BLOCK // self.xp.dtype(self.workings[0]).itemsize
+        is_small, self.is_known = self.is_known and size <= min(FEWEST, most), True
+        if is_small and not isinstance(x, Pieces) and self.stages:
+            y = self.xp.empty(self.shape, self.dtype)
+            _carry_out(self.xp, self.stages, x, y)
+            return y
+        if size >= most and is_alone():
+            room = BESIDE
+        elif size >= most:
+            cpus = cpu_count()
+            room = min(max(size // (SHARES * cpus), FEWEST), most)
+        for chain in chains(self.shape, self.keys, room):
             first, after = after, after + chain.filters
             source = y if len(chain.boxes) > 1 else y[...]  # of pieces, all is joined only where all is read at once
-            y = xp.empty(shape, dtype) if y is x or chain.cuts else y
-            run = _Run(xp, source, y, chain, lines[first:after], workings[first:after])
-            for_each(run.fill, chain.boxes, cpus)
-    return y
+            y = self.xp.empty(self.shape, self.dtype) if y is x or chain.cuts else y
+            run = _Run(self.xp, chain, self.lines[first:after], self.workings[first:after])
+            for_each(functools.partial(run.fill, source, y), chain.boxes, cpus)
+        return y
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Those of all, if that is one box, and small."""
+        if not hasattr(self.kept, "stages"):
+            found, bench = chains(self.shape, self.keys, FEWEST), Bench(self.xp)
+            is_one = [len(chain.boxes) for chain in found] == [1]
+            run = _Run(self.xp, found[0], self.lines, self.workings, bench)
+            stages = run.stages(found[0].boxes[0]) if is_one else []
+            self.kept.stages = stages if bench.is_enough else []
+        kept: list[Stage] = self.kept.stages
+        return kept
 
 
-def _as_pairs(xp: Namespace, x: Array, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]) -> Array:
-    """Along one axis more, but for what is beyond the ends if that has two parts."""
-    native, reals = xp.result_type(dtype), [xp.finfo(working).dtype for working in workings]
-    y, result = xp.empty(x.shape, native), xp.finfo(native).dtype
-    if all(line.value.real == line.value.imag or "zeros" not in line.modes for line in lines):
-        pairs = xp.ascontiguousarray(x, xp.result_type(x.dtype)).view(xp.finfo(x.dtype).dtype).reshape(*x.shape, 2)
-        found = filtered(xp, pairs, [line._replace(value=line.value.real) for line in lines], result, reals)
-        return xp.astype(found.view(native).reshape(x.shape), dtype, copy=False)
-    for part in ("real", "imag"):
-        own = [line._replace(value=getattr(line.value, part)) for line in lines]
-        getattr(y, part)[...] = filtered(xp, getattr(x, part), own, result, reals)
-    return xp.astype(y, dtype, copy=False)
+@functools.cache
+def _quiet(xp: Namespace) -> Callable[[Filters, Array | Pieces], Array]:
+    """SciPy warns of nothing, and rows that are added as one have sums that nobody sees."""
+    quiet: Callable[[Filters, Array | Pieces], Array] = xp.errstate(all="ignore")(Filters.run)
+    return quiet
+
+
+def _carry_out(xp: Namespace, stages: Sequence[Stage], part: Array, place: Array) -> None:
+    """Stages one after another, from an array to another one, in whose dtype is stored what each gives."""
+    for before, inside, steps, found in stages:
+        for operation, operands, out in before:
+            operation(*operands, out=out)
+        if inside is not None and inside is not part:
+            inside[...] = part
+        for operation, operands, out in steps:
+            operation(*operands, out=out)
+        part = truncated(xp, found, place.dtype)
+    if part is not place:
+        place[...] = part
 
 
 class _Run(NamedTuple):
     """A chain of filters from one array to another."""
 
     xp: Namespace
-    x: Array
-    y: Array
     chain: Chain
     lines: Sequence[Windows]
     workings: Sequence[DType]
+    room: Callable[..., Array] = scratch
 
-    def fill(self, box: Box) -> None:
+    def fill(self, x: Array | Pieces, y: Array, box: Box) -> None:
         """Write the results of a box."""
-        last, dtype, memory = len(self.lines) - 1, self.y.dtype, self._entered(box)
-        for at, (line, working, plan) in enumerate(zip(self.lines, self.workings, box.passes, strict=True)):
-            following, place = (None, self.y[box.place]) if at == last else self._room(at + 1, box.passes[at + 1])
-            own = place if place.dtype == working == dtype else None
-            windows = Shifted.over(self.xp, memory, plan)
-            if line.taps is None:
-                found = windows.means(line.sizes[0], own)
-            elif len(line.axes) > 1 and all(line.taps) and is_kind(self.xp, working, "real floating"):
-                found = windows.stacked(line.taps, own)
-            else:
-                found = windows.sums(line.taps, line.is_line, own)
-            if found is not place:
-                place[...] = truncated(self.xp, found, dtype)
-            if following is not None:
-                memory = self._bordered(at + 1, box, following)
-
-    def _entered(self, box: Box) -> Array:
-        """What the first filter reads, contiguous, with its borders."""
-        xp, chain, plan = self.xp, self.chain, box.passes[0]
-        if box.is_inside and isinstance(self.x, Pieces):
-            memory, place = self._room(0, plan)
-            self.x.put(box.read, place)
-            return self._bordered(0, box, memory)
+        place, first = y[box.place], self.workings[0]
+        if box.is_inside and isinstance(x, Pieces):
+            stage, *others = self.stages(box, place=place)
+            before = [*stage.before, (_put_pieces, (x, box.read), stage.inside)]
+            _carry_out(self.xp, [stage._replace(before=before, inside=None), *others], x, place)
+            return
         if box.is_inside:
-            part = self.x[box.read]
+            part = x[box.read]
         else:
-            value = self.lines[0].value
-            part = framed(xp, self.x, box.framed, chain.border, chain.modes, value, self.workings[0])
-        if part.dtype == self.workings[0] and part.flags.c_contiguous and not plan.is_bordered:
-            return part
-        memory, place = self._room(0, plan)
-        place[...] = part
-        return self._bordered(0, box, memory)
+            part = framed(self.xp, x, box.framed, self.chain.border, self.chain.modes, self.lines[0].value, first)
+        is_ready = part.dtype == first and part.flags.c_contiguous and not box.passes[0].is_bordered
+        _carry_out(self.xp, self.stages(box, part if is_ready else None, place), part, place)
 
-    def _room(self, at: int, plan: Pass) -> tuple[Array, Array]:
-        """Memory that a filter reads, with its borders, and in that the place of what has none."""
-        memory = scratch(self.xp, plan.memory, self.workings[at], PADDED[at % 2])
-        if plan.has_value:
-            memory[...] = self.lines[at].value
-        return memory, memory[plan.inside]
+    def stages(self, box: Box, memory: Array | None = None, place: Array | None = None) -> list[Stage]:
+        """What is done of a box, the first filter reading what is ready, and the last one writing to a place.
 
-    def _bordered(self, at: int, box: Box, memory: Array) -> Array:
-        for place, source in box.passes[at].fills:
-            memory[place] = memory[source]
-        for beyond in box.beyond[at]:
-            memory[beyond] = self.lines[at].value
-        return memory
+        Without one all add up rows in a line, which takes less time where these are short, before they are put.
+        """
+        stages, rooms = (
+            [],
+            [self._room(box, at) if at or memory is None else Room(memory) for at in range(len(self.lines))],
+        )
+        for at, (line, working, plan) in enumerate(zip(self.lines, self.workings, box.passes, strict=True)):
+            room, following = rooms[at], rooms[at + 1 : at + 2]
+            before = [*([] if at else room.before), *(step for other in following for step in other.before)]
+            target = following[0].inside if following else place
+            if place is None or target is None or not place.dtype == working == target.dtype:
+                target = None
+            steps, found = self._steps(line, Shifted.over(self.xp, room.memory, plan, self.room), target)
+            stages.append(Stage(before, room.inside, [*room.borders, *steps], found))
+        return stages
+
+    def _room(self, box: Box, at: int) -> Room:
+        """What a filter reads."""
+        plan, value = box.passes[at], self.lines[at].value
+        memory = self.room(self.xp, plan.memory, self.workings[at], PADDED[at % 2])
+        borders: list[Step] = [(put, (memory[source],), memory[border]) for border, source in plan.fills]
+        borders += [(put, (value,), memory[beyond]) for beyond in box.beyond[at]]
+        return Room(memory, memory[plan.inside], [(put, (value,), memory)] if plan.has_value else [], borders)
+
+    def _steps(self, line: Windows, windows: Shifted, place: Array | None) -> tuple[list[Step], Array]:
+        if line.pick:
+            return windows.extremes(getattr(self.xp, line.pick), line.taps, place)
+        if line.taps is None:
+            return windows.means(line.sizes[0], place)
+        if len(line.axes) > 1 and all(line.taps) and is_kind(self.xp, windows.rows.dtype, "real floating"):
+            return windows.stacked(line.taps, place)
+        return windows.sums(line.taps, line.is_line, place)
+
+
+def _put_pieces(pieces: Pieces, box: Sequence[slice], out: Array) -> None:
+    pieces.put(box, out)
