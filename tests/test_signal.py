@@ -247,6 +247,18 @@ def test_one_short_line_of_integers_is_summed_as_it_is(method):
     assert np.array_equal(xconv.signal.convolve(line, line[:5], method=method), np.convolve(line, line[:5]))
 
 
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (3, 2), (1, 3), (8, 5)])
+@pytest.mark.parametrize(("taps", "size"), [(31, 1000), (3, 40), (9, 3), (1, 1)])
+def test_phases_of_one_signal_are_convolved_one_after_the_other(taps, size, up, down):
+    """Each by NumPy's own, of whose outputs it keeps every so many, also where windows end behind the signal."""
+    h, x = np.random.default_rng(0).standard_normal(taps), np.random.default_rng(1).standard_normal(size)
+    resample = xconv.signal._resampling(described(h=h, x=x), "", up, down, -1, "")
+    assert resample.calls
+    assert all(isinstance(call, Line) for call in resample.calls)
+    relative = (taps + 1) * np.finfo(float).eps
+    assert_values(xconv.signal.upfirdn(h, x, up, down), scipy_signal.upfirdn(h, x, up, down), relative)
+
+
 def test_nan_stays_in_its_windows_where_scipy_keeps_it():
     x = np.random.default_rng(0).standard_normal(200)
     x[90] = np.nan

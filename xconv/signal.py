@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
-from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look
+from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look, traits
 from ._arrays.machine import item_size
 from ._arrays.operands import (
     Description,
@@ -33,12 +33,12 @@ from ._conv import conv_of
 from ._plan.arguments import a_number, got, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
-from ._plan.polyphase import EXTENSIONS, Phases, Polyphase, extension, polyphase
+from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_signals import convolved, resampled
 from ._run.graph import is_chunked, lazily
-from ._run.lines import Line, line_of
+from ._run.lines import BEGUN, CARRIED_OUT, Line, line_of
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", "oaconvolve", "upfirdn"]
 
@@ -363,7 +363,7 @@ def upfirdn(
     if is_chunked(h, x):
         return resampled(upfirdn, h, x, rates, along % x.ndim, mode, cval, resample.plan.outputs, resample.dtype)
     y = resample(h, x, cval)
-    if up > 1 and may_look(resample.xp, y) and not is_finite(resample.xp, y):
+    if not resample.is_local and may_look(resample.xp, y) and not is_finite(resample.xp, y):
         return _resampling(descriptions, "alone", *keywords)(h, x, cval)
     return y
 
@@ -535,21 +535,38 @@ def _resampling(
         raise IndexError(f"axis must be one of the {len(x.shape)} axes of x, got {axis}")
     dtype = promoted(xp, floating(xp, h.dtype), floating(xp, x.dtype), xp.float32)
     axis, shape = axis % len(x.shape), tuple(x.shape)
-    plan = polyphase(h.shape[0], shape[axis], up, down, mode != "", word == "alone")
-    return _Resampling(x._replace(dtype=dtype), plan, axis, mode)
+    like, words = x._replace(dtype=dtype), (h.shape[0], shape[axis], up, down, mode != "")
+    if word == "alone":
+        return _Resampling(like, polyphase(*words, True), axis, mode)
+    together = _Resampling(like, polyphase(*words, False), axis, mode)
+    if traits(xp).threads and min(up, together.plan.outputs) * BEGUN < together.cost:
+        alone = _Resampling(like, polyphase(*words, True), axis, mode, by_lines=True)
+        return alone if alone.cost < together.cost else together
+    return together
 
 
 class _Resampling:
     """A resampling, by convolutions whose filters are phases that lie near each other."""
 
-    def __init__(self, like: Operand, plan: Polyphase, axis: int, mode: str) -> None:
+    def __init__(self, like: Operand, plan: Polyphase, axis: int, mode: str, by_lines: bool = False) -> None:
         self.xp, self.dtype, self.plan = like.xp, like.dtype, plan
         size, others = like.shape[axis], tuple(other for other in range(len(like.shape)) if other != axis)
         outer = tuple(like.shape[other] for other in others)
         self.order = Order((*others, axis), (math.prod(outer), 1, size))
         self.result = self.order.back(*outer, plan.outputs)
+        self.is_local = len(plan.parts) == min(plan.up, plan.outputs)  # no phase reads what is for others alone
         self.extension = extension(mode, size, *plan.extension) if mode else None
-        self.calls = [_of_phases(like, math.prod(outer), part) for part in plan.parts if size]
+        parts = [(part, ((math.prod(outer), 1, part.windows.input_size[0]), part.shape)) for part in plan.parts if size]
+        self.calls: list[Call | Line] = []
+        for part, shapes in parts:
+            words: dict[str, Any] = {"stride": part.windows.stride, "padding": part.windows.padding}
+            line = line_of(like.xp, like.dtype, shapes, part.windows, flip=False) if by_lines else None
+            self.calls.append(line or conv_of(like, shapes, method="direct", **words))
+
+    @property
+    def cost(self) -> float:
+        """Estimated nanoseconds, of all that Python does as well."""
+        return sum([call.cost + CARRIED_OUT for call in self.calls])
 
     def __call__(self, h: Array, x: Array, value: complex) -> Array:
         xp, plan = self.xp, self.plan
@@ -564,12 +581,6 @@ class _Resampling:
             for part, call in zip(plan.parts, self.calls, strict=True)
         ]
         return split(xp, interleaved(xp, parts, plan.outputs), self.result)
-
-
-def _of_phases(like: Operand, samples: int, part: Phases) -> Call:
-    windows, shape = part.windows, (len(part.numbers), 1, len(part.offsets))
-    shapes = (samples, 1, *windows.input_size), shape
-    return conv_of(like, shapes, method="direct", stride=windows.stride, padding=windows.padding)
 
 
 def _transformed(xp: Namespace, dtype: DType) -> DType:

@@ -13,6 +13,9 @@ from .windows import pad
 def phase_filters(xp: Namespace, h: Array, plan: Polyphase, phases: Phases) -> Array:
     """The filters of some phases: h (taps,) -> (phases, 1, offsets)."""
     h = h[:: plan.common]
+    first, last = (phases.numbers[0] * plan.down - at * plan.up for at in (phases.offsets[-1], phases.offsets[0]))
+    if len(phases.numbers) == 1 and 0 <= first <= last < h.shape[0]:  # every up-th tap, the last one first
+        return xp.flip(h[first : last + 1 : plan.up])[None, None, :]
     rows, columns = (xp.arange(some.start, some.stop, device=device(h)) for some in (phases.numbers, phases.offsets))
     places = rows[:, None] * plan.down - columns[None, :] * plan.up
     inside = (places >= 0) & (places < h.shape[0])

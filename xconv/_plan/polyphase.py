@@ -32,6 +32,11 @@ class Phases(NamedTuple):
     read: Slices
     windows: Geometry
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of its filters."""
+        return len(self.numbers), 1, len(self.offsets)
+
 
 class Polyphase(NamedTuple):
     """A whole resampling: phases P and D, the common divisor, outputs, and what extends the signal at its ends."""

@@ -21,15 +21,18 @@ class Line:
 
     def __init__(self, xp: Namespace, windows: Geometry, flip: bool, product: float) -> None:
         self.xp, self.flip = xp, flip
-        ((lo, hi),), (k,), (o,) = windows.padding, windows.kernel_size, windows.output_size
-        self.mode = "full" if lo or hi else "valid"
-        self.kept = slice(k - 1 - lo, k - 1 - lo + o) if self.mode == "full" else slice(None)
-        computed = windows.input_size[0] + k - 1 if self.mode == "full" else o
+        (axis,), (k,) = windows.axes, windows.kernel_size
+        self.mode = "full" if axis.lo or axis.hi else "valid"
+        first = k - 1 - axis.lo if self.mode == "full" else 0
+        self.kept = slice(first, first + axis.s * (axis.o - 1) + 1, axis.s)
+        self.behind = max(axis.hi - k + 1, 0)  # windows of nothing but zeros
+        computed = axis.d + k - 1 if self.mode == "full" else axis.d - k + 1
         self.cost = BEGUN + computed * (OUTPUT + product * k) - CARRIED_OUT
 
     def forward(self, x: Array, w: Array) -> Array:
         """(1, 1, d), (1, 1, k) -> (1, 1, o)."""
         x, w = reshaped(self.xp, x, (-1,)), reshaped(self.xp, w, (-1,))
+        x = self.xp.concat([x, self.xp.zeros(self.behind, x.dtype)]) if self.behind else x
         y = self.xp.convolve(x, w if self.flip else w[::-1], self.mode)
         return reshaped(self.xp, y[self.kept], (1, 1, -1))
 
@@ -37,6 +40,8 @@ class Line:
 def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool) -> Line | None:
     """That of x and w of these shapes, if they are one signal and one filter of NumPy's real numbers."""
     if not traits(xp).threads or windows.ndim > 1 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
+        return None
+    if windows.dilation != (1,) or windows.padding[0][0] >= windows.kernel_size[0]:
         return None
     if is_kind(xp, dtype, "integral"):
         return Line(xp, windows, flip, INTEGER)
