@@ -315,6 +315,27 @@ def test_the_gradient_by_phases_of_strides_fits_the_workspace(method, dtype):
     assert peak(lambda: [xconv.conv_input_grad(dy, w, x.shape, **keywords)]) < 2 * MIB + 2**19
 
 
+@pytest.mark.parametrize("transposes", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "int16"])
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(4, 2, 128), (9, 9, 40)])
+def test_sums_of_another_dtype_than_the_result_fit_the_workspace(kernel, stride, size, dtype, transposes):
+    """All of them at once would be two to four MiB and more: of 81 phases as well as of four."""
+    w, dy = normal((8, 8, kernel, kernel), dtype=dtype), normal((2, 8, size, size), 1, dtype)
+    keywords, side = {"stride": stride, "max_workspace": MIB}, (size - 1) * stride + kernel
+
+    def call():
+        if transposes:
+            return xconv.conv_transpose(dy, w, **keywords)
+        return xconv.conv_input_grad(dy, w, (2, 8, side, side), **keywords)
+
+    x, rounding = call(), {"rtol": 2e-3, "atol": 1e-2} if dtype == "float16" else {"rtol": 0, "atol": 0}
+    exact = xconv.conv_transpose(dy.astype("float64"), w.astype("float64"), stride=stride)
+    expected = exact if dtype == "float16" else exact.astype("int64").astype(dtype)
+    assert x.dtype == dtype
+    assert np.allclose(x, expected, **rounding)
+    assert peak(lambda: [call()]) < MIB + 2**17
+
+
 def test_gradients_by_samples_fit_the_workspace():
     """One product for each of 16 samples of 100 positions would be 38 MB."""
     x, dy = normal((16, 128, 12, 12), dtype="float32"), normal((16, 512, 10, 10), 1, "float32")

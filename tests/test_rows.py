@@ -31,9 +31,9 @@ def access_of(x):
 def by_rows(x, w, groups=1, room=2**26, **keywords):
     """The convolution by lines of outputs, in its blocks."""
     task = task_of(x, w, groups, **keywords)
-    asked = request(np, x.dtype, task, room)
+    asked = request(access_of(x), task, room)
     asked = asked._replace(methods={"toeplitz": lambda part: Rows.tiles(np, x.dtype, part)})
-    return Products(access_of(x), asked, planned(asked, "toeplitz")).forward(x, w, None)
+    return Products(access_of(x), asked, planned(asked, "toeplitz"))(x, w)
 
 
 @st.composite

@@ -206,22 +206,19 @@ def _request(
     working = working_dtype(xp, dtype)
     conjugates = transposes and is_kind(xp, dtype, "complex floating")
     task = task_of(product, geometry, working != dtype, conjugates)
-    return request(xp, working, task, room, sums=planned_dtype(xp, working)), xp, working, room
+    result = working if product == "scatter" and geometry.is_framed else dtype
+    return request(Access(xp, planned_dtype(xp, working), result), task, room, working), xp, working, room
 
 
 def _time(xp: Namespace, dtype: DType, task: Task, method: str, room: int, advance: Callable[[], None]) -> float:
     """The least time of a few trials, each of which is a step, in nanoseconds."""
     run = runner(Access(xp, dtype, dtype), task, method, room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
-    calls: dict[str, Callable[[], Array]] = {
-        "forward": lambda: run.forward(x, w, None),
-        "scatter": lambda: run.backward_data(y, w),
-        "backward_filter": lambda: run.backward_filter(y, x),
-    }
+    operands = {"forward": (x, w), "scatter": (y, w), "backward_filter": (y, x)}[task.product]
     times = []
     for _ in range(TRIALS):
         start = time.perf_counter_ns()
-        result = calls[task.product]()
+        result = run(*operands)
         bool(result[(0,) * result.ndim] == 0)  # which waits for it
         times.append(time.perf_counter_ns() - start)
         advance()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from .._arrays.layout import Access
 from .._arrays.libraries import DType, Namespace, is_kind, traits
 from .._arrays.machine import machine_of
 from .._plan.choice import Request
@@ -33,29 +34,26 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 STORED = 8  # bytes of a sum on its way into an integer: by way of int64, modulo whose powers of two others are
 
 
-def request(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1, sums: DType | None = None) -> Request:
-    """What is asked of the plan of a task on arrays of a dtype, and of sums in that one, or another that holds them.
+def request(access: Access, task: Task, room: int, dtype: DType | None = None) -> Request:
+    """What is asked of the plan of a task whose sums hold those of numbers of a dtype, if that is not their own.
 
-    The room is that of each of so many devices.
+    The room is that of each of the devices.
     """
-    copies = is_kind(xp, dtype, "integral") or (task.product == "scatter" and is_kind(xp, dtype, "complex floating"))
-    sums = dtype if sums is None else sums
-    # into limbs, conjugated, or cast
-    task = task._replace(copies=task.copies or sums != dtype, copies_filters=task.copies_filters or copies)
+    xp, sums, devices = access.xp, access.dtype, access.devices
+    dtype = sums if dtype is None else dtype
+    scatters, writes = task.product == "scatter", traits(xp).threads
+    copies = is_kind(xp, dtype, "integral") or (scatters and is_kind(xp, dtype, "complex floating"))
+    task = task._replace(  # into limbs, conjugated, or cast
+        copies=task.copies or sums != dtype,
+        copies_filters=task.copies_filters or copies,
+        summed=task.inputs if scatters and access.rounds and writes else 0,
+    )
+    stores = is_kind(xp, access.result, "integral") and not is_kind(xp, sums, "integral")
+    machine = machine_of(xp, sums)._replace(element=STORED) if stores else machine_of(xp, sums)
     methods = {name: functools.partial(_tiles, tiles, xp, dtype, sums) for name, tiles in METHODS.items()}
     own = functools.partial(own_cost, xp, dtype) if has_native(xp, dtype, task) else None
     undivided = _undivided(task, convolves(xp, dtype, task.windows.ndim)) if devices > 1 else ()
-    return Request(
-        task,
-        machine_of(xp, sums) if sums == dtype else machine_of(xp, sums)._replace(element=STORED),
-        room * devices,
-        methods,
-        own,
-        traits(xp).threads,
-        devices=devices,
-        undivided=undivided,
-        rounds=sums != dtype,
-    )
+    return Request(task, machine, room * devices, methods, own, writes, devices, undivided)
 
 
 def _tiles(tiles: Tiles, xp: Namespace, dtype: DType, sums: DType, task: Task) -> Sequence[Maps]:

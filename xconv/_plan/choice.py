@@ -38,7 +38,6 @@ class Request(NamedTuple):
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
     devices: int = 1  # that operands are divided over
     undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
-    rounds: bool = False  # whether results are of another dtype than sums, which then are not to be added up in one
 
 
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
@@ -105,12 +104,14 @@ def planned(request: Request, name: str) -> Candidate:
 
 
 def _fitting(request: Request, name: str) -> Candidate | int:
-    """The less costly of the ways in which a method does it, or the bytes that would do."""
-    ways = [_by_phases, _scheduled] if request.task.product == "scatter" else [_scheduled]
-    found = [way(request, name) for way in ways]
+    """The less costly of the ways in which a method does it, or the bytes that would do: in phases of any number, where
+    sums of no other dtype fit.
+    """
+    found = [_scheduled(request, name)]
+    if request.task.product == "scatter":
+        few = not request.task.summed or isinstance(found[0], Candidate)
+        found = [*_by_phases(request, name, PHASES if few else math.inf), *found]
     fitting = [one for one in found if isinstance(one, Candidate)]
-    if request.rounds:
-        fitting = fitting[:1]
     if fitting:
         best: Candidate = cheapest(fitting)
         return best
@@ -128,27 +129,23 @@ def _scheduled(request: Request, name: str) -> Candidate | int:
     return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
 
 
-def _by_phases(request: Request, name: str) -> Candidate | int | None:
+def _by_phases(request: Request, name: str, most: float) -> list[Candidate | int]:
     """As convolutions of dy by filters turned round, one for each phase of the strides; none if these are too many."""
     task = request.task
-    if task.windows.phase_count > (PHASES if request.writes_phases else 1):
-        return None
+    if task.windows.phase_count > (most if request.writes_phases else 1):
+        return []
     phases = task.windows.phases
     if not phases:
-        return None
+        return []
     sizes = [phase.windows.taps * phase.windows.positions for phase in phases]
-    made = schedule(
-        of_phase(task, phases[sizes.index(max(sizes))]),
-        request.methods[name],
-        request.machine,
-        request.room,
-    )
+    largest = of_phase(task, phases[sizes.index(max(sizes))])
+    made = schedule(largest, request.methods[name], request.machine, request.room)
     if isinstance(made, int):
-        return made
-    return Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)
+        return [made]
+    return [Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)]
 
 
 def of_phase(task: Task, phase: Phase) -> Task:
     """The convolution that gives a phase of the gradient by the input."""
     swapped = task._replace(channels=task.filters, filters=task.channels)
-    return swapped._replace(product="forward", windows=phase.windows, turned=True, copies_filters=True)
+    return swapped._replace(product="forward", windows=phase.windows, turned=True, copies_filters=True, summed=0)

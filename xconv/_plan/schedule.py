@@ -87,19 +87,19 @@ def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machi
 
     Taps are cut only where nothing else fits.
     """
-    taps = task.windows.kernel_size
+    taps, sums = task.windows.kernel_size, task.summed * machine.element
     while True:
         is_cut = taps != task.windows.kernel_size
         part = task._replace(windows=_of_taps(task.windows, taps), copies_filters=task.copies_filters or is_cut)
         offered = tiles(part)
-        found = [_fitted(task, part, tile, machine, room) for tile in offered]
+        found = [_fitted(task, part, tile, machine, room - sums) for tile in offered]
         fitting = [one for one in found if isinstance(one, Schedule)]
         if fitting:
             best: Schedule = cheapest(fitting)
-            return best
+            return best._replace(held=best.held + sums)
         longest = taps.index(max(taps))
         if taps[longest] == 1 or not offered[0].cuts_taps:
-            return min([one for one in found if isinstance(one, int)])
+            return sums + min([one for one in found if isinstance(one, int)])
         taps = (*taps[:longest], -(-taps[longest] // 2), *taps[longest + 1 :])
 
 

@@ -17,7 +17,8 @@ class Task(NamedTuple):
 
     "forward" gives y; "backward_filter" dw; "scatter" adds windows back to dx. The gradient by the input is also run
     "forward", of dy by filters ``turned`` round, whose channels are those of dy. Operands may have to be copied where
-    they are read: data, and filters.
+    they are read: data, and filters. Numbers that are ``summed`` to a scatter are held besides, if its result is of
+    another dtype.
     """
 
     product: str
@@ -29,6 +30,7 @@ class Task(NamedTuple):
     turned: bool = False
     copies: bool = False
     copies_filters: bool = False
+    summed: int = 0
 
     @property
     def positions(self) -> int:

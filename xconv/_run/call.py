@@ -7,8 +7,8 @@ from .._arrays.libraries import Array
 from .._plan.choice import Candidate
 from .._plan.remembered import remembered
 from .._plan.task import task_of
-from .integers import OfIntegers, runner
-from .products import Own, OwnOrOther, Products
+from .integers import runner
+from .products import Product
 
 
 class Call:
@@ -23,28 +23,28 @@ class Call:
         self.room = room
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        layout, products = self.layout, self.for_forward
+        layout, product = self.layout, self.for_forward
         if layout.is_trivial:
-            return products.forward(x, w, b)
-        return layout.leave_data(products.forward(layout.enter_data(x), layout.turned(w), b))
+            return product(x, w, b)
+        return layout.leave_data(product(layout.enter_data(x), layout.turned(w), b))
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        layout, products = self.layout, self.for_data
+        layout, product = self.layout, self.for_data
         if layout.is_trivial:
-            return products.backward_data(dy, w, b)
+            return product(dy, w, b)
         if not layout.geometry.is_framed:
-            return layout.leave_data(products.backward_data(layout.enter_data(dy), layout.turned(w), b))
-        return layout.leave_input(products.backward_data(layout.enter_data(dy), layout.turned(w)), b)
+            return layout.leave_data(product(layout.enter_data(dy), layout.turned(w), b))
+        return layout.leave_input(product(layout.enter_data(dy), layout.turned(w)), b)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        layout, products = self.layout, self.for_filter
+        layout, product = self.layout, self.for_filter
         if layout.is_trivial:
-            return products.backward_filter(dy, x)
-        return layout.turned(products.backward_filter(layout.enter_data(dy), layout.enter_data(x)))
+            return product(dy, x)
+        return layout.turned(product(layout.enter_data(dy), layout.enter_data(x)))
 
     @remembered
-    def for_forward(self) -> Products | Own | OwnOrOther | OfIntegers:
-        return self._products("forward")
+    def for_forward(self) -> Product:
+        return self._product("forward")
 
     @property
     def cost(self) -> float:
@@ -52,17 +52,17 @@ class Call:
         return getattr(self.for_forward, "candidate", Candidate("", 0.0)).cost
 
     @remembered
-    def for_data(self) -> Products | Own | OwnOrOther | OfIntegers:
-        return self._products("scatter")
+    def for_data(self) -> Product:
+        return self._product("scatter")
 
     @remembered
-    def for_filter(self) -> Products | Own | OwnOrOther | OfIntegers:
-        return self._products("backward_filter")
+    def for_filter(self) -> Product:
+        return self._product("backward_filter")
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
 
-    def _products(self, product: str) -> Products | Own | OwnOrOther | OfIntegers:
+    def _product(self, product: str) -> Product:
         layout, access = self.layout, self.layout.access
         task = task_of(product, layout.geometry, layout.casts, access.conjugates)
         if product == "scatter" and layout.geometry.is_framed:

@@ -14,10 +14,10 @@ from .._arrays.operands import dtypes_of_sums, planned_dtype
 from .._methods import request
 from .._plan.choice import Candidate, choose
 from .._plan.task import Task
-from .products import Own, OwnOrOther, Products, products
+from .products import Product, Products, products
 
 
-def runner(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther | OfIntegers:
+def runner(access: Access, task: Task, method: str, room: int) -> Product:
     """What carries a task out: `products`, in a dtype that is found for integers when they are there."""
     if task.batch and method != "native" and dtypes_of_sums(access.xp, access.dtype) != (access.dtype,):
         return OfIntegers(access, task, method, room)
@@ -36,28 +36,18 @@ class OfIntegers:
         self.known: dict[DType, Products] = {}
         self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
 
-    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        return self._exact(x, w, b).forward(x, w, b)
-
-    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        return self._exact(dy, w, b).backward_data(dy, w, b)
-
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        return self._exact(dy, x).backward_filter(dy, x)
-
-    def _exact(self, first: Array, second: Array, b: Array | None = None) -> Products:
+    def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
         xp, access = self.access.xp, self.access
         border = 0 if access.frame is None else abs(access.frame[-1])
         factors = [max(magnitude(xp, array), border) for array in (first, second)]
         largest = self.task.terms * factors[0] * factors[1] + (0 if b is None else magnitude(xp, b))
         *floats, own = self.dtypes
-        return self._in(next((dtype for dtype in floats if largest <= 2 / float(xp.finfo(dtype).eps)), own))
+        found = next((dtype for dtype in floats if largest <= 2 / float(xp.finfo(dtype).eps)), own)
+        return self._in(found)(first, second, b)
 
     def _in(self, dtype: DType) -> Products:
         if dtype not in self.known:
             access = self.access._replace(dtype=dtype)
-            asked = request(access.xp, self.access.dtype, self.task, self.room, access.devices, dtype)
-            found = choose(asked, self.method)
-            adds_up = asked.rounds and self.task.product == "scatter" and not found.phases  # in one array of sums
-            self.known[dtype] = self._in(self.access.dtype) if adds_up else Products(access, asked, found)
+            asked = request(access, self.task, self.room, self.access.dtype)
+            self.known[dtype] = Products(access, asked, choose(asked, self.method))
         return self.known[dtype]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, zeros
 from .._arrays.layout import Access, biased, turned
@@ -36,18 +36,24 @@ NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is s
 BEARABLE = 128  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
 
 
-def products(access: Access, task: Task, method: str, room: int) -> Products | Own | OwnOrOther:
+class Product(Protocol):
+    """One of the three: of x and w, of dy and w, either with a bias, or of dy and x."""
+
+    def __call__(self, first: Array, second: Array, b: Array | None = None, /) -> Array: ...
+
+
+def products(access: Access, task: Task, method: str, room: int) -> Product:
     """What carries a task out by a method, or by that which a word stands for."""
     xp, dtype = access.xp, access.dtype
-    asked = request(xp, dtype, task, room, access.devices)
+    asked = request(access, task, room)
     if method == "native":
-        return _own(access, native(xp, dtype, task, room, access.devices))
+        return _own(access, task, room)
     if task.batch == 0 and method in METHODS:
         METHODS[method](xp, dtype, task)  # which may refuse; not every library transforms nothing
         method = "im2col"
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
-        own = _own(access, native(xp, dtype, task, room, access.devices))
+        own = _own(access, task, room)
         return OwnOrOther(own, access, asked) if own.own.may_refuse else own
     if method == "direct":
         return _direct(access, asked, found)
@@ -65,11 +71,12 @@ def _direct(access: Access, asked: Request, found: Candidate) -> Products:
     return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
 
 
-def _own(access: Access, own: Native) -> Own:
+def _own(access: Access, task: Task, room: int) -> Own:
     """With half precision as it is, if those are the sums that the library makes of it."""
     xp, result = access.xp, access.result
+    own = native(xp, access.dtype, task, room, access.devices)
     halves = own.takes_halves and is_kind(xp, result, "real floating") and access.dtype == working_dtype(xp, result)
-    return Own(access._replace(dtype=result) if halves else access, own)
+    return Own(access._replace(dtype=result) if halves else access, own, task.product)
 
 
 class Own(NamedTuple):
@@ -77,19 +84,16 @@ class Own(NamedTuple):
 
     access: Access
     own: Native
+    product: str
 
-    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        access = self.access
-        bias = None if b is None else access.read(b)
-        return access.leave(self.own.forward(self._input(x), access.read_filters(w), bias))
-
-    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        access = self.access
-        dx = self.own.backward_data(access.read(dy), access.read_filters(w))
-        return access.leave(biased(access, dx, b))
-
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        return self.access.leave_filters(self.own.backward_filter(self.access.read(dy), self._input(x)))
+    def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
+        access, own, product = self
+        if product == "backward_filter":
+            return access.leave_filters(own.backward_filter(access.read(first), self._input(second)))
+        w = access.read_filters(second)
+        if product == "scatter":
+            return access.leave(biased(access, own.backward_data(access.read(first), w), b))
+        return access.leave(own.forward(self._input(first), w, None if b is None else access.read(b)))
 
     def _input(self, x: Array) -> Array:
         return self.access.read_input(
@@ -105,20 +109,11 @@ class OwnOrOther:
         self.access = access
         self.asked = asked._replace(own=None)
 
-    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        return self._done("forward", x, w, b)
-
-    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        return self._done("backward_data", dy, w, b)
-
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        return self._done("backward_filter", dy, x)
-
-    def _done(self, product: str, *operands: Array | None) -> Array:
+    def __call__(self, *operands: Array | None) -> Array:
         try:
-            return getattr(self.own, product)(*operands)
+            return self.own(*operands)
         except UnsupportedError:
-            return getattr(self.other, product)(*operands)
+            return self.other(*operands)
 
     @remembered
     def other(self) -> Products:
@@ -155,37 +150,25 @@ class Products:
         found = self.candidate.schedule
         return found is None or self.task.reduces or found.tile.steps(found.task).multiplication > 0
 
-    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        """(N, G*C, *d), (G*K, C, *k), (G*K,) -> (N, G*K, *o)."""
-        return self._run(Products._forward, x, w, b)
-
-    def backward_data(self, dy: Array, w: Array, b: Array | None = None) -> Array:
-        """(N, G*K, *o), (G*K, C, *k), (G*C,) -> (N, G*C, *d)."""
-        return self._run(Products._backward_data, dy, w, b)
-
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        """(N, G*K, *o), (N, G*C, *d) -> (G*K, C, *k)."""
-        return self._run(Products._backward_filter, dy, x)
-
-    def _run(self, product: Callable[..., Array], *operands: Array | None) -> Array:
+    def __call__(self, *operands: Array | None) -> Array:
         """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
         if not self.spreads:
-            return self._checked(product, *operands)
+            return self._checked(*operands)
         with one_blas_thread():
-            return self._checked(product, *operands)
+            return self._checked(*operands)
 
-    def _checked(self, product: Callable[..., Array], *operands: Array | None) -> Array:
+    def _checked(self, *operands: Any) -> Array:
         """The product; where "direct" must keep NaN and inf in their windows, by im2col if the result is not finite."""
         if self.local is not None and has_outliers(self.xp, operands[0], self.access.dtype):
-            return self.local._checked(product, *operands)
+            return self.local._checked(*operands)
         if self.exact is not None:
             seen: list[int] = []
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
-                result = self.plain._with(lambda one: one.looking(seen))._checked(product, *operands)
+                result = self.plain._with(lambda one: one.looking(seen))._checked(*operands)
             has_seen_all = sum(seen) == math.prod(result.shape) and is_finite(self.xp, operands[1])
             is_fine = has_seen_all or is_finite(self.xp, result)
-            return result if is_fine else self.exact._checked(product, *operands)
-        return product(self, *operands) if self.is_local else self._scaled(product, *operands)
+            return result if is_fine else self.exact._checked(*operands)
+        return self._product(*operands) if self.is_local else self._scaled(*operands)
 
     def _with(self, change: Callable[[Blockwise], Blockwise]) -> Products:
         """The same by other passes."""
@@ -194,25 +177,21 @@ class Products:
         changed.__dict__.update(_pass=change(self._pass), _phases=phases)
         return changed
 
-    def _scaled(self, product: Callable[..., Array], first: Array, second: Array, *bias: Array | None) -> Array:
+    def _scaled(self, first: Array, second: Array, b: Array | None = None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
         scaled, dtype = self, self.access.dtype
         if not are_moderate(self.xp, dtype, first, second):
             scales = scale(self.xp, first, dtype), scale(self.xp, second, dtype)
             scaled = self._with(lambda one: one.scaled(*scales))
-        return product(scaled, first, second, *bias)
+        return scaled._product(first, second, b)
 
-    def _forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        return self._joined(self._pass.forward(self._grouped(x, 1), self._grouped(w, 0), self._bias(b)), 1)
-
-    def _backward_filter(self, dy: Array, x: Array) -> Array:
-        return self._joined(self._pass.backward_filter(self._grouped(dy, 1), self._grouped(x, 1)), 0)
-
-    def _backward_data(self, dy: Array, w: Array, b: Array | None) -> Array:
-        return self._joined(self._data(self._grouped(dy, 1), self._grouped(w, 0), self._bias(b)), 1)
-
-    def _bias(self, b: Array | None) -> Array | None:
-        return None if b is None else self._grouped(b, 0)
+    def _product(self, first: Array, second: Array, b: Array | None = None) -> Array:
+        """x or dy (N, G*channels, ...), and w (G*K, C, *k) with a bias or x (N, G*C, *d)."""
+        first = self._grouped(first, 1)
+        if self.task.reduces:
+            return self._joined(self._pass.backward_filter(first, self._grouped(second, 1)), 0)
+        run = self._data if self.task.product == "scatter" else self._pass.forward
+        return self._joined(run(first, self._grouped(second, 0), None if b is None else self._grouped(b, 0)), 1)
 
     @remembered
     def _pass(self) -> Blockwise:
