@@ -184,6 +184,16 @@ def test_indices_lead_back_to_the_maxima(backend):
     assert_array(backend, back, np.where(x == largest, x, 0), terms=0)
 
 
+def test_windows_of_one_element_give_arrays_of_their_own():
+    x, dy = np.arange(8.0).reshape(1, 2, 4), np.ones((1, 2, 4))
+    y, indices = xconv.max_pool(x, 1, return_indices=True)
+    results = y, indices, xconv.max_pool_grad(dy, x, 1), xconv.avg_pool(x, 1), xconv.avg_pool_grad(dy, x.shape, 1)
+    for result, expected in zip(results, (x, [[range(4)] * 2], dy, x, dy), strict=True):
+        assert np.array_equal(result, expected)
+        assert result.flags.writeable
+        assert not any(np.shares_memory(result, operand) for operand in (x, dy))
+
+
 def test_max_pool_by_hand(backend):
     x = np.array([[[[1.0, 5, 2, 2], [3, 4, 2, 2], [7, 0, -1, -2], [7, 0, -3, -4]]]])
     y = backend.run(xconv.max_pool, backend.array(x), kernel_size=2)

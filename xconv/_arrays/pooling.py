@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .._plan.geometry import Geometry
@@ -56,13 +56,13 @@ def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, r
 
 def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype: DType) -> Array:
     """Of each window the first largest element, or the last NaN, takes what dy has for it; sums in this dtype."""
-    dy = xp.astype(dy, dtype, copy=False)
-    if traits(xp).plain_memory:
-        return _taken(xp, dy, x, windows)
-    stages = windows.stages
-    for stage, winner in zip(reversed(stages), reversed(_winners(xp, *ordered(xp, x), stages)), strict=True):
-        shares = (xp.where(winner == tap, dy, xp.zeros_like(dy)) for tap in range(stage.taps))
-        dy = add_taps(xp, zeros(xp, dy, (*dy.shape[:2], *stage.input_size)), shares, stage)
+    dy = xp.astype(dy, dtype, copy=not windows.by_row)
+    for stage, winner in reversed(_winners(xp, x, windows)):
+        if traits(xp).kernels:
+            ((axis, line),) = _axes(dy, stage)
+            dy = taken(xp, dy, winner, axis, line)
+        else:
+            dy = _added(xp, dy, (_where(xp, winner == tap, dy) for tap in range(stage.taps)), stage)
     return dy
 
 
@@ -77,18 +77,12 @@ def maxima_positions(
     for axis, (place, step) in enumerate(places):
         line = xp.arange(place.start, place.stop, dtype=dtype, device=device(x)) * step
         found = found + xp.reshape(line, (1, 1, *(-1 if axis == other else 1 for other in range(windows.ndim))))
-    if not traits(xp).plain_memory:
-        stages = windows.stages
-        for stage, winner in zip(stages, _winners(xp, *ordered(xp, x), stages), strict=True):
-            views, found = tap_views(pad(xp, found, stage.padding), stage.padded), full(xp, found, (), -1)
-            for tap, view in enumerate(views):
-                found = xp.where(winner == tap, view, found)
-        return found
-    for (axis, line), winner in _plain_winners(xp, x, windows):
-        before, found = found, xp.full(winner.shape, -1, dtype=dtype)
-        for tap, inside, elements in _taps(line, axis):
-            xp.copyto(found[inside], before[elements], where=winner[inside] == tap)
-    return xp.array(xp.broadcast_to(found, (*x.shape[:2], *windows.output_size)))
+    winners = _winners(xp, x, windows)
+    for stage, winner in winners:
+        views, found = tap_views(pad(xp, found, stage.padding), stage.padded), full(xp, found, (), -1)
+        for tap, view in enumerate(views):
+            found = xp.where(winner == tap, view, found)
+    return found if winners else xp.astype(xp.broadcast_to(found, x.shape), dtype)
 
 
 def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[int]], dtype: DType) -> Array:
@@ -103,7 +97,7 @@ def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[
         for axis, line in _axes(x, windows):
             y = _reduced(xp, xp.add, y, axis, line, 0)
         return _divided(xp, xp.array(y) if y is x else y, counts)
-    for stage in windows.stages:
+    for stage in windows.by_axis:
         x, *others = tap_views(pad(xp, x, stage.padding), stage.padded)
         for view in others:
             x = x + view
@@ -118,17 +112,8 @@ def means_adjoint(xp: Namespace, dy: Array, windows: Geometry, counts: Sequence[
             dx = spread(xp, dx, axis, line, counts[axis - dx.ndim + windows.ndim])
         return dx
     dx = _divided(xp, xp.astype(dy, dtype, copy=False), counts)
-    if not traits(xp).plain_memory:
-        for stage in reversed(windows.stages):
-            dx = add_taps(
-                xp, zeros(xp, dx, (*dx.shape[:2], *stage.input_size)), itertools.repeat(dx, stage.taps), stage
-            )
-        return dx
-    for axis, line in _axes(dx, windows)[::-1]:
-        dx, shares = xp.zeros(resized(dx, axis, line.input_size[0]), dtype=dtype), dx
-        for _, inside, elements in _taps(line, axis):
-            part = dx[elements]
-            part += shares[inside]
+    for stage in reversed(windows.by_axis):
+        dx = _added(xp, dx, itertools.repeat(dx, stage.taps), stage)
     return dx
 
 
@@ -198,25 +183,16 @@ def _tap_view(x: Array, axis: int, windows: Geometry, tap: Sequence[int]) -> Arr
     return x[(*(slice(None),) * axis, *(slice(a * j, a * j + s * (o - 1) + 1, s) for a, j, s, o in axes), ...)]
 
 
-def _taken(xp: Namespace, dy: Array, x: Array, windows: Geometry) -> Array:
-    """`maxima_adjoint` in plain memory."""
-    for (axis, line), winner in reversed(_plain_winners(xp, x, windows)):
-        if traits(xp).kernels:
-            dy = taken(xp, dy, winner, axis, line)
-            continue
-        dx = xp.zeros(resized(dy, axis, line.input_size[0]), dtype=dy.dtype)
-        for tap, inside, elements in _taps(line, axis):
-            part = dx[elements]
-            part += _where(xp, winner[inside] == tap, dy[inside])
-        dy = dx
-    return dy
+def _added(xp: Namespace, dy: Array, shares: Iterable[Array], stage: Geometry) -> Array:
+    """What the windows of a stage have for each element of their input, (..., *d)."""
+    return add_taps(xp, zeros(xp, dy, (*dy.shape[:2], *stage.input_size)), shares, stage)
 
 
-def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[tuple[int, Geometry], Array]]:
-    """`_winners` in plain memory, by `_axes`: the maxima once more, with the number of the tap that each is of."""
-    lines, winners = _axes(x, windows)[::-1], []
+def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry, Array]]:
+    """`_winners` in plain memory: the maxima once more, with the number of the tap that each is of."""
+    stages, winners = windows.by_row, []
     may_be_nan = not is_kind(xp, x.dtype, "integral")
-    for axis, line in lines:
+    for axis, line in _axes(x, windows)[::-1]:
         number = xp.uint8 if line.taps <= BYTE else xp.int32
         if traits(xp).kernels:
             x, winner = found_winners(xp, x, axis, line, lowest(xp, x.dtype), xp.dtype(number))
@@ -237,13 +213,13 @@ def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[tup
             xp.maximum(taken, better.astype(number) * tap, out=taken)
         x = best
         winners.append(winner)
-    return [*zip(lines, winners, strict=True)]
+    return [*zip(stages, winners, strict=True)]
 
 
 def _where(xp: Namespace, chosen: Array, values: Array) -> Array:
-    """``where(chosen, values, 0)`` by bits, which takes NumPy a tenth of the time."""
-    if values.itemsize > 8:
-        return xp.where(chosen, values, 0)
+    """``where(chosen, values, 0)``: by bits, which takes NumPy a tenth of the time."""
+    if not traits(xp).plain_memory or values.itemsize > 8:
+        return xp.where(chosen, values, xp.zeros_like(values))
     bits = xp.dtype(f"i{values.itemsize}")
     mask = xp.negative(chosen.view(xp.int8), dtype=bits)
     mask &= values.view(bits)
@@ -304,9 +280,14 @@ def _beats(xp: Namespace, new: Array, old: Array, largest: bool = True) -> Array
     return beyond if is_kind(xp, new.dtype, "integral") else beyond | (new != new)
 
 
-def _winners(xp: Namespace, x: Array, least: float, stages: list[Geometry]) -> list[Array]:
-    """For each stage and window the tap of its first largest element, which padding never is; -1 if there is none."""
-    inside = xp.ones(stages[0].input_size, dtype=xp.bool, device=device(x))
+def _winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry, Array]]:
+    """The windows in stages, and of each window the tap of its first largest element, which padding never is; none
+    of the taps if there is none.
+    """
+    if traits(xp).plain_memory:
+        return _plain_winners(xp, x, windows)
+    stages, (x, least) = windows.by_row, ordered(xp, x)
+    inside = xp.ones(windows.input_size, dtype=xp.bool, device=device(x))
     winners = []
     for stage in stages:
         views = tap_views(pad(xp, x, stage.padding, value=least), stage.padded)
@@ -319,4 +300,4 @@ def _winners(xp: Namespace, x: Array, least: float, stages: list[Geometry]) -> l
             winner = xp.where(better, full(xp, winner, (), tap), winner)
             inside = inside | real
         winners.append(winner)
-    return winners
+    return [*zip(stages, winners, strict=True)]

@@ -233,6 +233,11 @@ class Geometry:
         """The same windows along one axis after the other, the first axis first, each with its own padding."""
         return [stage for stage in self._in_turn(range(self.ndim)) if not stage.is_identity]
 
+    @remembered
+    def by_row(self) -> list[Geometry]:
+        """The same, the last axis first: of equal elements that of the first row is then found last."""
+        return [stage for stage in self._in_turn(range(self.ndim)[::-1]) if not stage.is_identity]
+
     def _in_turn(self, order: Sequence[int]) -> list[Geometry]:
         found, axes = [], [Axis(d) for d in self.input_size]
         for at in order:
