@@ -193,7 +193,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
 
     It pays where filters outweigh data, which is mapped once, and held, and where these are matrices of many columns.
     """
-    if part.copies and part.windows.taps < task.windows.taps:
+    if part.windows.taps < task.windows.taps:
         return None
     columns = part.batch * unit_count(part.windows, tile)
     cost = _cost(task, part, tile, machine, 1, 0)

@@ -87,48 +87,42 @@ class Blockwise:
             y = empty(self.xp, x, output_shape(task, x), w, dtype=access.result) if y is None else y
             return self._by_groups(Blockwise.forward, (y, 1), (x, 1), (w, 0), (b, 0))
         if self._only_part is not None:
-            return self._forward_part(access, x, w, b, self._only_part, y, adds=False)
-        if access.rounds:
-            return self._forward_rounded(x, w, b, y)
-        y = zeros(self.xp, x, output_shape(task, x), w, dtype=access.dtype) if y is None else put_at(y, (...,), 0)
-        for filters in pieces(task.filters, schedule.filters):
-            index = (slice(None), slice(None), filters, ...)
-            for part in self._parts():
-                rows = w[part.weight_index][:, filters, ...]
-                if traits(self.xp).plain_memory:
-                    self._forward_part(access, x, rows, None, part, y[index], adds=True)
-                else:
-                    share = self._forward_part(access, x, rows, None, part, None, adds=False)
-                    y = add_at(self.xp, y, index, share)
-        return biased(access, y, b)
+            return self._forward_part(x, w, b, y)
+        return self._forward_parts(x, w, b, y)
 
-    def _forward_rounded(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
-        """As `forward`, where the result cannot hold sums: those of some blocks are kept until all parts are added."""
+    def _forward_parts(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
+        """As `forward`: the sums of blocks are kept until all parts are added, of some where the result holds none."""
         xp, schedule, access = self.xp, self.schedule, self.access
         target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
         whole = schedule.grid(whole_part(self.task.windows, self.task.channels))
+        is_own = not access.rounds and traits(xp).plain_memory
 
         def add(filters: slice, part: Part, sums: dict[int, Array]) -> None:
             grid = schedule.grid(part)
-            rows = self._rows(access, w[part.weight_index][:, filters, ...], part)
+            rows = self._rows(w[part.weight_index][:, filters, ...], part)
 
             def fill(number: int) -> None:
                 block = grid[number]
-                columns = self._columns(access, x, block, part.channels)
+                columns = self._columns(x, block, part.channels)
                 share = self.maps.output_map(xp, self._product(rows, block, columns), block.windows)
                 sums[number] = add_at(xp, sums[number], (...,), share)
 
             self._each(fill, [*sums])
 
         for filters in pieces(self.task.filters, schedule.filters):
-            for some in pieces(len(whole), schedule.kept):
+            for some in pieces(len(whole), schedule.kept if access.rounds else len(whole)):
                 places = {number: _of_filters(whole[number], filters) for number in range(len(whole))[some]}
-                sums = {at: zeros(xp, x, target[place].shape, w, dtype=access.dtype) for at, place in places.items()}
+                if is_own:
+                    sums = {at: put_at(target[place], (...,), 0) for at, place in places.items()}
+                else:
+                    sums = {
+                        at: zeros(xp, x, target[place].shape, w, dtype=access.dtype) for at, place in places.items()
+                    }
                 for part in self._parts():
                     add(filters, part, sums)
                 for number, place in places.items():
-                    bias = None if b is None else b[place[1:3]]
-                    target = put_at(target, place, access.leave(biased(access, sums.pop(number), bias)))
+                    total = biased(access, sums.pop(number), None if b is None else b[place[1:3]])
+                    target = target if is_own else put_at(target, place, access.leave(total))
         return target
 
     def _by_groups(
@@ -147,17 +141,15 @@ class Blockwise:
             whole = put_at(whole, index(some, along), product(part, *given))
         return whole
 
-    def _forward_part(
-        self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
-    ) -> Array:
-        """What a part gives, or y with that added to it."""
+    def _forward_part(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
+        """As `forward`: the only part gives all."""
         if self.schedule.apart:
-            return self._forward_apart(access, x, w, b, part, y, adds)
-        xp, grid = self.xp, self._grid(part)
-        rows = self._rows(access, w, part)
+            return self._forward_apart(x, w, b, y)
+        xp, access, part, grid = self.xp, self.access, self._only_part, self._only_grid
+        rows = self._rows(w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
-            columns = self._columns(access, x, block, part.channels, w.shape[1] * (not adds))
+            columns = self._columns(x, block, part.channels, w.shape[1])
             return self._product(rows, block, columns, place)
 
         def output(block: Block) -> Array:
@@ -167,8 +159,7 @@ class Blockwise:
         if y is None and grid.only is not None:
             return output(grid.only)
         is_own = y is None and not access.rounds
-        shape = (*output_shape(self.task, x)[:2], w.shape[1], *part.windows.output_size)
-        target: Array = empty(xp, x, shape, w, dtype=access.result) if y is None else y
+        target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
 
         def fill(block: Block) -> None:
             nonlocal target
@@ -179,10 +170,9 @@ class Blockwise:
                     biased(access, target[block.output_index], b[block.groups, :])
                 return
             with making_again():
-                index, share = block.output_index, output(block)
-                target = add_at(xp, target, index, share) if adds else put_at(target, index, share)
+                target = put_at(target, block.output_index, output(block))
 
-        self._each(fill, self._only_blocks if part is self._only_part else grid)
+        self._each(fill, self._only_blocks)
         return target
 
     @remembered
@@ -197,21 +187,21 @@ class Blockwise:
             return self._only_grid
         return InsideAndEdges(self._only_grid, inside)
 
-    def _rows(self, access: Access, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
+    def _rows(self, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
         """The filters of a part as the first factor of its products."""
-        rows = self.maps.weight_map(self.xp, access.read_filters(w), part.windows)
+        rows = self.maps.weight_map(self.xp, self.access.read_filters(w), part.windows)
         rows = conjugate(self.xp, rows) if conjugates else rows
         return rows if self.maps.stacks_taps else factor(self.xp, rows)
 
-    def _columns(self, access: Access, x: Array, block: Block, channels: slice, filters: int = 0) -> Array:
+    def _columns(self, x: Array, block: Block, channels: slice, filters: int = 0) -> Array:
         """In(x) of a block, which is done with before the next one's is asked for, and gives all outputs of filters."""
         if not self.is_paged:
-            return self._mapped(access, x, block, channels, filters)
+            return self._mapped(x, block, channels, filters)
         with making_again():
-            return self._mapped(access, x, block, channels, filters)
+            return self._mapped(x, block, channels, filters)
 
-    def _mapped(self, access: Access, x: Array, block: Block, channels: slice, filters: int) -> Array:
-        values = access.read_input(x, block.input_index(channels))
+    def _mapped(self, x: Array, block: Block, channels: slice, filters: int) -> Array:
+        values = self.access.read_input(x, block.input_index(channels))
         if self.seen is not None and (are_finite_squares(self.xp, values) or is_finite(self.xp, values)):
             self.seen.append(math.prod(values.shape[:2]) * filters * block.windows.positions)
         return self.maps.input_map(self.xp, values, block.windows)
@@ -222,21 +212,18 @@ class Blockwise:
             return summed_matmul(self.xp, some, columns)
         return matmul(self.xp, some, columns, place)
 
-    def _forward_apart(
-        self, access: Access, x: Array, w: Array, b: Array | None, part: Part, y: Array | None, adds: bool
-    ) -> Array:
+    def _forward_apart(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
         """As `_forward_part`, by parts of the filters."""
-        xp, columns = self.xp, self._shared_input(x, part)
-        shape = (*x.shape[:2], w.shape[1], *part.windows.output_size)
-        y = empty(xp, x, shape, w, dtype=access.result) if y is None else y
+        xp, access, part = self.xp, self.access, self._only_part
+        columns = self._shared_input(x, part)
+        y = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
 
         def fill(filters: slice) -> None:
             nonlocal y
             rows = self.maps.weight_map(xp, access.read_filters(w[:, filters, ...]), part.windows)
             share = self.maps.output_map(xp, matmul(xp, rows, columns), part.windows)
             share = access.leave(biased(access, share, None if b is None else b[:, filters]))
-            index = (slice(None), slice(None), filters, ...)
-            y = add_at(xp, y, index, share) if adds else put_at(y, index, share)
+            y = put_at(y, (slice(None), slice(None), filters, ...), share)
 
         self._each(fill, pieces(w.shape[1], self.schedule.apart))
         return y
@@ -265,7 +252,7 @@ class Blockwise:
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
                 grid = self._grid(part)
-                rows = self._rows(access, w[part.weight_index][:, filters, ...], part, conjugates=True)
+                rows = self._rows(w[part.weight_index][:, filters, ...], part, conjugates=True)
 
                 def share(block: Block, filters: slice = filters, rows: Any = rows) -> Array:
                     y = access.read(dy[block.output_index][:, :, filters, ...])
@@ -310,7 +297,7 @@ class Blockwise:
         def rows_of(block: Block, channels: slice) -> Array:
             with making_again(1):
                 left = self.maps.output_adjoint(xp, access.read(dy[block.output_index]), block.windows)
-            right = self._columns(access, x, block, channels)
+            right = self._columns(x, block, channels)
             return outer_matmul(xp, left, right, self.maps.stacked)
 
         def share(one: _Sum) -> Array:
