@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
@@ -31,8 +31,6 @@ from .._plan.pooling import (
 from .threads import cpu_count, for_each
 
 FEW = 32  # taps that are laid out or added up at once; XLA compiles 225 of them in 4 to 9 s
-Counts: TypeAlias = Sequence[Sequence[int]]
-Kernel: TypeAlias = Callable[[PoolBlock, Any, Any], Array]  # of a block and what it has of x and of dy
 
 
 class Pooling(NamedTuple):
@@ -47,13 +45,15 @@ class Pooling(NamedTuple):
     max_workspace: int | None = None
     plane: Ints = ()
     corner: Ints = ()
+    counts: Sequence[Sequence[int]] = ()
 
 
 class Kind(NamedTuple):
-    """What a pool does with a block, in a dtype that sums can be accumulated in, and the numbers that it then holds."""
+    """What a pool does with what a block has of x and dy, with sums in a dtype, and how many numbers it then holds."""
 
     held: Held
-    kernel: Callable[[Namespace, Pooling, DType], Kernel]
+    kernel: Callable[[Namespace, Pooling, DType, PoolBlock, Any, Any], Array]
+    divides: bool = False
     in_lines: bool = False  # whether it may be done along one axis after the other, each rounded to the result's dtype
 
 
@@ -81,10 +81,10 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
                 part = call._replace(pool=pool._replace(windows=line), max_workspace=room - between)
                 given[0] = pooled(xp, part, given[0])
             return given[0]
-    kernel = kind.kernel(xp, call, working_dtype(xp, dtype))
+    sums, call = working_dtype(xp, dtype), call._replace(counts=pool.counts if kind.divides else ())
 
     def piece(block: PoolBlock) -> Array:
-        return kernel(block, _of_x(x, block), _of_y(dy, block))
+        return kind.kernel(xp, call, sums, block, _of_x(x, block), _of_y(dy, block))
 
     return reshaped(xp, _gathered(xp, cut, piece, given[0], canonical, dtype), shape)
 
@@ -93,25 +93,23 @@ def _with_one(shape: Ints) -> Ints:
     return (shape[0], 1, *shape[1:])
 
 
-def _maxima(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
-    return lambda block, x, _: extremes(xp, x, block.windows)
+def _maxima(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: None) -> Array:
+    return extremes(xp, x, block.windows)
 
 
-def _maxima_adjoint(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
-    return lambda block, x, dy: maxima_adjoint(xp, dy, x, block.windows, sums)
+def _maxima_adjoint(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: Array) -> Array:
+    return maxima_adjoint(xp, dy, x, block.windows, sums)
 
 
-def _means(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
-    counts = call.pool.counts
-    return lambda block, x, _: means(xp, x, block.windows, _counted(counts, block), sums)
+def _means(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: None) -> Array:
+    return means(xp, x, block.windows, _counted(call, block), sums)
 
 
-def _means_adjoint(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
-    counts = call.pool.counts
-    return lambda block, _, dy: means_adjoint(xp, dy, block.windows, _counted(counts, block), sums)
+def _means_adjoint(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: None, dy: Array) -> Array:
+    return means_adjoint(xp, dy, block.windows, _counted(call, block), sums)
 
 
-def _positions(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
+def _positions(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: None) -> Array:
     """Of each output, the position of its element in the plane of its sample and channel."""
     pool, size = call.pool, call.pool.windows.input_size
     steps = [math.prod((call.plane or size)[axis:]) for axis in range(1, len(size) + 1)]
@@ -119,20 +117,16 @@ def _positions(xp: Namespace, call: Pooling, sums: DType) -> Kernel:
     ranges = [range(first, first + d) for first, d in zip(corner, size, strict=True)]
     if pool.channels_last:
         ranges, steps = [*ranges, range(pool.channels)], [*steps, 0]
-
-    def kernel(block: PoolBlock, x: Array, _: None) -> Array:
-        places = [(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)]
-        return maxima_positions(xp, x, places, block.windows, call.dtype)
-
-    return kernel
+    places = [(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)]
+    return maxima_positions(xp, x, places, block.windows, call.dtype)
 
 
 KINDS = {
     "max_pool": Kind(held_by_maxima, _maxima, in_lines=True),
     "max_pool_indices": Kind(held_by_positions, _positions),
     "max_pool_grad": Kind(held_by_maxima_adjoint, _maxima_adjoint),
-    "avg_pool": Kind(held_by_sums, _means),
-    "avg_pool_grad": Kind(held_by_sums, _means_adjoint),
+    "avg_pool": Kind(held_by_sums, _means, divides=True),
+    "avg_pool_grad": Kind(held_by_sums, _means_adjoint, divides=True),
 }
 
 
@@ -279,6 +273,7 @@ def _of_rows(rows: Array, block: PoolBlock) -> Array:
     return rows[(block.samples, *block.outputs, block.channels)]
 
 
-def _counted(counts: Counts, block: PoolBlock) -> Counts:
+def _counted(call: Pooling, block: PoolBlock) -> Sequence[Sequence[int]]:
     """The counts of the windows of a block, for the axes that have more than one."""
-    return [count if len(count) == 1 else count[part] for count, part in zip(counts, block.outputs, strict=False)]
+    counts = zip(call.counts, block.outputs, strict=False)
+    return [count if len(count) == 1 else count[part] for count, part in counts]
