@@ -9,12 +9,14 @@ that it repeats, that is one more part. Nothing is as long as an axis.
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 from .geometry import Geometry, Ints, sources
+from .remembered import remembering
 
 Span: TypeAlias = tuple[int, int]
 
@@ -122,9 +124,21 @@ def scaled(edges: Ints, numerator: int, denominator: int, size: int) -> Ints:
     return tuple(sorted({0, size, *(edge for edge in inner if 0 < edge < size)}))
 
 
-def pointwise(axis: int, edges: Ints) -> Reads:
+def _of_spans(parts_of: Callable[..., Iterable[Part]]) -> Callable[..., Reads]:
+    """What each chunk of an axis of the result reads, which is cut at edges, by what a span of it does."""
+
+    @functools.wraps(parts_of)
+    def reads(*arguments: Any) -> Reads:
+        *what, axis, edges = arguments
+        return Reads((axis,), tuple([tuple(parts_of(*what, *span)) for span in spans(edges)]))
+
+    return reads
+
+
+@_of_spans
+def pointwise(start: int, stop: int) -> Iterable[Part]:
     """Of an operand that lies beside the result."""
-    return Reads((axis,), tuple([(_whole(start, stop),) for start, stop in spans(edges)]))
+    yield _whole(start, stop)
 
 
 def everything(size: int) -> Reads:
@@ -138,91 +152,78 @@ def together(axis: int, size: int, count: int) -> Reads:
     return Reads((axis,), tuple([(_whole(*group),) for group in groups]))
 
 
-def everywhere(axis: int, size: int, edges: Ints) -> Reads:
+@_of_spans
+def everywhere(size: int, start: int, stop: int) -> Iterable[Part]:
     """All of an axis, of which a chunk is made somewhere."""
-    return Reads((axis,), tuple([(Part(_runs(0, size), slice(*span)),) for span in spans(edges)]))
+    yield Part(_runs(0, size), slice(start, stop))
 
 
-def windows_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
+@_of_spans
+def windows_of(line: Geometry, mode: str, start: int, stop: int) -> Iterable[Part]:
     """The input of windows along one axis, for outputs that are cut at edges.
 
     What is beyond the ends is padding that remains if it is zeros, and runs of the elements that it repeats if not.
     """
-    found = []
-    for span in spans(edges):
-        (inputs,), windows = line.restrict([span])
-        if mode == "zeros":
-            runs = _runs(inputs.start, inputs.stop)
-            window = Window(windows.input_size[0], windows.padding[0], inputs.start)
-        else:
-            first, count = span[0] * line.stride[0] - line.padding[0][0], windows.padded_size[0]
-            runs, window = border_runs(mode, line.input_size[0], first, first + count), Window(count, (0, 0))
-        found.append((Part(runs, window),))
-    return Reads((axis,), tuple(found))
+    (inputs,), windows = line.restrict([(start, stop)])
+    if mode == "zeros":
+        window = Window(windows.input_size[0], windows.padding[0], inputs.start)
+        yield Part(_runs(inputs.start, inputs.stop), window)
+    else:
+        first, count = start * line.stride[0] - line.padding[0][0], windows.padded_size[0]
+        yield Part(border_runs(mode, line.input_size[0], first, first + count), Window(count, (0, 0)))
 
 
-def adjoint_of(line: Geometry, mode: str, axis: int, edges: Ints) -> Reads:
+@_of_spans
+def adjoint_of(line: Geometry, mode: str, start: int, stop: int) -> Iterable[Part]:
     """The outputs that reach into an input that is cut at edges, and how each part of them is an adjoint of its own."""
-    (d,), (lo, hi) = line.input_size, line.padding[0]
-    borders = [] if mode == "zeros" else [*_border(mode, d, -lo, 0), *_border(mode, d, d, d + hi)]
-    found = []
-    for start, stop in spans(edges):
-        parts = _adjoint(line, mode, (start, stop), slice(0, stop - start), 1)
-        for place, run in borders:
-            before, some = run.within(start, stop)
-            if some.length:
-                box = place + before, place + before + some.length
-                lowest = min(some.first, some.first + some.step * (some.length - 1)) - start
-                target = slice(lowest, lowest + (some.length if some.step else 1))
-                parts += _adjoint(line, mode, box, target, some.step)
-        found.append(tuple(parts))
-    return Reads((axis,), tuple(found))
+    yield from _adjoint(line, mode, (start, stop), slice(0, stop - start), 1)
+    for place, run in _borders(mode, line.input_size[0], line.padding[0]):
+        before, some = run.within(start, stop)
+        if some.length:
+            box = place + before, place + before + some.length
+            lowest = min(some.first, some.first + some.step * (some.length - 1)) - start
+            target = slice(lowest, lowest + (some.length if some.step else 1))
+            yield from _adjoint(line, mode, box, target, some.step)
 
 
-def restricted_of(line: Geometry, axis: int, edges: Ints) -> Reads:
+@_of_spans
+def restricted_of(line: Geometry, start: int, stop: int) -> Iterable[Part]:
     """The input that those outputs read, of windows padded with zeros: what a gradient of maxima looks at again."""
-    found = []
-    for span in spans(edges):
-        ((m0, m1),) = line.reading([span])
-        inputs = line.restrict([(m0, m1)])[0][0] if m0 < m1 else slice(0, 0)
-        found.append((Part(_runs(inputs.start, inputs.stop)),))
-    return Reads((axis,), tuple(found))
+    ((m0, m1),) = line.reading([(start, stop)])
+    inputs = line.restrict([(m0, m1)])[0][0] if m0 < m1 else slice(0, 0)
+    yield Part(_runs(inputs.start, inputs.stop))
 
 
-def neighbours_of(d: int, before: int, behind: int, mode: str, axis: int, edges: Ints) -> Reads:
+@_of_spans
+def neighbours_of(d: int, before: int, behind: int, mode: str, start: int, stop: int) -> Iterable[Part]:
     """Each element with so many before and behind it; the place is where the chunk begins in what is read.
 
     A border of a number is left to what filters; any other is read, but where it is wider than the axis, of which all
     is read then.
     """
-    found = []
+    first, end = start - before, stop + behind
     if max(before, behind) >= d > 0:
-        return everywhere(axis, d, edges)
-    for start, stop in spans(edges):
-        first, end = start - before, stop + behind
-        if mode == "zeros" or start == stop:
-            first, end = max(first, 0), min(end, d)
-        found.append((Part(border_runs(mode, d, first, end), slice(start - first, stop - first)),))
-    return Reads((axis,), tuple(found))
+        first, end = 0, d
+    elif mode == "zeros" or start == stop:
+        first, end = max(first, 0), min(end, d)
+    yield Part(border_runs(mode, d, first, end), slice(start - first, stop - first))
 
 
-def overlaps_of(sizes: Span, first: int, mode: str, turns: bool, axis: int, edges: Ints) -> Reads:
+@_of_spans
+def overlaps_of(sizes: Span, first: int, mode: str, turns: bool, start: int, stop: int) -> Iterable[Part]:
     """What a full convolution along an axis reads of its first array, of ``sizes`` (d, k), for a part of its outputs
     that begins at the ``first`` of them and is cut at edges. A chunk is a full convolution of what it reads.
 
     If it is the second array that is read so, and ``turns``, it is one of a correlation: read from its end.
     """
     d, k = sizes
-    found = []
-    for start, stop in spans(edges):
-        begin, end = first + start - k + 1, first + stop
-        if turns:
-            begin, end = d - end, d - begin
-        if mode == "zeros":
-            begin, end = max(begin, 0), min(end, d)
-        skipped = first + start - (d - end if turns else begin)
-        found.append((Part(border_runs(mode, d, begin, end), slice(skipped, skipped + stop - start)),))
-    return Reads((axis,), tuple(found))
+    begin, end = first + start - k + 1, first + stop
+    if turns:
+        begin, end = d - end, d - begin
+    if mode == "zeros":
+        begin, end = max(begin, 0), min(end, d)
+    skipped = first + start - (d - end if turns else begin)
+    yield Part(border_runs(mode, d, begin, end), slice(skipped, skipped + stop - start))
 
 
 class Resampled(NamedTuple):
@@ -232,28 +233,26 @@ class Resampled(NamedTuple):
     mode: str
 
 
-def resampled_of(size: int, taps: int, rates: Span, words: tuple[str, str], axis: int, edges: Ints) -> Reads:
+@_of_spans
+def resampled_of(size: int, taps: int, rates: Span, words: tuple[str, str], start: int, stop: int) -> Iterable[Part]:
     """What a signal's outputs by ``rates`` (up, down) read of it: y[m] = sum over k of h[m*down - k*up] * x[k].
 
     Of ``words`` the first is how the signal goes on: by a number, which the resampling adds itself, as a border, which
     is the second then, or in another way, for which a chunk that needs it reads all of the signal.
     """
     (up, down), (word, border) = rates, words
-    found = []
-    for start, stop in spans(edges):
-        period = down // math.gcd(up, down)  # of elements whose first tap some output has
-        begin = min(-((taps - 1 - start * down) // up), start * down // up) // period * period
-        end = (stop - 1) * down // up + 1
-        reaches = begin < 0 or end > size
-        if word != "constant" and border == "" and reaches:
-            begin, end = 0, size
-        elif border in ("", "zeros"):
-            begin, end = max(begin, 0), min(end, size)
-        skipped = start - begin * up // down
-        inner = word if border in ("", "zeros") and reaches else "constant"
-        runs = border_runs(border or "zeros", size, begin, end)
-        found.append((Part(runs, Resampled(slice(skipped, skipped + stop - start), inner)),))
-    return Reads((axis,), tuple(found))
+    period = down // math.gcd(up, down)  # of elements whose first tap some output has
+    begin = min(-((taps - 1 - start * down) // up), start * down // up) // period * period
+    end = (stop - 1) * down // up + 1
+    reaches = begin < 0 or end > size
+    if word != "constant" and border == "" and reaches:
+        begin, end = 0, size
+    elif border in ("", "zeros"):
+        begin, end = max(begin, 0), min(end, size)
+    skipped = start - begin * up // down
+    inner = word if border in ("", "zeros") and reaches else "constant"
+    runs = border_runs(border or "zeros", size, begin, end)
+    yield Part(runs, Resampled(slice(skipped, skipped + stop - start), inner))
 
 
 def border_runs(mode: str, d: int, start: int, stop: int) -> tuple[Run, ...]:
@@ -330,6 +329,13 @@ def _adjoint(line: Geometry, mode: str, box: Span, target: slice, step: int) -> 
     if step:
         target = slice(target.start + low, target.stop - high)
     return [Part(_runs(m0, m1), Adjoint(window, slice(start - first, stop - first), target, step))]
+
+
+@remembering(0)
+def _borders(mode: str, d: int, widths: Span) -> list[tuple[int, Run]]:
+    """Those of both ends, but for zeros."""
+    lo, hi = widths
+    return [] if mode == "zeros" else [*_border(mode, d, -lo, 0), *_border(mode, d, d, d + hi)]
 
 
 def _border(mode: str, d: int, start: int, stop: int) -> list[tuple[int, Run]]:

@@ -79,7 +79,7 @@ def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) ->
     reads = []
     for axis, size in enumerate(pool.size, first):
         cuts[axis] = scaled(cuts[axis], size, y.shape[axis], size)
-        reads.append(everywhere(axis, y.shape[axis], cuts[axis]))
+        reads.append(everywhere(y.shape[axis], axis, cuts[axis]))
     given = _reads(tuple(cuts), reads)
     return write(
         Chunked(max_unpool_block, Unpooling(pool, y.dtype), tuple(cuts), y.dtype, ((y, given), (indices, given)))
