@@ -272,18 +272,6 @@ def _of_solvers(made: Operator, module: str) -> Any:
             super().__init__(made.dtype, made.shape)
             self._made = made
 
-        def _matvec(self, x: Array) -> Array:
-            return self._made.matvec(x)
-
-        def _matmat(self, x: Array) -> Array:
-            return self._made.matmat(x)
-
-        def _rmatvec(self, y: Array) -> Array:
-            return self._made.rmatvec(y)
-
-        def _rmatmat(self, y: Array) -> Array:
-            return self._made.rmatmat(y)
-
         def _adjoint(self) -> Any:
             return type(self)(self._made.H)
 
@@ -316,12 +304,16 @@ def _of_solvers(made: Operator, module: str) -> Any:
         if hasattr(solvers.LinearOperator, name):
             setattr(LinearOperator, name, of_ours(name))
 
+    def made_by(name: str) -> Callable[[Any, Array], Array]:
+        return lambda self, x: getattr(self._made, name)(x)
+
     def lazily(name: str) -> Callable[[Any, Array], Array]:
         """Theirs makes an array of what it is given, for which chunks would be computed."""
         theirs = getattr(solvers.LinearOperator, name)
         return lambda self, x: getattr(self._made, name)(x) if is_chunked(x) else theirs(self, x)
 
     for name in ("matvec", "matmat", "rmatvec", "rmatmat"):
+        setattr(LinearOperator, f"_{name}", made_by(name))
         setattr(LinearOperator, name, lazily(name))
     return LinearOperator(made)
 

@@ -128,8 +128,7 @@ def conv_geometry(sizes: Mapping[str, Any], keywords: Keywords, *input_shape: An
             + (f": with channel_axis={other} {data} has {sizes[data][other]}" if fits else "")
             + (f": that is {weights} for groups=1" if group_channels == channels else "")
         )
-    if filters % groups:
-        raise ValueError(f"groups must divide the {filters} filters K of {weights}, got groups = {groups}")
+    _groups(keywords, {f"filters K of {weights}": filters})
     geometry = _joined(batch, channels, filters, groups, channels_last, size, kernel, keywords)
     _check_results(sizes, filters, geometry.output_shape, keywords)
     return geometry
@@ -139,12 +138,7 @@ def conv_weight_grad_geometry(sizes: Mapping[str, Any], keywords: Keywords, kern
     """The convolution of x whose output is dy."""
     _, filters, _, _ = data_shape("dy", sizes["dy"], keywords.channel_axis)
     _, channels, size, _ = data_shape("x", sizes["x"], keywords.channel_axis)
-    groups = positive("groups", keywords.groups)
-    if channels % groups or filters % groups:
-        raise ValueError(
-            f"groups must divide the {channels} channels C of x and the {filters} channels K of dy, "
-            f"got groups = {groups}"
-        )
+    groups = _groups(keywords, {"channels C of x": channels, "channels K of dy": filters})
     kernel = per_axis("kernel_size", kernel_size, len(size), minimum=1)
     return conv_geometry({**sizes, "w": (filters, channels // groups, *kernel)}, keywords)
 
@@ -157,19 +151,26 @@ def conv_transpose_geometry(sizes: Mapping[str, Any], keywords: Keywords, output
     data, weights = _names(sizes)
     batch, filters, size, channels_last = data_shape(data, sizes[data], keywords.channel_axis)
     weight_filters, group_channels, kernel = _weight_shape(sizes, len(size))
-    groups = positive("groups", keywords.groups)
     if weight_filters != filters:
         raise ValueError(
             f"{weights} must have C = {filters} filters on axis 0, as many as {data} has channels, "
             f"got {weights} of shape {tuple(sizes[weights])}"
         )
-    if filters % groups:
-        raise ValueError(f"groups must divide the {filters} channels C of {data}, got groups = {groups}")
+    groups = _groups(keywords, {f"channels C of {data}": filters})
     grown = _transposed_size(size, kernel, output_padding, keywords)
     geometry = _joined(batch, group_channels * groups, filters, groups, channels_last, grown, kernel, keywords)
     _check_results(sizes, geometry.channels, geometry.input_shape, keywords, output_padding=output_padding)
     unread = tuple((0, (axis.o - m) * axis.s) for axis, m in zip(geometry.windows.axes, size, strict=True))
     return geometry._replace(unread=unread)
+
+
+def _groups(keywords: Keywords, divided: Mapping[str, int]) -> int:
+    """How many groups there are, which divide some channels."""
+    groups = positive("groups", keywords.groups)
+    if any(count % groups for count in divided.values()):
+        words = " and ".join([f"the {count} {channels}" for channels, count in divided.items()])
+        raise ValueError(f"groups must divide {words}, got groups = {groups}")
+    return groups
 
 
 def _names(sizes: Mapping[str, Any]) -> tuple[str, str]:
