@@ -87,11 +87,6 @@ class Layout:
         self.working = working_dtype(xp, dtype) if working is None else working
         self.conjugates = conjugates and is_kind(xp, self.working, "complex floating")
 
-    @property
-    def windows(self) -> Geometry:
-        """The windows over the canonical input."""
-        return self.geometry.zero_padded
-
     @remembered
     def is_framed(self) -> bool:
         return self.geometry.is_framed
@@ -131,7 +126,7 @@ class Layout:
 
     def turned(self, w: Array) -> Array:
         """The filters that the canonical convolution has, or those of the user's: it is its own adjoint and inverse."""
-        return turned(self.xp, w, self.windows.ndim) if self.flip else w
+        return turned(self.xp, w, self.geometry.windows.ndim) if self.flip else w
 
     def bias_adjoint(self, dy: Array) -> Array:
         """The sum of a canonical output over everything but its channels."""

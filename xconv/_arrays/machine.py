@@ -8,6 +8,7 @@ from .._plan.rates import rates_of
 from .._plan.schedule import Machine
 from .libraries import DType, Namespace, is_kind, library, traits
 from .matmul import bytes_per_element
+from .operands import bits_of
 
 CACHE = 16 * 2**20  # bytes of a block, beyond which steps over memory are those of uncached memory
 WHOLE = 32 * 2**20  # the same where a block is all: malloc keeps no larger array, which comes page by page each time
@@ -25,6 +26,4 @@ def machine_of(xp: Namespace, dtype: DType) -> Machine:
 
 def item_size(xp: Namespace, dtype: DType) -> int:
     """Bytes of an element in memory."""
-    if is_kind(xp, dtype, "integral"):
-        return int(xp.iinfo(dtype).bits) // 8
-    return int(xp.finfo(dtype).bits) // 8 * (2 if is_kind(xp, dtype, "complex floating") else 1)
+    return bits_of(xp, dtype) // 8 * (2 if is_kind(xp, dtype, "complex floating") else 1)

@@ -167,7 +167,7 @@ def floating(xp: Namespace, dtype: DType) -> DType:
 def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
     """What is not a number cannot be convolved, nor what a library packs several of into a byte."""
     try:
-        bits = _bits(xp, dtype)
+        bits = bits_of(xp, dtype)
     except Exception as error:
         hint = f": {library(xp)}.{dtype} is one" if isinstance(dtype, str) and hasattr(xp, dtype) else ""
         raise TypeError(f"{name} must be a dtype that {library(xp)} computes with, {got(dtype)}{hint}") from error
@@ -255,7 +255,7 @@ def filter_dtype(xp: Namespace, *dtypes: DType) -> DType:
 def _precision(xp: Namespace, dtypes: tuple[DType, ...]) -> tuple[bool, bool]:
     """Whether all are of single precision, or half, and whether one is complex."""
     kinds = ("real floating", "complex floating")
-    is_single = all([is_kind(xp, dtype, kinds) and _bits(xp, dtype) <= 32 for dtype in dtypes])  # noqa: C419
+    is_single = all([is_kind(xp, dtype, kinds) and bits_of(xp, dtype) <= 32 for dtype in dtypes])  # noqa: C419
     return is_single, any([is_kind(xp, dtype, "complex floating") for dtype in dtypes])  # noqa: C419
 
 
@@ -263,7 +263,7 @@ def complex_dtype(xp: Namespace, dtype: DType) -> DType:
     """The complex dtype that numbers and complex ones of single precision promote to in NumPy."""
     if is_kind(xp, dtype, "complex floating"):
         return xp.result_type(dtype)
-    short = is_kind(xp, dtype, "bool") or _bits(xp, dtype) <= (16 if is_kind(xp, dtype, "integral") else 32)
+    short = is_kind(xp, dtype, "bool") or bits_of(xp, dtype) <= (16 if is_kind(xp, dtype, "integral") else 32)
     return xp.complex64 if short or not _has_doubles(xp) else xp.complex128
 
 
@@ -327,7 +327,7 @@ def _check_layout(name: str, xp: Namespace, array: Array) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _bits(xp: Namespace, dtype: DType) -> int:
+def bits_of(xp: Namespace, dtype: DType) -> int:
     """Those of a number, or of each of the two that a complex one is; 0 for what is none."""
     if not is_kind(xp, dtype, "numeric"):
         return 0

@@ -84,16 +84,18 @@ class Rows(Maps):
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows, which may be those of x itself."""
-        batch, groups, channels = x.shape[:3]
-        memory = _memory(geometry, self.m)
-        size, inside = frame(geometry.input_size, geometry.padding)
-        rows = zeros(xp, x, (groups * channels * batch * memory.size + geometry.reach[-1] - 1,))
-        framed = xp.reshape(
-            rows[: groups * channels * batch * memory.size], (groups, channels, batch, *size[:-1], memory.pitch)
-        )
-        framed = xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim)))
-        put_at(framed, (..., *inside), x)
+        rows, place = self._rows(xp, x, x.shape[:3], geometry)
+        put_at(place, (...,), x)
         return self._columns(xp, rows, x.shape[:3], geometry)
+
+    def _rows(self, xp: Namespace, like: Array, sizes: Ints, geometry: Geometry) -> tuple[Array, Array]:
+        """Memory for the rows of padded samples, of zeros, and where in it these lie, (N, G, C, *d)."""
+        (batch, groups, channels), memory = sizes, _memory(geometry, self.m)
+        size, inside = frame(geometry.input_size, geometry.padding)
+        shape = (groups, channels, batch, *size[:-1], memory.pitch)
+        rows = zeros(xp, like, (math.prod(shape) + geometry.reach[-1] - 1,))
+        framed = xp.reshape(rows[: math.prod(shape)], shape)
+        return rows, xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim)))[(..., *inside)]
 
     def _columns(self, xp: Namespace, rows: Array, sizes: Ints, geometry: Geometry) -> Array:
         """Rows as the matrices that they are."""
@@ -115,24 +117,19 @@ class Rows(Maps):
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(f, C, *j, G, e, p) -> (N, G, C, *d)."""
-        memory = _memory(geometry, self.m)
-        batch, groups, channels = memory.batch(columns.shape[-1]), columns.shape[-3], columns.shape[1]
-        size, inside = frame(geometry.input_size, geometry.padding)
-        rows = zeros(xp, columns, (groups * channels * batch * memory.size + geometry.reach[-1] - 1,))
-        view = self._columns(xp, rows, (batch, groups, channels), geometry)
+        sizes = _memory(geometry, self.m).batch(columns.shape[-1]), columns.shape[-3], columns.shape[1]
+        rows, place = self._rows(xp, columns, sizes, geometry)
+        view = self._columns(xp, rows, sizes, geometry)
         for at in itertools.product(*map(range, columns.shape[:-3])):
             add_at(xp, view, at, columns[at])
-        framed = xp.reshape(
-            rows[: groups * channels * batch * memory.size], (groups, channels, batch, *size[:-1], memory.pitch)
-        )
-        return xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim)))[(..., *inside)]
+        return place
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (C, *j, G, K*m, e)."""
         n, (groups, filters) = geometry.ndim, w.shape[:2]
         w = xp.permute_dims(w, (*range(2, n + 2), 0, n + 2, 1))
         bands = zeros(xp, w, (*w.shape[:n], groups, _window(geometry, self.m), filters, self.m))
-        for b, band in enumerate(_bands(geometry, self.m)):
+        for b, band in enumerate(geometry.axes[-1].bands(self.m)):
             bands = put_at(bands, (..., band, slice(None), b), w)
         return xp.matrix_transpose(xp.reshape(bands, (*bands.shape[:-2], filters * self.m)))
 
@@ -142,7 +139,7 @@ class Rows(Maps):
         groups, filters = rows.shape[-3], rows.shape[-2] // self.m
         bands = xp.reshape(rows, (*rows.shape[:n], groups, filters, self.m, rows.shape[-1]))
         dw = zeros(xp, rows, (*rows.shape[:n], groups, filters, geometry.kernel_size[-1]))
-        for b, band in enumerate(_bands(geometry, self.m)):
+        for b, band in enumerate(geometry.axes[-1].bands(self.m)):
             dw = add_at(xp, dw, (...,), bands[..., b, band])
         return xp.permute_dims(dw, (n, n + 1, *range(n), n + 2))
 
@@ -206,8 +203,3 @@ def _memory(geometry: Geometry, m: int) -> Memory:
 def _window(geometry: Geometry, m: int) -> int:
     """How many elements in a row m outputs read."""
     return m + geometry.reach[-1] - 1
-
-
-def _bands(geometry: Geometry, m: int) -> list[slice]:
-    """For each of m outputs in a row, which elements of their window its taps are."""
-    return [slice(b, b + geometry.reach[-1], geometry.dilation[-1]) for b in range(m)]

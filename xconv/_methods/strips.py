@@ -145,7 +145,7 @@ class Strips(Maps):
         groups, filters, channels, taps, *_ = w.shape
         w = xp.permute_dims(reshaped(xp, w, (groups, filters, channels, taps, strips.inner.taps)), (0, 1, 3, 2, 4))
         bands = zeros(xp, w, (groups, filters, m, strips.window, channels, strips.inner.taps))
-        for b, band in enumerate(_bands(geometry, m)):
+        for b, band in enumerate(geometry.axes[0].bands(m)):
             bands = put_at(bands, (slice(None), slice(None), b, band), w)
         return reshaped(xp, bands, (groups, filters * m, strips.window * channels * strips.inner.taps))
 
@@ -157,7 +157,7 @@ class Strips(Maps):
         bands = reshaped(xp, rows, (groups, filters // m, m, strips.window, channels, strips.inner.taps))
         shape = (groups, filters // m, geometry.kernel_size[0], channels, strips.inner.taps)
         dw = zeros(xp, rows, shape)
-        for b, band in enumerate(_bands(geometry, m)):
+        for b, band in enumerate(geometry.axes[0].bands(m)):
             dw = add_at(xp, dw, (...,), bands[:, :, b, band])
         dw = xp.permute_dims(dw, (0, 1, 3, 2, 4))
         return reshaped(xp, dw, (*dw.shape[:3], *geometry.kernel_size))
@@ -220,12 +220,6 @@ def _strips(geometry: Geometry, m: int) -> _Strips:
 def _has_rows(xp: Namespace, dtype: DType, task: Task) -> bool:
     """Whether windows lie along several axes, of numbers that BLAS multiplies where they are."""
     return traits(xp).threads and task.windows.ndim > 1 and not is_kind(xp, dtype, "integral")
-
-
-def _bands(geometry: Geometry, m: int) -> list[slice]:
-    """For each of m rows of outputs, which rows of its strip's window the taps are."""
-    s, r, a = geometry.stride[0], geometry.reach[0], geometry.dilation[0]
-    return [slice(b * s, b * s + r, a) for b in range(m)]
 
 
 def _rows(outputs: int) -> int:

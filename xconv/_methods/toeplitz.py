@@ -102,7 +102,7 @@ class Toeplitz(Maps):
         groups, filters, channels = w.shape[:3]
         w = xp.permute_dims(w, (0, *range(2, w.ndim), 1))
         bands = zeros(xp, w, (groups, channels, *blocks.kernel_size, filters, m))
-        for b, band in enumerate(_bands(geometry, m)):
+        for b, band in enumerate(geometry.axes[-1].bands(m)):
             bands = put_at(bands, (..., band, slice(None), b), w)
         return xp.matrix_transpose(xp.reshape(bands, (groups, channels * blocks.taps, filters * m)))
 
@@ -112,7 +112,7 @@ class Toeplitz(Maps):
         groups, filters, columns = rows.shape
         bands = xp.reshape(rows, (groups, filters // m, m, columns // blocks.taps, *blocks.kernel_size))
         dw = zeros(xp, rows, (groups, filters // m, columns // blocks.taps, *geometry.kernel_size))
-        for b, band in enumerate(_bands(geometry, m)):
+        for b, band in enumerate(geometry.axes[-1].bands(m)):
             dw = add_at(xp, dw, (...,), bands[:, :, b, ..., band])
         return dw
 
@@ -139,12 +139,6 @@ def _blocks(geometry: Geometry, m: int) -> Geometry:
     missing = -last.o % m
     wide = last._replace(k=(m - 1) * last.s + last.r, s=m * last.s, a=1, hi=last.hi + missing * last.s)
     return Geometry.of([*others, wide])
-
-
-def _bands(geometry: Geometry, m: int) -> list[slice]:
-    """For each of m outputs in a row, which elements of their block its taps are."""
-    s, r, a = geometry.stride[-1], geometry.reach[-1], geometry.dilation[-1]
-    return [slice(b * s, b * s + r, a) for b in range(m)]
 
 
 def _length(outputs: int) -> int:

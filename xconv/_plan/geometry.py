@@ -42,6 +42,10 @@ class Axis(NamedTuple):
     def o(self) -> int:
         return (self.lo + self.d + self.hi - self.r) // self.s + 1
 
+    def bands(self, m: int) -> list[slice]:
+        """For each of m windows next to each other, which elements of what they all read its taps are."""
+        return [slice(b * self.s, b * self.s + self.r, self.a) for b in range(m)]
+
 
 class Geometry:
     """Windows over n spatial axes: one tuple entry per axis. They lie at every element, unpadded, unless told."""
@@ -247,18 +251,13 @@ class Geometry:
         return found
 
     @remembered
-    def sweeps(self) -> list[Geometry]:
-        """The stages that do anything; tiles as one, which are only cut."""
-        return [self] if self.is_tiling else [stage for stage in self.stages if not stage.is_identity]
-
-    @remembered
     def steps(self) -> list[Geometry]:
-        """The stages, or all of them as one, whichever lays out windows sooner.
+        """The stages that do anything, or all of them as one, as of tiles, whichever lays out windows sooner.
 
         The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
         rows, k times, and the others long runs, but what is laid out for the next stage is written and read once more.
         """
-        stages = self.sweeps
+        stages = [self] if self.is_tiling else [stage for stage in self.stages if not stage.is_identity]
         taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
         laid_out = [count * stage.positions for count, stage in zip(taps, stages, strict=True)]
         rows = ROW / self.output_size[-1]

@@ -68,8 +68,7 @@ class ChunkedCall:
         )
         self.axes = spatial_axes(geometry)
         self.channel_axis = len(self.axes) + 1 if geometry.channels_last else 1
-        self.group_channels = geometry.channels // geometry.groups
-        self.group_filters = geometry.filters // geometry.groups
+        self.group_channels, self.group_filters = geometry.sizes[2:]
         unread = geometry.unread or ((0, 0),) * len(self.axes)
         lines = zip(geometry.windows.lines, unread, strict=True)
         self.lines = [
@@ -275,8 +274,7 @@ def _planned(descriptions: tuple[Description, ...], settings: Settings, windows:
     operands = tuple([Operand(*description) for description in descriptions])
     shapes = {operand.name: operand.shape for operand in operands}
     whole, xp = settings.geometry, operands[0].xp
-    channel_axis = -1 if whole.channels_last else 1
-    group_channels, group_filters = whole.channels // whole.groups, whole.filters // whole.groups
+    channel_axis, (group_channels, group_filters) = -1 if whole.channels_last else 1, whole.sizes[2:]
     batch = shapes["x" if "x" in shapes else "dy"][0]
     if "w" in shapes and whole.groups == 1:  # of which a chunk may have some filters, or some channels
         filters, channels = shapes["w"][:2]
