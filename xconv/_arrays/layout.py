@@ -88,13 +88,9 @@ class Layout:
         self.conjugates = conjugates and is_kind(xp, self.working, "complex floating")
 
     @remembered
-    def is_framed(self) -> bool:
-        return self.geometry.is_framed
-
-    @remembered
     def is_trivial(self) -> bool:
         """Whether the user's arrays are canonical ones."""
-        changed = self.geometry.channels_last or self.is_framed or self.flip or self.conjugates
+        changed = self.geometry.channels_last or self.geometry.is_framed or self.flip or self.conjugates
         return not changed and not self.casts
 
     @remembered
@@ -105,7 +101,7 @@ class Layout:
     @remembered
     def access(self) -> Access:
         geometry = self.geometry
-        frame = (geometry.windows.padding, geometry.padding_modes, geometry.pad_value) if self.is_framed else None
+        frame = (geometry.windows.padding, geometry.padding_modes, geometry.pad_value) if geometry.is_framed else None
         devices = max([device_count(operand.device) for operand in self.operands])
         return Access(self.xp, self.working, self.dtype, self.conjugates, frame, devices)
 
