@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -9,26 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from xconv.__main__ import Parser, whole_number
-from xconv.demo.backends import BACKENDS
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError
 
-from . import gpu, rates, report, suites
-from .comparison import Options, WrongResultError
+from .comparison import EVERYWHERE, Options, WrongResultError, carry_out
+from .gpu import run_gpu
 from .layers import SUITES
 from .peers import PEERS
+from .rates import run_rates
+from .report import run_report
+from .suites import KINDS
 
 PROGRAM = "python -m benchmarks"
 DEFAULT, OUT, GPU_OUT = "default: %(default)s", "runs/benchmarks", "benchmarks/results/gpu"
 RUNS: dict[str, Callable[[Options], None]] = {
-    "layers": suites.run_layers,
-    "filter": suites.run_filters,
-    "pool": suites.run_pools,
-    "chunked": suites.run_chunked,
-    "workers": suites.run_workers,
-    "choice": suites.run_choice,
-    "rates": rates.run_rates,
-    "gpu": gpu.run_gpu,
-    "report": report.run_report,
+    **{kind: functools.partial(carry_out, kind, suite) for kind, suite in KINDS.items()},
+    "rates": run_rates,
+    "gpu": run_gpu,
+    "report": run_report,
 }
 ABOUT = (
     "Time xconv and others on the same arrays, side by side in one process, once their results are known to be right."
@@ -80,7 +78,7 @@ def _names(names: Sequence[str], words: str) -> dict[str, Any]:
 OPTIONS: dict[str, dict[str, Any]] = {
     "suite": {"dest": "suites", "default": ["layers"], **_names(list(RUNS | SUITES), "default: layers")},
     "peers": _names(list(PEERS), "default: all that run on the backend; methods are xconv's own, by hand"),
-    "backend": {"choices": [backend.name for backend in BACKENDS], "default": "numpy", "help": DEFAULT},
+    "backend": {"choices": EVERYWHERE, "default": "numpy", "help": DEFAULT},
     "dtype": {"choices": ["float16", "float32", "float64"], "default": "float32", "help": f"of layers; {DEFAULT}"},
     "batch": {"type": whole_number(1), "metavar": "N", "help": "of layers; default: what is usual for the network"},
     "seconds": {"type": float, "metavar": "S", "help": "for all calls that are compared; of gpu and rates for all"},

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import xconv
+from xconv._plan.geometry import effective_size
 
 Ints = tuple[int, ...]
 
@@ -34,36 +35,29 @@ class Layer:
     groups: int
 
     @property
-    def keywords(self) -> dict[str, Any]:
-        """What the functions of xconv take beside the arrays."""
-        return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
-
-    @property
     def kernel_size(self) -> Ints:
         return self.weight_shape[2:]
 
     @property
-    def extent(self) -> Ints:
-        """How far a window reaches along each axis."""
-        return tuple(a * (k - 1) + 1 for a, k in zip(self.dilation, self.kernel_size, strict=True))
-
-    @functools.cached_property
-    def output_shape(self) -> Ints:
-        return xconv.conv_output_shape(self.input_shape, self.weight_shape, **self.keywords)
+    def windows(self) -> dict[str, Any]:
+        """What pools take beside arrays and sizes."""
+        return {"stride": self.stride, "padding": self.padding}
 
     @property
+    def keywords(self) -> dict[str, Any]:
+        """What convolutions take beside arrays and sizes."""
+        return {**self.windows, "dilation": self.dilation, "groups": self.groups}
+
+    @functools.cached_property
     def shapes(self) -> tuple[Ints, Ints, Ints]:
         """Of x, w and dy."""
-        return self.input_shape, self.weight_shape, self.output_shape
+        shapes = self.input_shape, self.weight_shape
+        return *shapes, xconv.conv_output_shape(*shapes, **self.keywords)
 
     @property
     def multiply_adds(self) -> int:
         """How many the direct algorithm does, those with zeros of the padding included. Both gradients do as many."""
-        return math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
-
-    def arrays(self, dtype: str = "float32") -> list[np.ndarray]:
-        """x, w and dy, the same for the same layer."""
-        return [random(shape, dtype, seed) for seed, shape in enumerate(self.shapes)]
+        return math.prod(self.shapes[-1]) * math.prod(self.weight_shape[1:])
 
 
 def random(shape: Ints, dtype: str = "float32", seed: int = 0) -> np.ndarray:
@@ -74,13 +68,13 @@ def random(shape: Ints, dtype: str = "float32", seed: int = 0) -> np.ndarray:
 def shrunk(layer: Layer) -> Layer:
     """The layer with the same kernel, stride and grouping, so small that it takes no time, for a quick run."""
     batch, _, *size = layer.input_shape
-    filters, group_channels, *kernel = layer.weight_shape
+    filters, channels, *kernel = layer.weight_shape
     groups = min(layer.groups, QUICK_CHANNELS)
-    most = QUICK_CHANNELS // groups
-    channels, filters = groups * min(group_channels, most), groups * min(filters // layer.groups, most)
-    sizes = (min(d, max(QUICK_SIZE, e + QUICK_WINDOWS)) for d, e in zip(size, layer.extent, strict=True))
-    shapes = (min(batch, QUICK_BATCH), channels, *sizes), (filters, channels // groups, *kernel)
-    return replace(layer, input_shape=shapes[0], weight_shape=shapes[1], groups=groups)
+    filters, channels = (min(count, QUICK_CHANNELS // groups) for count in (filters // layer.groups, channels))
+    reach = effective_size(layer.kernel_size, layer.dilation)
+    sizes = (min(d, max(QUICK_SIZE, r + QUICK_WINDOWS)) for d, r in zip(size, reach, strict=True))
+    shape = min(batch, QUICK_BATCH), groups * channels, *sizes
+    return replace(layer, input_shape=shape, weight_shape=(groups * filters, channels, *kernel), groups=groups)
 
 
 # "7x7/2 3-64 @224": a kernel, by strides, from 3 to 64 channels of 224x224; 64 alone is 64 groups of one.
@@ -134,105 +128,82 @@ for (_suite, _batch), _names in _NAMES.items():
     SUITES.setdefault(_suite, []).extend(layer_of(_suite, _batch, " ".join(name.split())) for name in _names.split(","))
 
 # Layers drawn at random, on which the choice of a method is judged: nobody has fitted it to them.
-LEAST_MULTIPLY_ADDS, MOST_MULTIPLY_ADDS = 1e6, 3e9
+MULTIPLY_ADDS = 1e6, 3e9
 MOST_ELEMENTS = 16e6  # of input, filters and output together
-MOST_CHANNELS = 256
-MOST_BATCH = 32
 MOST_TAPS_OF_AXIS = {1: 31, 2: 31, 3: 7}  # by how many spatial axes there are
 LEAST_OUTPUT = 3  # positions along an axis
 LONGEST_TO_SHORTEST = 4.0  # axis of an output
 
 Value = TypeVar("Value")
-Weighted = dict[Value, float]
-
-AXES: Weighted[int] = {1: 0.2, 2: 0.6, 3: 0.2}
-STRIDES: Weighted[int] = {1: 0.75, 2: 0.2, 3: 0.05}
-DILATIONS: Weighted[int] = {1: 0.9, 2: 0.07, 3: 0.03}
-GROUPS: Weighted[str] = {"one": 0.75, "depthwise": 0.15, "divisor": 0.1}
-SAME_ALONG_AXES: Weighted[bool] = {True: 0.85, False: 0.15}
-ODD: Weighted[bool] = {True: 0.8, False: 0.2}
-KEEPS_SIZE: Weighted[bool] = {True: 0.75, False: 0.25}  # what padding does, if there are no strides
 
 
 def draw_layers(count: int, seed: int) -> list[Layer]:
-    """So many layers, of which fewer are the first: from one generator, so that they are the same everywhere."""
-    draws = _Draws(np.random.default_rng(seed))
-    return list(itertools.islice(filter(None, (draws.layer() for _ in itertools.count())), count))
+    """So many layers, of which fewer are the first: from one generator, so that they are the same everywhere.
+
+    Draws that are no layers, or too small or too large, are drawn again.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = (_drawn(generator) for _ in itertools.count())
+    return list(itertools.islice(filter(None, drawn), count))
 
 
-class _Draws:
-    """What is drawn from a generator, one after the other."""
+def _drawn(generator: np.random.Generator) -> Layer | None:
+    """Everything but the size, then the size that needs about as many multiply-adds as were drawn.
 
-    def __init__(self, generator: np.random.Generator) -> None:
-        self._generator = generator
+    None is with an axis shorter than a window reaches, as none is in a network.
+    """
 
-    def layer(self) -> Layer | None:
-        """Everything but the size, then the size that needs about as many multiply-adds as were drawn.
+    def one_of(weighted: dict[Value, float]) -> Value:
+        return list(weighted)[int(generator.choice(len(weighted), p=list(weighted.values())))]
 
-        Draws that are no layers, or too small or too large, are drawn again, and those with an axis shorter than a
-        window reaches, as in no network.
-        """
-        n = self.one_of(AXES)
-        batch = self.logarithmic(MOST_BATCH)
-        channels, filters, groups = self.channels()
-        kernel = self.along_axes(n, lambda: self.taps(MOST_TAPS_OF_AXIS[n]))
-        stride = self.along_axes(n, lambda: self.one_of(STRIDES))
-        dilation = (self.one_of(DILATIONS),) * n
-        keeps_size = self.one_of(KEEPS_SIZE)
-        padding = tuple(a * (k - 1) // 2 if keeps_size else 0 for a, k in zip(dilation, kernel, strict=True))
-        weight_shape = (filters, channels // groups, *kernel)
-        multiply_adds = math.exp(self._generator.uniform(math.log(LEAST_MULTIPLY_ADDS), math.log(MOST_MULTIPLY_ADDS)))
-        output = self.output(n, multiply_adds / (batch * math.prod(weight_shape)))
-        reach = [a * (k - 1) + 1 for a, k in zip(dilation, kernel, strict=True)]
-        size = [(o - 1) * s + r - 2 * p for o, s, r, p in zip(output, stride, reach, padding, strict=True)]
-        if min(output) < LEAST_OUTPUT or any(d < r for d, r in zip(size, reach, strict=True)):
-            return None
-        layer = _named(Layer("drawn", "", (batch, channels, *size), weight_shape, stride, padding, dilation, groups))
-        fits = LEAST_MULTIPLY_ADDS <= layer.multiply_adds <= MOST_MULTIPLY_ADDS
-        return layer if fits and sum(map(math.prod, layer.shapes)) <= MOST_ELEMENTS else None
+    def up_to(most: int) -> int:
+        """Each doubling is as likely as the others."""
+        return min(most, int(math.exp(generator.uniform(0, math.log(most + 1)))))
 
-    def channels(self) -> Ints:
-        """Channels, filters and groups: mostly one group, else one per channel, or a divisor of both."""
-        channels, filters = self.logarithmic(MOST_CHANNELS), self.logarithmic(MOST_CHANNELS)
-        kind = self.one_of(GROUPS)
-        if kind == "depthwise":
-            return channels, channels, channels
-        divisors = [d for d in range(2, channels + 1) if channels % d == 0 and d <= filters]
-        if kind == "one" or not divisors:
-            return channels, filters, 1
-        groups = divisors[int(self._generator.integers(len(divisors)))]
-        return channels, filters // groups * groups, groups
+    def along_axes(draw: Callable[[], Value]) -> tuple[Value, ...]:
+        return (draw(),) * n if one_of({True: 0.85, False: 0.15}) else tuple(draw() for _ in range(n))
 
-    def taps(self, most: int) -> int:
-        """The most is odd itself."""
-        taps = self.logarithmic(most)
-        return taps | 1 if self.one_of(ODD) else taps
+    def taps() -> int:
+        """Odd ones mostly, as the most is itself."""
+        count = up_to(MOST_TAPS_OF_AXIS[n])
+        return count | one_of({1: 0.8, 0: 0.2})
 
-    def output(self, n: int, positions: float) -> Ints:
-        """About so many positions, with equal axes mostly."""
-        spread = math.log(LONGEST_TO_SHORTEST) / 2
-        shares = self.along_axes(n, lambda: self._generator.uniform(-spread, spread))
-        return tuple(round(positions ** (1 / n) * math.exp(share - sum(shares) / n)) for share in shares)
-
-    def along_axes(self, n: int, draw: Callable[[], Value]) -> tuple[Value, ...]:
-        return (draw(),) * n if self.one_of(SAME_ALONG_AXES) else tuple(draw() for _ in range(n))
-
-    def logarithmic(self, most: int) -> int:
-        """From 1 to the most, each doubling as likely as the others."""
-        return min(most, int(math.exp(self._generator.uniform(0, math.log(most + 1)))))
-
-    def one_of(self, weighted: Weighted[Value]) -> Value:
-        return list(weighted)[int(self._generator.choice(len(weighted), p=list(weighted.values())))]
+    n, batch, channels, filters = one_of({1: 0.2, 2: 0.6, 3: 0.2}), up_to(32), up_to(256), up_to(256)
+    groups, kind = 1, one_of({"one": 0.75, "depthwise": 0.15, "divisor": 0.1})
+    divisors = [d for d in range(2, channels + 1) if channels % d == 0 and d <= filters]
+    if kind == "depthwise":
+        groups = filters = channels
+    elif kind == "divisor" and divisors:
+        groups = divisors[int(generator.integers(len(divisors)))]
+        filters -= filters % groups
+    kernel, stride = along_axes(taps), along_axes(lambda: one_of({1: 0.75, 2: 0.2, 3: 0.05}))
+    dilation = (one_of({1: 0.9, 2: 0.07, 3: 0.03}),) * n
+    reach, keeps_size = effective_size(kernel, dilation), one_of({True: 0.75, False: 0.25})  # if there are no strides
+    padding = tuple((r - 1) // 2 * keeps_size for r in reach)
+    weight_shape = (filters, channels // groups, *kernel)
+    least, most = MULTIPLY_ADDS
+    multiply_adds = math.exp(generator.uniform(math.log(least), math.log(most)))
+    spread = math.log(LONGEST_TO_SHORTEST) / 2
+    shares = along_axes(lambda: generator.uniform(-spread, spread))
+    edge = (multiply_adds / (batch * math.prod(weight_shape))) ** (1 / n)
+    output = [round(edge * math.exp(share - sum(shares) / n)) for share in shares]
+    size = [(o - 1) * s + r - 2 * p for o, s, r, p in zip(output, stride, reach, padding, strict=True)]
+    if min(output) < LEAST_OUTPUT or any(d < r for d, r in zip(size, reach, strict=True)):
+        return None
+    layer = Layer("drawn", "", (batch, channels, *size), weight_shape, stride, padding, dilation, groups)
+    fits = least <= layer.multiply_adds <= most and sum(map(math.prod, layer.shapes)) <= MOST_ELEMENTS
+    return replace(layer, name=name_of(layer)) if fits else None
 
 
-def _named(layer: Layer) -> Layer:
-    """With a name that is put together from all its numbers, those left out that are 1."""
+def name_of(layer: Layer) -> str:
+    """All numbers, those left out that are 1, and one for axes that have the same."""
 
-    def numbers(sign: str, values: Ints) -> str:
-        shortest = values[:1] if len(set(values)) == 1 else values
-        return f"{sign}{'x'.join(map(str, shortest))}" if max(values) > 1 else ""
+    def words(values: Ints) -> str:
+        return "x".join(map(str, values))
 
-    kernel, size = ("x".join(map(str, values)) for values in (layer.kernel_size, layer.input_shape[2:]))
-    steps = numbers("/", layer.stride) + numbers(" dilated ", layer.dilation) + numbers(" padded ", layer.padding)
-    channels = f"{layer.input_shape[1]}-{layer.weight_shape[0]}" + (f" in {layer.groups}" if layer.groups > 1 else "")
-    return replace(layer, name=f"{kernel}{steps} {channels} @{layer.input_shape[0]}x{size}")
+    signs = {"/": layer.stride, " dilated ": layer.dilation, " padded ": layer.padding}
+    steps = [sign + words(v if len({*v}) > 1 else v[:1]) for sign, v in signs.items() if max(v) > 1]
+    groups = f" in {layer.groups}" if layer.groups > 1 else ""
+    batch, channels, *size = layer.input_shape
+    what = f"{words(layer.kernel_size)}{''.join(steps)} {channels}-{layer.weight_shape[0]}{groups}"
+    return f"{what} @{words((batch, *size))}"

@@ -1,12 +1,14 @@
-"""Who does the operations of a layer on a backend's arrays: xconv, also by each of its methods, and others."""
+"""Who does the operations of a layer on a library's arrays: xconv, also by each of its methods, and others."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import array_api_compat
+import numpy as np
 
 import xconv
 from xconv._arrays.libraries import TABLE
@@ -14,82 +16,178 @@ from xconv._methods import METHODS
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.errors import CommandError
 
-from .layers import Layer
+from .comparison import EVERYWHERE, Case, Sides
+from .layers import Layer, random
+from .report import BY_HAND, XCONV
 from .timing import Call
 
-XCONV, BY_HAND = "xconv", "xconv:"  # as it chooses, and before the name of a method
-FORWARD, INPUT_GRAD, WEIGHT_GRAD = OPERATIONS = ("forward", "input_grad", "weight_grad")
-FUNCTIONS = {FORWARD: "conv", INPUT_GRAD: "conv_input_grad", WEIGHT_GRAD: "conv_weight_grad"}  # xconv's, by operation
-POOLED = ("max_pool", "avg_pool", "max_pool_grad", "col2im")  # what is done with windows alone
+# What is done with a layer: xconv's function, the arrays that it takes, and the sizes behind them.
+CONVOLUTIONS = {
+    "forward": ("conv", "x w", ""),
+    "input_grad": ("conv_input_grad", "dy w", "input_shape"),
+    "weight_grad": ("conv_weight_grad", "dy x", "kernel_size"),
+}
+POOLED = {
+    "max_pool": ("max_pool", "x", "kernel_size"),
+    "avg_pool": ("avg_pool", "x", "kernel_size"),
+    "max_pool_grad": ("max_pool_grad", "dy x", "kernel_size"),
+    "col2im": ("col2im", "rows", "input_shape kernel_size"),
+}
+OPERATIONS = CONVOLUTIONS | POOLED
 
 COMPILED_TAPS = 256  # with more of them, jax.jit compiles what lays windows out for a third of a minute per operation,
 COMPILED_PAIRS = 1024  # and with more of these Toeplitz, which is far slower than others there, for up to two minutes
 
 Array: TypeAlias = Any
-Conversion: TypeAlias = Callable[[Array], Array]
+Function: TypeAlias = Callable[..., Array]  # of an operation's arrays
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A layer with its arrays: the backend's own, on its default device."""
-
-    layer: Layer
-    x: Array
-    w: Array
-    dy: Array
-
-    @property
-    def pooling(self) -> dict[str, Any]:
-        """The keywords of pools."""
-        return {"stride": self.layer.stride, "padding": self.layer.padding}
-
-    def arguments(self, operation: str) -> tuple[list[Array], list[tuple[int, ...]], dict[str, Any]]:
-        """What xconv's function of an operation takes: arrays, shapes, keywords."""
-        x, w, dy, shape, kernel = self.x, self.w, self.dy, self.layer.input_shape, self.layer.kernel_size
-        if operation in FUNCTIONS:
-            arrays, shapes = {FORWARD: ([x, w], []), INPUT_GRAD: ([dy, w], [shape])}.get(operation, ([dy, x], [kernel]))
-            return arrays, shapes, self.layer.keywords
-        if operation == "col2im":
-            return [xconv.im2col(x, kernel, **self.pooling)], [shape, kernel], self.pooling
-        return [dy, x] if operation == "max_pool_grad" else [x], [kernel], self.pooling
+def numbers(layer: Layer, operation: str, dtype: str) -> list[np.ndarray]:
+    """The arrays that an operation takes, the same for the same layer: x, w, dy, or the windows of x as rows."""
+    x, w, dy = (random(shape, dtype, seed) for seed, shape in enumerate(layer.shapes))
+    if operation == "col2im":
+        return [xconv.im2col(x, layer.kernel_size, **layer.windows)]
+    return [{"x": x, "w": w, "dy": dy}[name] for name in OPERATIONS[operation][1].split()]
 
 
-Peer: TypeAlias = Callable[[Problem, str], Call | str]  # a call that does an operation, or why there is none
+def own(layer: Layer, operation: str, method: str = "auto") -> Function:
+    """xconv by one method, which pools have not."""
+    name, _, sizes = OPERATIONS[operation]
+    given = [getattr(layer, size) for size in sizes.split()]
+    keywords = {**layer.keywords, "method": method} if operation in CONVOLUTIONS else layer.windows
+    return lambda *arrays: getattr(xconv, name)(*arrays, *given, **keywords)
 
 
-def load_peers(backend: LoadedBackend, names: Sequence[str] | None) -> tuple[dict[str, Peer], list[str]]:
-    """xconv and the peers of these names, or all that run on the backend, and why others are missing."""
-    peers, missing = {XCONV: own(backend, "auto")}, []
-    there = [name for name, (backends, _) in PEERS.items() if backend.name in backends]
-    for name in there if names is None else names:
+def pytorch(layer: Layer, operation: str) -> Function:
+    """PyTorch's functions of its tensors."""
+    torch = load_backend("torch").module
+    functional, gradients = torch.nn.functional, torch.nn.grad
+    kernel, windows, words, n = layer.kernel_size, layer.windows, layer.keywords, len(layer.kernel_size)
+    conv, max_pool, avg_pool = (getattr(functional, f"{name}{n}d") for name in ("conv", "max_pool", "avg_pool"))
+
+    def forward_and_backward(dy: Array, x: Array) -> Array:
+        """PyTorch's gradient needs what its forward found, and xconv's finds it anew: both start from x."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad(max_pool(leaf, kernel, **windows), leaf, dy)[0]
+
+    functions: dict[str, Function] = {
+        "forward": lambda x, w: conv(x, w, **words),
+        "input_grad": lambda dy, w: getattr(gradients, f"conv{n}d_input")(layer.input_shape, w, dy, **words),
+        "weight_grad": lambda dy, x: getattr(gradients, f"conv{n}d_weight")(x, layer.weight_shape, dy, **words),
+        "max_pool": lambda x: max_pool(x, kernel, **windows),
+        "avg_pool": lambda x: avg_pool(x, kernel, **windows),
+        "max_pool_grad": forward_and_backward,
+        "col2im": lambda columns: functional.fold(columns.flatten(2), layer.input_shape[2:], kernel, **windows),
+    }
+    return functions[operation]
+
+
+def lax(layer: Layer, operation: str) -> Function:
+    """JAX's convolution, windows reduced, patches, and their adjoints, for which nothing else is computed."""
+    jax = load_backend("jax").module
+    kernel, padding = layer.kernel_size, [(p, p) for p in layer.padding]
+    windows = (1, 1, *kernel), (1, 1, *layer.stride), [(0, 0), (0, 0), *padding]
+    words = {"rhs_dilation": layer.dilation, "feature_group_count": layer.groups}
+    conv = functools.partial(jax.lax.conv_general_dilated, window_strides=layer.stride, padding=padding, **words)
+
+    def max_pool(x: Array) -> Array:
+        return jax.lax.reduce_window(x, -math.inf, jax.lax.max, *windows)
+
+    def patches(x: Array) -> Array:
+        return jax.lax.conv_general_dilated_patches(x, kernel, layer.stride, padding)
+
+    def adjoint(function: Function, shape: Sequence[int], dy: Array) -> Array:
+        return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, dy.dtype))(dy)[0]
+
+    functions: dict[str, Function] = {
+        "forward": conv,
+        "input_grad": lambda dy, w: adjoint(lambda x: conv(x, w), layer.input_shape, dy),
+        "weight_grad": lambda dy, x: adjoint(lambda w: conv(x, w), layer.weight_shape, dy),
+        "max_pool": max_pool,
+        "avg_pool": lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, *windows) / math.prod(kernel),
+        "max_pool_grad": lambda dy, x: jax.vjp(max_pool, x)[1](dy)[0],
+        "col2im": lambda columns: adjoint(patches, layer.input_shape, columns),
+    }
+    return functions[operation]
+
+
+def call_of(library: LoadedBackend, function: Function, arrays: Sequence[Array]) -> Call:
+    """A call on a library's arrays; under ``jax.jit`` on JAX, which returns when it is done.
+
+    JAX's processors would work on several calls at once.
+    """
+    call = functools.partial(library.compile(function), *arrays)
+    return (lambda: call().block_until_ready()) if library.name == "jax" else call
+
+
+def call_of_torch(library: LoadedBackend, function: Function, arrays: Sequence[Array]) -> Call:
+    """As somebody with NumPy's arrays would call it: the conversions are part of the call. CuPy's are not."""
+    torch = load_backend("torch").module
+    if library.name == "numpy":
+        return lambda: function(*map(torch.from_numpy, arrays)).numpy()
+    return functools.partial(function, *map(torch.from_dlpack, arrays))
+
+
+OTHERS = {"torch": (pytorch, call_of_torch), "lax": (lax, call_of)}
+METHODS_OF = {**dict.fromkeys(METHODS, EVERYWHERE), "native": [name for name in EVERYWHERE if TABLE[name].own]}
+# The names that --peers takes, each with the backends that it runs on.
+PEERS = {"torch": ("numpy", "torch", "cupy"), "lax": ("jax",), "methods": EVERYWHERE, **METHODS_OF}
+
+
+def load_peers(library: LoadedBackend, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The peers of these names, or all that run on the backend, and why others are missing."""
+    there = [name for name, backends in PEERS.items() if library.name in backends]
+    for name in names or there:
         if name not in there:
-            raise CommandError(f"the peer {name!r} does not run on {backend.name}: choose from {', '.join(there)}")
+            raise CommandError(f"the peer {name!r} does not run on {library.name}: choose from {', '.join(there)}")
+    found, missing = list(names or there), list[str]()
+    if "torch" in found:
         try:
-            peers |= PEERS[name][1](backend)
+            torch = load_backend("torch")
+            if library.name == "cupy" and torch.device == "cpu":
+                raise CommandError(f"torch {torch.version} is installed but finds no CUDA device")
         except CommandError as reason:
+            if found == ["torch"]:
+                raise
+            found.remove("torch")
             missing.append(f"left out: {reason}")
-    if names and len(peers) == 1:
-        raise CommandError("; ".join(missing) or f"{backend.name} has no method {', '.join(names)}")
-    return peers, missing
+    return found + list(METHODS_OF) * ("methods" in found), missing
 
 
-def own(backend: LoadedBackend, method: str) -> Peer:
-    """xconv with one method, which pools have not, under ``jax.jit`` on JAX."""
+def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], library: LoadedBackend) -> Case:
+    """An operation by the peers, beside the result in float64, and what "auto" takes.
 
-    def call(problem: Problem, operation: str) -> Call | str:
-        if backend.name == "jax" and (reason := compiles_too_long(method, problem.layer)):
-            return reason
-        arrays, shapes, keywords = problem.arguments(operation)
-        function = getattr(xconv, FUNCTIONS.get(operation, operation))
-        keywords |= {"method": method} if operation in FUNCTIONS else {}
-        return functools.partial(backend.compile(lambda *arrays: function(*arrays, *shapes, **keywords)), *arrays)
+    float64's is by the method that adds nothing to rounding; a GPU finds its own.
+    """
 
-    return call
+    def sides() -> Sides:
+        given = numbers(layer, operation, dtype)
+        arrays, facts = [*map(library.from_numpy, given)], {}
+        calls: dict[str, Call | str] = {XCONV: call_of(library, own(layer, operation), arrays)}
+        of_others = [library.from_numpy(columns(layer, given[0]))] if operation == "col2im" else arrays
+        for name, (function_of, call) in OTHERS.items():
+            if name in peers:
+                calls[name] = call(library, function_of(layer, operation), of_others)
+        if operation in CONVOLUTIONS:
+            xp, function = array_api_compat.array_namespace(*arrays), OPERATIONS[operation][0]
+            words = {"xp": xp, "dtype": arrays[0].dtype, "function": function, **layer.keywords}
+            plan = xconv.plan(layer.input_shape, layer.weight_shape, **words)
+            facts, reasons = {"chosen": plan.method}, dict(plan.reasons)
+            for name in (name for name, _ in plan.costs if name in peers):
+                reason = reasons.get(name) or (compiles_too_long(name, layer) if library.name == "jax" else "")
+                calls[BY_HAND + name] = reason or call_of(library, own(layer, operation, name), arrays)
+        checker = library if library.name == "cupy" else load_backend("numpy")
+        exact = (checker.from_numpy(array.astype("float64")) for array in given)
+        return Sides(calls, own(layer, operation, "im2col")(*exact), facts)
+
+    return Case(layer.suite if dtype == "float32" else f"{layer.suite} {dtype}", layer.name, operation, sides)
 
 
-def by_hand(names: Sequence[str], backend: LoadedBackend) -> dict[str, Peer]:
-    """xconv's methods, "native" only where the backend has a convolution of its own."""
-    return {BY_HAND + name: own(backend, name) for name in names if name != "native" or TABLE[backend.name].own}
+def columns(layer: Layer, rows: np.ndarray) -> np.ndarray:
+    """Windows as others lay them out: (N, C k, *o)."""
+    batch, _, *size = layer.shapes[-1]
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(batch, *size, -1), -1, 1))
 
 
 def compiles_too_long(method: str, layer: Layer) -> str:
@@ -99,98 +197,3 @@ def compiles_too_long(method: str, layer: Layer) -> str:
     if method == "toeplitz" and math.prod(layer.weight_shape[:2]) // layer.groups > COMPILED_PAIRS:
         return f"more than {COMPILED_PAIRS} pairs of channel and filter compile too long"
     return ""
-
-
-def pytorch(backend: LoadedBackend) -> dict[str, Peer]:
-    """PyTorch, as somebody with NumPy's arrays would call it: the conversions are part of the call. CuPy's are not."""
-    torch = load_backend("torch").module
-    if backend.name == "cupy" and not torch.cuda.is_available():
-        raise CommandError(f"torch {torch.__version__} is installed but finds no CUDA device")
-    ahead: Conversion = torch.from_dlpack if backend.name == "cupy" else _same
-    there: Conversion = torch.from_numpy if backend.name == "numpy" else _same
-    back: Conversion = (lambda y: y.numpy()) if backend.name == "numpy" else _same
-    functional = torch.nn.functional
-
-    def call(problem: Problem, operation: str) -> Call:
-        x, w, dy, layer = *map(ahead, (problem.x, problem.w, problem.dy)), problem.layer
-        kernel, pooling, n = layer.kernel_size, problem.pooling, len(layer.kernel_size)
-        conv, max_pool, avg_pool = (getattr(functional, f"{name}{n}d") for name in ("conv", "max_pool", "avg_pool"))
-
-        def gradients(*mask: bool) -> Any:
-            static = None, layer.stride, layer.padding, layer.dilation, False, [0] * n, layer.groups, [*mask, False]
-            return torch.ops.aten.convolution_backward(there(dy), there(x), there(w), *static)
-
-        def forward_and_backward() -> Array:
-            """PyTorch's gradient needs what its forward found, and xconv's finds it anew: both start from x."""
-            with torch.enable_grad():
-                leaf = there(x).detach().requires_grad_()
-                return torch.autograd.grad(max_pool(leaf, kernel, **pooling), leaf, there(dy))[0]
-
-        columns = functional.unfold(there(x), kernel, **pooling) if operation == "col2im" else None
-        found: Call = {
-            FORWARD: lambda: conv(there(x), there(w), **layer.keywords),
-            INPUT_GRAD: lambda: gradients(True, False)[0],
-            WEIGHT_GRAD: lambda: gradients(False, True)[1],
-            "max_pool": lambda: max_pool(there(x), kernel, **pooling),
-            "avg_pool": lambda: avg_pool(there(x), kernel, **pooling),
-            "max_pool_grad": forward_and_backward,
-            "col2im": lambda: functional.fold(columns, layer.input_shape[2:], kernel, **pooling),
-        }[operation]
-        return lambda: back(found())
-
-    return {"torch": call}
-
-
-def _same(array: Array) -> Array:
-    return array
-
-
-def lax(backend: LoadedBackend) -> dict[str, Peer]:
-    """``jax.lax.conv_general_dilated``, ``reduce_window`` and their gradients, each under ``jax.jit``.
-
-    Of a gradient that is not asked for, nothing is computed.
-    """
-    jax = backend.module
-
-    def call(problem: Problem, operation: str) -> Call:
-        x, w, dy, layer = problem.x, problem.w, problem.dy, problem.layer
-        stride, padding = layer.stride, [(p, p) for p in layer.padding]
-        windows = (1, 1, *layer.kernel_size), (1, 1, *stride), [(0, 0), (0, 0), *padding]
-
-        def convolve(x: Array, w: Array) -> Array:
-            words = {"rhs_dilation": layer.dilation, "feature_group_count": layer.groups}
-            return jax.lax.conv_general_dilated(x, w, stride, padding, **words)
-
-        def largest(x: Array) -> Array:
-            return jax.lax.reduce_window(x, -math.inf, jax.lax.max, *windows)
-
-        def mean(x: Array) -> Array:
-            return jax.lax.reduce_window(x, 0.0, jax.lax.add, *windows) / math.prod(layer.kernel_size)
-
-        def patches(x: Array) -> Array:
-            return jax.lax.conv_general_dilated_patches(x, layer.kernel_size, stride, padding)
-
-        forward = {FORWARD: (convolve, x, w), "max_pool": (largest, x), "avg_pool": (mean, x)}
-        if operation in forward:
-            function, *arrays = forward[operation]
-            return functools.partial(jax.jit(function), *arrays)
-        function, output, *arrays = {
-            INPUT_GRAD: (convolve, 0, dy, x, w),
-            WEIGHT_GRAD: (convolve, 1, dy, x, w),
-            "max_pool_grad": (largest, 0, dy, x),
-            "col2im": (patches, 0, patches(x) if operation == "col2im" else None, x),
-        }[operation]
-        return functools.partial(jax.jit(lambda dy, *at: jax.vjp(function, *at)[1](dy)[output]), *arrays)
-
-    return {"lax": call}
-
-
-EVERYWHERE = ("numpy", "jax", "torch", "cupy")
-NAMES = list(dict.fromkeys((*METHODS, "native")))
-# The names that --peers takes, each with the backends that it runs on and what loads it.
-PEERS: dict[str, tuple[tuple[str, ...], Callable[[LoadedBackend], dict[str, Peer]]]] = {
-    "torch": (("numpy", "torch", "cupy"), pytorch),
-    "lax": (("jax",), lax),
-    "methods": (EVERYWHERE, functools.partial(by_hand, NAMES)),
-    **{name: (EVERYWHERE, functools.partial(by_hand, [name])) for name in NAMES},
-}

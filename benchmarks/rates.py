@@ -12,9 +12,9 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from xconv._arrays.libraries import transforms
 from xconv._plan import measured
@@ -22,11 +22,11 @@ from xconv._run.threads import cpu_count, for_each, one_blas_thread
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
 
-from .comparison import Options, equal_terms, waiting
+from .comparison import Options, on_equal_terms
 from .layers import Ints, layer_of, random
-from .peers import FORWARD, INPUT_GRAD, OPERATIONS, PEERS, WEIGHT_GRAD, Problem
+from .peers import CONVOLUTIONS, OTHERS, call_of, numbers
 from .report import show, write
-from .timing import Call, Limits, describe_machine, heading, interleave, limits_of, repetitions, warm_up
+from .timing import THOROUGH, Call, Stopwatch, describe_machine, heading, repetitions
 
 MEASURED_FILE = Path(measured.__file__)
 DOCSTRING = "Rates of libraries, as ``python -m benchmarks rates --write`` measured them."
@@ -40,7 +40,6 @@ LANES = 16  # channels that fill a register
 RUN = 8  # elements of a short run, of which each is the half of a row
 SIDE, SHORT = 4096, 16  # of what is transposed
 PLANES, LOGARITHM = (4, 256, 256), 16  # of Fourier transforms along two axes
-OPERATION, MULTIPLICATION, OWN_MULTIPLICATION = "operation", "multiplication", "own_multiplication"
 OWN = {"jax": "lax", "torch": "torch"}  # the peer that is the library's own convolution
 
 
@@ -60,7 +59,7 @@ class Rate:
     def value(self, nanoseconds: float, known: Mapping[str, float]) -> float:
         """The rate, by the time of a call and the rates further up; 0 if it is lost in noise."""
         besides = sum(count * known[name] for name, count in self.beyond.items())
-        own = max(0.0, nanoseconds - known.get(OPERATION, 0.0) - besides) / self.units
+        own = max(0.0, nanoseconds - known.get("operation", 0.0) - besides) / self.units
         return own / known[self.beside] if self.beside else own
 
 
@@ -68,13 +67,13 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
     """The table of what is measured, on pieces of so many elements: a rate is the time of ..."""
 
     def product(name: str, words: str, left: Ints, right: Ints, units: int) -> Rate:
-        beyond = {MULTIPLICATION: math.prod(left) * right[-1]} if name != MULTIPLICATION else {}
+        beyond = {"multiplication": math.prod(left) * right[-1]} if name != "multiplication" else {}
         return Rate(name, f"{words} {left} @ {right}", units, "product", [left, right], beyond=beyond)
 
     rows, runs, left, right = piece // 64, piece // RUN, (32, 288), (288, 1568)
     return [
-        Rate(OPERATION, "any call, here adding 16 elements", 1, "add", [(16,), (16,)]),
-        product(MULTIPLICATION, "a multiply-add of", left, right, math.prod(left) * right[-1]),
+        Rate("operation", "any call, here adding 16 elements", 1, "add", [(16,), (16,)]),
+        product("multiplication", "a multiply-add of", left, right, math.prod(left) * right[-1]),
         product("packed", "an element of b in", (4, 288), right, 288 * 1568),
         product("written", "an element of", (64, 36), (36, 1568), 64 * 1568),
         product("product", "each of", (512, 1, 9), (512, 9, 196), 512),
@@ -88,48 +87,48 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
     ]
 
 
-def own_rates(backend: LoadedBackend) -> list[Rate]:
+def own_rates(library: LoadedBackend) -> list[Rate]:
     """The same of the library's own convolution, if it has one."""
-    if backend.name not in OWN:
+    if library.name not in OWN:
         return []
     wide, tall, deep, flat = (8, "3x3 64-64 @56"), (1, "9x9 1-1 @512"), (8, "3x3 64 dw @56"), (1, "3x3 1-1 @2048")
     multiplications, taps, grouped = (layer_of("own", *one).multiply_adds for one in (wide, tall, deep))
-    lanes, unfolded = LANES * 2048**2, {OWN_MULTIPLICATION: LANES**2 * taps}
-    moved = {OWN_MULTIPLICATION: 9 * lanes}
+    lanes, unfolded = LANES * 2048**2, {"own_multiplication": LANES**2 * taps}
+    moved = {"own_multiplication": 9 * lanes}
     return [
-        Rate("own_operation", "a call for 1 channel of 8x8", 1, FORWARD, (1, "3x3 1-1 @8")),
-        Rate(OWN_MULTIPLICATION, "a multiply-add of 3x3 64-64", multiplications, FORWARD, wide),
-        Rate("own_reduction", "the same in its gradient by filters", multiplications, WEIGHT_GRAD, wide),
-        Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * lanes, FORWARD, flat, beyond=moved),
-        Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, INPUT_GRAD, tall, beyond=unfolded),
-        Rate("own_grouped", "a tap of 3x3 in groups of 1", grouped, FORWARD, deep),
+        Rate("own_operation", "a call for 1 channel of 8x8", 1, "forward", (1, "3x3 1-1 @8")),
+        Rate("own_multiplication", "a multiply-add of 3x3 64-64", multiplications, "forward", wide),
+        Rate("own_reduction", "the same in its gradient by filters", multiplications, "weight_grad", wide),
+        Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * lanes, "forward", flat, beyond=moved),
+        Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, "input_grad", tall, beyond=unfolded),
+        Rate("own_grouped", "a tap of 3x3 in groups of 1", grouped, "forward", deep),
     ]
 
 
-def call_of(rate: Rate, backend: LoadedBackend) -> Call:
-    """The library's call on random float32 arrays; under ``jax.jit`` on JAX."""
-    if rate.what in OPERATIONS:
-        layer = layer_of("own", *rate.of)
-        (peer,) = PEERS[OWN[backend.name]][1](backend).values()
-        return cast(Call, peer(Problem(layer, *map(backend.from_numpy, layer.arrays())), rate.what))
-    arrays, function = [backend.from_numpy(random(shape)) for shape in rate.of], plain(backend)[rate.what]
+def timed_call(rate: Rate, library: LoadedBackend) -> Call:
+    """The library's call on random float32 arrays."""
+    if rate.what in CONVOLUTIONS:
+        layer, (function, call) = layer_of("own", *rate.of), OTHERS[OWN[library.name]]
+        arrays = [*map(library.from_numpy, numbers(layer, rate.what, "float32"))]
+        return call(library, function(layer, rate.what), arrays)
+    plainly, arrays = plain(library)[rate.what], [library.from_numpy(random(shape)) for shape in rate.of]
     if rate.what != "add":
-        return functools.partial(backend.compile(lambda *arrays: function(*map(rate.view, arrays))), *arrays)
+        return call_of(library, lambda *arrays: plainly(*map(rate.view, arrays)), arrays)
 
     def add() -> Any:
         """The sum is written over the first operand, which JAX gives up for it."""
-        arrays[0] = function(*arrays)
-        return arrays[0]
+        arrays[0] = plainly(*arrays)
+        return arrays[0].block_until_ready() if library.name == "jax" else arrays[0]
 
     return add
 
 
-def plain(backend: LoadedBackend) -> dict[str, Callable[..., Any]]:
+def plain(library: LoadedBackend) -> dict[str, Callable[..., Any]]:
     """A matrix product, ``a += b``, a copy, and Fourier transforms along the last two axes."""
-    xp, add, copy = backend.module, lambda a, b: xp.add(a, b, out=a), lambda a: xp.copy(a, order="C")
-    if backend.name == "torch":
+    xp, add, copy = library.module, lambda a, b: xp.add(a, b, out=a), lambda a: xp.copy(a, order="C")
+    if library.name == "torch":
         copy = functools.partial(xp.clone, memory_format=xp.contiguous_format)
-    if backend.name == "jax":
+    if library.name == "jax":
         xp, add, copy = xp.numpy, xp.jit(xp.numpy.add, donate_argnums=0), xp.numpy.copy
     return {"product": xp.matmul, "add": add, "copy": copy, "transform": transforms(xp).rfft2}
 
@@ -138,14 +137,15 @@ def run_rates(options: Options) -> None:
     """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
     library = load_backend(options.backend)
     make_writable(options.out)
-    limits = limits_of(options.quick, options.seconds or (None if options.quick else SECONDS))
     threads = cpu_count() if library.name == "numpy" else 1
     piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
     table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
-    # No bar, which would take time from the calls.
-    print(f"{len(table)} calls take turns for {limits.total_seconds:.0f} s and their first ones", file=sys.stderr)
-    with equal_terms(library, options.quick):
-        rates = measure_rates(table, library, limits)
+    with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
+        # No bar, which would take time from the calls.
+        print(
+            f"{len(table)} calls take turns for {stopwatch.total_seconds:.0f} s and their first ones", file=sys.stderr
+        )
+        rates = measure_rates(table, library, stopwatch)
     results = [{"name": rate.name, "value": rates[rate.name], "words": rate.words} for rate in table]
     run = {"machine": describe_machine(library, options.command), "quick": options.quick, "results": results}
     show("rates", run)
@@ -156,13 +156,13 @@ def run_rates(options: Options) -> None:
         print(f"wrote them to {MEASURED_FILE}")
 
 
-def measure_rates(table: Iterable[Rate], backend: LoadedBackend, limits: Limits) -> dict[str, float]:
+def measure_rates(table: Iterable[Rate], library: LoadedBackend, stopwatch: Stopwatch) -> dict[str, float]:
     """All rates by their names, from calls that take turns: of NumPy on as many threads as xconv would have."""
     found: dict[str, tuple[Call, int]] = {}
     for rate in table:
-        make = functools.partial(call_of, rate, backend)
-        found[rate.name] = on_all_processors(make) if backend.name == "numpy" else (waiting(backend, make()), 1)
-    timings = interleave({name: call for name, (call, _) in found.items()}, limits)
+        make = functools.partial(timed_call, rate, library)
+        found[rate.name] = on_all_processors(make) if library.name == "numpy" else (make(), 1)
+    timings = stopwatch.interleave({name: call for name, (call, _) in found.items()})
     rates: dict[str, float] = {}
     for rate in table:
         rates[rate.name] = rate.value(1e9 * timings[rate.name]["median"] / found[rate.name][1], rates)
@@ -176,7 +176,7 @@ def on_all_processors(make: Callable[[], Call]) -> tuple[Call, int]:
     """
     calls = [make() for _ in range(cpu_count())]
     with one_blas_thread():
-        loops = repetitions(TASK_SECONDS, warm_up(calls[0]))
+        loops = repetitions(TASK_SECONDS, THOROUGH.pace(calls[0]))
 
     def repeat(call: Call) -> None:
         with one_blas_thread():

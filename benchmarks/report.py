@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,13 @@ import numpy as np
 from xconv.demo.errors import fitted, require_packages
 from xconv.demo.files import writing_to
 
-from .peers import BY_HAND, XCONV
 from .timing import file_name, heading
 
 FOLDER = Path(__file__).parent
-RESULTS, FIGURE = FOLDER / "results", FOLDER / "speed.png"
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
+XCONV, BY_HAND = "xconv", "xconv:"  # as it chooses, and before the name of a method
 SHOWN = 0.05  # the loss above which a choice is listed
 Numbers = dict[str, Any]
-
-RATIOS = "Others' time / xconv's time, geometric mean (least): above 1, xconv is faster."
-WORDS = {"group": "what", "name": "on what", "side": "beside", "operation": "of"}
 
 # What README.md says of speed: words of users for a suite's groups and an operation, and beside whom.
 SUMMARY = (
@@ -48,14 +44,13 @@ def run_report(_: Namespace) -> None:
     for readme, text in texts(files).items():
         replace_between(readme, text)
         print(f"wrote {readme.name} of {readme.parent.name}")
-    draw_summary(summarized(files)).savefig(FIGURE)
-    print(f"wrote {FIGURE.name}")
+    draw_summary(summarized(files)).savefig(FOLDER / "speed.png")
+    print("wrote speed.png")
 
 
-def show(kind: str, run: Numbers) -> None:
-    """Print what a run found, without what was printed of each call."""
-    for line in render(kind, run).partition("<details>")[0].splitlines():
-        print(line if line.startswith("|") else fitted(line, hanging="  " * line.startswith("* ")))
+def load() -> dict[str, Numbers]:
+    """All recorded runs, by machine and backend, and by kind."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("results/*.json"))}
 
 
 def write(kind: str, run: Numbers, out: Path) -> None:
@@ -68,19 +63,17 @@ def write(kind: str, run: Numbers, out: Path) -> None:
         draft.replace(file)
 
 
-def load(results: Path = RESULTS) -> dict[str, Numbers]:
-    """All runs, by file and kind."""
-    return {path.name: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+def show(kind: str, run: Numbers) -> None:
+    """Print what a run found, without what was printed of each call."""
+    for line in render(kind, run).partition("<details>")[0].splitlines():
+        print(line if line.startswith("|") else fitted(line, hanging="  " * line.startswith("* ")))
 
 
 def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
     """What stands in each README."""
-    sections = [
-        f"### {name.removesuffix('.json')}: {kind}\n\n{render(kind, run)}\n"
-        for name, runs in files.items()
-        for kind, run in runs.items()
-    ]
-    rows = [(words, side, machine, _cell(ratios)) for words, side, machine, ratios in summarized(files)]
+    runs = [(name, kind, run) for name, kinds in files.items() for kind, run in kinds.items()]
+    sections = [f"### {name}: {kind}\n\n{render(kind, run)}\n" for name, kind, run in runs]
+    rows = [(*words, _cell(ratios)) for *words, ratios in summarized(files)]
     summary = table(("what", "beside", "on", "mean (least)"), rows, words=3)
     return {FOLDER / "README.md": "\n".join(sections), FOLDER.parent / "README.md": "\n".join(summary)}
 
@@ -96,28 +89,25 @@ def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, li
     for runs, (words, kind, groups, operation, side) in itertools.product(files.values(), SUMMARY):
         if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
             asked = [one for one in runs[kind]["results"] if one["group"] in groups and one["operation"] == operation]
-            if found := [one["ratio"] for one in _ratios(asked) if one["side"] == side]:
+            if found := [one["ratio"] for one in _ratios(asked) if one["beside"] == side]:
                 yield words, side, "{processor}, {cores} cores".format(**runs[kind]["machine"]), found
 
 
 def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
     """The figure of README.md: a dot for each call on a logarithmic axis, and a bar at the geometric mean."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    names = []
-    axes = Figure(figsize=(8, 3.3), dpi=110, layout="constrained").subplots()
+    axes, names = Figure(figsize=(8, 3.3), dpi=110, layout="constrained").subplots(), []
     axes.axvline(1, color="black", linewidth=0.8)
     for height, (words, side, _, ratios) in enumerate(rows):
         names.append(f"{words}, beside {side}")
         axes.plot(ratios, [height] * len(ratios), "o", color=COLOURS[side], markersize=5, alpha=0.5)
         axes.plot(geometric_mean(ratios), height, "|", color=COLOURS[side], markersize=18, markeredgewidth=3)
     axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5))
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
-    axes.tick_params(axis="x", labelsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
+    axes.tick_params(labelsize=8)
     axes.set_title("the other's time / xconv's time: right of 1, xconv is faster", fontsize=9, loc="left")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -128,13 +118,13 @@ def render(kind: str, run: Numbers) -> str:
     """The tables of a run."""
     tiny = ["Tiny arrays: the times mean nothing."] if run["quick"] else []
     lines = [f"`{run['machine']['command']}` on {heading(run['machine'])}.", *tiny, *run.get("notes", ()), ""]
-    return "\n".join([*lines, *KINDS.get(kind, _compared)(run["results"])])
+    return "\n".join([*lines, *{"choice": _choice, "rates": _rates}.get(kind, _compared)(run["results"])])
 
 
 def measured(one: Numbers) -> str:
     """What was found of a case, in words: xconv's milliseconds, and others' times by it."""
     own = one["timings"][XCONV]
-    others = [f"{found['side'].removeprefix(BY_HAND)} {_number(found['ratio'])}" for found in _ratios([one])]
+    others = [f"{found['beside']} {_number(found['ratio'])}" for found in _ratios([one])]
     return ", ".join([f"{_number(1e3 * own['median'])} ms" if "median" in own else own["absent"], *others])
 
 
@@ -155,13 +145,14 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 def _compared(results: Sequence[Numbers]) -> Iterator[str]:
     ratios = [*_ratios(results)]
-    own = [{**one, "side": "ms", "ratio": 1e3 * one["timings"][XCONV].get("median", math.nan)} for one in results]
+    own = [_row(one, "ms", 1e3 * one["timings"][XCONV].get("median", math.nan)) for one in results]
     errors = [found["error"] for one in results for found in one["timings"].values() if "error" in found]
-    yield from (RATIOS, "", *_pivot(("group", "side"), "operation", ratios), "")
+    yield from ("Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.", "")
+    yield from (*_pivot(("what", "beside"), "of", ratios), "")
     yield f"No result is further from what was expected than {max(errors, default=0):.0e} of the largest element."
     yield from _noise(results)
     yield from ("", "<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>", "")
-    yield from (*_pivot(("group", "name", "operation"), "side", [*own, *ratios]), "", "</details>")
+    yield from (*_pivot(("what", "on what", "of"), "beside", [*own, *ratios]), "", "</details>")
 
 
 def _ratios(results: Iterable[Numbers]) -> Iterator[Numbers]:
@@ -170,29 +161,32 @@ def _ratios(results: Iterable[Numbers]) -> Iterator[Numbers]:
         own = one["timings"][XCONV].get("median")
         for side, found in one["timings"].items():
             if side != XCONV and own and "median" in found:
-                yield {**one, "side": side, "ratio": found["median"] / own}
+                yield _row(one, side.removeprefix(BY_HAND), found["median"] / own)
+
+
+def _row(one: Numbers, side: str, number: float) -> Numbers:
+    return {"what": one["group"], "on what": one["name"], "of": one["operation"], "beside": side, "ratio": number}
 
 
 def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Numbers]) -> list[str]:
     """The ratios of each row and column together: their geometric mean, and of several the least."""
     cells: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for found in ratios:
-        row = tuple(found[key].removeprefix(BY_HAND) for key in rows)
-        cells.setdefault(row, {}).setdefault(found[column].removeprefix(BY_HAND), []).append(found["ratio"])
+        cells.setdefault(tuple(found[key] for key in rows), {}).setdefault(found[column], []).append(found["ratio"])
     columns = list(dict.fromkeys(itertools.chain.from_iterable(cells.values())))
     lines = [(*row, *(_cell(there.get(name, [])) for name in columns)) for row, there in cells.items()]
-    return table([*(WORDS[key] for key in rows), *columns], lines, words=len(rows))
+    return table([*rows, *columns], lines, words=len(rows))
 
 
 def _cell(ratios: Sequence[float]) -> str:
-    if len(ratios) < 2:
-        return _number(ratios[0]) if ratios else "-"
-    return f"{_number(geometric_mean(ratios))} ({_number(min(ratios))})"
+    least = f" ({_number(min(ratios))})" if len(ratios) > 1 else ""
+    return _number(geometric_mean(ratios)) + least if ratios else "-"
 
 
 def _noise(results: Iterable[Numbers]) -> Iterator[str]:
     """What two times of one call differ by: of a method by its name, and of auto, which chose it."""
-    if ratios := [one["ratio"] for one in _ratios(results) if one["side"] == f"{BY_HAND}{one.get('chosen')}"]:
+    pairs = [(found, one.get("chosen")) for one in results for found in _ratios([one])]
+    if ratios := [found["ratio"] for found, chosen in pairs if found["beside"] == chosen]:
         least, most, mean = map(_number, (min(ratios), max(ratios), geometric_mean(ratios)))
         yield from ("", f"Identical calls differed by factors from {least} to {most}; their geometric mean is {mean}.")
 
@@ -209,18 +203,13 @@ def judged(one: Numbers) -> tuple[str, float]:
     return best.removeprefix(BY_HAND), seconds[chosen] / seconds[best] - 1
 
 
-def summarize(losses: Sequence[float]) -> tuple[float, float, float]:
-    """Of losses: the geometric mean of 1 + loss, less 1, the 90th percentile, and the worst."""
-    return geometric_mean(1 + loss for loss in losses) - 1, float(np.percentile(losses, 90)), max(losses)
-
-
 def _choice(results: Sequence[Numbers]) -> Iterator[str]:
     found = [(one, *judged(one)) for one in results]
     losses: dict[str, list[float]] = {}
     for one, _, loss in found:
         losses.setdefault(one["operation"], []).append(loss)
     losses["all"] = [loss for _, _, loss in found]
-    rows = [(name, str(len(some)), *(f"{value:.1%}" for value in summarize(some))) for name, some in losses.items()]
+    rows = [(of, str(len(some)), *(f"{value:.1%}" for value in summarize(some))) for of, some in losses.items()]
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
     yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
@@ -230,14 +219,14 @@ def _choice(results: Sequence[Numbers]) -> Iterator[str]:
     yield from _noise(results)
 
 
+def summarize(losses: Sequence[float]) -> tuple[float, float, float]:
+    """Of losses: the geometric mean of 1 + loss, less 1, the 90th percentile, and the worst."""
+    return geometric_mean(1 + loss for loss in losses) - 1, float(np.percentile(losses, 90)), max(losses)
+
+
 def _rates(results: Sequence[Numbers]) -> Iterator[str]:
     yield from ("Nanoseconds of plain things, beyond the call itself, and beyond its multiplications.", "")
-    rows = [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results]
-    yield from table(("rate", "ns", "of"), rows, words=3)
-
-
-# Of runs other than those of calls that are compared.
-KINDS: dict[str, Callable[[Sequence[Numbers]], Iterable[str]]] = {"choice": _choice, "rates": _rates}
+    yield from table(("rate", "ns", "of"), [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results], 3)
 
 
 def _number(value: float) -> str:

@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from xconv._run.threads import cpu_count
 from xconv.demo.backends import LoadedBackend
 
 Call = Callable[[], Any]
-Clock = Callable[[], float]
 Timing = dict[str, float]  # "median" of the seconds per call, and over how many "rounds"
 
 SHORT = 0.02  # seconds: a shorter call wakes nobody by itself
@@ -46,76 +45,60 @@ def wait_until_quiet() -> None:
             return
 
 
-def go_on() -> None:
-    """Wait for nothing."""
-
-
 @dataclass(frozen=True)
-class Limits:
-    """How long to measure."""
+class Stopwatch:
+    """How calls are timed, and for how long."""
 
     least_rounds: int
-    most_rounds: int
-    sample_seconds: float  # of one sample at least: shorter calls are looped, so that the clock is not the matter
-    wake_seconds: float  # of a short call, untimed, before each sample, to wake processor, caches and threads
-    total_seconds: float  # enough of all calls together, waiting included, once there are the least rounds
-    settle: Call = go_on  # before each sample, to keep the calls before it out of it
-    finish: Call = go_on  # the last part of each sample
+    total_seconds: float = 0  # enough of all calls together, waiting included, once there are the least rounds
+    sample_seconds: float = 0  # of one sample at least: shorter calls are looped, so that the clock is not the matter
+    wake_seconds: float = 0  # of a short call, untimed, before each sample, to wake processor, caches and threads
     short: float = SHORT  # seconds: calls that take less are woken
+    settle: Call = lambda: None  # before each sample, to keep the calls before it out of it
+    finish: Call = lambda: None  # the last part of each sample
+    clock: Callable[[], float] = time.perf_counter
+
+    def interleave(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
+        """Time all calls in rounds, each in another order.
+
+        One that is beaten by far, and would take all the time for its least rounds, keeps the timing of its warm-up.
+        """
+        pace = {name: self.pace(call) for name, call in calls.items()}
+        far, allowed = BEATEN * min(pace.values(), default=0), self.total_seconds / self.least_rounds or math.inf
+        samples = {name: [pace[name]] if pace[name] > max(far, allowed) else [] for name in calls}
+        names, start, rounds = [name for name in calls if not samples[name]], self.clock(), 0
+        gc.disable()
+        try:
+            while names and (rounds < self.least_rounds or self.clock() - start < self.total_seconds):
+                for at in ORDERS.permutation(len(names)):  # no call always comes behind the same one
+                    samples[names[at]].append(self.sample(calls[names[at]], pace[names[at]]))
+                rounds += 1
+        finally:
+            gc.enable()
+        return {name: {"median": statistics.median(found), "rounds": len(found)} for name, found in samples.items()}
+
+    def sample(self, call: Call, pace: float) -> float:
+        self.settle()
+        if pace < self.short:
+            self.seconds(call, repetitions(self.wake_seconds, pace))
+        loops = repetitions(self.sample_seconds, pace)
+        return self.seconds(call, loops) / loops
+
+    def pace(self, call: Call) -> float:
+        """Call at least twice, and say how long it takes."""
+        first = self.seconds(call)
+        return min(self.seconds(call) for _ in range(WARM_UPS if first < SHORT else 1))
+
+    def seconds(self, call: Call, count: int = 1) -> float:
+        start = self.clock()
+        for _ in range(count):
+            call()
+        self.finish()
+        return self.clock() - start
 
 
-THOROUGH = Limits(7, 200, sample_seconds=1e-3, wake_seconds=0.01, total_seconds=4, settle=wait_until_quiet)
-QUICK = Limits(2, 2, sample_seconds=0, wake_seconds=0, total_seconds=0)
-
-
-def limits_of(quick: bool, seconds: float | None, thorough: Limits = THOROUGH, finish: Call = go_on) -> Limits:
-    """Those of a run, with so many seconds for all calls, if that was said."""
-    limits = replace(QUICK if quick else thorough, finish=finish)
-    return limits if seconds is None else replace(limits, total_seconds=seconds)
-
-
-def interleave(calls: Mapping[str, Call], limits: Limits, *, clock: Clock = time.perf_counter) -> dict[str, Timing]:
-    """Time all calls in rounds, each in another order.
-
-    One that is beaten by far, and would take all the time for its least rounds, keeps the timing of its warm-up.
-    """
-    pace = {name: warm_up(call, clock, limits.finish) for name, call in calls.items()}
-    far = BEATEN * min(pace.values(), default=0)
-    slow = {name for name in calls if pace[name] > far and pace[name] * limits.least_rounds > limits.total_seconds > 0}
-    samples: dict[str, list[float]] = {name: [pace[name]] if name in slow else [] for name in calls}
-    names, start = [name for name in calls if name not in slow], clock()
-    gc.disable()
-    try:
-        for number in range(limits.most_rounds):
-            if number >= limits.least_rounds and clock() - start >= limits.total_seconds:
-                break
-            for at in ORDERS.permutation(len(names)):  # no call always comes behind the same one, which may slow it
-                samples[names[at]].append(_sample(calls[names[at]], pace[names[at]], limits, clock))
-    finally:
-        gc.enable()
-    return {name: {"median": statistics.median(found), "rounds": len(found)} for name, found in samples.items()}
-
-
-def _sample(call: Call, pace: float, limits: Limits, clock: Clock) -> float:
-    limits.settle()
-    if pace < limits.short:
-        _seconds(call, repetitions(limits.wake_seconds, pace), clock, limits.finish)
-    loops = repetitions(limits.sample_seconds, pace)
-    return _seconds(call, loops, clock, limits.finish) / loops
-
-
-def warm_up(call: Call, clock: Clock = time.perf_counter, finish: Call = go_on) -> float:
-    """Call at least twice, and say how long it takes."""
-    first = _seconds(call, 1, clock, finish)
-    return min(_seconds(call, 1, clock, finish) for _ in range(WARM_UPS if first < SHORT else 1))
-
-
-def _seconds(call: Call, count: int, clock: Clock, finish: Call) -> float:
-    start = clock()
-    for _ in range(count):
-        call()
-    finish()
-    return clock() - start
+THOROUGH = Stopwatch(7, 4, sample_seconds=1e-3, wake_seconds=0.01, settle=wait_until_quiet)
+QUICK = Stopwatch(2)
 
 
 def repetitions(seconds: float, pace: float) -> int:
@@ -126,43 +109,29 @@ def repetitions(seconds: float, pace: float) -> int:
 LIBRARIES = ("numpy", "scipy", "jax", "jaxlib", "torch", "cupy", "cv2", "dask", "dask_image")
 
 
-def describe_machine(backend: LoadedBackend, command: str) -> dict[str, Any]:
+def describe_machine(library: LoadedBackend, command: str) -> dict[str, Any]:
     """What times depend on beside the code, with the versions of the libraries that are loaded."""
-    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
+    versions = {"xconv": xconv.__version__, "Python": platform.python_version()}
+    loaded = {name: getattr(sys.modules.get(name), "__version__", "") for name in LIBRARIES}
+    versions |= {name: version for name, version in loaded.items() if version}
     torch = sys.modules.get("torch")
     if torch and torch.backends.cudnn.is_available():
         versions["cuDNN"] = str(torch.backends.cudnn.version())  # which PyTorch convolves with on NVIDIA's GPUs
-    if backend.name == "cupy":
-        versions["CUDA driver"] = str(backend.module.cuda.runtime.driverGetVersion())
-    versions = {"xconv": xconv.__version__, "Python": platform.python_version(), **versions}
+    if library.name == "cupy":
+        versions["CUDA driver"] = str(library.module.cuda.runtime.driverGetVersion())
     cpu = Path("/proc/cpuinfo")  # which only Linux has
     models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
     return {
-        "backend": backend.name,
+        "backend": library.name,
         "processor": [*models, platform.processor() or platform.machine()][0].strip(),
         "cores": cpu_count(),
-        "device": backend.device,
+        "device": library.device,
         "system": platform.platform(),
-        "versions": {name: version for name, version in versions.items() if version},
+        "versions": versions,
         "blas": _blas(),
         "date": datetime.date.today().isoformat(),
         "command": command,
     }
-
-
-def heading(machine: Mapping[str, Any]) -> str:
-    """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
-    where = [machine["processor"], f"{machine['cores']} cores"]
-    where = where if "cpu" in machine["device"].lower() else [machine["device"], *where]
-    blas = machine["blas"][:1] if machine["backend"] == "numpy" else ()
-    versions = (f"{name} {version}" for name, version in machine["versions"].items())
-    return ", ".join([*where, *versions, *blas, machine["date"]])
-
-
-def file_name(machine: Mapping[str, Any]) -> str:
-    """One for each machine and backend."""
-    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
-    return "-".join(re.findall("[a-z0-9]+", f"{device} {machine['cores']} {machine['backend']}".lower())) + ".json"
 
 
 def _blas() -> list[str]:
@@ -171,3 +140,17 @@ def _blas() -> list[str]:
     found.sort(key=lambda pool: "numpy" not in pool["filepath"])
     details = "{internal_api} {version} ({architecture}, {num_threads} threads)"
     return list(dict.fromkeys(details.format(**{"architecture": "any", **pool}) for pool in found))
+
+
+def heading(machine: Mapping[str, Any]) -> str:
+    """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
+    device = [] if "cpu" in machine["device"].lower() else [machine["device"]]
+    blas = machine["blas"][:1] if machine["backend"] == "numpy" else ()
+    versions = (f"{name} {version}" for name, version in machine["versions"].items())
+    return ", ".join([*device, machine["processor"], f"{machine['cores']} cores", *versions, *blas, machine["date"]])
+
+
+def file_name(machine: Mapping[str, Any]) -> str:
+    """One for each machine and backend."""
+    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
+    return "-".join(re.findall("[a-z0-9]+", f"{device} {machine['cores']} {machine['backend']}".lower())) + ".json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.util
 import itertools
@@ -18,11 +19,11 @@ import pytest
 import reference
 
 import xconv
-from benchmarks import comparison, report, suites, timing
+from benchmarks import comparison, report, timing
 from benchmarks.__main__ import main
 from benchmarks.comparison import ERROR_LIMIT, WrongResultError, checked_error
-from benchmarks.layers import SUITES, Layer, layer_of, shrunk
-from benchmarks.peers import FUNCTIONS, INPUT_GRAD, OPERATIONS, POOLED, compiles_too_long
+from benchmarks.layers import SUITES, Layer, layer_of, random, shrunk
+from benchmarks.peers import CONVOLUTIONS, POOLED, case_of, compiles_too_long
 from xconv.demo.backends import load_backend
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -76,7 +77,7 @@ def test_quick_run(backend, tmp_path):
     run = recorded(tmp_path)["layers"]
     names = [(one["group"], one["name"], one["operation"]) for one in run["results"]]
     chosen = [layer for suite in names_of_suites for layer in SUITES[suite]]
-    assert names == [(layer.suite, layer.name, operation) for layer in chosen for operation in OPERATIONS]
+    assert names == [(layer.suite, layer.name, operation) for layer in chosen for operation in CONVOLUTIONS]
     for one in run["results"]:
         assert_sane(one["timings"])
         if one["group"] == "latency":
@@ -86,7 +87,7 @@ def test_quick_run(backend, tmp_path):
         assert name in printed
     shown = f"{process.stdout}\n{process.stderr}".splitlines()
     assert all(len(line) <= 80 for line in shown if not line.startswith("|"))  # whose times mean nothing
-    assert sum(line.startswith("latency, ") for line in shown) == len(SUITES["latency"]) * len(OPERATIONS)
+    assert sum(line.startswith("latency, ") for line in shown) == len(SUITES["latency"]) * len(CONVOLUTIONS)
 
 
 def recorded(folder):
@@ -96,9 +97,14 @@ def recorded(folder):
 
 
 def test_limits_of_the_command_line():
-    assert timing.limits_of(False, None) == timing.THOROUGH
-    assert timing.limits_of(True, None) == timing.QUICK
-    assert timing.limits_of(False, 0.5) == dataclasses.replace(timing.THOROUGH, total_seconds=0.5)
+    def stopwatch(quick, seconds):
+        options = argparse.Namespace(quick=quick, seconds=seconds)
+        with comparison.on_equal_terms(load_backend("numpy"), options, timing.THOROUGH) as found:
+            return found
+
+    assert stopwatch(False, None) == timing.THOROUGH
+    assert stopwatch(True, None) == timing.QUICK
+    assert stopwatch(False, 0.5) == dataclasses.replace(timing.THOROUGH, total_seconds=0.5)
 
 
 @pytest.mark.parametrize("backend_name", ["torch", "numpy"])
@@ -116,7 +122,7 @@ def test_pytorch_is_timed_in_full_precision(torch_backend, monkeypatch, tmp_path
     monkeypatch.setattr(comparison, "measure", measure)
     options = ["--quick", "--suite", "latency", "--peers", "torch", "--out", tmp_path]
     assert exit_status("--backend", backend_name, *options) == 0
-    assert allowed == [False] * len(SUITES["latency"]) * len(OPERATIONS)
+    assert allowed == [False] * len(SUITES["latency"]) * len(CONVOLUTIONS)
     assert torch.backends.cudnn.allow_tf32
 
 
@@ -215,18 +221,17 @@ class TestMistakes:
         ]
         assert timed == ["forward", "weight_grad"] * len(SUITES["latency"])
 
-    def test_a_peer_that_fails_fails_the_run_and_methods_may_refuse(self, latency, tmp_path, capsys, monkeypatch):
+    def test_a_peer_that_fails_fails_the_run(self, latency, tmp_path, capsys, monkeypatch):
         def conv(x, w, **keywords):
-            if keywords["method"] != "auto" and x.dtype == np.float32:
-                raise ValueError("not I") if keywords["method"] == "fft" else RuntimeError("out of order")
+            if keywords["method"] == "im2col" and x.dtype == np.float32:
+                raise RuntimeError("out of order")
             return original(x, w, **keywords)
 
         original = xconv.conv
         monkeypatch.setattr(xconv, "conv", conv)
         assert exit_status(*latency) == 1
-        assert last_line(capsys.readouterr()).count("RuntimeError: out of order") == 3 * len(SUITES["latency"])
+        assert last_line(capsys.readouterr()).count("RuntimeError: out of order") == len(SUITES["latency"])
         forward = recorded(tmp_path)["layers"]["results"][0]["timings"]
-        assert forward["xconv:fft"] == {"absent": "ValueError: not I"}
         assert forward["xconv:im2col"] == {"absent": "RuntimeError: out of order"}
 
     def test_ctrl_c(self, latency, tmp_path, capsys, monkeypatch):
@@ -249,7 +254,7 @@ class TestMistakes:
         monkeypatch.setattr(comparison, "measure", interrupt_behind_latency)
         options = ["--quick", "--peers", "methods", "--out", str(tmp_path)]
         assert exit_status(*options, "--suite", "latency", "small") == 130
-        assert [one["group"] for one in recorded(tmp_path)["layers"]["results"]] == ["latency"] * 2 * len(OPERATIONS)
+        assert [one["group"] for one in recorded(tmp_path)["layers"]["results"]] == ["latency"] * 2 * len(CONVOLUTIONS)
 
     @pytest.mark.parametrize("result", [np.array([1.0, 2.01]), np.array([1.0, np.nan]), np.array([1.0])])
     def test_what_counts_as_wrong(self, result):
@@ -275,8 +280,8 @@ class Calls:
         self.log.append(name)
 
     def interleave(self, **limits):
-        limits = dataclasses.replace(timing.QUICK, settle=lambda: self.log.append("|"), **limits)
-        return timing.interleave(self.calls, limits, clock=lambda: self.now)
+        settle = {"settle": lambda: self.log.append("|"), "clock": lambda: self.now}
+        return dataclasses.replace(timing.QUICK, **settle, **limits).interleave(self.calls)
 
     def rounds(self):
         """What was called after each time that the machine settled."""
@@ -292,7 +297,7 @@ class Calls:
 class TestTiming:
     def test_every_round_has_all_calls_in_an_order_of_its_own(self):
         calls = Calls(a=0.1, b=0.2, c=0.3)
-        timings = calls.interleave(least_rounds=12, most_rounds=12)
+        timings = calls.interleave(least_rounds=12)
         rounds = calls.orders()
         assert len(rounds) == 12
         assert {"".join(sorted(names)) for names in rounds} == {"abc"}
@@ -305,7 +310,7 @@ class TestTiming:
     def test_every_layer_has_orders_of_its_own(self):
         layers = [Calls(a=0.1, b=0.2, c=0.3, d=0.4) for _ in range(2)]
         for calls in layers:
-            calls.interleave(least_rounds=7, most_rounds=7)
+            calls.interleave(least_rounds=7)
         assert layers[0].orders() != layers[1].orders()
 
     def test_short_calls_are_looped(self):
@@ -346,15 +351,15 @@ class TestTiming:
 
     def test_rounds_end_when_the_time_is_up(self):
         calls = Calls(a=0.125, b=0.875)
-        assert calls.interleave(least_rounds=1, most_rounds=50, total_seconds=4)["a"]["rounds"] == 4
+        assert calls.interleave(least_rounds=1, total_seconds=4)["a"]["rounds"] == 4
 
     def test_a_call_that_is_beaten_and_would_take_all_the_time_is_timed_once(self):
-        timings = Calls(a=0.1, b=3, c=0.9).interleave(least_rounds=2, most_rounds=2, total_seconds=4)
+        timings = Calls(a=0.1, b=3, c=0.9).interleave(least_rounds=2, total_seconds=2)
         assert [timings[name]["rounds"] for name in "abc"] == [2, 1, 2]
         assert timings["b"]["median"] == pytest.approx(3)
 
     def test_one_that_is_beaten_in_no_time_has_its_rounds(self):
-        timings = Calls(a=0.001, b=0.1).interleave(least_rounds=2, most_rounds=2, total_seconds=4)
+        timings = Calls(a=0.001, b=0.1).interleave(least_rounds=2, total_seconds=0.2)
         assert [timings[name]["rounds"] for name in "ab"] == [2, 2]
 
     def test_geometric_mean(self):
@@ -384,21 +389,19 @@ def test_pairs_are_counted_within_a_group():
     assert compiles_too_long("toeplitz", depthwise) == ""
 
 
-def test_programs_are_given_back_after_each_comparison(latency, monkeypatch):
-    given_back = []
-    monkeypatch.setattr(comparison, "forget_programs", given_back.append)
-    assert exit_status(*latency) == 0
-    assert [backend.name for backend in given_back] == ["numpy"] * len(SUITES["latency"]) * len(OPERATIONS)
-
-
-def test_compiled_programs_are_given_back(jax_backend):
+def test_compiled_programs_are_given_back_after_each_comparison(jax_backend, tmp_path, monkeypatch):
     import jax
 
-    double = jax.jit(lambda x: 2 * x)
-    double(1.0)
-    assert double._cache_size() == 1
-    comparison.forget_programs(load_backend("jax"))
-    assert double._cache_size() == 0
+    def measure(*arguments):
+        jitted.append(jax.jit(lambda x: 2 * x))
+        jitted[-1](1.0)
+        assert [double._cache_size() for double in jitted] == [0] * (len(jitted) - 1) + [1]
+        return {"xconv": {"median": 1.0}}
+
+    jitted = []
+    monkeypatch.setattr(comparison, "measure", measure)
+    assert exit_status("latency", "--quick", "--backend", "jax", "--peers", "lax", "--out", tmp_path) == 0
+    assert len(jitted) == len(SUITES["latency"]) * len(CONVOLUTIONS)
 
 
 def layer_results(methods, name="", suite="resnet50", **seconds):
@@ -411,7 +414,7 @@ def layer_results(methods, name="", suite="resnet50", **seconds):
             "chosen": methods[at],
             "timings": {side: {"median": times[at], "error": at / 10} for side, times in seconds.items()},
         }
-        for at, operation in enumerate(OPERATIONS)
+        for at, operation in enumerate(CONVOLUTIONS)
     ]
 
 
@@ -437,7 +440,7 @@ class TestReport:
 
     def test_what_has_no_gradients_has_dashes(self):
         found = layer_results(["im2col"] * 3, "a layer", xconv=(1, 1, 1), whole=(2, 2, 2), other=(2, 2, 2))
-        found[OPERATIONS.index(INPUT_GRAD)]["timings"]["other"] = {"absent": "no gradients"}
+        found[[*CONVOLUTIONS].index("input_grad")]["timings"]["other"] = {"absent": "no gradients"}
         text = report.render("layers", a_run(*found))
         rows = [cells(line) for line in text.splitlines()]
         assert ["resnet50", "other", "2.00", "-", "2.00"] in rows
@@ -503,7 +506,7 @@ class TestReport:
         files = {}
         for backend in ("numpy", "jax", "torch", "cupy"):
             machines = {kind: {"machine": run["machine"] | {"backend": backend}} for kind, run in runs.items()}
-            files[f"m-{backend}.json"] = {kind: run | machines[kind] for kind, run in runs.items()}
+            files[f"m-{backend}"] = {kind: run | machines[kind] for kind, run in runs.items()}
         text = report.texts(files)[ROOT / "benchmarks" / "README.md"]
         sections = {section.partition("\n")[0]: section for section in text.split("### ")[1:]}
         assert list(sections) == [f"m-{name}: {kind}" for name in ("numpy", "jax", "torch", "cupy") for kind in runs]
@@ -532,7 +535,7 @@ class TestLayers:
         for version in (layer, shrunk(layer)):
             shape = xconv.conv_output_shape(version.input_shape, version.weight_shape, **version.keywords)
             assert min(shape) >= 1
-            assert version.output_shape == shape
+            assert version.shapes[-1] == shape
         tiny = shrunk(layer)
         assert (tiny.kernel_size, tiny.stride, tiny.padding) == (layer.kernel_size, layer.stride, layer.padding)
         assert (tiny.groups > 1) == (layer.groups > 1)
@@ -544,7 +547,6 @@ class TestLayers:
 
     def test_costs(self):
         layer = Layer("", "", (2, 4, 5), (6, 2, 3), (1,), (1,), (1,), 2)
-        assert layer.output_shape == (2, 6, 5)
         assert layer.multiply_adds == 2 * 6 * 5 * 2 * 3
         assert [*map(math.prod, layer.shapes)] == [2 * 4 * 5, 6 * 2 * 3, 2 * 6 * 5]
 
@@ -559,10 +561,10 @@ class TestLayers:
     ids=lambda layer: layer.name,
 )
 def test_what_is_expected_is_right(layer):
-    x, w, dy = layer.arrays()
+    x, w, dy = (random(shape, seed=seed) for seed, shape in enumerate(layer.shapes))
     arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, w.shape[2:])}
-    for operation, function in FUNCTIONS.items():
-        found = suites.expected_result(layer, operation, [x, w, dy], load_backend("numpy"))
+    for operation, (function, *_) in CONVOLUTIONS.items():
+        found = case_of(layer, operation, "float32", [], load_backend("numpy")).sides().expected
         given = [a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in arrays[function]]
         right = getattr(reference, function)(*given, **layer.keywords)
         assert found.dtype == np.float64

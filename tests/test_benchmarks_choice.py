@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from threadpoolctl import threadpool_info
 import xconv
 from benchmarks import layers, rates, report
 from benchmarks.layers import SUITES, Layer, draw_layers, layer_of, random, shrunk
-from benchmarks.peers import BY_HAND, FORWARD, INPUT_GRAD, OPERATIONS, WEIGHT_GRAD, XCONV
-from benchmarks.report import judged, summarize
-from benchmarks.suites import may_be
+from benchmarks.peers import CONVOLUTIONS, case_of
+from benchmarks.report import BY_HAND, XCONV, judged, summarize
+from benchmarks.timing import Stopwatch
 from xconv._run.threads import cpu_count
 from xconv.demo.backends import load_backend
 
@@ -38,7 +39,7 @@ class TestDrawnLayers:
     def test_layers_are_legal_and_within_bounds(self, seed):
         for layer in draw_layers(8, seed):
             shape = xconv.conv_output_shape(layer.input_shape, layer.weight_shape, **layer.keywords)
-            assert (shape, 1 <= len(shape) - 2 <= 3) == (layer.output_shape, True)
+            assert (shape, 1 <= len(shape) - 2 <= 3) == (layer.shapes[-1], True)
             assert 1e6 <= layer.multiply_adds <= 3e9
             assert sum(map(math.prod, layer.shapes)) <= 16e6
             assert 1 <= layer.input_shape[0] <= 32
@@ -51,7 +52,7 @@ class TestDrawnLayers:
     def test_tiny_ones_are_legal_too(self, seed):
         for layer in draw_layers(8, seed):
             tiny = shrunk(layer)
-            assert min(tiny.output_shape) >= 1
+            assert min(tiny.shapes[-1]) >= 1
             assert (tiny.kernel_size, tiny.dilation, tiny.groups > 1) == (
                 layer.kernel_size,
                 layer.dilation,
@@ -78,18 +79,18 @@ class TestDrawnLayers:
         drawn = draw_layers(200, 0)
         assert len({layer.name for layer in drawn}) == len(drawn)
         layer = Layer("", "", (4, 6, 8, 9), (12, 2, 3, 5), (2, 1), (1, 2), (2, 2), 3)
-        assert layers._named(layer).name == "3x5/2x1 dilated 2 padded 1x2 6-12 in 3 @4x8x9"
+        assert layers.name_of(layer) == "3x5/2x1 dilated 2 padded 1x2 6-12 in 3 @4x8x9"
 
 
 def _grouping(layer):
     return "one" if layer.groups == 1 else "depthwise" if layer.weight_shape[1] == 1 else "divisor"
 
 
-def made_up(chosen, operation=FORWARD, **seconds):
+def made_up(chosen, operation="forward", **seconds):
     """What is kept of a choice whose methods took so many seconds; a text is why one was not timed."""
     found = {name: {"absent": one} if isinstance(one, str) else {"median": one} for name, one in seconds.items()}
     timings = {XCONV: found.pop("auto")} | {BY_HAND + name: one for name, one in found.items()}
-    return {"name": "a layer", "operation": operation, "chosen": chosen, "timings": timings}
+    return {"group": "drawn", "name": "a layer", "operation": operation, "chosen": chosen, "timings": timings}
 
 
 class TestLoss:
@@ -115,7 +116,7 @@ class TestLoss:
         results = [
             made_up("im2col", auto=1, im2col=2, fft=1),
             made_up("fft", auto=1, im2col=2, fft=1),
-            made_up("im2col", WEIGHT_GRAD, auto=1, im2col=8, fft=1),
+            made_up("im2col", "weight_grad", auto=1, im2col=8, fft=1),
         ]
         lines = report.render("choice", a_run(*results)).splitlines()
         rows = [cells(line) for line in lines if line.startswith(("| forward", "| weight_grad", "| all"))]
@@ -138,21 +139,29 @@ class TestCandidates:
     @pytest.mark.parametrize(
         ("weight_shape", "groups", "operations"),
         [
-            ((64, 64, 3, 3), 1, {FORWARD, INPUT_GRAD, WEIGHT_GRAD}),
+            ((64, 64, 3, 3), 1, {"forward", "input_grad", "weight_grad"}),
             ((64, 64, 3, 4), 1, set()),
-            ((64, 513, 3, 3), 1, {INPUT_GRAD, WEIGHT_GRAD}),
-            ((513, 64, 3, 3), 1, {FORWARD, WEIGHT_GRAD}),
-            ((1024, 512, 3, 3), 2, {FORWARD, INPUT_GRAD, WEIGHT_GRAD}),
+            ((64, 513, 3, 3), 1, {"input_grad", "weight_grad"}),
+            ((513, 64, 3, 3), 1, {"forward", "weight_grad"}),
+            ((1024, 512, 3, 3), 2, {"forward", "input_grad", "weight_grad"}),
         ],
     )
     def test_winograd_is_one_where_it_is_exact(self, weight_shape, groups, operations):
         layer = dataclasses.replace(LAYER, weight_shape=weight_shape, groups=groups)
-        assert {one for one in OPERATIONS if may_be("xconv:winograd", layer, one)} == operations
+        found = {one: self.sides(layer, one, "winograd")[BY_HAND + "winograd"] for one in CONVOLUTIONS}
+        assert {one for one, call in found.items() if callable(call)} == operations
+        assert all("winograd" in reason or "rounding" in reason for reason in found.values() if isinstance(reason, str))
+
+    def sides(self, layer, operation, *peers):
+        small = dataclasses.replace(layer, input_shape=(1, layer.weight_shape[1] * layer.groups, 8, 8))
+        return case_of(small, operation, "float32", peers, load_backend("numpy")).sides().calls
 
     def test_others_always_are(self):
-        layer = dataclasses.replace(LAYER, weight_shape=(9, 9, 31, 31))
-        names = ("xconv", *(BY_HAND + name for name in ("im2col", "toeplitz", "fft", "native")))
-        assert all(may_be(name, layer, FORWARD) for name in names)
+        layer = dataclasses.replace(LAYER, weight_shape=(9, 9, 7, 7))
+        names = ("im2col", "toeplitz", "fft")
+        found = self.sides(layer, "forward", *names)
+        assert list(found) == [XCONV, *(BY_HAND + name for name in names)]
+        assert all(map(callable, found.values()))
 
 
 class TestChoiceCommand:
@@ -163,7 +172,7 @@ class TestChoiceCommand:
         assert exit_status("choice", *options) == 0
         run = recorded(out)["choice"]
         assert (run["notes"], run["quick"], run["machine"]["backend"]) == (["Layers of seed 3."], True, backend.name)
-        names = [(layer.name, operation) for layer in draw_layers(2, 3) for operation in OPERATIONS]
+        names = [(layer.name, operation) for layer in draw_layers(2, 3) for operation in CONVOLUTIONS]
         assert [(one["name"], one["operation"]) for one in run["results"]] == names
         for one in run["results"]:
             self.check(one, backend.name)
@@ -173,8 +182,7 @@ class TestChoiceCommand:
 
     def check(self, one, backend_name):
         methods = {"im2col", "toeplitz", "fft"} | ({"native"} if backend_name != "numpy" else set())
-        names = {XCONV, *(BY_HAND + name for name in methods)}
-        assert names <= set(one["timings"]) <= names | {"xconv:winograd"}
+        assert set(one["timings"]) == {XCONV, BY_HAND + "winograd", *(BY_HAND + name for name in methods)}
         times = {name: found["median"] for name, found in one["timings"].items() if "median" in found}
         assert all(found.get("error", 0) < 1e-3 for found in one["timings"].values())
         assert min(times.values()) > 0
@@ -235,9 +243,9 @@ class TestRates:
     def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
         """Of three threads, each of which does its own work four times, in calls that take a second."""
         one_second = {"operation": {"median": 1.0, "rounds": 7}}
-        monkeypatch.setattr(rates, "interleave", lambda calls, limits: one_second)
+        stopwatch = types.SimpleNamespace(interleave=lambda calls: one_second)
         monkeypatch.setattr(rates, "on_all_processors", lambda make: (lambda: None, 3 * 4))
-        found = rates.measure_rates(rates.plain_rates(large=1000)[:1], load_backend("numpy"), None)
+        found = rates.measure_rates(rates.plain_rates(large=1000)[:1], load_backend("numpy"), stopwatch)
         assert found == {"operation": pytest.approx(1e9 / 12)}
 
     def test_numpy_works_on_all_processors_with_one_blas_thread_each(self, monkeypatch):
@@ -248,13 +256,13 @@ class TestRates:
             blas_threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
             meeting.wait(timeout=10)
 
-        monkeypatch.setattr(rates, "warm_up", lambda call: 1.0)
+        monkeypatch.setattr(Stopwatch, "pace", lambda self, call: 1.0)
         together, count = rates.on_all_processors(lambda: call)
         together()
         assert (count, blas_threads) == (cpu_count(), {1})
 
     def test_short_work_is_repeated(self, monkeypatch):
-        monkeypatch.setattr(rates, "warm_up", lambda call: rates.TASK_SECONDS / 7.5)
+        monkeypatch.setattr(Stopwatch, "pace", lambda self, call: rates.TASK_SECONDS / 7.5)
         done = []
         together, count = rates.on_all_processors(lambda: lambda: done.append(1))
         together()
@@ -265,7 +273,7 @@ class TestRates:
         library = load_backend(backend.name)
 
         def call(what, *shapes, view=lambda x: x):
-            return rates.call_of(rates.Rate("", "", 1, what, shapes, view), library)
+            return rates.timed_call(rates.Rate("", "", 1, what, shapes, view), library)
 
         calls = {
             "product": (call("product", (4, 3, 5), (4, 5, 2)), random((4, 3, 5)) @ random((4, 5, 2))),
