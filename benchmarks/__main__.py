@@ -28,6 +28,7 @@ RUNS: dict[str, Callable[[Options], None]] = {
     "gpu": run_gpu,
     "report": run_report,
 }
+STATUSES = {CommandError: UNUSABLE, WrongResultError: FAILED, KeyboardInterrupt: INTERRUPTED}
 ABOUT = (
     "Time xconv and others on the same arrays, side by side in one process, once their results are known to be right."
 )
@@ -50,18 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in dict.fromkeys(suite if suite in RUNS else "layers" for suite in options.suites):
             RUNS[name](options)
-    except CommandError as error:
-        return _fail(program, str(error), UNUSABLE)
-    except WrongResultError as error:
-        return _fail(program, str(error), FAILED)
-    except KeyboardInterrupt:
-        return _fail(program, "interrupted: what was finished was written", INTERRUPTED)
+    except tuple(STATUSES) as error:
+        print(f"{program}: {str(error) or 'interrupted: what was finished was written'}", file=sys.stderr)
+        return STATUSES[type(error)]
     return 0
-
-
-def _fail(program: str, reason: str, status: int) -> int:
-    print(f"{program}: {reason}", file=sys.stderr)
-    return status
 
 
 def _parser(program: str) -> Parser:

@@ -6,8 +6,10 @@ import functools
 import itertools
 import math
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,7 +79,7 @@ def shrunk(layer: Layer) -> Layer:
     return replace(layer, input_shape=shape, weight_shape=(groups * filters, channels, *kernel), groups=groups)
 
 
-# "7x7/2 3-64 @224": a kernel, by strides, from 3 to 64 channels of 224x224; 64 alone is 64 groups of one.
+# What it means is in networks.toml.
 NAME = re.compile(r"(?:.* )?([\dx]+)(?:/([\dx]+))? (\d+)(?:-(\d+)| dw)? @([\dx]+)")
 
 
@@ -99,33 +101,10 @@ def _numbers(text: str) -> Ints:
     return tuple(map(int, text.split("x")))
 
 
-# Of a network every shape once, by suite and batch; ResNet-50 is v1.5, which strides in its 3x3 layers.
-_NAMES = {
-    ("resnet50", 8): """7x7/2 3-64 @224, 1x1 64-64 @56, 3x3 64-64 @56, 1x1 64-256 @56, 1x1 256-64 @56, 1x1 256-128 @56,
-        3x3/2 128-128 @56, 1x1/2 256-512 @56, 1x1 128-512 @28, 1x1 512-128 @28, 3x3 128-128 @28, 1x1 512-256 @28,
-        3x3/2 256-256 @28, 1x1/2 512-1024 @28, 1x1 256-1024 @14, 1x1 1024-256 @14, 3x3 256-256 @14,
-        1x1 1024-512 @14, 3x3/2 512-512 @14, 1x1/2 1024-2048 @14, 1x1 512-2048 @7, 1x1 2048-512 @7, 3x3 512-512 @7""",
-    ("vgg16", 2): """3x3 3-64 @224, 3x3 64-64 @224, 3x3 64-128 @112, 3x3 128-128 @112, 3x3 128-256 @56,
-        3x3 256-256 @56, 3x3 256-512 @28, 3x3 512-512 @28, 3x3 512-512 @14""",
-    ("small", 100): """SimpleConvNet 5x5 1-30 @28 padded 0, DeepConvNet 3x3 1-16 @28, DeepConvNet 3x3 16-16 @28,
-        DeepConvNet 3x3 16-32 @14, DeepConvNet 3x3 32-32 @14 padded 2, DeepConvNet 3x3 32-64 @8,
-        DeepConvNet 3x3 64-64 @8, LeNet-5 5x5 1-6 @28, LeNet-5 5x5 6-16 @14 padded 0, CIFAR-10 3x3 3-32 @32,
-        CIFAR-10 3x3 32-32 @32, CIFAR-10 3x3 32-64 @16, CIFAR-10 3x3 64-64 @16, CIFAR-10 5x5 3-64 @32""",
-    ("depthwise", 8): """MobileNet v1 3x3 32 dw @112, MobileNet v1 3x3/2 64 dw @112, MobileNet v1 3x3 128 dw @56,
-        MobileNet v1 3x3/2 256 dw @28, MobileNet v1 3x3 512 dw @14, MobileNet v2 3x3/2 96 dw @112,
-        MobileNet v2 3x3 144 dw @56, MobileNet v2 3x3 960 dw @7""",
-    ("large_kernel", 1): """image 31x31 1-1 @512 padded 0, image 31x31 1-1 @1024 padded 0,
-        image 31x31 8-8 @128 padded 0, RepLKNet 31x31 64 dw @56, audio 1024 1-1 @1000000 padded 0,
-        audio 1024 2-2 @200000 padded 0""",
-    ("pool", 8): "3x3/2 64 dw @112, 2x2/2 64 dw @56 padded 0, 3x3 64 dw @56",
-    ("pool", 100): "2x2/2 30 dw @24 padded 0",
-    ("latency", 1): "valid 3x3 1-1 @8 padded 0, padded 3x3 1-1 @8",
-    ("volume", 1): "3x3x3 1-16 @64, 3x3x3 16-32 @32, 3x3x3 32-32 @32, 3x3x3 64-64 @16",
-    ("volume", 2): "video 3x7x7/1x2x2 3-64 @16x112x112",
+SUITES = {
+    suite: [layer_of(suite, part["batch"], words) for part in parts for words in part["layers"]]
+    for suite, parts in tomllib.loads(Path(__file__).with_name("networks.toml").read_text()).items()
 }
-SUITES: dict[str, list[Layer]] = {}
-for (_suite, _batch), _names in _NAMES.items():
-    SUITES.setdefault(_suite, []).extend(layer_of(_suite, _batch, " ".join(name.split())) for name in _names.split(","))
 
 # Layers drawn at random, on which the choice of a method is judged: nobody has fitted it to them.
 MULTIPLY_ADDS = 1e6, 3e9

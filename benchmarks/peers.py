@@ -165,7 +165,10 @@ def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], libr
         given = numbers(layer, operation, dtype)
         arrays, facts = [*map(library.from_numpy, given)], {}
         calls: dict[str, Call | str] = {XCONV: call_of(library, own(layer, operation), arrays)}
-        of_others = [library.from_numpy(columns(layer, given[0]))] if operation == "col2im" else arrays
+        of_others = arrays
+        if operation == "col2im":  # of which others have windows as (N, C k, *o)
+            (batch, _, *size), (rows,) = layer.shapes[-1], given
+            of_others = [library.from_numpy(np.moveaxis(rows.reshape(batch, *size, -1), -1, 1).copy())]
         for name, (function_of, call) in OTHERS.items():
             if name in peers:
                 calls[name] = call(library, function_of(layer, operation), of_others)
@@ -182,12 +185,6 @@ def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], libr
         return Sides(calls, own(layer, operation, "im2col")(*exact), facts)
 
     return Case(layer.suite if dtype == "float32" else f"{layer.suite} {dtype}", layer.name, operation, sides)
-
-
-def columns(layer: Layer, rows: np.ndarray) -> np.ndarray:
-    """Windows as others lay them out: (N, C k, *o)."""
-    batch, _, *size = layer.shapes[-1]
-    return np.ascontiguousarray(np.moveaxis(rows.reshape(batch, *size, -1), -1, 1))
 
 
 def compiles_too_long(method: str, layer: Layer) -> str:

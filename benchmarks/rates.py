@@ -29,17 +29,14 @@ from .report import show, write
 from .timing import THOROUGH, Call, Stopwatch, describe_machine, heading, repetitions
 
 MEASURED_FILE = Path(measured.__file__)
-DOCSTRING = "Rates of libraries, as ``python -m benchmarks rates --write`` measured them."
-
+HEADER = f'"""{measured.__doc__}"""\n\nfrom typing import Any\n\nMEASURED: dict[str, dict[str, Any]] ='
 SECONDS = 20.0  # for all rates together
 TASK_SECONDS = 5e-3  # of the work of a thread: handing it out takes a hundredth of that
 MEBIBYTE = 2**18  # of float32, in elements
 PIECE = 16 * MEBIBYTE  # that libraries lay out at once; in blocks, as on NumPy, it is one
 LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
-LANES = 16  # channels that fill a register
-RUN = 8  # elements of a short run, of which each is the half of a row
-SIDE, SHORT = 4096, 16  # of what is transposed
 PLANES, LOGARITHM = (4, 256, 256), 16  # of Fourier transforms along two axes
+LANES = 16  # channels that fill a register
 OWN = {"jax": "lax", "torch": "torch"}  # the peer that is the library's own convolution
 
 
@@ -70,7 +67,7 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
         beyond = {"multiplication": math.prod(left) * right[-1]} if name != "multiplication" else {}
         return Rate(name, f"{words} {left} @ {right}", units, "product", [left, right], beyond=beyond)
 
-    rows, runs, left, right = piece // 64, piece // RUN, (32, 288), (288, 1568)
+    rows, runs, left, right = piece // 64, piece // 8, (32, 288), (288, 1568)
     return [
         Rate("operation", "any call, here adding 16 elements", 1, "add", [(16,), (16,)]),
         product("multiplication", "a multiply-add of", left, right, math.prod(left) * right[-1]),
@@ -79,8 +76,8 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
         product("product", "each of", (512, 1, 9), (512, 9, 196), 512),
         Rate("copied", "an element copied, in runs of 56", rows * 56, "copy", [(rows, 64)], lambda x: x[:, :56]),
         Rate("strided", "an element copied, every second", rows * 28, "copy", [(rows, 64)], lambda x: x[:, :56:2]),
-        Rate("row", "a run of 8 begun", runs, "copy", [(runs, 2 * RUN)], lambda x: x[:, :RUN], {"copied": piece}),
-        Rate("transposed", "an element transposed", SIDE * SHORT, "copy", [(SIDE, SHORT)], lambda x: x.T),
+        Rate("row", "a run of 8 begun", runs, "copy", [(runs, 16)], lambda x: x[:, :8], {"copied": piece}),
+        Rate("transposed", "an element transposed", 4096 * 16, "copy", [(4096, 16)], lambda x: x.T),
         Rate("added", "an element of a += b", piece, "add", [(piece,), (piece,)]),
         Rate("uncached", "times as long as copied, in 256 MiB", large, "copy", [(large,)], beside="copied"),
         Rate("butterfly", "an element of FFTs, by log2 of them", math.prod(PLANES) * LOGARITHM, "transform", [PLANES]),
@@ -92,14 +89,13 @@ def own_rates(library: LoadedBackend) -> list[Rate]:
     if library.name not in OWN:
         return []
     wide, tall, deep, flat = (8, "3x3 64-64 @56"), (1, "9x9 1-1 @512"), (8, "3x3 64 dw @56"), (1, "3x3 1-1 @2048")
-    multiplications, taps, grouped = (layer_of("own", *one).multiply_adds for one in (wide, tall, deep))
-    lanes, unfolded = LANES * 2048**2, {"own_multiplication": LANES**2 * taps}
-    moved = {"own_multiplication": 9 * lanes}
+    multiplications, taps, grouped, short = (layer_of("own", *one).multiply_adds for one in (wide, tall, deep, flat))
+    moved, unfolded = {"own_multiplication": LANES * short}, {"own_multiplication": LANES**2 * taps}
     return [
         Rate("own_operation", "a call for 1 channel of 8x8", 1, "forward", (1, "3x3 1-1 @8")),
         Rate("own_multiplication", "a multiply-add of 3x3 64-64", multiplications, "forward", wide),
         Rate("own_reduction", "the same in its gradient by filters", multiplications, "weight_grad", wide),
-        Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * lanes, "forward", flat, beyond=moved),
+        Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * LANES * 2048**2, "forward", flat, beyond=moved),
         Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, "input_grad", tall, beyond=unfolded),
         Rate("own_grouped", "a tap of 3x3 in groups of 1", grouped, "forward", deep),
     ]
@@ -141,10 +137,8 @@ def run_rates(options: Options) -> None:
     piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
     table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
     with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
-        # No bar, which would take time from the calls.
-        print(
-            f"{len(table)} calls take turns for {stopwatch.total_seconds:.0f} s and their first ones", file=sys.stderr
-        )
+        seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
+        print(f"{len(table)} calls take turns for {seconds} and their first ones", file=sys.stderr)
         rates = measure_rates(table, library, stopwatch)
     results = [{"name": rate.name, "value": rates[rate.name], "words": rate.words} for rate in table]
     run = {"machine": describe_machine(library, options.command), "quick": options.quick, "results": results}
@@ -190,5 +184,4 @@ def write_row(name: str, row: Mapping[str, Any], file: Path) -> None:
     """Put a library's rates in the place of its earlier ones: the file is the literal of a dict."""
     rows = json.dumps({**measured.MEASURED, name: row}, indent=4)
     literal = re.sub(r"(?<=[^{,])\n(\s*})", r",\n\1", rows)
-    header = f'"""{DOCSTRING}"""\n\nfrom typing import Any\n\nMEASURED: dict[str, dict[str, Any]] ='
-    file.write_text(f"{header} {literal}\n", encoding="utf-8")
+    file.write_text(f"{HEADER} {literal}\n", encoding="utf-8")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import statistics
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import geometric_mean  # of ratios: that of the inverse ratios is its inverse
 from typing import Any
 
 import numpy as np
@@ -138,11 +138,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> l
     return [f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:])]
 
 
-def geometric_mean(values: Iterable[float]) -> float:
-    """The mean of ratios: that of the inverse ratios is its inverse."""
-    return math.exp(statistics.fmean(map(math.log, values)))
-
-
 def _compared(results: Sequence[Numbers]) -> Iterator[str]:
     ratios = [*_ratios(results)]
     own = [_row(one, "ms", 1e3 * one["timings"][XCONV].get("median", math.nan)) for one in results]
@@ -209,7 +204,10 @@ def _choice(results: Sequence[Numbers]) -> Iterator[str]:
     for one, _, loss in found:
         losses.setdefault(one["operation"], []).append(loss)
     losses["all"] = [loss for _, _, loss in found]
-    rows = [(of, str(len(some)), *(f"{value:.1%}" for value in summarize(some))) for of, some in losses.items()]
+    rows = []
+    for operation, some in losses.items():
+        numbers = geometric_mean(1 + loss for loss in some) - 1, np.percentile(some, 90), max(some)
+        rows.append((operation, str(len(some)), *(f"{number:.1%}" for number in numbers)))
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
     yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
@@ -217,11 +215,6 @@ def _choice(results: Sequence[Numbers]) -> Iterator[str]:
         if loss > SHOWN:
             yield f"* {loss:.0%}: {one['name']}, {one['operation']}: {one['chosen']}, not {best}"
     yield from _noise(results)
-
-
-def summarize(losses: Sequence[float]) -> tuple[float, float, float]:
-    """Of losses: the geometric mean of 1 + loss, less 1, the 90th percentile, and the worst."""
-    return geometric_mean(1 + loss for loss in losses) - 1, float(np.percentile(losses, 90)), max(losses)
 
 
 def _rates(results: Sequence[Numbers]) -> Iterator[str]:

@@ -362,10 +362,6 @@ class TestTiming:
         timings = Calls(a=0.001, b=0.1).interleave(least_rounds=2, total_seconds=0.2)
         assert [timings[name]["rounds"] for name in "ab"] == [2, 2]
 
-    def test_geometric_mean(self):
-        assert report.geometric_mean([4.0, 0.25]) == pytest.approx(1)
-        assert report.geometric_mean([1.0, 2.0, 4.0]) == pytest.approx(2)
-
 
 @pytest.mark.parametrize(
     ("method", "name", "left_out"),
