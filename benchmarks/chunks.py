@@ -8,16 +8,15 @@ import itertools
 import os
 import tempfile
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 import xconv.ndimage
 
-from .comparison import Case, Run, Sides
+from .comparison import Case, Run
 from .layers import random
 from .report import XCONV
 from .timing import Call
@@ -31,32 +30,30 @@ FILTERED: tuple[tuple[str, str, str, Any, int], ...] = (
 )
 
 
-def chunked(run: Run) -> list[Case]:
+def chunked(run: Run) -> tuple[int, Generator[Case]]:
     """Filters of an image that is in memory, each summed: nothing else is kept of what is as large."""
+    return len(FILTERED), _filtered(run)
+
+
+def _filtered(run: Run) -> Generator[Case]:
     import dask
     import dask.array as da
 
-    run.stack.enter_context(dask.config.set(scheduler="threads", num_workers=THREADS))
     pixels, chunk = (64, 32) if run.options.quick else (PIXELS, CHUNK)
     image = da.random.default_rng(0).random((pixels, pixels), dtype=np.float32, chunks=chunk).persist()
-
-    def sides(function: str, keyword: str, value: Any, depth: int) -> Sides:
-        scipy, others = (
-            getattr(importlib.import_module(name), function) for name in ("scipy.ndimage", "dask_image.ndfilters")
-        )
-        around = {keyword: value, "depth": depth, "boundary": "reflect"}
+    ndimage, dask_image = map(importlib.import_module, ("scipy.ndimage", "dask_image.ndfilters"))
+    for name, function, keyword, value, depth in FILTERED:
+        blockwise = functools.partial(getattr(ndimage, function), **{keyword: value})
         filters: dict[str, Callable[[], Any]] = {
-            XCONV: lambda: getattr(xconv.ndimage, function)(image, value),
-            "dask-image": lambda: others(image, value),
-            "map_overlap": lambda: da.map_overlap(scipy, image, **around),
+            XCONV: functools.partial(getattr(xconv.ndimage, function), image, value),
+            "dask-image": functools.partial(getattr(dask_image, function), image, value),
+            "map_overlap": functools.partial(da.map_overlap, blockwise, image, depth=depth, boundary="reflect"),
         }
         calls = {side: functools.partial(_summed, filtered) for side, filtered in filters.items()}
-        held = ", ".join(f"{side} {_held(call):.1f}" for side, call in calls.items())
-        run.notes.append(f"MB held beyond the image, {function}: {held}.")
-        return Sides(calls)
-
-    what = f"@{pixels}x{pixels} by {chunk}x{chunk}"
-    return [Case("filter", f"{name} {what}", "sum", functools.partial(sides, *given)) for name, *given in FILTERED]
+        with dask.config.set(scheduler="threads", num_workers=THREADS):
+            held = ", ".join(f"{side} {_held(call):.1f}" for side, call in calls.items())
+            run.notes.append(f"MB held beyond the image, {function}: {held}.")
+            yield Case("filter", f"{name} @{pixels}x{pixels} by {chunk}x{chunk}", "sum", calls)
 
 
 def _summed(filtered: Callable[[], Any]) -> np.ndarray:
@@ -82,40 +79,42 @@ UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tic
 WORKERS = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "host": "127.0.0.1"}
 
 
-def workers(run: Run) -> list[Case]:
+def workers(run: Run) -> tuple[int, Generator[Case]]:
     """Two workers, pinned to processors of their own, beside each of them."""
-    pixels, rows = (2 * CHANNELS, CHANNELS) if run.options.quick else (LAYER, ROWS)
-    what = f"{CHANNELS}-{CHANNELS} 3x3 @{pixels}x{pixels} by {rows}x{pixels}, {REPEATS} times"
-    return [Case("two workers", what, "forward", functools.partial(_of_workers, pixels, rows, run.stack))]
+    return 1, _of_workers(*(2 * CHANNELS, CHANNELS) if run.options.quick else (LAYER, ROWS))
 
 
-def _of_workers(pixels: int, rows: int, stack: ExitStack) -> Sides:
+def _of_workers(pixels: int, rows: int) -> Generator[Case]:
     """Each worker has an image of its own, and half of one that both share."""
     import dask
     import dask.array as da
     from dask.distributed import Client, LocalCluster, wait
 
-    w, numbers = _positive(CHANNELS, CHANNELS, 3, 3), itertools.count()
-    stack.enter_context(dask.config.set(UNWATCHED))
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    client = stack.enter_context(Client(stack.enter_context(LocalCluster(local_directory=folder, **WORKERS))))
-    client.run(_pin)
+    w, numbers, shape = _positive(CHANNELS, CHANNELS, 3, 3), itertools.count(), (1, CHANNELS, rows, pixels)
 
-    def image(addresses: list[str]) -> Any:
-        shape, count = (1, CHANNELS, rows, pixels), pixels // rows
-        where = [addresses[at * len(addresses) // count] for at in range(count)]
+    def image(client: Client, addresses: list[str]) -> Any:
+        where = [addresses[at * len(addresses) // (pixels // rows)] for at in range(pixels // rows)]
         chunks = [client.submit(_positive, *shape, workers=address, pure=False) for address in where]
         wait(chunks)
         return da.concatenate([da.from_delayed(chunk, shape, np.float32) for chunk in chunks], axis=2)
 
-    def call(x: Any, addresses: list[str]) -> np.ndarray:
+    def call(client: Client, x: Any, addresses: list[str]) -> np.ndarray:
         powers = [np.float32(2.0 ** -next(numbers)) for _ in range(REPEATS)]  # no sum is known already
         sums = [xconv.conv(x, w * power, padding=1).sum() for power in powers]
         return np.array(client.gather(client.compute(sums, workers=addresses))) / powers
 
-    first, second = client.scheduler_info()["workers"]
-    sides = {XCONV: [first, second], "first": [first], "second": [second]}
-    return Sides({side: functools.partial(call, image(addresses), addresses) for side, addresses in sides.items()})
+    with (
+        dask.config.set(UNWATCHED),
+        tempfile.TemporaryDirectory() as folder,
+        LocalCluster(local_directory=folder, **WORKERS) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(_pin)
+        first, second = client.scheduler_info()["workers"]
+        sides = {XCONV: [first, second], "first": [first], "second": [second]}
+        calls = {side: functools.partial(call, client, image(client, at), at) for side, at in sides.items()}
+        what = f"{CHANNELS}-{CHANNELS} 3x3 @{pixels}x{pixels} by {rows}x{pixels}, {REPEATS} times"
+        yield Case("two workers", what, "forward", calls)
 
 
 @functools.cache

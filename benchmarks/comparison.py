@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,21 +27,15 @@ class WrongResultError(Exception):
     """Somebody, or xconv, computed something else, or failed: all that it was compared with is timed nevertheless."""
 
 
-class Sides(NamedTuple):
-    """How each side does it, xconv first, or why one does not."""
-
-    calls: Mapping[str, Call | str]
-    expected: Any = None  # in place of what the first side computes
-    facts: Mapping[str, Any] = {}  # what else is to be kept of the case
-
-
 class Case(NamedTuple):
-    """What is called on what; arrays are made when it is their turn."""
+    """What is called on what, made when it is its turn, for arrays take room."""
 
     group: str
     name: str
     operation: str
-    sides: Callable[[], Sides]
+    calls: Mapping[str, Call | str]  # how each side does it, xconv first, or why one does not
+    expected: Any = None  # in place of what the first side computes
+    facts: Mapping[str, Any] = {}  # what else is to be kept of it
 
 
 class Run(NamedTuple):
@@ -50,13 +44,12 @@ class Run(NamedTuple):
     library: LoadedBackend
     options: Options
     notes: list[str]  # what else is to be kept of it
-    stack: contextlib.ExitStack  # of what lasts until the last case is timed
 
 
 class Suite(NamedTuple):
     """Cases of one kind."""
 
-    cases: Callable[[Run], Sequence[Case]]
+    cases: Callable[[Run], tuple[int, Generator[Case]]]  # how many, and each when the one before is done
     thorough: Stopwatch = THOROUGH
     backends: Sequence[str] = EVERYWHERE
     packages: tuple[str, ...] = ()  # that it needs
@@ -77,18 +70,16 @@ def carry_out(kind: str, suite: Suite, options: Options) -> None:
     library, failures = load_backend(options.backend), list[str]()
     make_writable(options.out)
     found: Found = {"machine": {}, "quick": options.quick, "notes": [], "results": []}
+    count, cases = suite.cases(Run(library, options, found["notes"]))
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-    with contextlib.ExitStack() as stack:
-        cases = suite.cases(Run(library, options, found["notes"], stack))
-        stopwatch = stack.enter_context(on_equal_terms(library, options, suite.thorough))
-        # Drawn between cases alone: a live display would take time from the calls.
-        bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), auto_refresh=False))
-        for case in bar.track(cases):
+    # Drawn between cases alone: a live display would take time from the calls.
+    bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+    with contextlib.closing(cases), bar, on_equal_terms(library, options, suite.thorough) as stopwatch:
+        for case in bar.track(cases, count):
             words = f"{case.group}, {case.name}, {case.operation}"
             bar.update(bar.task_ids[0], description=words, refresh=True)
-            sides = case.sides()
-            one = {"group": case.group, "name": case.name, "operation": case.operation, **sides.facts}
-            one["timings"] = measure(words, sides, library, stopwatch, failures)
+            one = {"group": case.group, "name": case.name, "operation": case.operation, **case.facts}
+            one["timings"] = measure(words, case, library, stopwatch, failures)
             found["results"].append(one)
             found["machine"] = describe_machine(library, options.command)
             write(kind, found, options.out)
@@ -101,13 +92,13 @@ def carry_out(kind: str, suite: Suite, options: Options) -> None:
 
 
 def measure(
-    words: str, sides: Sides, library: LoadedBackend, stopwatch: Stopwatch, failures: list[str]
+    words: str, case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: list[str]
 ) -> dict[str, Found]:
     """The times of each side whose result is as expected, or why there are none."""
-    found, calls, expected = dict[str, Found](), dict[str, Call](), sides.expected
+    found, calls, expected = dict[str, Found](), dict[str, Call](), case.expected
     # A GPU's results are compared there, which is faster than they come from there.
     compared = library.module.from_dlpack if library.name == "cupy" else library.to_numpy
-    for side, call in sides.calls.items():
+    for side, call in case.calls.items():
         if isinstance(call, str):
             found[side] = {"absent": call}
             continue

@@ -16,7 +16,7 @@ from xconv._methods import METHODS
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.errors import CommandError
 
-from .comparison import EVERYWHERE, Case, Sides
+from .comparison import EVERYWHERE, Case
 from .layers import Layer, random
 from .report import BY_HAND, XCONV
 from .timing import Call
@@ -160,31 +160,28 @@ def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], libr
 
     float64's is by the method that adds nothing to rounding; a GPU finds its own.
     """
-
-    def sides() -> Sides:
-        given = numbers(layer, operation, dtype)
-        arrays, facts = [*map(library.from_numpy, given)], {}
-        calls: dict[str, Call | str] = {XCONV: call_of(library, own(layer, operation), arrays)}
-        of_others = arrays
-        if operation == "col2im":  # of which others have windows as (N, C k, *o)
-            (batch, _, *size), (rows,) = layer.shapes[-1], given
-            of_others = [library.from_numpy(np.moveaxis(rows.reshape(batch, *size, -1), -1, 1).copy())]
-        for name, (function_of, call) in OTHERS.items():
-            if name in peers:
-                calls[name] = call(library, function_of(layer, operation), of_others)
-        if operation in CONVOLUTIONS:
-            xp, function = array_api_compat.array_namespace(*arrays), OPERATIONS[operation][0]
-            words = {"xp": xp, "dtype": arrays[0].dtype, "function": function, **layer.keywords}
-            plan = xconv.plan(layer.input_shape, layer.weight_shape, **words)
-            facts, reasons = {"chosen": plan.method}, dict(plan.reasons)
-            for name in (name for name, _ in plan.costs if name in peers):
-                reason = reasons.get(name) or (compiles_too_long(name, layer) if library.name == "jax" else "")
-                calls[BY_HAND + name] = reason or call_of(library, own(layer, operation, name), arrays)
-        checker = library if library.name == "cupy" else load_backend("numpy")
-        exact = (checker.from_numpy(array.astype("float64")) for array in given)
-        return Sides(calls, own(layer, operation, "im2col")(*exact), facts)
-
-    return Case(layer.suite if dtype == "float32" else f"{layer.suite} {dtype}", layer.name, operation, sides)
+    given = numbers(layer, operation, dtype)
+    arrays, facts = [*map(library.from_numpy, given)], {}
+    calls: dict[str, Call | str] = {XCONV: call_of(library, own(layer, operation), arrays)}
+    of_others = arrays
+    if operation == "col2im":  # of which others have windows as (N, C k, *o)
+        (batch, _, *size), (rows,) = layer.shapes[-1], given
+        of_others = [library.from_numpy(np.moveaxis(rows.reshape(batch, *size, -1), -1, 1).copy())]
+    for name in (name for name in OTHERS if name in peers):
+        function_of, call = OTHERS[name]
+        calls[name] = call(library, function_of(layer, operation), of_others)
+    if operation in CONVOLUTIONS:
+        xp, function = array_api_compat.array_namespace(*arrays), OPERATIONS[operation][0]
+        words = {"xp": xp, "dtype": arrays[0].dtype, "function": function, **layer.keywords}
+        plan = xconv.plan(layer.input_shape, layer.weight_shape, **words)
+        facts, reasons = {"chosen": plan.method}, dict(plan.reasons)
+        for name in (name for name, _ in plan.costs if name in peers):
+            reason = reasons.get(name) or (compiles_too_long(name, layer) if library.name == "jax" else "")
+            calls[BY_HAND + name] = reason or call_of(library, own(layer, operation, name), arrays)
+    checker = library if library.name == "cupy" else load_backend("numpy")
+    exact = (checker.from_numpy(array.astype("float64")) for array in given)
+    group = layer.suite if dtype == "float32" else f"{layer.suite} {dtype}"
+    return Case(group, layer.name, operation, calls, own(layer, operation, "im2col")(*exact), facts)
 
 
 def compiles_too_long(method: str, layer: Layer) -> str:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,37 +18,38 @@ import xconv.signal
 from xconv.demo.backends import LoadedBackend
 
 from .chunks import chunked, workers
-from .comparison import Case, Run, Sides, Suite
+from .comparison import Case, Run, Suite
 from .layers import QUICK_SIZE, SUITES, Ints, Layer, draw_layers, random, shrunk
 from .peers import CONVOLUTIONS, POOLED, case_of, load_peers
 from .report import XCONV
 from .timing import THOROUGH, Stopwatch
 
+Cases = tuple[int, Generator[Case]]
 
-def networks(run: Run) -> list[Case]:
+
+def networks(run: Run) -> Cases:
     """The suites that were asked for, or all."""
     names = [name for name in run.options.suites if name in SUITES] or [name for name in SUITES if name != "pool"]
     return of_layers([layer for name in names for layer in SUITES[name]], CONVOLUTIONS, run.options.peers, run)
 
 
-def pools(run: Run) -> list[Case]:
+def pools(run: Run) -> Cases:
     return of_layers(SUITES["pool"], POOLED, run.options.peers, run)
 
 
-def choice(run: Run) -> list[Case]:
+def choice(run: Run) -> Cases:
     """All methods on layers that were drawn."""
     run.notes.append(f"Layers of seed {run.options.seed}.")
     return of_layers(draw_layers(run.options.layers, run.options.seed), CONVOLUTIONS, ["methods"], run)
 
 
-def of_layers(layers: Iterable[Layer], operations: Iterable[str], names: Sequence[str] | None, run: Run) -> list[Case]:
-    peers, missing = load_peers(run.library, names)
+def of_layers(layers: Sequence[Layer], operations: Collection[str], names: Sequence[str] | None, run: Run) -> Cases:
+    library, batch, dtype = run.library, run.options.batch, run.options.dtype
+    peers, missing = load_peers(library, names)
     run.notes.extend(missing)
-    sized = [
-        replace(one, input_shape=(run.options.batch or one.input_shape[0], *one.input_shape[1:])) for one in layers
-    ]
-    sized = [*map(shrunk, sized)] if run.options.quick else sized
-    return [case_of(*case, run.options.dtype, peers, run.library) for case in itertools.product(sized, operations)]
+    sized = (replace(one, input_shape=(batch or one.input_shape[0], *one.input_shape[1:])) for one in layers)
+    pairs = itertools.product(map(shrunk, sized) if run.options.quick else sized, operations)
+    return len(layers) * len(operations), (case_of(*pair, dtype, peers, library) for pair in pairs)
 
 
 # Filters of images, volumes and signals.
@@ -78,17 +79,19 @@ PAIRS = """1000 * 50, 10000 * 1000, 100000 * 64, 100000 * 100000, 1000000 * 1000
 CONVOLVERS = {"scipy": "convolve", "in blocks": "oaconvolve", "by fft": "fftconvolve"}
 
 # A group, words, a type, shapes of arrays, and what each side calls with them.
-Row = tuple[str, str, str, list[Ints], dict[str, Callable[..., Any]]]
+Calls = dict[str, Callable[..., Any]]
+Row = tuple[str, str, str, list[Ints], Calls]
 
 
-def filters(run: Run) -> list[Case]:
-    def sides(dtype: str, shapes: list[Ints], calls: dict[str, Callable[..., Any]]) -> Sides:
-        tiny = [tuple(min(d, QUICK_SIZE) for d in shape) if run.options.quick else shape for shape in shapes]
-        arrays = [run.library.from_numpy((128 + 40 * random(shape)).clip(0, 255).astype(dtype)) for shape in tiny]
-        return Sides({side: functools.partial(call, *arrays) for side, call in calls.items()})
+def filters(run: Run) -> Cases:
+    rows = [*of_ndimage(run.library), *of_signal(SCIPY[run.library.name])]
+    return len(rows), (filter_case(run, *row) for row in rows)
 
-    rows = itertools.chain(of_ndimage(run.library), of_signal(SCIPY[run.library.name]))
-    return [Case(*row[:3], functools.partial(sides, *row[2:])) for row in rows]
+
+def filter_case(run: Run, group: str, name: str, dtype: str, shapes: list[Ints], calls: Calls) -> Case:
+    tiny = [tuple(min(d, QUICK_SIZE) for d in shape) if run.options.quick else shape for shape in shapes]
+    arrays = [run.library.from_numpy((128 + 40 * random(shape)).clip(0, 255).astype(dtype)) for shape in tiny]
+    return Case(group, name, dtype, {side: functools.partial(call, *arrays) for side, call in calls.items()})
 
 
 def of_ndimage(library: LoadedBackend) -> Iterator[Row]:
@@ -98,7 +101,7 @@ def of_ndimage(library: LoadedBackend) -> Iterator[Row]:
     for group, words, function, keyword, shapes, values, theirs in FILTERS:
         for dtype, shape, value in itertools.product((*FLOATS, "uint8"), shapes, values):
             given = {keyword: library.from_numpy(random((value, value))) if keyword == "weights" else value}
-            calls: dict[str, Callable[..., Any]] = {
+            calls: Calls = {
                 side: functools.partial(getattr(module, function), **given) for side, module in modules.items()
             }
             if opencv and len(shape) == 2 and dtype in FLOATS:

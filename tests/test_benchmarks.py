@@ -560,7 +560,7 @@ def test_what_is_expected_is_right(layer):
     x, w, dy = (random(shape, seed=seed) for seed, shape in enumerate(layer.shapes))
     arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, w.shape[2:])}
     for operation, (function, *_) in CONVOLUTIONS.items():
-        found = case_of(layer, operation, "float32", [], load_backend("numpy")).sides().expected
+        found = case_of(layer, operation, "float32", [], load_backend("numpy")).expected
         given = [a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in arrays[function]]
         right = getattr(reference, function)(*given, **layer.keywords)
         assert found.dtype == np.float64
