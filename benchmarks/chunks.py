@@ -88,15 +88,19 @@ def _of_workers(pixels: int, rows: int) -> Generator[Case]:
     """Each worker has an image of its own, and half of one that both share."""
     import dask
     import dask.array as da
+    from dask.core import flatten
     from dask.distributed import Client, LocalCluster, wait
 
-    w, numbers, shape = _positive(CHANNELS, CHANNELS, 3, 3), itertools.count(), (1, CHANNELS, rows, pixels)
+    w, numbers = _positive(CHANNELS, CHANNELS, 3, 3), itertools.count()
 
     def image(client: Client, addresses: list[str]) -> Any:
-        where = [addresses[at * len(addresses) // (pixels // rows)] for at in range(pixels // rows)]
-        chunks = [client.submit(_positive, *shape, workers=address, pure=False) for address in where]
-        wait(chunks)
-        return da.concatenate([da.from_delayed(chunk, shape, np.float32) for chunk in chunks], axis=2)
+        chunks = (1,), (CHANNELS,), (rows,) * (pixels // rows), (pixels,)
+        x = da.map_blocks(_chunk, chunks=chunks, dtype=np.float32, name=f"image-{next(numbers)}")
+        each = {key: addresses[key[3] * len(addresses) // x.numblocks[2]] for key in flatten(x.__dask_keys__())}
+        with dask.annotate(workers=each.get):
+            x = client.persist(x, optimize_graph=False)
+        wait(x)
+        return x
 
     def call(client: Client, x: Any, addresses: list[str]) -> np.ndarray:
         powers = [np.float32(2.0 ** -next(numbers)) for _ in range(REPEATS)]  # no sum is known already
@@ -121,6 +125,10 @@ def _of_workers(pixels: int, rows: int) -> Generator[Case]:
 def _positive(*shape: int) -> np.ndarray:
     """Whose sums do not cancel."""
     return abs(random(shape))
+
+
+def _chunk(block_info: Any = None) -> np.ndarray:
+    return _positive(*block_info[None]["chunk-shape"])
 
 
 def _pin(dask_worker: Any) -> None:

@@ -71,7 +71,7 @@ def show(kind: str, run: Numbers) -> None:
 
 def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
     """What stands in each README."""
-    runs = [(name, kind, run) for name, kinds in files.items() for kind, run in kinds.items()]
+    runs = [(name, *run) for name, kinds in files.items() for run in kinds.items()]
     sections = [f"### {name}: {kind}\n\n{render(kind, run)}\n" for name, kind, run in runs]
     rows = [(*words, _cell(ratios)) for *words, ratios in summarized(files)]
     summary = table(("what", "beside", "on", "mean (least)"), rows, words=3)
@@ -104,8 +104,7 @@ def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
         names.append(f"{words}, beside {side}")
         axes.plot(ratios, [height] * len(ratios), "o", color=COLOURS[side], markersize=5, alpha=0.5)
         axes.plot(geometric_mean(ratios), height, "|", color=COLOURS[side], markersize=18, markeredgewidth=3)
-    axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5))
-    axes.set_yticks(range(len(names)), names)
+    axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
     axes.tick_params(labelsize=8)
     axes.set_title("the other's time / xconv's time: right of 1, xconv is faster", fontsize=9, loc="left")
@@ -200,14 +199,11 @@ def judged(one: Numbers) -> tuple[str, float]:
 
 def _choice(results: Sequence[Numbers]) -> Iterator[str]:
     found = [(one, *judged(one)) for one in results]
-    losses: dict[str, list[float]] = {}
-    for one, _, loss in found:
-        losses.setdefault(one["operation"], []).append(loss)
-    losses["all"] = [loss for _, _, loss in found]
     rows = []
-    for operation, some in losses.items():
-        numbers = geometric_mean(1 + loss for loss in some) - 1, np.percentile(some, 90), max(some)
-        rows.append((operation, str(len(some)), *(f"{number:.1%}" for number in numbers)))
+    for operation in dict.fromkeys([*(one["operation"] for one in results), "all"]):
+        losses = [loss for one, _, loss in found if operation in (one["operation"], "all")]
+        numbers = geometric_mean(1 + loss for loss in losses) - 1, np.percentile(losses, 90), max(losses)
+        rows.append((operation, str(len(losses)), *(f"{number:.1%}" for number in numbers)))
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
     yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
