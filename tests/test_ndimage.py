@@ -193,6 +193,42 @@ def test_boxes_of_any_size_give_the_same_bits(monkeypatch, name):
     assert drawn.hypothesis
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", [(1, 3), (2, 2), (3, 3)])
+def test_a_column_alone_gives_the_bits_of_columns_beside_others(kernel, dtype):
+    """NumPy's sums over windows of one output in a row would be in another order."""
+    x, w = numbers((40, 30), dtype, 0), numbers(kernel, "float64", 1)
+    y = ndimage.correlate(x, w)
+    reach = kernel[1] // 2, kernel[1] - 1 - kernel[1] // 2
+    for column in range(4, 26):
+        alone = ndimage.correlate(x[:, column - reach[0] : column + 1 + reach[1]], w)
+        assert np.array_equal(alone[2:-2, reach[0]], y[2:-2, column])
+    single = ndimage.correlate(x[:, 7:8], w, mode="constant")
+    padded = ndimage.correlate(np.pad(x[:, 7:8], ((0, 0), (3, 3))), w, mode="constant")
+    assert np.array_equal(single[2:-2, 0], padded[2:-2, 3])
+
+
+@pytest.mark.parametrize("name", ["gaussian_filter1d", "uniform_filter1d", "maximum_filter1d", "correlate1d"])
+@pytest.mark.parametrize("shape", [(150, 200, 3), (60, 3, 90), (3, 80, 100)])
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
+def test_an_axis_shorter_than_its_windows_is_filtered_without_its_borders(name, shape, mode):
+    """As of colours: what is added up is as much as there are elements, where rows are few."""
+    keywords = {
+        "gaussian_filter1d": {"sigma": 2},
+        "correlate1d": {"weights": numbers((13,), "float64", 1)},
+    }.get(name, {"size": 13})
+    x, axis = numbers(shape, "float64", 0), shape.index(3)
+    words = {"mode": mode, "cval": 1.5} | keywords
+    check(name, x, {"axis": axis} | words)
+    y = getattr(ndimage, name)(x, axis=axis, **words)
+    moved = getattr(ndimage, name)(np.moveaxis(x, axis, 0), axis=0, **words)
+    assert np.array_equal(np.moveaxis(y, axis, 0), moved)
+    line = ((axis,), (13,), (6,), ("symmetric",))
+    for chain in chains.chains(shape, (line,), 2**30):
+        (box,) = chain.boxes
+        assert box.passes[0].rows[0] * box.passes[0].length < 1.1 * x.size
+
+
 @pytest.mark.parametrize("name", [name for name in LARGE if name not in ("correlate", "convolve")])
 @given(st.floats(1e-3, 1e3), st.integers(0, 99), st.sampled_from(["float32", "float64"]))
 @settings(max_examples=20)

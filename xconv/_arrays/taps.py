@@ -23,6 +23,7 @@ from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
 LEVELS = 5  # the first of those of extremes
+LANES = 2  # outputs in a row, with fewer of which NumPy adds up in another order
 STACKED = 2**21  # bytes of rows laid out at once
 Step: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Array]  # an operation, operands, and the result's memory
 
@@ -78,6 +79,14 @@ def put(source: Any, out: Array) -> None:
     out[...] = source
 
 
+def in_order(laid_out: Array, plan: Pass) -> Array:
+    """What lies in memory as the array that it is of."""
+    if not plan.order:
+        return laid_out
+    back = [plan.order.index(axis) for axis in range(len(plan.order))]
+    return laid_out.transpose(back)
+
+
 class Shifted(NamedTuple):
     """The windows of a pass over its memory, and where that and what is summed up lie.
 
@@ -99,7 +108,7 @@ class Shifted(NamedTuple):
         """Rows of results in their shape."""
         if self.plan.is_one_row:
             return self.xp.ndarray(self.plan.output, rows.dtype, rows, strides=self.memory.strides)
-        return rows.reshape(self.plan.output)
+        return in_order(rows.reshape(self.plan.output), self.plan)
 
     def sums(self, taps: tuple[complex, ...], is_line: bool, place: Array | None) -> tuple[list[Step], Array]:
         """The sums of windows times taps: 1 and -1 need not be multiplied with."""
@@ -133,22 +142,24 @@ class Shifted(NamedTuple):
         lead, n = plan.kernel[:last], last
         memory = self.memory.reshape((*plan.memory[:last], -1))
         width = memory.shape[-1] - (k - 1) * step
-        weights = xp.asarray(taps, dtype=dtype).reshape((*lead, k))
-        place = self.room(xp, plan.output, dtype, TOTAL) if place is None or not place.flags.c_contiguous else place
-        sums = place.reshape((*plan.output[:last], width))
-        row = math.prod(plan.memory[1:last]) * k * width * dtype.itemsize
+        weights, lanes = xp.asarray(taps, dtype=dtype).reshape((*lead, k)), max(width, LANES)
+        shape = (*plan.output[:last], lanes)
+        if place is not None and (lanes > width or not place.flags.c_contiguous):
+            place = None
+        sums = self.room(xp, shape, dtype, TOTAL) if place is None else place.reshape(shape)
+        row = math.prod(plan.memory[1:last]) * k * lanes * dtype.itemsize
         axes = [*range(n)], [*range(n, 2 * n + 1)], 2 * n + 1
         for some in pieces(plan.output[0], max(STACKED // row - plan.kernel[0] + 1, 1)):
             part = memory[some.start : some.stop + plan.kernel[0] - 1]
             shape, strides = (*part.shape[:-1], k, width), (*part.strides[:-1], step * dtype.itemsize, dtype.itemsize)
-            stack = self.room(xp, shape, dtype, OTHER)
+            stack = self.room(xp, (*shape[:-1], lanes), dtype, OTHER)
             steps.append((put, (xp.ndarray(shape, dtype, part, strides=strides),), stack))
             outer = stack.strides[:-2]
-            shape = (*sums[some].shape[:-1], *lead, k, width)
+            shape = (*sums[some].shape[:-1], *lead, k, lanes)
             windows = xp.ndarray(shape, dtype, stack, strides=(*outer, *outer, *stack.strides[-2:]))
             operands = windows, [*axes[0], *axes[1], axes[2]], weights, axes[1], [*axes[0], axes[2]]
             steps.append((xp.einsum, operands, sums[some]))
-        return steps, place
+        return steps, sums[..., :width].reshape(plan.output) if place is None else place
 
     def means(self, size: int, place: Array | None) -> tuple[list[Step], Array]:
         """Those of so many neighbours: of sums of twice as many again and again those that make them up."""

@@ -21,6 +21,7 @@ Lines: TypeAlias = tuple[Line, ...]
 MOVED = 4.0  # taps, in the time of an element of the whole array read or written
 STARTED = 2**12  # elements that a tap takes as long as, besides, for each box
 LONG = 2**11  # elements along the last axis, of which operations begin no later than on all
+NARROW = 4  # times as many elements with borders as without, from which an axis lies first in memory
 GAP = 2**7  # elements that an operation computes sooner in vain than it begins a row
 
 
@@ -28,9 +29,11 @@ class Pass(NamedTuple):
     """A filter over a part of an array, in memory: its borders, and rows that begin at each tap, so many elements long.
 
     In memory a tap is as far from where its output is in all windows, counted row after row: where little lies between
-    their ends, rows are added as one, and that is left out.
+    their ends, rows are added as one, and that is left out. An axis of long borders lies first, where nothing is
+    computed for these: sizes are in the order of memory then, slices in that of the array.
     """
 
+    order: Ints  # of the axes in memory; empty if it is theirs
     memory: Ints
     kernel: Ints
     inside: Slices
@@ -42,6 +45,11 @@ class Pass(NamedTuple):
     length: int
     output: Ints
     is_one_row: bool
+
+    @property
+    def results(self) -> Ints:
+        """The output's sizes in the order of its axes."""
+        return tuple([self.output[self.order.index(at)] for at in range(len(self.order))]) or self.output
 
 
 class Box(NamedTuple):
@@ -90,7 +98,7 @@ def _box(place: Slices, shape: Ints, lines: Lines, border: Pairs) -> Box:
     beyond: list[tuple[Any, ...]] = []
     for line in lines:
         passes.append(_pass(size, line, border))
-        size = passes[-1].output
+        size = passes[-1].results
         beyond.append(() if is_inside or not beyond else _beyond(read, shape, line, border))
     return Box(place, read, framed, is_inside, tuple(passes), tuple(beyond))
 
@@ -111,27 +119,32 @@ def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
     kernel, borders, modes = on_all_axes(*line, len(size))
     padding = tuple([(0, 0) if any(cut) else own for cut, own in zip(border, borders, strict=True)])
     memory, inside = frame(size, padding)
+    is_bordered, parts = memory != size, fills(size, padding, modes)
     has_value = any([mode == "zeros" and any(pair) for mode, pair in zip(modes, padding, strict=True)])  # noqa: C419
+    order, (axis, *others) = (), line[0]
+    if not others and axis > 0 and is_bordered and memory[axis] > NARROW * size[axis]:
+        order = (axis, *range(axis), *range(axis + 1, len(size)))
+        memory, kernel, axis = (*map(memory.__getitem__, order),), (*map(kernel.__getitem__, order),), 0
     output = tuple([d - k + 1 for d, k in zip(memory, kernel, strict=True)])
-    strides = [math.prod(memory[axis + 1 :]) for axis in range(len(memory))]
+    strides = [math.prod(memory[at + 1 :]) for at in range(len(memory))]
     steps = [range(0, k * stride, stride) for k, stride in zip(kernel, strides, strict=True)]
     shifts = (*map(sum, itertools.product(*steps)),)
-    is_one_row = len(line[0]) > 1 or shifts[-1] < GAP
-    count = 1 if is_one_row else math.prod(memory[: line[0][0]])
+    is_one_row = bool(others) or shifts[-1] < GAP
+    count = 1 if is_one_row else math.prod(memory[:axis])
     rows = (count, math.prod(memory) // count)
-    parts = fills(size, padding, modes)
     return Pass(
+        order,
         memory,
         kernel,
         inside,
-        memory != size,
+        is_bordered,
         has_value,
         parts,
         rows,
         shifts,
         rows[1] - shifts[-1],
         output,
-        is_one_row,
+        is_one_row and not order,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .._arrays.elements import truncated
 from .._arrays.libraries import Array, DType, Namespace, is_kind
 from .._arrays.scratch import Bench, scratch
-from .._arrays.taps import PADDED, Shifted, Step, means, put, weighted
+from .._arrays.taps import PADDED, Shifted, Step, in_order, means, put, weighted
 from .._arrays.windows import framed, pad
 from .._plan.chains import Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
@@ -213,10 +213,11 @@ class _Run(NamedTuple):
     def _room(self, box: Box, at: int) -> Room:
         """What a filter reads."""
         plan, value = box.passes[at], self.lines[at].value
-        memory = self.room(self.xp, plan.memory, self.workings[at], PADDED[at % 2])
+        laid_out = self.room(self.xp, plan.memory, self.workings[at], PADDED[at % 2])
+        memory = in_order(laid_out, plan)
         borders: list[Step] = [(put, (memory[source],), memory[border]) for border, source in plan.fills]
         borders += [(put, (value,), memory[beyond]) for beyond in box.beyond[at]]
-        return Room(memory, memory[plan.inside], [(put, (value,), memory)] if plan.has_value else [], borders)
+        return Room(laid_out, memory[plan.inside], [(put, (value,), memory)] if plan.has_value else [], borders)
 
     def _steps(self, line: Windows, windows: Shifted, place: Array | None) -> tuple[list[Step], Array]:
         if line.pick:
