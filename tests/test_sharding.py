@@ -175,7 +175,7 @@ class ChosenError(Exception):
 
 
 def choices():
-    """Where "auto" does not take what it should for x of 6.4 MB, for which it is not native on one device."""
+    """Where "auto" does not take what it should for x of 6.6 MB, for which it is not native on one device."""
     import jax
     from jax.sharding import AxisType, NamedSharding
     from jax.sharding import PartitionSpec as P
@@ -187,8 +187,8 @@ def choices():
         raise ChosenError(choose(*arguments).method)
 
     choose, products.choose = products.choose, stop
-    mesh, x, w = sharded("Auto", 0, (8, 64, 56, 56), (64, 64, 3, 3))
-    _, replicated, narrow = sharded("Auto", None, x.shape, (64, 16, 3, 3))
+    mesh, x, w = sharded("Auto", 0, (8, 128, 40, 40), (128, 128, 3, 3))
+    _, replicated, narrow = sharded("Auto", None, x.shape, (128, 32, 3, 3))
     alone = [jax.device_put(operand, jax.devices()[1]) for operand in (x, w)]
     plain = [np.asarray(operand) for operand in alone]
     conv = functools.partial(xconv.conv, padding=1)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from ._arrays.elements import conjugate, modular, put_at, truncated
 from ._arrays.entrances import entrance
-from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind, traits
+from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind, row_of, traits
 from ._arrays.operands import (
     Description,
     Operand,
@@ -901,7 +901,7 @@ def _correlated(
     dtype, target = (None, None) if output is None else _output(output, operands)
     elements = known(Operand(*operands[1]), w)
     elements = elements if elements is None or elements.are_few else None
-    cval = cval.item() if hasattr(cval, "shape") else cval
+    cval = _plain(cval) if hasattr(cval, "shape") else cval
     return _written(_correlation(operands, dtype, elements, cval, function, mode, origin, axes)(x, w), target)
 
 
@@ -971,9 +971,14 @@ def _filtered(
     return _written(_found(find, translate, x, dtype, values, *words), target)
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, which is found again; those of other libraries may not be known."""
+    return value.item() if row_of(value).threads and value.ndim == 0 else value
+
+
 def _found(find: Function, translate: Function, x: Array, dtype: DType, values: Any, *words: Any) -> Any:
     if any([hasattr(value, "shape") for value in values]):  # noqa: C419 - soon
-        values = [value.item() if getattr(value, "ndim", 1) == 0 else value for value in values]
+        values = [*map(_plain, values)]
     cval, *others = values
     forgets = any([hasattr(value, "shape") or not getattr(value, "are_few", True) for value in values])  # noqa: C419
     prepare = _translated if forgets else _lines
@@ -1103,6 +1108,7 @@ def _extreme(
         operand = Operand(*described(footprint=holes)[0])
         if operand.is_chunked:
             raise TypeError("footprint must be known, since it decides what is read: pass footprint.compute()")
+        namespace_of_numbers([operand])
         taps = known(operand, holes) or _flat(operand.xp, holes)
         return _filtered(_footprints, input, output, (cval, taps, tuple(holes.shape)), mode, origin, axes, find=find)
     if size is None:
