@@ -38,11 +38,12 @@ class Strips(Maps):
 
     stacked = 2
 
-    def __init__(self, unit: Ints, m: int, widest: int, reads_views: bool) -> None:
+    def __init__(self, unit: Ints, m: int, widest: int, reads_views: bool, scatters: bool) -> None:
         self.unit = unit  # some strips: of fewer, most rows of the input would be laid out for several blocks
         self.m = m
         self.widest = widest  # as many columns as BLAS multiplies without a copy, in rows that lie close together
         self.reads_views = reads_views  # and writes them, if rows of outputs are no boxes
+        self.scatters = scatters  # the adjoint of views: each strip has rows of its own then
         self.name, self.mixes_zeros = ("toeplitz", True) if m > 1 else ("im2col", False)
 
     @classmethod
@@ -72,7 +73,7 @@ class Strips(Maps):
             return None
         columns = SMALL // (task.filters * m * window)
         is_small = columns >= min(FEWEST_COLUMNS, math.prod(others))
-        return cls(unit, m, columns if is_small else ANY, windows.ndim == 2)
+        return cls(unit, m, columns if is_small else ANY, windows.ndim == 2, task.product == "scatter")
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return filters == 1 or self.m == 1
@@ -82,7 +83,8 @@ class Strips(Maps):
         padded = math.prod(windows.padded_size[1:]) * strips.rows
         copies = 1 if windows.ndim == 2 else 2  # axis after axis
         outputs = strips.number * self.m * strips.positions * (1 if self.writes_in_place(1, filters) else 2)
-        return channels * (padded + copies * strips.rows * strips.row) + filters * outputs
+        apart = strips.number * strips.window * strips.row if self.scatters else 0
+        return channels * (padded + copies * strips.rows * strips.row + apart) + filters * outputs
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         strips = _strips(windows, self.m)
