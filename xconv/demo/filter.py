@@ -181,8 +181,10 @@ def _filtered(kernel: Kernel, x: Any, axes: tuple[int, ...], mode: str, cval: fl
         raise CommandError(f"--dtype must name a dtype of NumPy, as float32, got {dtype!r}") from error
     if output is not None and output.kind not in READABLE:
         raise CommandError(f"--dtype must be one of numbers, got {dtype!r}")
+    narrows = output is not None and x.dtype.kind == output.kind == "f" and output.itemsize < x.dtype.itemsize
     try:
-        return kernel.apply(x, axes, output=output, mode=mode, cval=cval)
+        y = kernel.apply(x, axes, output=None if narrows else output, mode=mode, cval=cval)
+        return y.astype(output) if narrows else y  # which warns of what is lost, as filters do not
     except MemoryError as error:
         raise CommandError(f"--kernel {kernel} of {x.dtype}: out of memory: a smaller one needs less") from error
     except (RuntimeError, TypeError, ValueError) as error:
