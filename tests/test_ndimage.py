@@ -193,6 +193,18 @@ def test_boxes_of_any_size_give_the_same_bits(monkeypatch, name):
     assert drawn.hypothesis
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_complex_number_alone_gives_the_bits_of_those_beside_others(sign, monkeypatch):
+    """NumPy would round it otherwise where it is multiplied in its place."""
+    x, w = numbers((50,), "complex128", 0), numbers((5,), "complex128", 1)
+    w = w + sign * w[::-1]
+    expected = ndimage.correlate1d(x, w)
+    monkeypatch.setattr(neighbours, "BLOCK", 8)
+    forget()
+    assert np.array_equal(ndimage.correlate1d(x, w), expected)
+    forget()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kernel", [(1, 3), (2, 2), (3, 3)])
 def test_a_column_alone_gives_the_bits_of_columns_beside_others(kernel, dtype):

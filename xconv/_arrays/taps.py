@@ -1,4 +1,4 @@
-"""Weighted sums of neighbours, tap by tap over shifted views.
+"""Weighted sums of neighbours, and the largest or smallest of them, tap by tap over shifted views.
 
 Every output is summed in one order by the same operations, so windows that hold the same give the same bits: constants
 stay constant. It is the order of SciPy's sums, so that what is stored without its fraction is SciPy's, too. Along an
@@ -115,6 +115,8 @@ class Shifted(NamedTuple):
         xp, length, dtype = self.xp, self.plan.length, self.rows.dtype
         first, *others = _terms([self._view(self.rows, shift) for shift in self.plan.shifts], taps, is_line)
         total, pair, steps = self._memory(length, TOTAL), self._memory(length, OTHER), list[Step]()
+        # NumPy rounds a single complex number otherwise where it is multiplied in its place.
+        product = self._memory(length, PAIR) if dtype.kind == "c" else pair
         so_far = first.view
         if first.tap != 1 or not others:
             steps.append((xp.multiply, (first.view, xp.asarray(first.tap, dtype=dtype)), total))
@@ -125,8 +127,8 @@ class Shifted(NamedTuple):
                 steps.append((xp.add if term.is_sum else xp.subtract, (share, term.opposite), pair))
                 share = pair
             if term.tap not in (1, -1):
-                steps.append((xp.multiply, (share, xp.asarray(term.tap, dtype=dtype)), pair))
-                share = pair
+                steps.append((xp.multiply, (share, xp.asarray(term.tap, dtype=dtype)), product))
+                share = product
             steps.append((xp.subtract if term.tap == -1 else xp.add, (so_far, share), total))
             so_far = total
         return self._ending(steps, total, place)

@@ -1,4 +1,4 @@
-"""Sums over windows tap by tap: on NumPy filter after filter in boxes that stay in cache, on threads."""
+"""Sums and extremes of windows tap by tap: on NumPy filter after filter in boxes that stay in cache, on threads."""
 
 from __future__ import annotations
 
@@ -196,10 +196,8 @@ class _Run(NamedTuple):
 
         Without one all add up rows in a line, which takes less time where these are short, before they are put.
         """
-        stages, rooms = (
-            [],
-            [self._room(box, at) if at or memory is None else Room(memory) for at in range(len(self.lines))],
-        )
+        stages, firsts = list[Stage](), [] if memory is None else [Room(memory)]
+        rooms = [*firsts, *(self._room(box, at) for at in range(len(firsts), len(self.lines)))]
         for at, (line, working, plan) in enumerate(zip(self.lines, self.workings, box.passes, strict=True)):
             room, following = rooms[at], rooms[at + 1 : at + 2]
             before = [*([] if at else room.before), *(step for other in following for step in other.before)]
