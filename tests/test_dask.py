@@ -612,6 +612,25 @@ def test_a_filter_of_a_chunk_holds_little_besides_its_result(function):
         assert peak < 2.1 * count * 2**22
 
 
+@pytest.mark.parametrize("product", ["forward", "input_grad", "weight_grad"])
+def test_a_product_of_a_chunk_holds_no_copy_of_what_it_reads(product):
+    """A chunk and the rows of its neighbours are read where they lie; what is more lies in memory that threads keep."""
+    x = da.random.default_rng(0).random((1, 8, 2048, 512), np.float32, chunks=(1, 8, 1024, 512)).persist()
+    w = np.random.default_rng(0).random((8, 8, 3, 3), np.float32)
+    of = {
+        "forward": lambda: xconv.conv(x, w, padding=1),
+        "input_grad": lambda: xconv.conv_input_grad(x, w, x.shape, padding=1),
+        "weight_grad": lambda: xconv.conv_weight_grad(x, x, (3, 3), padding=1),
+    }
+    chunk, peaks = 8 * 1024 * 512 * 4, []
+    for _ in range(2):  # the first time threads get their memory
+        tracemalloc.start()
+        of[product]().sum().compute(scheduler="synchronous")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < (0.5 if product == "weight_grad" else 1.5) * chunk  # a copy would be one more
+
+
 def gradients_of_two_chunks():
     rng = np.random.default_rng(0)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 40, 50), (4, 3, 3, 3)))

@@ -26,13 +26,14 @@ from ._arrays.operands import (
     namespace_of_numbers,
     one_namespace,
 )
+from ._arrays.pieces import Pieces, described_pieces
 from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
-from ._run.graph import Chunked, Pieces, is_chunked, write
+from ._run.graph import Chunked, is_chunked, write
 from ._run.neighbours import Filters, Windows, neighbours
 from ._run.threads import is_alone
 
@@ -167,10 +168,10 @@ def separable(
 
 def _of_lines(x: Array | Pieces, lines: Sequence[Windows], dtype: DType) -> Array:
     """`separable` of an array, or of pieces of one."""
-    (operand,) = described(x=x.first if isinstance(x, Pieces) else x)
+    (operand,) = described_pieces(x=x)
     if isinstance(x, Pieces) and not (traits(operand[1]).threads and lines):
         x = x.joined()
-    return separable((*operand[:2], x.shape, *operand[3:]), lines, dtype)(x)
+    return separable(operand, lines, dtype)(x)
 
 
 def _elsewhere(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .._arrays.layout import Layout
-from .._arrays.libraries import Array
+from .._arrays.libraries import Array, traits
+from .._arrays.pieces import Pieces
 from .._plan.choice import Candidate
 from .._plan.remembered import remembered
 from .._plan.task import task_of
 from .integers import runner
-from .products import Product
+from .products import Product, Products
 
 
 class Call:
@@ -61,6 +62,14 @@ class Call:
 
     def bias_adjoint(self, dy: Array) -> Array:
         return self.layout.bias_adjoint(self.layout.enter_data(dy))
+
+    def read(self, product: Product, x: Array | Pieces) -> Array | Pieces:
+        """An input in pieces for one of the products: joined, if not by blocks that read it one after another."""
+        geometry, in_blocks = self.layout.geometry, traits(self.layout.xp).threads and len(x.parts) > 1
+        is_even = not geometry.channels_last and (geometry.groups == 1 or x.grid[1] == 1)
+        if in_blocks and is_even and isinstance(product, Products) and product.local is None:
+            return x
+        return x.joined()  # outliers, too, are looked for in all at once
 
     def _product(self, product: str) -> Product:
         layout, access = self.layout, self.layout.access

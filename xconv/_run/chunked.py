@@ -10,14 +10,15 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.elements import add_at, zeros
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, DType
 from .._arrays.machine import item_size
-from .._arrays.operands import Description, Operand, described, namespace_of
+from .._arrays.operands import Description, Operand, namespace_of
+from .._arrays.pieces import Pieces, described_pieces
 from .._plan.arguments import workspace
 from .._plan.chunked import (
     Adjoint,
@@ -111,7 +112,7 @@ class ChunkedCall:
         kernel = [(0, k) for k in (self.group_channels, *geometry.windows.kernel_size)]
         settings = self.settings._replace(dtype=self.settings.working)
         partial = write(
-            Chunked(weight_grad_block, settings, (*ones, filters, *kernel), settings.dtype, tuple(operands))
+            Chunked(weight_grad_block, settings, (*ones, filters, *kernel), settings.dtype, tuple(operands), joins=True)
         )
         return self._added(partial, tuple([len(lengths_of(cut)) for cut in (samples, *along)]))
 
@@ -181,7 +182,7 @@ class ChunkedCall:
         if b is not None:
             operands.append((b, (pointwise(self.channel_axis, cuts[1]),)))
         result = self._arranged(*cuts)
-        return write(Chunked(function, self.settings, result, self.settings.dtype, tuple(operands)))
+        return write(Chunked(function, self.settings, result, self.settings.dtype, tuple(operands), joins=True))
 
 
 def spatial_axes(geometry: ConvGeometry | PoolGeometry) -> Ints:
@@ -193,23 +194,27 @@ def spatial_axes(geometry: ConvGeometry | PoolGeometry) -> Ints:
 def conv_block(settings: Settings, sizes: Ints, like: Array, xs: Given, ws: Given, bs: Given = ()) -> Array:
     """A chunk of y."""
     ((places, x),), ((_, w),) = xs, ws
-    b = bs[0][1] if bs else None
+    w, b = w.joined(), bs[0][1].joined() if bs else None
     if x is None or 0 in sizes:
         return _biased(settings, zeros(namespace_of(x=like), like, sizes, dtype=settings.working), b)
-    return _call(settings, _spatial(settings, places), x=x, w=w, b=b).forward(x, w, b)
+    call = _call(settings, _spatial(settings, places), x=x, w=w, b=b)
+    return call.forward(call.read(call.for_forward, x), w, b)
 
 
 def input_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, ws: Given, bs: Given = ()) -> Array:
     """A chunk of dx: the sum of what each part of dy gives to it."""
     ((_, w),) = ws
-    b = bs[0][1] if bs else None
-    xp, inner = namespace_of(x=like), settings._replace(dtype=settings.working)
-    dx = zeros(xp, like, sizes, dtype=settings.working)
-    for places, dy in dys:
-        if dy is not None:
-            adjoints: list[Adjoint] = _spatial(settings, places)
-            part = _call(inner, [adjoint.window for adjoint in adjoints], dy=dy, w=w).backward_data(dy, w)
-            dx = add_part(xp, dx, part, spatial_axes(settings.geometry), adjoints)
+    w, b = w.joined(), bs[0][1].joined() if bs else None
+    inner = settings._replace(dtype=settings.working)
+
+    def parts() -> Iterator[tuple[Array, list[Adjoint]]]:
+        for places, dy in dys:
+            if dy is not None:
+                adjoints = _spatial(settings, places)
+                call = _call(inner, [adjoint.window for adjoint in adjoints], dy=dy, w=w)
+                yield call.backward_data(call.read(call.for_data, dy), w), adjoints
+
+    dx = summed_parts(like, sizes, settings.working, spatial_axes(settings.geometry), parts())
     return _biased(settings, dx, b)
 
 
@@ -219,7 +224,8 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
     xp = namespace_of(x=like)
     if dy is None or x is None:
         return zeros(xp, like, sizes, dtype=settings.dtype)
-    return xp.reshape(_call(settings, _spatial(settings, places), dy=dy, x=x).backward_filter(dy, x), sizes)
+    call = _call(settings, _spatial(settings, places), dy=dy, x=x)
+    return xp.reshape(call.backward_filter(dy.joined(), call.read(call.for_filter, x)), sizes)
 
 
 def added_block(settings: Settings, sizes: Ints, like: Array, partials: Given) -> Array:
@@ -237,17 +243,25 @@ def cropped(xp: Any, y: Array, index: tuple[slice, ...]) -> Array:
     return part if WIDE * math.prod(part.shape) >= math.prod(y.shape) else xp.asarray(part, copy=True)
 
 
-def add_part(xp: Any, dx: Array, part: Array, axes: Ints, adjoints: Sequence[Adjoint]) -> Array:
-    """Add what lies in a chunk of an adjoint's part to it."""
-    kept, target = [slice(None)] * dx.ndim, [slice(None)] * dx.ndim
-    for axis, adjoint in zip(axes, adjoints, strict=True):
-        kept[axis], target[axis] = adjoint.kept, adjoint.target
-    part = part[tuple(kept)]
-    backwards = tuple([axis for axis, adjoint in zip(axes, adjoints, strict=True) if adjoint.step < 0])
-    alike = tuple([axis for axis, adjoint in zip(axes, adjoints, strict=True) if adjoint.step == 0])
-    part = xp.flip(part, axis=backwards) if backwards else part
-    part = xp.sum(part, axis=alike, keepdims=True, dtype=part.dtype) if alike else part
-    return add_at(xp, dx, tuple(target), part)
+def summed_parts(
+    like: Array, sizes: Ints, dtype: DType, axes: Ints, parts: Iterable[tuple[Array, Sequence[Adjoint]]]
+) -> Array:
+    """A chunk of dx: the sum of what lies in it of an adjoint's parts, the first of which often is all."""
+    xp, dx = namespace_of(x=like), None
+    for part, adjoints in parts:
+        kept, target = [slice(None)] * part.ndim, [slice(0, size) for size in sizes]
+        for axis, adjoint in zip(axes, adjoints, strict=True):
+            kept[axis], target[axis] = adjoint.kept, adjoint.target
+        backwards = tuple([axis for axis, adjoint in zip(axes, adjoints, strict=True) if adjoint.step < 0])
+        alike = tuple([axis for axis, adjoint in zip(axes, adjoints, strict=True) if adjoint.step == 0])
+        if dx is None and not (backwards or alike) and target == [slice(0, size) for size in sizes]:
+            dx = cropped(xp, part, tuple(kept))
+            continue
+        part = part[tuple(kept)]
+        part = xp.flip(part, axis=backwards) if backwards else part
+        part = xp.sum(part, axis=alike, keepdims=True, dtype=part.dtype) if alike else part
+        dx = add_at(xp, zeros(xp, like, sizes, dtype=dtype) if dx is None else dx, tuple(target), part)
+    return zeros(xp, like, sizes, dtype=dtype) if dx is None else dx
 
 
 def _spatial(settings: Settings, places: tuple[Any, ...]) -> list[Any]:
@@ -263,8 +277,8 @@ def _biased(settings: Settings, y: Array, b: Array | None) -> Array:
     return xp.astype(y, settings.dtype, copy=False)
 
 
-def _call(settings: Settings, windows: Sequence[Window], **arrays: Array | None) -> Call:
-    descriptions = described(**arrays)
+def _call(settings: Settings, windows: Sequence[Window], **arrays: Array | Pieces | None) -> Call:
+    descriptions = described_pieces(**arrays)
     return _planned(descriptions, settings, tuple(windows))
 
 

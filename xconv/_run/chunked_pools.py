@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from .._plan.chunked import (
 )
 from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry
 from . import pools
-from .chunked import Given, add_part, spatial_axes
+from .chunked import Given, spatial_axes, summed_parts
 from .graph import Chunked, edges, is_chunked, write
 from .pools import Pooling
 
@@ -135,13 +135,15 @@ def pool_block(call: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
 def adjoint_block(call: Pooling, sizes: Ints, like: Array, dys: Given, xs: Given = ()) -> Array:
     """A chunk of dx, of which some elements may be in no window."""
     xp, pool, x = namespace_of(x=like), call.pool, xs[0][1] if xs else None
-    dx = zeros(xp, like, sizes, dtype=call.dtype)
-    for places, dy in dys:
-        if dy is not None:
-            adjoints: list[Adjoint] = _windows(pool, places)
-            part = call._replace(pool=_pool(pool, dy.shape, [one.window for one in adjoints]))
-            dx = add_part(xp, dx, pools.pooled(xp, part, x, dy), spatial_axes(pool), adjoints)
-    return dx
+
+    def parts() -> Iterator[tuple[Array, list[Adjoint]]]:
+        for places, dy in dys:
+            if dy is not None:
+                adjoints = _windows(pool, places)
+                part = call._replace(pool=_pool(pool, dy.shape, [one.window for one in adjoints]))
+                yield pools.pooled(xp, part, x, dy), adjoints
+
+    return summed_parts(like, sizes, call.dtype, spatial_axes(pool), parts())
 
 
 def max_unpool_block(settings: Unpooling, sizes: Ints, like: Array, ys: Given, indices: Given) -> Array:
@@ -175,13 +177,15 @@ def im2col_block(settings: Rows, sizes: Ints, like: Array, xs: Given) -> Array:
 
 def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array:
     xp, (samples, channels, *_) = namespace_of(x=like), sizes
-    x = zeros(xp, like, sizes, dtype=settings.dtype)
-    for (adjoint, _), col in cols:
-        if col is not None:
-            whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.lines[1:]]
-            windows = _restricted(settings.windows, [adjoint.window, *whole])
-            x = add_part(xp, x, pools.col2im(xp, col, samples, channels, windows), (2,), [adjoint])
-    return x
+    whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.lines[1:]]
+
+    def parts() -> Iterator[tuple[Array, list[Adjoint]]]:
+        for (adjoint, _), col in cols:
+            if col is not None:
+                windows = _restricted(settings.windows, [adjoint.window, *whole])
+                yield pools.col2im(xp, col, samples, channels, windows), [adjoint]
+
+    return summed_parts(like, sizes, settings.dtype, (2,), parts())
 
 
 def _reads(result: tuple[Ints, ...], spatial: list[Reads]) -> tuple[Reads, ...]:

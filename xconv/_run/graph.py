@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .._arrays.elements import empty, put_at
 from .._arrays.libraries import Array, DType, row_of
 from .._arrays.operands import namespace_of
+from .._arrays.pieces import Pieces
 from .._plan.chunked import Part, Reads, Span, edges_of, lengths_of
 from .._plan.geometry import Ints
 from .threads import alone
@@ -132,44 +132,6 @@ def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
 def cut_all(indices: Sequence[tuple[slice, ...]], *chunks: Array) -> list[Array]:
     """A task: a piece of each of several chunks."""
     return [cut(*piece) for piece in zip(chunks, indices, strict=True)]
-
-
-class Pieces:
-    """Pieces of one array, so many along each axis, of which no more is joined than is asked for."""
-
-    def __init__(self, grid: Ints, pieces: Iterator[Array]) -> None:
-        self.parts = {place: next(pieces) for place in itertools.product(*map(range, grid))}
-        self.first = next(iter(self.parts.values()))
-        axes = range(len(grid))
-        along = [
-            [self.parts[tuple([at if axis == one else 0 for one in axes])].shape[axis] for at in range(grid[axis])]
-            for axis in axes
-        ]
-        self.ends = [[*itertools.accumulate(sizes)] for sizes in along]
-        self.shape, self.ndim, self.dtype = tuple([ends[-1] for ends in self.ends]), len(grid), self.first.dtype
-
-    def joined(self) -> Array:
-        return self.first if len(self.parts) == 1 else self[...]
-
-    def __getitem__(self, index: Any) -> Array:
-        """A part of the array, by slices after an ellipsis or none."""
-        slices = [part for part in index if part is not ...] if isinstance(index, tuple) else [slice(None)] * self.ndim
-        box = [slice(*part.indices(size)) for part, size in zip(slices, self.shape, strict=True)]
-        shape = tuple([part.stop - part.start for part in box])
-        return self.put(box, empty(namespace_of(piece=self.first), self.first, shape))
-
-    def put(self, box: Sequence[slice], place: Array) -> Array:
-        """Write a part to an array of its shape, what lies in each piece once."""
-        for at, piece in self.parts.items():
-            source, target = [], []
-            for part, ends, number, size in zip(box, self.ends, at, piece.shape, strict=True):
-                low = ends[number] - size
-                first, end = max(part.start, low), min(part.stop, ends[number])
-                source.append(slice(first - low, max(end, first) - low))
-                target.append(slice(first - part.start, max(end, first) - part.start))
-            if all([part.start < part.stop for part in source]):  # noqa: C419 - of few axes a generator takes longer
-                place = put_at(place, tuple(target), piece[tuple(source)])
-        return place
 
 
 class _Numbering:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from .._arrays.elements import truncated
 from .._arrays.libraries import Array, DType, Namespace, is_kind
+from .._arrays.pieces import Pieces
 from .._arrays.scratch import Bench, scratch
 from .._arrays.taps import PADDED, Shifted, Step, in_order, means, put, weighted
 from .._arrays.windows import framed, pad
 from .._plan.chains import Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
-from .graph import Pieces
 from .threads import cpu_count, for_each, is_alone
 
 FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other

@@ -19,6 +19,7 @@ from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, res
 from .._arrays.layout import Access, biased, turned
 from .._arrays.libraries import Array, is_kind, traits
 from .._arrays.operands import working_dtype
+from .._arrays.pieces import Pieces, pieces_of
 from .._methods import METHODS, request
 from .._methods.native import Native, UnsupportedError, native
 from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
@@ -180,7 +181,8 @@ class Products:
     def _scaled(self, first: Array, second: Array, b: Array | None = None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
         scaled, dtype = self, self.access.dtype
-        if not are_moderate(self.xp, dtype, first, second):
+        if not are_moderate(self.xp, dtype, *pieces_of(first), *pieces_of(second)):
+            first, second = (one.joined() if isinstance(one, Pieces) else one for one in (first, second))
             scales = scale(self.xp, first, dtype), scale(self.xp, second, dtype)
             scaled = self._with(lambda one: one.scaled(*scales))
         return scaled._product(first, second, b)
@@ -212,11 +214,13 @@ class Products:
         if not phases:
             return self._pass.scatter(dy, w, b)
         xp, task = self.xp, self.task
+        everything = tuple([slice(0, o) for o in task.windows.output_size])
         swapped = xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim)))
 
         def run(phase: Phase, convolution: Blockwise, dx: Array | None = None) -> Array:
             filters = turned(xp, swapped[(..., *phase.taps)], task.windows.ndim)
-            return convolution.forward(dy[(..., *phase.outputs)], filters, b, dx)
+            read = dy if phase.outputs == everything else dy[(..., *phase.outputs)]  # of pieces, no copy
+            return convolution.forward(read, filters, b, dx)
 
         count = task.windows.phase_count
         if count == 1:
@@ -231,6 +235,9 @@ class Products:
 
     def _grouped(self, array: Array, axis: int) -> Array:
         """(..., G*channels, ...) -> (..., G, channels, ...)."""
+        if isinstance(array, Pieces):
+            grid = array.grid
+            return array.each(lambda piece: self._grouped(piece, axis), (*grid[:axis], 1, *grid[axis:]))
         shape, groups = array.shape, self.task.groups
         return reshaped(self.xp, array, (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]))
 
