@@ -397,6 +397,13 @@ def test_chunks_of_pytorch(torch_backend):
     found = dask.compute(*tasks)
     assert all(isinstance(chunk, torch.Tensor) for chunk in found)
     assert np.allclose(found[0], ndimage.gaussian_filter(x, 1, mode="mirror")[:4, :5])
+    images, w = x[None, None], torch.ones((2, 1, 3, 3), dtype=torch.float64)
+    gradients = xconv.conv_backward(xconv.conv(lazy[None, None], w, padding=1), lazy[None, None], w, padding=1)
+    expected = xconv.conv_backward(xconv.conv(images, w.numpy(), padding=1), images, w.numpy(), padding=1)
+    for one, other in zip(gradients[1:], expected[1:], strict=True):  # each of them one chunk
+        (chunk,) = dask.compute(*one.to_delayed().ravel().tolist())
+        assert isinstance(chunk, torch.Tensor)
+        assert np.allclose(chunk, other)
 
 
 def test_one_element_of_a_chunk_is_no_narrower_than_the_result():
@@ -651,6 +658,17 @@ def test_bits_depend_on_no_scheduler():
             found.append(client.gather(client.compute(lazy)))
     for results in found:
         assert all(np.array_equal(one, other) for one, other in zip(results, expected, strict=True))
+
+
+def test_bits_depend_on_no_order_of_memory():
+    """As chunks are stored, and as they come from another worker."""
+    dy = np.random.default_rng(0).random((2, 3, 300, 200), np.float32)
+    w = np.ones((3, 3, 1, 1), np.float32)
+    found = []
+    for order in "CF":
+        lazy = da.from_array(dy, chunks=(1, 3, 160, 200)).map_blocks(np.asarray, order=order)
+        found.append(dask.compute(*xconv.conv_backward(lazy, lazy, w)))
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_blocks_of_a_chunk_are_laid_out_in_the_same_memory(monkeypatch):

@@ -52,7 +52,7 @@ class Pieces:
             lows = [ends[at] - size for at, ends, size in zip(starts, self.ends, self.parts[starts].shape, strict=True)]
             local = [slice(part.start - low, part.stop - low) for part, low in zip(box, lows, strict=True)]
             return self.parts[starts][tuple(local)]
-        shape = tuple([part.stop - part.start for part in box])
+        shape = tuple([max(part.stop - part.start, 0) for part in box])
         xp = namespace_of(piece=self.first)
         return self.put(box, made(xp, shape, self.dtype) if traits(xp).threads else empty(xp, self.first, shape))
 

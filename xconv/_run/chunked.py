@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from .._arrays.elements import add_at, zeros
+from .._arrays.elements import add_at, gathered, zeros
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, DType
 from .._arrays.machine import item_size
@@ -108,20 +108,27 @@ class ChunkedCall:
             (dy, self._arranged(pointwise(0, samples), pointwise(count + 1, filters), beside)),
             (x, self._arranged(pointwise(0, samples), channels, reads)),
         ]
-        ones = [tuple(range(len(lengths_of(cut)) + 1)) for cut in (samples, *along)]
         kernel = [(0, k) for k in (self.group_channels, *geometry.windows.kernel_size)]
-        settings = self.settings._replace(dtype=self.settings.working)
-        partial = write(
-            Chunked(weight_grad_block, settings, (*ones, filters, *kernel), settings.dtype, tuple(operands), joins=True)
-        )
-        return self._added(partial, tuple([len(lengths_of(cut)) for cut in (samples, *along)]))
+        return self._added(weight_grad_block, (samples, *along), (filters, *kernel), operands)
 
     def bias_adjoint(self, dy: Array) -> Array:
-        return self._summed(lazily(dy), tuple([axis for axis in range(dy.ndim) if axis != self.channel_axis]))
+        dy, cuts = lazily(dy), edges(dy)
+        outer, channels = (cuts[0], *[cuts[axis] for axis in self.axes]), cuts[self.channel_axis]
+        samples, *beside = [pointwise(axis, cut) for axis, cut in enumerate(outer)]
+        reads = self._arranged(samples, pointwise(len(outer), channels), beside)
+        return self._added(bias_grad_block, outer, (channels,), [(dy, reads)])
 
-    def _added(self, partial: Array, counts: Ints) -> Array:
-        """The sum of partial ones, so many along the first axes, by a tree without one more task for each."""
-        cuts, settings = edges(partial)[len(counts) :], self.settings
+    def _added(
+        self,
+        function: Callable[..., Array],
+        outer: Sequence[Ints],
+        cuts: tuple[Ints, ...],
+        operands: list[tuple[Array, tuple[Reads, ...]]],
+    ) -> Array:
+        """The sum of what a function gives for each chunk, by a tree without one more task for each."""
+        counts, settings = tuple([len(lengths_of(cut)) for cut in outer]), self.settings
+        ones, inner = [tuple(range(count + 1)) for count in counts], settings._replace(dtype=settings.working)
+        partial = write(Chunked(function, inner, (*ones, *cuts), inner.dtype, tuple(operands), joins=True))
         while math.prod(counts) > SPLIT:
             at_once, left = [], SPLIT
             for count in counts:
@@ -131,14 +138,10 @@ class ChunkedCall:
             counts = tuple([-(-count // some) for count, some in zip(counts, at_once, strict=True)])
             reads += [pointwise(axis, cut) for axis, cut in enumerate(cuts, len(counts))]
             result = *[tuple(range(count + 1)) for count in counts], *cuts
-            operands = ((partial, tuple(reads)),)
-            partial = write(Chunked(added_block, settings, result, settings.working, operands, joins=True))
+            several = ((partial, tuple(reads)),)
+            partial = write(Chunked(added_block, settings, result, settings.working, several, joins=True))
         reads = [*map(everything, counts), *[pointwise(axis, cut) for axis, cut in enumerate(cuts)]]
         return write(Chunked(added_block, settings, cuts, settings.dtype, ((partial, tuple(reads)),), joins=True))
-
-    def _summed(self, partial: Array, axes: Ints) -> Array:
-        total = partial.sum(axis=axes, dtype=self.settings.working, split_every=SPLIT)
-        return total.astype(self.settings.dtype)
 
     def _channels(self, filters: Ints, axis: int) -> Reads:
         """The channels that filters between edges, which are along an axis of the result, read."""
@@ -226,6 +229,16 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
         return zeros(xp, like, sizes, dtype=settings.dtype)
     call = _call(settings, _spatial(settings, places), dy=dy, x=x)
     return xp.reshape(call.backward_filter(dy.joined(), call.read(call.for_filter, x)), sizes)
+
+
+def bias_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given) -> Array:
+    """What a chunk of dy gives to db, (1, ..., 1, K): of elements in one order, wherever they come from."""
+    ((_, dy),) = dys
+    xp = namespace_of(x=like)
+    if dy is None:
+        return zeros(xp, like, sizes, dtype=settings.dtype)
+    axes = tuple([axis for axis in range(dy.ndim) if axis != (-1 if settings.geometry.channels_last else 1) % dy.ndim])
+    return xp.reshape(xp.sum(gathered(xp, dy.joined()), axis=axes, dtype=settings.dtype), sizes)
 
 
 def added_block(settings: Settings, sizes: Ints, like: Array, partials: Given) -> Array:
