@@ -98,6 +98,7 @@ def own_rates(library: LoadedBackend) -> list[Rate]:
         Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * LANES * 2048**2, "forward", flat, beyond=moved),
         Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, "input_grad", tall, beyond=unfolded),
         Rate("own_grouped", "a tap of 3x3 in groups of 1", grouped, "forward", deep),
+        Rate("own_grouped_reduction", "the same in its gradient by filters", grouped, "weight_grad", deep),
     ]
 
 

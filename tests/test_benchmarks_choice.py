@@ -302,7 +302,7 @@ class TestRates:
         assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
         found = {rate["name"]: rate for rate in recorded(tmp_path)["rates"]["results"]}
         own_names = [rate.name for rate in rates.own_rates(load_backend(backend.name))]
-        assert (len(own_names) == 6) is (backend.name != "numpy")
+        assert (len(own_names) == 7) is (backend.name != "numpy")
         assert list(found) == [*plain_table(), *own_names]
         assert all(0 <= rate["value"] < math.inf for rate in found.values())
         printed = capsys.readouterr().out

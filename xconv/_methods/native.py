@@ -107,7 +107,9 @@ def _convolution_cost(xp: Namespace, task: Task) -> float:
     moved += _lanes(groups * task.filters) * windows.positions
     taps = task.positions * windows.taps
     unfolded = taps * task.channels if task.product == "scatter" else 0
-    work = taps * (channels * filters * each + (own.grouped if groups > 1 else 0))
+    work = taps * channels * filters * each
+    if groups > 1:
+        work += taps * (channels * filters * own.grouped_reduction if task.reduces else own.grouped)
     return own.operation + work + task.batch * moved * own.moved + unfolded * own.unfolded
 
 

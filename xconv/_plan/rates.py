@@ -20,6 +20,7 @@ class Own(NamedTuple):
     moved: float  # an element of input or output brought into lanes of channels and back: 1 to 1, 3x3
     unfolded: float  # an element of the windows of its gradient by an input of few channels: 1 to 1, 9x9
     grouped: float  # a tap of an output where there are groups of one channel, 3x3
+    grouped_reduction: float  # the same in its gradient by the filters, for each pair of channels
 
 
 class Rates(NamedTuple):
