@@ -60,7 +60,10 @@ def assert_same(lazy, expected, dtype=None, exact=True):
 
 
 def draw_convolution(rng):
-    """(x, w, b, keywords): one to three axes, windows that may lie in the padding altogether."""
+    """(x, w, b, keywords): one to three axes, windows that may lie in the padding altogether.
+
+    Half are floats that are integers: only those are read in pieces, and their direct sums are exact.
+    """
     n, groups = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     channels, filters = groups * rng.integers(1, 3, 2)
     size = rng.integers(1, 14 if n < 3 else 6, n)
@@ -75,7 +78,10 @@ def draw_convolution(rng):
         "padding_mode": str(rng.choice(MODES)),
         "channel_axis": int(rng.choice([1, -1])),
     }
-    return (np.moveaxis(x, 1, -1) if words["channel_axis"] == -1 else x), w, integers(rng, filters), words
+    b = integers(rng, filters)
+    if rng.random() < 0.5:
+        x, w, b, words["method"] = x.astype(float), w.astype(float), b.astype(float), "direct"
+    return (np.moveaxis(x, 1, -1) if words["channel_axis"] == -1 else x), w, b, words
 
 
 def check_convolution(rng):
@@ -89,7 +95,7 @@ def check_convolution(rng):
             xconv.conv(lazy, filters, b, **words)
         return False
     assert_same(xconv.conv(lazy, filters, b, **words), y)
-    dy = integers(rng, y.shape)
+    dy = integers(rng, y.shape).astype(x.dtype)
     lazy_dy = chunked(rng, dy)
     gradients = xconv.conv_backward(lazy_dy, lazy, filters, **words)
     for found, expected in zip(gradients, xconv.conv_backward(dy, x, w, **words), strict=True):
@@ -100,11 +106,11 @@ def check_convolution(rng):
 
 def check_transposed(rng):
     x, w, _, words = draw_convolution(rng)
-    w = integers(rng, (x.shape[words["channel_axis"]], w.shape[1], *w.shape[2:]))
+    w = integers(rng, (x.shape[words["channel_axis"]], w.shape[1], *w.shape[2:])).astype(x.dtype)
     words["output_padding"] = [
         int(rng.integers(0, max(pair))) for pair in zip(words["stride"], words["dilation"], strict=True)
     ]
-    b = integers(rng, w.shape[1] * words["groups"])
+    b = integers(rng, w.shape[1] * words["groups"]).astype(x.dtype)
     lazy = chunked(rng, x)
     try:
         y = xconv.conv_transpose(x, w, b, **words)
@@ -113,7 +119,7 @@ def check_transposed(rng):
             xconv.conv_transpose(lazy, w, b, **words)
         return False
     assert_same(xconv.conv_transpose(lazy, w, b, **words), y)
-    dy = integers(rng, y.shape)
+    dy = integers(rng, y.shape).astype(x.dtype)
     found = xconv.conv_transpose_backward(chunked(rng, dy), lazy, w, **words)
     for one, expected in zip(found, xconv.conv_transpose_backward(dy, x, w, **words), strict=True):
         assert_same(one, expected)
@@ -636,6 +642,17 @@ def test_a_product_of_a_chunk_holds_no_copy_of_what_it_reads(product):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < (0.5 if product == "weight_grad" else 1.5) * chunk  # a copy would be one more
+
+
+def test_a_chunk_of_large_numbers_beside_one_of_ordinary_ones():
+    """Of which each is a piece: transforms of either alone would not be finite."""
+    x = np.random.default_rng(0).random((1, 1, 96)).astype(np.float32)
+    x[..., 48:] *= 4e32
+    w = np.full((1, 1, 5), 1e5, np.float32)
+    expected = xconv.conv(x, w, padding=2, method="im2col")
+    lazy = xconv.conv(da.from_array(x, chunks=(1, 1, 48)), w, padding=2, method="fft")
+    assert np.isfinite(expected).all()
+    assert np.allclose(lazy.compute()[..., 50:], expected[..., 50:], rtol=1e-4)
 
 
 def gradients_of_two_chunks():
