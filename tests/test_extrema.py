@@ -100,6 +100,7 @@ def cut_into(monkeypatch):
         monkeypatch.setattr(_pooling, "WASTE", waste)
         monkeypatch.setattr(_pooling, "SMALL", 0)
         monkeypatch.setattr(_neighbours, "BLOCK", size)
+        monkeypatch.setattr(_neighbours, "WORTH", 0)
         forget()
 
     yield set_size

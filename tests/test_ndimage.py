@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from xconv import ndimage
 from xconv._plan import chains
 from xconv._plan.remembered import forget
 from xconv._run import neighbours
+from xconv._run.threads import alone
 
 MODES = ["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-wrap", "grid-constant"]
 INTEGERS = ["uint8", "int16", "int64", "uint64", "bool"]
@@ -181,8 +183,10 @@ def test_boxes_of_any_size_give_the_same_bits(monkeypatch, name):
         call = Drawn(data.draw, name)
         keywords = call.call()
         monkeypatch.setattr(neighbours, "BLOCK", 2**20)
+        monkeypatch.setattr(neighbours, "WORTH", 2**40)
         expected = answer(ndimage, name, call.x, keywords)
         monkeypatch.setattr(neighbours, "BLOCK", 8 * room)
+        monkeypatch.setattr(neighbours, "WORTH", 0)
         check(name, call.x, keywords)
         assert answer(ndimage, name, call.x, keywords).tobytes() == expected.tobytes()
 
@@ -191,6 +195,23 @@ def test_boxes_of_any_size_give_the_same_bits(monkeypatch, name):
     drawn()
     forget()
     assert drawn.hypothesis
+
+
+@pytest.mark.parametrize("mode", ["reflect", "constant"])
+@pytest.mark.parametrize(("name", "value"), [("correlate", np.ones((3, 3), np.float32)), ("gaussian_filter", 2)])
+def test_boxes_at_the_ends_are_made_where_others_are(monkeypatch, name, value, mode):
+    """New memory comes page by page: threads would wait for that as long as they compute."""
+    monkeypatch.setattr(chains, "MOVED", 1e9)  # so that one chain has all filters
+    forget()
+    x = numbers((600, 700), "float32", 0)
+    with alone():  # one thread does all, so that the second call finds its memory
+        y = getattr(ndimage, name)(x, value, mode=mode)
+        tracemalloc.start()
+        y = getattr(ndimage, name)(x, value, mode=mode)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    forget()
+    assert peak - y.nbytes < 2**17
 
 
 @pytest.mark.parametrize("sign", [1, -1])

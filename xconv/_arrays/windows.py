@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
 from .elements import add_all, add_at, copied, copied_view, full, has_runs, put_at, reshaped, resized, zeros
@@ -18,6 +18,7 @@ from .libraries import Array, DType, Namespace, device, is_kind, may_look, trait
 from .scratch import made
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
+Cut: TypeAlias = tuple[int, tuple[Ints, slice, Ints]]  # an axis, and of that what lies before, inside and behind
 
 
 def pad(
@@ -84,26 +85,43 @@ def framed(
     if all(box == (0, lo + d + hi) for box, (_, d, (lo, hi), _) in zip(boxes, axes, strict=True)):
         fits = value == 0 or "zeros" not in modes or is_kind(xp, x.dtype, ("real floating", "complex floating"))
         return xp.astype(pad(xp, x, padding, modes, value, x.dtype if fits else dtype), dtype, copy=False)
-    found = [framed_axis(mode, d, lo, box) for box, (mode, d, (lo, _), _) in zip(boxes, axes, strict=True)]
-    x = x[(..., *(axis.read for axis in found))]
-    growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
-    order = sorted(range(len(parts)), key=growths.__getitem__)  # what becomes shortest is cut before it is copied
-    if traits(xp).threads and any(low or high for low, _, high in (axis.pieces for axis in found)):
-        block = made(xp, (*x.shape[:first], *(stop - start for start, stop in boxes)), dtype)
-        _fill(xp, block, x, [(first + at, found[at].pieces) for at in order], value)
+    shape = (*x.shape[:first], *(stop - start for start, stop in boxes))
+    x, cuts = _cut(x, boxes, padding, modes)
+    if traits(xp).threads and any(low or high for _, (low, _, high) in cuts):
+        block = made(xp, shape, dtype)
+        _fill(xp, block, x, cuts, value)
         return block
     x = xp.astype(x, dtype, copy=False)
-    for at in order:
-        low, inner, high = found[at].pieces
+    for axis, (low, inner, high) in cuts:
         if low or high:
-            before, behind = (_border(xp, x, first + at, places, value) for places in (low, high))
-            x = xp.concat([before, x[_along(first + at, inner)], behind], axis=first + at)
+            before, behind = (_border(xp, x, axis, places, value) for places in (low, high))
+            x = xp.concat([before, x[_along(axis, inner)], behind], axis=axis)
     return x
 
 
-def _fill(
-    xp: Namespace, block: Array, x: Array, axes: list[tuple[int, tuple[Ints, slice, Ints]]], value: complex
+def put_framed(
+    xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: Words, value: complex, out: Array
 ) -> None:
+    """Write what `framed` gives of all axes of an array of NumPy's, or of pieces of one."""
+    x, cuts = _cut(x, [(part.start, part.stop) for part in parts], padding, modes)
+    _fill(xp, out, x, cuts, value)
+
+
+def _cut(x: Array, boxes: Sequence[tuple[int, int]], padding: Pairs, modes: Words) -> tuple[Array, list[Cut]]:
+    """What boxes need of an array, and of its axes the elements before, inside and behind that.
+
+    Of axes what becomes shortest is first, to be cut before it is copied.
+    """
+    first = x.ndim - len(boxes)
+    axes = zip(modes, map(operator.index, x.shape[first:]), padding, boxes, strict=True)
+    found = [framed_axis(mode, d, lo, box) for mode, d, (lo, _), box in axes]
+    x = x[(..., *(axis.read for axis in found))]
+    growths = [(stop - start) / max(d, 1) for (start, stop), d in zip(boxes, x.shape[first:], strict=True)]
+    order = sorted(range(len(boxes)), key=growths.__getitem__)
+    return x, [(first + at, found[at].pieces) for at in order]
+
+
+def _fill(xp: Namespace, block: Array, x: Array, axes: Sequence[Cut], value: complex) -> None:
     """Write a block of NumPy's, each element once, by assignments, which let other threads run, as joining does not."""
     if not axes:
         block[...] = x

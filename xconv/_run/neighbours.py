@@ -13,15 +13,16 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind
 from .._arrays.pieces import Pieces
 from .._arrays.scratch import Bench, scratch
 from .._arrays.taps import PADDED, Shifted, Step, in_order, means, put, weighted
-from .._arrays.windows import framed, pad
-from .._plan.chains import Box, Chain, chains, on_all_axes
+from .._arrays.windows import pad, put_framed
+from .._plan.chains import MOVED, Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each, is_alone
 
-FEWEST = 2**17  # elements of a box: of fewer, threads spend their time waiting for each other
-BESIDE = 5 * 2**15  # the same where others compute beside: larger ones take a tenth less time, and hold a tenth more
-BLOCK = 2**21  # bytes of one, if there are so many: threads wait for each other after every operation
-SHARES = 4  # boxes for each thread, if there are elements for so many
+SMALL = 2**17  # elements of an array whose steps are kept, and of a box where others compute beside
+FEWEST = 2**19  # bytes of a box: of fewer, threads spend their time waiting for each other after every operation
+BLOCK = 2**21  # bytes of one at most, which a cache keeps
+BESIDE = 5 * 2**15  # elements of one of large arrays beside others: more take a tenth less time, and hold a tenth more
+WORTH = 2**24  # bytes in as many operations that take 0.36 ms, of which 0.15 are what a second thread takes to begin
 
 
 class Windows(NamedTuple):
@@ -35,6 +36,13 @@ class Windows(NamedTuple):
     taps: Any = None  # numbers, or an array of them, in the order of the windows; None for the mean along an axis
     is_line: bool = True
     pick: str = ""  # "maximum" or "minimum" of the elements whose taps are true, instead of a sum
+
+    @property
+    def operations(self) -> int:
+        """How many are done for each element, about: tap by tap, or of runs that become twice as long in each."""
+        if self.pick or self.taps is None:
+            return sum(map(int.bit_length, self.sizes))
+        return len(self.taps)
 
     @property
     def is_complex(self) -> bool:
@@ -83,6 +91,7 @@ class Filters:
         self.xp, self.shape, self.own, self.dtype = xp, shape, own, dtype
         self.lines, self.workings, self.keys = lines, workings, tuple([line[:4] for line in lines])
         self.kept, self.parts, self.is_known = threading.local(), list[Filters](), False
+        self.work = math.prod(shape) * (MOVED + sum(line.operations for line in lines))
         if is_kind(xp, own, "complex floating") and not any(line.is_complex for line in lines):
             self._divide(xp.finfo(xp.result_type(dtype)).dtype, [xp.finfo(working).dtype for working in workings])
 
@@ -113,18 +122,17 @@ class Filters:
 
     def run(self, x: Array | Pieces) -> Array:
         """The filters of real arrays, or all of them."""
-        size, cpus, y, after, room = math.prod(self.shape), 1, x, 0, FEWEST
-        most = BLOCK // self.xp.dtype(self.workings[0]).itemsize
-        is_small, self.is_known = self.is_known and size <= min(FEWEST, most), True
+        size, y, after = math.prod(self.shape), x, 0
+        bytes_of_one = self.xp.dtype(self.workings[0]).itemsize
+        cpus, most = 1 if self.work * bytes_of_one < WORTH else cpu_count(), BLOCK // bytes_of_one
+        room = min(max(size // cpus, FEWEST // bytes_of_one), most)
+        if is_alone():
+            room = BESIDE if size >= most else SMALL
+        is_small, self.is_known = self.is_known and size <= min(room, SMALL), True
         if is_small and not isinstance(x, Pieces) and self.stages:
             y = self.xp.empty(self.shape, self.dtype)
             _carry_out(self.xp, self.stages, x, y)
             return y
-        if size >= most and is_alone():
-            room = BESIDE
-        elif size >= most:
-            cpus = cpu_count()
-            room = min(max(size // (SHARES * cpus), FEWEST), most)
         for chain in chains(self.shape, self.keys, room):
             first, after = after, after + chain.filters
             source = y if len(chain.boxes) > 1 else y[...]  # of pieces, all is joined only where all is read at once
@@ -137,7 +145,7 @@ class Filters:
     def stages(self) -> list[Stage]:
         """Those of all, if that is one box, and small."""
         if not hasattr(self.kept, "stages"):
-            found, bench = chains(self.shape, self.keys, FEWEST), Bench(self.xp)
+            found, bench = chains(self.shape, self.keys, SMALL), Bench(self.xp)
             is_one = [len(chain.boxes) for chain in found] == [1]
             run = _Run(self.xp, found[0], self.lines, self.workings, bench)
             stages = run.stages(found[0].boxes[0]) if is_one else []
@@ -178,18 +186,18 @@ class _Run(NamedTuple):
 
     def fill(self, x: Array | Pieces, y: Array, box: Box) -> None:
         """Write the results of a box."""
-        place, first = y[box.place], self.workings[0]
-        if box.is_inside and isinstance(x, Pieces):
-            stage, *others = self.stages(box, place=place)
-            before = [*stage.before, (_put_pieces, (x, box.read), stage.inside)]
-            _carry_out(self.xp, [stage._replace(before=before, inside=None), *others], x, place)
-            return
-        if box.is_inside:
+        place = y[box.place]
+        if box.is_inside and not isinstance(x, Pieces):
             part = x[box.read]
-        else:
-            part = framed(self.xp, x, box.framed, self.chain.border, self.chain.modes, self.lines[0].value, first)
-        is_ready = part.dtype == first and part.flags.c_contiguous and not box.passes[0].is_bordered
-        _carry_out(self.xp, self.stages(box, part if is_ready else None, place), part, place)
+            is_ready = part.dtype == self.workings[0] and part.flags.c_contiguous and not box.passes[0].is_bordered
+            _carry_out(self.xp, self.stages(box, part if is_ready else None, place), part, place)
+            return
+        stage, *others = self.stages(box, place=place)
+        chain, value = self.chain, self.lines[0].value
+        step: Step = (_put_pieces, (x, box.read), stage.inside)
+        if not box.is_inside:
+            step = put_framed, (self.xp, x, box.framed, chain.border, chain.modes, value), stage.inside
+        _carry_out(self.xp, [stage._replace(before=[*stage.before, step], inside=None), *others], x, place)
 
     def stages(self, box: Box, memory: Array | None = None, place: Array | None = None) -> list[Stage]:
         """What is done of a box, the first filter reading what is ready, and the last one writing to a place.
