@@ -17,6 +17,8 @@ import weakref
 import numpy as np
 import pytest
 import reference
+import scipy.fft
+import scipy.signal
 import threadpoolctl
 from backends import assert_array
 from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, output_shape
@@ -31,6 +33,7 @@ from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
 from xconv._plan.remembered import forget
 from xconv._run import blockwise as _blockwise
+from xconv._run import products as _products
 from xconv._run import threads as _threads
 from xconv._run.threads import for_each, one_blas_thread
 
@@ -488,7 +491,7 @@ def threads(monkeypatch):
     """Sets the number of threads, those of the pool as well, which is another one until the test is over."""
 
     def set_count(count):
-        for module in (_blockwise, _threads):
+        for module in (_blockwise, _products, _threads):
             monkeypatch.setattr(module, "cpu_count", lambda: count)
         monkeypatch.setattr(_threads, "_pool", functools.cache(_threads._pool.__wrapped__))
 
@@ -563,6 +566,33 @@ def test_blas_has_one_thread_while_parts_of_a_convolution_run(threads, seen, met
         getattr(xconv, operation)(*arrays, padding=1, method=method, max_workspace=2**28)
     assert {thread for thread, *_ in counts} > {threading.get_ident()}
     assert {count for _, *each in counts for count in each} == {1}
+
+
+@pytest.mark.parametrize("shape", [(40_000,), (300, 200)])
+@pytest.mark.parametrize(("dtype", "name"), [("float32", "rfft"), ("complex128", "fft")])
+def test_threads_share_the_transforms_of_the_only_block(threads, monkeypatch, shape, dtype, name):
+    """As there are no other blocks for them: data and filters at once, and the lines of each. No bit depends on it."""
+    x, w = normal((1, 1, *shape), 0, dtype), normal((1, 1, *(d // 2 for d in shape)), 1, dtype)
+    keywords, found, seen = {"padding": "full", "method": "fft"}, [], []
+    cpus = _threads.cpu_count()
+    words = repr(xconv.plan(x.shape, w.shape, xp=np, dtype=x.dtype, **keywords))
+    assert f"1 block on {cpus} thread{'s' * (cpus > 1)}, " in words
+    own = getattr(scipy.fft, name)
+
+    def transform(*arguments, **keywords):
+        seen.append((thread_after_a_while(), scipy.fft.get_workers()))
+        return own(*arguments, **keywords)
+
+    monkeypatch.setattr(scipy.fft, name, transform)
+    for count in (1, 3):
+        threads(count)
+        seen.clear()
+        found.append(xconv.conv(x, w, **keywords))
+        assert len({thread for thread, _ in seen}) == min(count, 2)
+        assert (threading.get_ident(), count) in seen
+    np.testing.assert_array_equal(*found)
+    expected = scipy.signal.fftconvolve(x, w[(..., *[slice(None, None, -1)] * len(shape))])
+    assert np.abs(found[0] - expected).max() < 100 * np.finfo(dtype).eps * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("method", "groups"), [("im2col", 1), ("winograd", 1), ("toeplitz", 64)])
@@ -760,6 +790,28 @@ def test_blas_is_held_until_the_last_holder_is_done():
                 assert set(blas_threads()) == {1}
             assert set(blas_threads()) == {1}
         assert blas_threads() == two
+
+
+def test_other_libraries_of_blas_are_held_where_all_is_computed_on_one_thread():
+    """A call holds that which it computes with: each takes time, and is somebody's. Beside others all threads count."""
+    pytest.importorskip("scipy.linalg", reason="scipy, which brings a BLAS of its own, is not installed")
+    process = run_script(
+        """
+        import threadpoolctl, numpy as np, scipy.linalg
+        from xconv._run.threads import alone, one_blas_thread
+        def counts(numpys):
+            found = [one for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+            return {one["num_threads"] for one in found if ("numpy" in one["filepath"]) is numpys}
+        with threadpoolctl.threadpool_limits(2, user_api="blas"):
+            before = counts(False)
+            for held in (one_blas_thread, alone):
+                with held():
+                    print(counts(True), counts(False) == (before if held is one_blas_thread else before and {1}))
+                print(counts(True), counts(False) == before)
+        """
+    )
+    output, _ = process.communicate(timeout=60)
+    assert output.split("\n") == ["{1} True", "{2} True", "{1} True", "{2} True", ""]
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "64MB", True])

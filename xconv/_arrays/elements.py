@@ -100,16 +100,22 @@ def are_exact_in_floats(xp: Namespace, first: Array, second: Array, terms: int) 
     return largest * other * terms < EXACT
 
 
-def are_moderate(xp: Namespace, dtype: DType, *arrays: Array) -> bool:
-    """Whether `scale` need not be asked for any, by their sums of squares: on NumPy, which may look, and is fast."""
+def squares_of(xp: Namespace, array: Array, dtype: DType) -> float | None:
+    """The sum of squares of NumPy's numbers of a dtype, if they lie in one run, so that nothing is copied."""
+    plainly = traits(xp).threads and array.flags.c_contiguous and array.dtype == dtype
+    return _squares(xp, array) if plainly else None
+
+
+def are_moderate(xp: Namespace, dtype: DType, *arrays: Array | float) -> bool:
+    """Whether `scale` need not be asked for any, by sums of squares, which may be known: on NumPy, which may look."""
     if not traits(xp).threads:
         return False
     limit = 4.0 ** _moderate(xp, dtype)
-    squares = [
-        _squares(xp, a) if a.flags.c_contiguous and a.dtype == dtype else _largest(xp, a, dtype) ** 2  # no copies
-        for a in arrays
-    ]
-    return all(1 / limit < square < limit for square in squares)
+    for one in arrays:
+        squares = one if isinstance(one, float) else squares_of(xp, one, dtype)
+        if not 1 / limit < (_largest(xp, one, dtype) ** 2 if squares is None else squares) < limit:
+            return False
+    return True
 
 
 def scale(xp: Namespace, array: Array, dtype: DType) -> Array:
@@ -129,10 +135,10 @@ def scale(xp: Namespace, array: Array, dtype: DType) -> Array:
     return down / up
 
 
-def has_outliers(xp: Namespace, array: Array, dtype: DType) -> bool:
+def has_outliers(xp: Namespace, array: Array, dtype: DType, squares: float | None = None) -> bool:
     """Whether errors of the largest element would be a thousandth of a typical one, or of the smallest of few.
 
-    Those of a dtype that is computed in.
+    Those of a dtype that is computed in; no element is larger than the root of all squares, where their sum is known.
     False where elements cannot be looked at.
     """
     if not (math.prod(array.shape) and may_look(xp, array)):
@@ -140,8 +146,7 @@ def has_outliers(xp: Namespace, array: Array, dtype: DType) -> bool:
     some = xp.abs(array[tuple(slice(None, None, max(size // SAMPLED, 1)) for size in array.shape)])
     typical = float(xp.sort(xp.reshape(some, (-1,)))[math.prod(some.shape) // 2])
     eps = float(xp.finfo(dtype).eps)
-    is_read_once = traits(xp).threads and array.flags.c_contiguous and array.dtype == dtype
-    if is_read_once and _squares(xp, array) ** 0.5 * eps <= VISIBLE * typical:  # no element is larger
+    if squares is not None and squares**0.5 * eps <= VISIBLE * typical:
         return False
     largest = float(_largest(xp, array, dtype))
     if math.isnan(largest):  # behind which others would hide

@@ -52,7 +52,7 @@ def factor(xp: Namespace, matrices: Array) -> Array | Limbs:
 def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None = None) -> Array:
     """The product of two stacks of matrices of one dtype; signed integers modulo 2**bits, as all their arithmetic.
 
-    With a place, which is NumPy's, it is written there.
+    With a place, which is NumPy's, it is written there, which may be where single numbers are multiplied with.
     """
     if isinstance(left, Limbs):
         product = _of_limbs(xp, left, right)
@@ -63,6 +63,8 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
     left, right = _forwards(xp, left), _forwards(xp, right)
     if is_kind(xp, left.dtype, "signed integer") and has_float64(xp, device(left)):
         return _of_limbs(xp, _limbs(xp, left, _limb_bits(left.shape[-1] or 1)), right)
+    if place is not None and left.shape[-1] == 1:
+        return xp.multiply(left, right, out=place)
     if place is None and _are_tiny(xp, left, right):
         return _outer_products(xp, left, right)
     is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")  # complex numbers have no such kernels
@@ -169,11 +171,25 @@ def _forwards(xp: Namespace, matrices: Array) -> Array:
 
 def made_matmul(xp: Namespace, left: Array, right: Array) -> Array:
     """``xp.matmul``, on NumPy in memory that is `made`; of one column and one row as numbers that are multiplied."""
-    multiply = xp.multiply if left.shape[-1] == 1 else xp.matmul
+    is_outer = left.shape[-1] == 1
+    multiply = xp.multiply if is_outer else xp.matmul
     if not (traits(xp).threads and is_making_again()):
         return multiply(left, right)
-    stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    return multiply(left, right, out=made(xp, (*stack, left.shape[-2], right.shape[-1]), right.dtype))
+    shape = (*xp.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
+    return multiply(left, right, out=_made_like(xp, shape, left, right) if is_outer else made(xp, shape, right.dtype))
+
+
+def _made_like(xp: Namespace, shape: tuple[int, ...], left: Array, right: Array) -> Array:
+    """Memory of products of numbers, in the order of that of the factors: of spectra frequencies lie last there."""
+
+    def stride(axis: int) -> int:
+        """Along an axis, counted from the end; 0 along those of one number."""
+        there = [one for one in (left, right) if -axis <= one.ndim and one.shape[axis] > 1]
+        return max([abs(one.strides[axis]) for one in there], default=0)
+
+    order = sorted(range(-len(shape), 0), key=stride, reverse=True)
+    found = made(xp, tuple([shape[axis] for axis in order]), right.dtype)
+    return xp.permute_dims(found, [order.index(axis) for axis in range(-len(shape), 0)])
 
 
 def _product(xp: Namespace, left: Array, right: Array) -> Array:

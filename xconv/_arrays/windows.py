@@ -102,7 +102,7 @@ def framed(
 def put_framed(
     xp: Namespace, x: Array, parts: Slices, padding: Pairs, modes: Words, value: complex, out: Array
 ) -> None:
-    """Write what `framed` gives of all axes of an array of NumPy's, or of pieces of one."""
+    """Write what `framed` gives of all axes of an array of NumPy's."""
     x, cuts = _cut(x, [(part.start, part.stop) for part in parts], padding, modes)
     _fill(xp, out, x, cuts, value)
 

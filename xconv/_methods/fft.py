@@ -141,29 +141,11 @@ class Fft(Maps):
         before = tuple((axis.start, 0) for axis in axes)
         return self._transform(xp, pad(xp, _spread(xp, y, geometry.stride), before), "ortho")
 
-    def _axes(self, geometry: Geometry) -> list[_Axis]:
-        """How the blocks of each axis lie.
-
-        A single block needs no padding before it: with the input at its beginning, output m lies at r - 1 - lo + m*s,
-        and what wraps around falls on places in front of these.
-        """
-        axes = []
-        for axis, u, size in zip(geometry.axes, self.unit, self.size, strict=True):
-            (d, _, s, _, lo, _), o, r = axis, axis.o, axis.r
-            count = -(-o // u)
-            if count == 1:
-                kept, front = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
-                axes.append(_Axis(1, o, kept, front, 0, r - 1 - lo + front))
-            else:
-                read = (count - 1) * u * s + size
-                axes.append(_Axis(count, u, min(d, read - lo), lo, max(read - lo - d, 0), r - 1))
-        return axes
+    def _axes(self, geometry: Geometry) -> tuple[_Axis, ...]:
+        return _lying(geometry, self.unit, self.size)
 
     def _blocks(self, geometry: Geometry) -> Geometry:
-        """The blocks as windows over the input with what is padded."""
-        axes = zip(self._axes(geometry), self.unit, geometry.stride, self.size, strict=True)
-        read = [(axis.front + axis.kept + axis.end, axis.blocks, u * s, size) for axis, u, s, size in axes]
-        return Geometry.of([Axis(d, size if count > 1 else d, step) for d, count, step, size in read])
+        return _windows(geometry, self.unit, self.size)
 
     def _transform(self, xp: Namespace, data: Array, norm: str) -> Array:
         """(G, C, N, *blocks, *d) zero beyond d -> (*frequencies, G, C, N*blocks)."""
@@ -217,6 +199,34 @@ def _spread(xp: Namespace, data: Array, steps: Ints) -> Array:
 def _take(data: Array, axis: int, kept: slice) -> Array:
     """The kept elements of an axis counted from the end."""
     return data[(..., kept, *(slice(None),) * (-1 - axis))]
+
+
+@functools.lru_cache(maxsize=1024)
+def _lying(geometry: Geometry, unit: Ints, sizes: Ints) -> tuple[_Axis, ...]:
+    """How the blocks of each axis lie.
+
+    A single block needs no padding before it: with the input at its beginning, output m lies at r - 1 - lo + m*s, and
+    what wraps around falls on places in front of these.
+    """
+    axes = []
+    for axis, u, size in zip(geometry.axes, unit, sizes, strict=True):
+        (d, _, s, _, lo, _), o, r = axis, axis.o, axis.r
+        count = -(-o // u)
+        if count == 1:
+            kept, front = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
+            axes.append(_Axis(1, o, kept, front, 0, r - 1 - lo + front))
+        else:
+            read = (count - 1) * u * s + size
+            axes.append(_Axis(count, u, min(d, read - lo), lo, max(read - lo - d, 0), r - 1))
+    return tuple(axes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _windows(geometry: Geometry, unit: Ints, sizes: Ints) -> Geometry:
+    """The blocks as windows over the input with what is padded."""
+    axes = zip(_lying(geometry, unit, sizes), unit, geometry.stride, sizes, strict=True)
+    read = [(axis.front + axis.kept + axis.end, axis.blocks, u * s, size) for axis, u, s, size in axes]
+    return Geometry.of([Axis(d, size if count > 1 else d, step) for d, count, step, size in read])
 
 
 @functools.lru_cache(maxsize=1024)

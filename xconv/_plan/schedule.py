@@ -70,6 +70,11 @@ class Schedule(NamedTuple):
         return self.blocks * self.part_count == 1
 
     @property
+    def shares_maps(self) -> bool:
+        """Whether threads share the maps of the only block, since there are no others for them."""
+        return self.threads and self.tile.transforms and self.cost > 2 * WORTHWHILE and self.is_one_block
+
+    @property
     def blocks(self) -> int:
         return boxes((self.groups, self.task.batch, *self.task.windows.output_size), self.box).total
 
@@ -203,7 +208,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
         and (tile.transforms or tile.stacked == 1)  # strips have channels within rows
         and not tile.stacks_taps
         and columns <= part.filters
-        and shares > 1
+        and min(part.filters, shares) > 1
         and part.product != "scatter"
     ):
         return None

@@ -53,6 +53,7 @@ class Blockwise:
         self.task = schedule.task
         self.maps: Maps = schedule.tile if maps is None else maps
         self.seen: list[int] | None = None
+        self.shares_maps = schedule.shares_maps
         self.is_paged = schedule.each >= PAGED  # and making an array again takes less time than making it
 
     def looking(self, seen: list[int]) -> Blockwise:
@@ -146,18 +147,19 @@ class Blockwise:
         if self.schedule.apart:
             return self._forward_apart(x, w, b, y)
         xp, access, part, grid = self.xp, self.access, self._only_part, self._only_grid
+
+        def left(block: Block, products: Array) -> Array:
+            bias = None if b is None else b[block.groups, :]
+            return access.leave(biased(access, self.maps.output_map(xp, products, block.windows), bias))
+
+        if y is None and grid.only is not None:
+            return left(grid.only, self._product(*self._only_factors(x, w, grid.only)))
         rows = self._rows(w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
             columns = self._columns(x, block, part.channels, w.shape[1])
             return self._product(rows, block, columns, place)
 
-        def output(block: Block) -> Array:
-            bias = None if b is None else b[block.groups, :]
-            return access.leave(biased(access, self.maps.output_map(xp, product(block), block.windows), bias))
-
-        if y is None and grid.only is not None:
-            return output(grid.only)
         is_own = y is None and not access.rounds
         target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
 
@@ -170,10 +172,23 @@ class Blockwise:
                     biased(access, target[block.output_index], b[block.groups, :])
                 return
             with making_again():
-                target = put_at(target, block.output_index, output(block))
+                target = put_at(target, block.output_index, left(block, product(block)))
 
         self._each(fill, self._only_blocks)
         return target
+
+    def _only_factors(self, x: Array, w: Array, block: Block) -> tuple[Array | Limbs, Block, Array]:
+        """Wt(w), the only block, and In(x): large ones at once if there is room, and then in no thread's own memory."""
+        part, filters = self._only_part, w.shape[1]
+        if not (self.shares_maps and self.schedule.limit > 1):
+            return self._rows(w, part), block, self._columns(x, block, part.channels, filters)
+        found: dict[str, Any] = {}
+        maps: dict[str, Callable[[], Any]] = {
+            "w": lambda: self._rows(w, part),
+            "x": lambda: self._mapped(x, block, part.channels, filters),
+        }
+        self._each(lambda name: found.update({name: maps[name]()}), [*maps])
+        return found["w"], block, found["x"]
 
     @remembered
     def _only_blocks(self) -> Items[Block]:
@@ -210,7 +225,13 @@ class Blockwise:
         some = _of_groups(rows, block)
         if self.maps.stacks_taps:
             return summed_matmul(self.xp, some, columns)
-        return matmul(self.xp, some, columns, place)
+        return self._times(some, columns, place)
+
+    def _times(self, rows: Any, columns: Array, place: Array | None = None) -> Array:
+        """The product: of single numbers in the place of what was transformed, which nobody else reads."""
+        if traits(self.xp).threads and self.maps.transforms and rows.shape[-2:] == (1, 1):
+            place = columns
+        return matmul(self.xp, rows, columns, place)
 
     def _forward_apart(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
         """As `_forward_part`, by parts of the filters."""
@@ -257,7 +278,7 @@ class Blockwise:
                 def share(block: Block, filters: slice = filters, rows: Any = rows) -> Array:
                     y = access.read(dy[block.output_index][:, :, filters, ...])
                     columns = self.maps.output_adjoint(xp, y, block.windows)
-                    products = matmul(xp, _each(lambda a: transposed(xp, a), _of_groups(rows, block)), columns)
+                    products = self._times(_each(lambda a: transposed(xp, a), _of_groups(rows, block)), columns)
                     return self.maps.input_adjoint(xp, products, block.windows)
 
                 if schedule.is_whole and grid.only is not None:

@@ -13,7 +13,7 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind
 from .._arrays.pieces import Pieces
 from .._arrays.scratch import Bench, scratch
 from .._arrays.taps import PADDED, Shifted, Step, in_order, means, put, weighted
-from .._arrays.windows import pad, put_framed
+from .._arrays.windows import framed, pad, put_framed
 from .._plan.chains import MOVED, Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each, is_alone
@@ -185,19 +185,22 @@ class _Run(NamedTuple):
     room: Callable[..., Array] = scratch
 
     def fill(self, x: Array | Pieces, y: Array, box: Box) -> None:
-        """Write the results of a box."""
-        place = y[box.place]
-        if box.is_inside and not isinstance(x, Pieces):
-            part = x[box.read]
-            is_ready = part.dtype == self.workings[0] and part.flags.c_contiguous and not box.passes[0].is_bordered
-            _carry_out(self.xp, self.stages(box, part if is_ready else None, place), part, place)
+        """Write the results of a box: it is laid out once, where filters read, but for what lies there already.
+
+        Of pieces at the ends, whose borders may be those of others, it is joined first.
+        """
+        xp, place, first = self.xp, y[box.place], self.workings[0]
+        framing = box.framed, self.chain.border, self.chain.modes, self.lines[0].value
+        if box.is_inside is not isinstance(x, Pieces):
+            part = x[box.read] if box.is_inside else framed(xp, x, *framing, first)
+            is_ready = part.dtype == first and part.flags.c_contiguous and not box.passes[0].is_bordered
+            _carry_out(xp, self.stages(box, part if is_ready else None, place), part, place)
             return
         stage, *others = self.stages(box, place=place)
-        chain, value = self.chain, self.lines[0].value
         step: Step = (_put_pieces, (x, box.read), stage.inside)
         if not box.is_inside:
-            step = put_framed, (self.xp, x, box.framed, chain.border, chain.modes, value), stage.inside
-        _carry_out(self.xp, [stage._replace(before=[*stage.before, step], inside=None), *others], x, place)
+            step = put_framed, (xp, x, *framing), stage.inside
+        _carry_out(xp, [stage._replace(before=[*stage.before, step], inside=None), *others], x, place)
 
     def stages(self, box: Box, memory: Array | None = None, place: Array | None = None) -> list[Stage]:
         """What is done of a box, the first filter reading what is ready, and the last one writing to a place.

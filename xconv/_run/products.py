@@ -15,9 +15,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, zeros
+from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, squares_of, zeros
 from .._arrays.layout import Access, biased, turned
-from .._arrays.libraries import Array, is_kind, traits
+from .._arrays.libraries import Array, is_kind, sharing_lines, traits
 from .._arrays.operands import working_dtype
 from .._arrays.pieces import Pieces, pieces_of
 from .._methods import METHODS, request
@@ -28,7 +28,7 @@ from .._plan.remembered import remembered
 from .._plan.schedule import cheapest
 from .._plan.task import Task
 from .blockwise import Blockwise, input_shape
-from .threads import one_blas_thread
+from .threads import cpu_count, one_blas_thread
 
 # Multiplications up to which OpenBLAS spreads no product over threads, those of complex numbers and others, in its
 # matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
@@ -160,8 +160,11 @@ class Products:
 
     def _checked(self, *operands: Any) -> Array:
         """The product; where "direct" must keep NaN and inf in their windows, by im2col if the result is not finite."""
-        if self.local is not None and has_outliers(self.xp, operands[0], self.access.dtype):
-            return self.local._checked(*operands)
+        squares = None
+        if self.local is not None:
+            squares = squares_of(self.xp, operands[0], self.access.dtype)
+            if has_outliers(self.xp, operands[0], self.access.dtype, squares):
+                return self.local._checked(*operands)
         if self.exact is not None:
             seen: list[int] = []
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
@@ -169,7 +172,7 @@ class Products:
             has_seen_all = sum(seen) == math.prod(result.shape) and is_finite(self.xp, operands[1])
             is_fine = has_seen_all or is_finite(self.xp, result)
             return result if is_fine else self.exact._checked(*operands)
-        return self._product(*operands) if self.is_local else self._scaled(*operands)
+        return self._product(*operands) if self.is_local else self._scaled(squares, *operands)
 
     def _with(self, change: Callable[[Blockwise], Blockwise]) -> Products:
         """The same by other passes."""
@@ -178,16 +181,23 @@ class Products:
         changed.__dict__.update(_pass=change(self._pass), _phases=phases)
         return changed
 
-    def _scaled(self, first: Array, second: Array, b: Array | None = None) -> Array:
+    def _scaled(self, squares: float | None, first: Array, second: Array, b: Array | None = None) -> Array:
         """The product of a transform, of operands as they are only where these are surely moderate."""
         scaled, dtype = self, self.access.dtype
-        if not are_moderate(self.xp, dtype, *pieces_of(first), *pieces_of(second)):
+        looked = pieces_of(first) if squares is None else [squares]
+        if not are_moderate(self.xp, dtype, *looked, *pieces_of(second)):
             first, second = (one.joined() if isinstance(one, Pieces) else one for one in (first, second))
             scales = scale(self.xp, first, dtype), scale(self.xp, second, dtype)
             scaled = self._with(lambda one: one.scaled(*scales))
         return scaled._product(first, second, b)
 
-    def _product(self, first: Array, second: Array, b: Array | None = None) -> Array:
+    def _product(self, *operands: Any) -> Array:
+        if not self._pass.shares_maps:
+            return self._run(*operands)
+        with sharing_lines(self.xp, cpu_count()):
+            return self._run(*operands)
+
+    def _run(self, first: Array, second: Array, b: Array | None = None) -> Array:
         """x or dy (N, G*channels, ...), and w (G*K, C, *k) with a bias or x (N, G*C, *d)."""
         first = self._grouped(first, 1)
         if self.task.reduces:
