@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -12,12 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 from xconv.demo.backends import BACKENDS, LoadedBackend, load_backend
 from xconv.demo.errors import CommandError, first_line, fitted, require_packages
 from xconv.demo.files import make_writable
+from xconv.demo.machine import describe
 
-from .report import measured, show, write
-from .timing import QUICK, THOROUGH, Call, Stopwatch, describe_machine
+from .report import Numbers, measured, show, write
+from .timing import QUICK, THOROUGH, Call, Stopwatch
 
 Options: TypeAlias = Namespace  # of the command line
-Found: TypeAlias = dict[str, Any]
 EVERYWHERE = [backend.name for backend in BACKENDS]
 ERROR_LIMIT = 1e-3  # far above rounding in float32, far below the error of a wrong algorithm
 ROUGH_LIMIT = 1e-2  # of results that have eleven bits
@@ -37,13 +38,24 @@ class Case(NamedTuple):
     expected: Any = None  # in place of what the first side computes
     facts: Mapping[str, Any] = {}  # what else is to be kept of it
 
+    @property
+    def words(self) -> str:
+        return f"{self.group}, {self.name}, {self.operation}"
+
 
 class Run(NamedTuple):
-    """What cases are made for."""
+    """What cases are made for, and what else is to be kept of them."""
 
     library: LoadedBackend
     options: Options
-    notes: list[str]  # what else is to be kept of it
+    notes: list[str]
+
+    def keep(self, kind: str, results: Sequence[Numbers]) -> Numbers:
+        """Write what was found, and return it."""
+        about = {"command": self.options.command, "date": datetime.date.today().isoformat()}
+        run = {"machine": describe(self.library) | about, "quick": self.options.quick, "notes": self.notes}
+        write(kind, run | {"results": results}, self.options.out)
+        return run | {"results": results}
 
 
 class Suite(NamedTuple):
@@ -67,35 +79,30 @@ def carry_out(kind: str, suite: Suite, options: Options) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    library, failures = load_backend(options.backend), list[str]()
     make_writable(options.out)
-    found: Found = {"machine": {}, "quick": options.quick, "notes": [], "results": []}
-    count, cases = suite.cases(Run(library, options, found["notes"]))
+    run, results, failures = Run(load_backend(options.backend), options, []), list[Numbers](), list[str]()
+    count, cases = suite.cases(run)
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
     # Drawn between cases alone: a live display would take time from the calls.
     bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
-    with contextlib.closing(cases), bar, on_equal_terms(library, options, suite.thorough) as stopwatch:
+    with contextlib.closing(cases), bar, on_equal_terms(run.library, options, suite.thorough) as stopwatch:
         for case in bar.track(cases, count):
-            words = f"{case.group}, {case.name}, {case.operation}"
-            bar.update(bar.task_ids[0], description=words, refresh=True)
+            bar.update(bar.task_ids[0], description=case.words, refresh=True)
             one = {"group": case.group, "name": case.name, "operation": case.operation, **case.facts}
-            one["timings"] = measure(words, case, library, stopwatch, failures)
-            found["results"].append(one)
-            found["machine"] = describe_machine(library, options.command)
-            write(kind, found, options.out)
-            bar.console.print(fitted(f"{words}: {measured(one)}", hanging="  "), markup=False, highlight=False)
-            if library.name == "jax":  # whose compiled calls, all of them, would need more mappings than Linux allows
-                library.module.clear_caches()
-    show(kind, found)
+            results.append(one | {"timings": measure(case, run.library, stopwatch, failures)})
+            kept = run.keep(kind, results)
+            line = fitted(f"{case.words}: {measured(results[-1])}", hanging="  ")
+            bar.console.print(line, markup=False, highlight=False)
+            if run.library.name == "jax":  # whose compiled calls would all need more mappings than Linux allows
+                run.library.module.clear_caches()
+    show(kind, kept)
     if failures:
         raise WrongResultError("; ".join(failures))
 
 
-def measure(
-    words: str, case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: list[str]
-) -> dict[str, Found]:
+def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: list[str]) -> dict[str, Numbers]:
     """The times of each side whose result is as expected, or why there are none."""
-    found, calls, expected = dict[str, Found](), dict[str, Call](), case.expected
+    found, calls, expected = dict[str, Numbers](), dict[str, Call](), case.expected
     # A GPU's results are compared there, which is faster than they come from there.
     compared = library.module.from_dlpack if library.name == "cupy" else library.to_numpy
     for side, call in case.calls.items():
@@ -105,13 +112,13 @@ def measure(
         try:
             result = compared(call())
             expected = result if expected is None else expected
-            found[side] = {"error": checked_error(result, expected, f"{words}, {side}")}
+            found[side] = {"error": checked_error(result, expected, f"{case.words}, {side}")}
             calls[side] = call
         except Exception as error:
             found[side] = {"absent": f"{type(error).__name__}: {first_line(error)}"}
             failures.append(str(error) if isinstance(error, WrongResultError) else found[side]["absent"])
     for side, timing in stopwatch.interleave(calls).items():
-        found[side] = timing | found[side]
+        found[side] |= timing
     return found
 
 

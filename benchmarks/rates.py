@@ -22,11 +22,11 @@ from xconv._run.threads import cpu_count, for_each, one_blas_thread
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
 
-from .comparison import Options, on_equal_terms
+from .comparison import Options, Run, on_equal_terms
 from .layers import Ints, layer_of, random
 from .peers import CONVOLUTIONS, OTHERS, call_of, numbers
-from .report import show, write
-from .timing import THOROUGH, Call, Stopwatch, describe_machine, heading, repetitions
+from .report import heading, show
+from .timing import THOROUGH, Call, Stopwatch, repetitions
 
 MEASURED_FILE = Path(measured.__file__)
 HEADER = f'"""{measured.__doc__}"""\n\nfrom typing import Any\n\nMEASURED: dict[str, dict[str, Any]] ='
@@ -132,8 +132,8 @@ def plain(library: LoadedBackend) -> dict[str, Callable[..., Any]]:
 
 def run_rates(options: Options) -> None:
     """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
-    library = load_backend(options.backend)
     make_writable(options.out)
+    run = Run(library := load_backend(options.backend), options, [])
     threads = cpu_count() if library.name == "numpy" else 1
     piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
     table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
@@ -141,13 +141,11 @@ def run_rates(options: Options) -> None:
         seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
         print(f"{len(table)} calls take turns for {seconds} and their first ones", file=sys.stderr)
         rates = measure_rates(table, library, stopwatch)
-    results = [{"name": rate.name, "value": rates[rate.name], "words": rate.words} for rate in table]
-    run = {"machine": describe_machine(library, options.command), "quick": options.quick, "results": results}
-    show("rates", run)
-    write("rates", run, options.out)
+    kept = run.keep("rates", [{"name": one.name, "value": rates[one.name], "words": one.words} for one in table])
+    show("rates", kept)
     if options.write:
         digits = {name: float(f"{value:.3g}") for name, value in rates.items()}
-        write_row(library.name, {"machine": heading(run["machine"]), **digits}, MEASURED_FILE)
+        write_row(library.name, {"machine": heading(kept["machine"]), **digits}, MEASURED_FILE)
         print(f"wrote them to {MEASURED_FILE}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,6 @@ import numpy as np
 
 from xconv.demo.errors import fitted, require_packages
 from xconv.demo.files import writing_to
-
-from .timing import file_name, heading
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
@@ -90,7 +89,7 @@ def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, li
         if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
             asked = [one for one in runs[kind]["results"] if one["group"] in groups and one["operation"] == operation]
             if found := [one["ratio"] for one in _ratios(asked) if one["beside"] == side]:
-                yield words, side, "{processor}, {cores} cores".format(**runs[kind]["machine"]), found
+                yield words, side, runs[kind]["machine"]["processor"], found
 
 
 def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
@@ -118,6 +117,20 @@ def render(kind: str, run: Numbers) -> str:
     tiny = ["Tiny arrays: the times mean nothing."] if run["quick"] else []
     lines = [f"`{run['machine']['command']}` on {heading(run['machine'])}.", *tiny, *run.get("notes", ()), ""]
     return "\n".join([*lines, *{"choice": _choice, "rates": _rates}.get(kind, _compared)(run["results"])])
+
+
+def heading(machine: Numbers) -> str:
+    """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
+    device = [] if "cpu" in machine["device"].lower() else [machine["device"]]
+    blas = machine["blas"][:1] if machine["backend"] == "numpy" else ()
+    versions = (f"{name} {version}" for name, version in machine["versions"].items())
+    return ", ".join([*device, machine["processor"], *versions, *blas, machine["date"]])
+
+
+def file_name(machine: Numbers) -> str:
+    """One for each machine and backend."""
+    device = machine["processor" if "cpu" in machine["device"].lower() else "device"].removesuffix(" cores")
+    return "-".join(re.findall("[a-z0-9]+", f"{device} {machine['backend']}".lower())) + ".json"
 
 
 def measured(one: Numbers) -> str:

@@ -25,6 +25,7 @@ from benchmarks.comparison import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.layers import SUITES, Layer, layer_of, random, shrunk
 from benchmarks.peers import CONVOLUTIONS, POOLED, case_of, compiles_too_long
 from xconv.demo.backends import load_backend
+from xconv.demo.machine import describe
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [layer for layers in SUITES.values() for layer in layers]
@@ -96,6 +97,11 @@ def recorded(folder):
     return json.loads(path.read_text())
 
 
+def described(command="none"):
+    """What runs of this machine begin with."""
+    return describe(load_backend("numpy")) | {"command": command, "date": "2026-11-29"}
+
+
 def test_limits_of_the_command_line():
     def stopwatch(quick, seconds):
         options = argparse.Namespace(quick=quick, seconds=seconds)
@@ -146,9 +152,9 @@ def assert_timed(timings, backend_name):
 
 @pytest.mark.parametrize("backend_name", ["numpy", "jax"])
 def test_blas_is_named_where_it_multiplies(backend_name):
-    described = timing.describe_machine(load_backend("numpy"), "none")
+    machine = described()
     blas = "openblas 0.3 (Haswell, 2 threads)"
-    heading = timing.heading({**described, "backend": backend_name, "blas": [blas, "openblas 0.2"]})
+    heading = report.heading({**machine, "backend": backend_name, "blas": [blas, "openblas 0.2"]})
     assert (blas in heading) is (backend_name == "numpy")
     assert "openblas 0.2" not in heading
 
@@ -158,9 +164,9 @@ def test_the_version_of_cudnn_is_told(monkeypatch, available):
     cudnn = types.SimpleNamespace(is_available=lambda: available, version=lambda: 91002)
     torch = types.SimpleNamespace(backends=types.SimpleNamespace(cudnn=cudnn), get_num_threads=lambda: 2)
     monkeypatch.setitem(sys.modules, "torch", torch)
-    described = timing.describe_machine(load_backend("numpy"), "none")
-    assert described["versions"].get("cuDNN") == ("91002" if available else None)
-    assert ("cuDNN 91002" in timing.heading(described)) is available
+    machine = described()
+    assert machine["versions"].get("cuDNN") == ("91002" if available else None)
+    assert ("cuDNN 91002" in report.heading(machine)) is available
 
 
 class TestMistakes:
@@ -246,10 +252,10 @@ class TestMistakes:
     def test_ctrl_c_behind_a_suite(self, tmp_path, monkeypatch):
         original = comparison.measure
 
-        def interrupt_behind_latency(words, *arguments):
-            if not words.startswith("latency"):
+        def interrupt_behind_latency(case, *arguments):
+            if not case.words.startswith("latency"):
                 raise KeyboardInterrupt
-            return original(words, *arguments)
+            return original(case, *arguments)
 
         monkeypatch.setattr(comparison, "measure", interrupt_behind_latency)
         options = ["--quick", "--peers", "methods", "--out", str(tmp_path)]
@@ -415,8 +421,8 @@ def layer_results(methods, name="", suite="resnet50", **seconds):
 
 
 def a_run(*results):
-    described = timing.describe_machine(load_backend("numpy"), "the command")
-    return {"machine": described, "quick": False, "notes": [], "results": list(results)}
+    machine = described("the command")
+    return {"machine": machine, "quick": False, "notes": [], "results": list(results)}
 
 
 def cells(line):
@@ -464,23 +470,23 @@ class TestReport:
         ]
 
     def test_runs_of_a_kind_take_each_others_place(self, tmp_path):
-        described = timing.describe_machine(load_backend("numpy"), "none")
+        machine = described()
         for kind, results in (("layers", [1]), ("choice", [{"m": 2}]), ("layers", [3])):
-            report.write(kind, {"machine": described, "results": results}, tmp_path)
+            report.write(kind, {"machine": machine, "results": results}, tmp_path)
         assert {kind: run["results"] for kind, run in recorded(tmp_path).items()} == {
             "layers": [3],
             "choice": [{"m": 2}],
         }
-        assert (tmp_path / timing.file_name(described)).exists()
+        assert (tmp_path / report.file_name(machine)).exists()
 
     def test_every_backend_has_a_file(self):
-        described = timing.describe_machine(load_backend("numpy"), "none")
-        names = [timing.file_name(described | {"backend": name}) for name in ("numpy", "jax", "torch")]
+        machine = described()
+        names = [report.file_name(machine | {"backend": name}) for name in ("numpy", "jax", "torch")]
         assert [name.rpartition("-")[2] for name in names] == ["numpy.json", "jax.json", "torch.json"]
         assert len({name.rpartition("-")[0] for name in names}) == 1
-        gpu = described | {"backend": "cupy", "device": "cuda:0 (NVIDIA H200)"}
-        assert timing.file_name(gpu).startswith("cuda-0-nvidia-h200-")
-        assert timing.heading(gpu).startswith("cuda:0 (NVIDIA H200), ")
+        gpu = machine | {"backend": "cupy", "device": "cuda:0 (NVIDIA H200)"}
+        assert report.file_name(gpu).startswith("cuda-0-nvidia-h200-")
+        assert report.heading(gpu).startswith("cuda:0 (NVIDIA H200), ")
 
     @pytest.mark.parametrize("readme", [report.FOLDER / "README.md", ROOT / "README.md"], ids=["benchmarks", "root"])
     def test_tables_are_those_of_the_recorded_numbers(self, readme):

@@ -10,6 +10,7 @@ from .. import __version__
 from .._methods.native_cudnn import missing
 from .backends import find_backends
 from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, PICTURES, CommandError, fitted, require_packages
+from .machine import blas, processor
 
 DEPENDENCIES = ("array-api-compat", "array-api-extra")
 
@@ -27,6 +28,7 @@ def run() -> int:
     for name, reason in others.items():
         print(fitted(reason, f"  {name:6} missing      ", " " * 22))
     for title, state in (
+        ("processor, and what multiplies matrices on it", "; ".join([processor(), *blas()])),
         ("method 'native' of CuPy's arrays", _cudnn_state()),
         ("arrays in chunks, and in files", _versions(CHUNKED_PACKAGES, "dask")),
         ("training, figures and the gallery", _versions((*DEMO_PACKAGES, *PICTURES[-1:]), "demo")),

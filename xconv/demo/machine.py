@@ -1,0 +1,52 @@
+"""What times depend on beside the code: the machine, what multiplies matrices on it, and versions."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import threadpoolctl
+
+from .. import __version__
+from .._run.threads import cpu_count
+from .backends import LoadedBackend
+
+LIBRARIES = ("numpy", "scipy", "jax", "jaxlib", "torch", "cupy", "cv2", "dask", "dask_image")
+
+
+def processor() -> str:
+    """Its name, and how many of its cores this process may use."""
+    cpu = Path("/proc/cpuinfo")  # which only Linux has
+    models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
+    name = [*models, platform.processor() or platform.machine()][0].strip()
+    return f"{name}, {cpu_count()} cores"
+
+
+def blas() -> list[str]:
+    """The loaded libraries that multiply matrices, NumPy's first: SciPy brings one of its own."""
+    found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    found.sort(key=lambda pool: "numpy" not in pool["filepath"])
+    details = "{internal_api} {version} ({architecture}, {num_threads} threads)"
+    return list(dict.fromkeys(details.format(**{"architecture": "any", **pool}) for pool in found))
+
+
+def versions(library: LoadedBackend) -> dict[str, str]:
+    """Those of what is loaded, cuDNN's, by which PyTorch convolves on NVIDIA's GPUs, and that of CuPy's driver."""
+    found = {"xconv": __version__, "Python": platform.python_version()}
+    loaded = {name: getattr(sys.modules.get(name), "__version__", "") for name in LIBRARIES}
+    found |= {name: version for name, version in loaded.items() if version}
+    torch = sys.modules.get("torch")
+    if torch and torch.backends.cudnn.is_available():
+        found["cuDNN"] = str(torch.backends.cudnn.version())
+    if library.name == "cupy":
+        found["CUDA driver"] = str(library.module.cuda.runtime.driverGetVersion())
+    return found
+
+
+def describe(library: LoadedBackend) -> dict[str, Any]:
+    """All of it, of calls on a library's arrays."""
+    names = {"backend": library.name, "device": library.device, "processor": processor()}
+    return {**names, "versions": versions(library), "blas": blas()}
