@@ -578,7 +578,7 @@ def generic_laplace(
     (5, 6)
     """
     a_function("derivative2", derivative2)
-    return _summed(_total, input, derivative2, output, mode, axes, cval, *extra_arguments, **(extra_keywords or {}))
+    return _summed(_sum, input, derivative2, output, mode, axes, cval, *extra_arguments, **(extra_keywords or {}))
 
 
 @entrance
@@ -1292,15 +1292,30 @@ def _summed(
 
 
 def _total(*shares: Array) -> Array:
+    """The sum of arrays of our own: in the place of the first, where that is memory."""
+    first = shares[0]
+    return functools.reduce(operator.iadd, shares) if _has_place(namespace_of(x=first), first.dtype) else _sum(*shares)
+
+
+def _sum(*shares: Array) -> Array:
+    """The sum of arrays that may be others'."""
     xp = namespace_of(input=shares[0])
     return truncated(xp, functools.reduce(functools.partial(modular, xp, operator.add), shares), shares[0].dtype)
 
 
 def _magnitude(*shares: Array) -> Array:
-    """The root of the sum of squares."""
+    """The root of the sum of squares, likewise."""
     xp, dtype = namespace_of(input=shares[0]), shares[0].dtype
+    if _has_place(xp, dtype):
+        total = _total(*(xp.multiply(share, share, out=share) for share in shares))
+        return xp.sqrt(total, out=total)
     squares = _total(*(modular(xp, operator.mul, share, share) for share in shares))
     return truncated(xp, xp.sqrt(xp.astype(squares, filter_dtype(xp, dtype))), dtype)
+
+
+def _has_place(xp: Namespace, dtype: DType) -> bool:
+    """Whether results are computed where arrays lie: NumPy's would come from new memory, page by page."""
+    return traits(xp).threads and is_kind(xp, dtype, "real floating") and filter_dtype(xp, dtype) == dtype
 
 
 def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tuple[DType, Array | None]:
