@@ -20,7 +20,7 @@ from .comparison import Options
 
 SECONDS = 540.0  # for all of it
 PYTHON = shlex.quote(sys.executable)
-LOADING = "from xconv._methods.native_cudnn import missing; reason = missing(); assert not reason, reason"
+LOADING = "import sys; from xconv._methods.native_cudnn import missing; sys.exit(missing() or 0)"
 CHECKED = ("gpu", "methods", "conv", "pool", "dtypes", "every_dtype", "blocks", "extrema", "windows")  # tests/test_*.py
 TESTS = f"{PYTHON} -m pytest -q --tb=line --numprocesses={min(cpu_count(), 8)} --junitxml={{out}}/tests.xml "
 TESTS += " ".join(f"tests/test_{file}.py" for file in CHECKED)
@@ -41,7 +41,10 @@ COMMANDS = {
     "others in float16": (120.0, f"{LAYERS} depthwise small volume --dtype float16"),
 }
 for cores in (1, 2, 4, 8, 16)[: cpu_count().bit_length()]:  # as many as there are
-    COMMANDS[f"NumPy on {cores} cores"] = 60.0, f"taskset --cpu-list 0-{cores - 1} {TIMES} --suite volume"
+    COMMANDS[f"NumPy on {cores} core{'s' * (cores > 1)}"] = (
+        60.0,
+        f"taskset --cpu-list 0-{cores - 1} {TIMES} --suite volume",
+    )
 
 
 def run_gpu(options: Options) -> None:

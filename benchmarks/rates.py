@@ -139,7 +139,7 @@ def run_rates(options: Options) -> None:
     table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
     with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
         seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
-        print(f"{len(table)} calls take turns for {seconds} and their first ones", file=sys.stderr)
+        print(f"timing {len(table)} calls in turns: {seconds} behind their first ones", file=sys.stderr)
         rates = measure_rates(table, library, stopwatch)
     kept = run.keep("rates", [{"name": one.name, "value": rates[one.name], "words": one.words} for one in table])
     show("rates", kept)

@@ -129,8 +129,9 @@ def heading(machine: Numbers) -> str:
 
 def file_name(machine: Numbers) -> str:
     """One for each machine and backend."""
-    device = machine["processor" if "cpu" in machine["device"].lower() else "device"].removesuffix(" cores")
-    return "-".join(re.findall("[a-z0-9]+", f"{device} {machine['backend']}".lower())) + ".json"
+    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
+    words = re.findall("[a-z0-9]+", f"{re.sub(' cores?$', '', device)} {machine['backend']}".lower())
+    return "-".join(words) + ".json"
 
 
 def measured(one: Numbers) -> str:
@@ -154,8 +155,9 @@ def _compared(results: Sequence[Numbers]) -> Iterator[str]:
     ratios = [*_ratios(results)]
     own = [_row(one, "ms", 1e3 * one["timings"][XCONV].get("median", math.nan)) for one in results]
     errors = [found["error"] for one in results for found in one["timings"].values() if "error" in found]
-    yield from ("Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.", "")
-    yield from (*_pivot(("what", "beside"), "of", ratios), "")
+    if ratios:
+        yield from ("Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.", "")
+        yield from (*_pivot(("what", "beside"), "of", ratios), "")
     yield f"No result is further from what was expected than {max(errors, default=0):.0e} of the largest element."
     yield from _noise(results)
     yield from ("", "<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>", "")
@@ -219,10 +221,10 @@ def _choice(results: Sequence[Numbers]) -> Iterator[str]:
         rows.append((operation, str(len(losses)), *(f"{number:.1%}" for number in numbers)))
     yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
     yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
-    yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
-    for one, best, loss in sorted(found, key=lambda choice: -choice[-1]):
-        if loss > SHOWN:
-            yield f"* {loss:.0%}: {one['name']}, {one['operation']}: {one['chosen']}, not {best}"
+    if lost := sorted([choice for choice in found if choice[-1] > SHOWN], key=lambda choice: -choice[-1]):
+        yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
+    for one, best, loss in lost:
+        yield f"* {loss:.0%}: {one['name']}, {one['operation']}: {one['chosen']}, not {best}"
     yield from _noise(results)
 
 

@@ -395,8 +395,9 @@ class TestFailures:
         [
             (NO_SPACE, ["cannot write to", "out", "No space left on device"]),
             (MemoryError(), ["out of memory", "--chunks", "--workers"]),
+            (RuntimeError("can't start new thread"), ["out of memory", "--chunks", "--workers"]),
         ],
-        ids=["disk", "memory"],
+        ids=["disk", "memory", "threads"],
     )
     def test_on_the_way(self, suffix, error, parts, tmp_path, capsys, monkeypatch):
         original, count = command._Target.__setitem__, itertools.count()

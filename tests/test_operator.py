@@ -235,6 +235,7 @@ def test_elsewhere_arrays_may_have_their_own_shape(backend):
     w, x = normal((4, 3, 3, 3), 0), normal((2, 3, 6, 5), 1)
     A = xconv.linear_operator(backend.array(w), x.shape, stride=2)
     y = reference.conv(x, w, stride=2)
+    assert repr(A).startswith(f"<{y.size}x{x.size} Operator with dtype=")
     assert_array(backend, A(backend.array(x)), y, terms=100)
     assert_array(backend, A.H(backend.array(y)), reference.conv_input_grad(y, w, x.shape, stride=2), terms=400)
     assert_array(backend, A.matvec(backend.array(x.reshape(-1, 1))), y.reshape(-1, 1), terms=100)

@@ -123,6 +123,10 @@ class Operator:
         self.dtype = dtype
         self._xp, self._maps, self._shapes = xp, (forward, adjoint), shapes
 
+    def __repr__(self) -> str:
+        rows, columns = self.shape
+        return f"<{rows}x{columns} Operator with dtype={self.dtype} on {library(self._xp)}>"
+
     @property
     def H(self) -> Operator:  # noqa: N802 - SciPy's name
         """The adjoint."""
@@ -262,8 +266,8 @@ def _of_solvers(made: Operator, module: str) -> Any:
     """The same operator as that of the library's own solvers."""
     try:
         solvers = importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"linear operators of {library(made._xp)} need SciPy: pip install scipy") from error
+    except ImportError:
+        raise ImportError(f"linear operators of {library(made._xp)} need SciPy: pip install scipy") from None
 
     class LinearOperator(solvers.LinearOperator):  # type: ignore[misc,name-defined]
         """That of the solvers, which takes x in its own shape as well, and refuses others in words of ours."""

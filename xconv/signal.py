@@ -30,7 +30,7 @@ from ._arrays.operands import (
 from ._arrays.polyphase import extended, interleaved, phase_filters
 from ._arrays.windows import pad
 from ._conv import conv_of
-from ._plan.arguments import a_number, got, one_of, workspace
+from ._plan.arguments import a_number, got, meant, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
@@ -616,7 +616,8 @@ def _check_ranks(first: Ints, second: Ints) -> None:
 
 def _check_mode(mode: Any, sizes: Sequence[tuple[int, int]]) -> None:
     if not isinstance(mode, str) or mode not in MODES:
-        raise ValueError(f"acceptable mode flags are 'valid', 'same', or 'full', {got(mode)}")
+        hint = meant(mode, MODES) if isinstance(mode, str) else ""
+        raise ValueError(f"mode: acceptable mode flags are 'valid', 'same', or 'full', {got(mode)}{hint}")
     if mode == "valid" and not (all(d >= k for d, k in sizes) or all(k >= d for d, k in sizes)):
         raise ValueError(
             "For 'valid' mode, one must be at least as large as the other in every dimension, "

@@ -42,6 +42,11 @@ def fitted(line: str, indent: str = "", hanging: str = "") -> str:
     )
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether there was no memory left, for a thread's stack for example."""
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
+
+
 def first_line(error: Exception | str) -> str:
     """What an error or warning of another library says, short enough to stand inside a line of ours."""
     lines = str(error).strip().splitlines()

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from .._run.threads import cpu_count
-from .errors import INTERRUPTED, CommandError, first_line, fitted, require_packages
+from .errors import INTERRUPTED, CommandError, first_line, fitted, lacks_memory, require_packages
 from .files import make_writable, writing_to
 from .kernels import Kernel
 from .samples import COLOURS, Sample, Views, views_of
@@ -160,11 +160,10 @@ def _write(
                 console.print(fitted(f"{done}: {partial} holds them, and zeros elsewhere"))
                 return False, partial
         put_in_place(partial, out)
-    except MemoryError as error:
+    except BaseException as error:
         remove(partial)
-        raise CommandError("out of memory: smaller --chunks or fewer --workers need less") from error
-    except BaseException:
-        remove(partial)
+        if lacks_memory(error):
+            raise CommandError("out of memory: smaller --chunks or fewer --workers need less") from error
         raise
     return True, out
 

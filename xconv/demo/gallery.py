@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from .._progress import bar
-from .errors import first_line, fitted
+from .errors import CHUNKED_PACKAGES, first_line, fitted, install
 from .files import make_writable, writing_to
 from .pages import PAGES, Shown
 
@@ -83,8 +83,9 @@ def _section(page: Any, picture: Any, out: Path, console: Console) -> str:
     try:
         shown = page(picture)
     except ImportError as error:
-        console.print(fitted(f"{name} is left out: {first_line(error)}"))
-        return f"{head}\n<p>Left out: {html.escape(first_line(error))}.</p>\n{code}"
+        reason = f"{first_line(error)}: {install('dask' if error.name in CHUNKED_PACKAGES else 'demo')}"
+        console.print(fitted(f"{name} is left out: {reason}"))
+        return f"{head}\n<p>Left out: {html.escape(reason)}.</p>\n{code}"
     data = io.BytesIO()
     _draw(shown, ADORNED.get(page.__name__)).savefig(data, format="png")
     (out / f"{page.__name__}.png").write_bytes(data.getvalue())

@@ -22,7 +22,7 @@ def processor() -> str:
     cpu = Path("/proc/cpuinfo")  # which only Linux has
     models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
     name = [*models, platform.processor() or platform.machine()][0].strip()
-    return f"{name}, {cpu_count()} cores"
+    return f"{name}, {(count := cpu_count())} core{'s' * (count > 1)}"
 
 
 def blas() -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import CommandError, first_line, require_packages
+from .errors import CommandError, first_line, lacks_memory, require_packages
 from .files import writing_to
 
 Index = tuple[slice, ...]
@@ -192,6 +192,8 @@ def reading_from(path: Path) -> Iterator[None]:
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # of Zarr and its codecs any may come
+        if lacks_memory(error):
+            raise MemoryError(first_line(error)) from error
         raise CommandError(f"cannot read {path}: {first_line(error)}") from error
 
 
