@@ -106,7 +106,7 @@ VALUE = [
     (lambda a: conv(a, padding="Same"), r"padding must be one of 'valid', 'same'.*got 'Same' \('same' is likely meant"),
     (lambda a: conv(a, padding_mode="edge"), r"padding_mode must be one of.*got 'edge' \('replicate' is likely meant"),
     (lambda a: conv(a, padding_mode="constant"), r"got 'constant' \('zeros' is likely meant"),
-    (lambda a: xconv.signal.convolve(a["x"], a["x"], "smae"), r"mode: .*'full', got 'smae' \('same' is likely meant"),
+    (lambda a: xconv.signal.convolve(a.x, a.x, "smae"), r"mode: .*'full', got 'smae' \('same' is likely meant"),
     (lambda a: conv(a, method="ftt"), r"method must be one of.*got 'ftt' \('fft' is likely meant"),
     (lambda a: conv(a, padding=(1, 2, 3)), r"padding must be.*got \(1, 2, 3\)"),
     (lambda a: conv(a, padding=[(1, 2)]), r"padding must be.*got \[\(1, 2\)\]"),

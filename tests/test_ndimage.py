@@ -445,12 +445,13 @@ def test_what_no_integer_is_may_lie_beyond_the_ends(cval):
         assert y[1:3].tolist() == scipy.ndimage.minimum_filter([3, 2, 4, 1], footprint=taps)[1:3].tolist()
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (1,)])
 @pytest.mark.parametrize("shape", [(7, 8), (400, 500)])
-def test_what_somebody_else_gives_is_not_written_to(shape):
+def test_what_somebody_else_gives_is_not_written_to(shape, axes):
     """Sums over axes are computed in the place of the first share, if that is ours."""
     x = numbers(shape, "float64", 0)
-    expected, kept = 2 * x, x.copy()
-    y = ndimage.generic_laplace(x, lambda x, *others: x)
+    expected, kept = len(axes) * x, x.copy()
+    y = ndimage.generic_laplace(x, lambda x, *others: x, axes=axes)
     assert not np.shares_memory(x, y)
     np.testing.assert_array_equal(x, kept)
     np.testing.assert_array_equal(y, expected)

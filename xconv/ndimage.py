@@ -1299,8 +1299,11 @@ def _total(*shares: Array) -> Array:
 
 def _sum(*shares: Array) -> Array:
     """The sum of arrays that may be others'."""
-    xp = namespace_of(input=shares[0])
-    return truncated(xp, functools.reduce(functools.partial(modular, xp, operator.add), shares), shares[0].dtype)
+    first, *others = shares
+    xp = namespace_of(input=first)
+    if not others:
+        return xp.asarray(first, copy=True)
+    return truncated(xp, functools.reduce(functools.partial(modular, xp, operator.add), shares), first.dtype)
 
 
 def _magnitude(*shares: Array) -> Array:

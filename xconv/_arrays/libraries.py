@@ -9,7 +9,7 @@ import contextlib
 import functools
 import importlib
 import math
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.remembered import loading
 
@@ -113,12 +113,6 @@ def transforms(xp: Namespace) -> Any:
         with contextlib.suppress(ImportError, RuntimeError):
             return importlib.import_module(traits(xp).transforms)
     return xp.fft
-
-
-def sharing_lines(xp: Namespace, threads: int) -> contextlib.AbstractContextManager[None]:
-    """A context in which transforms share the lines of an array among so many threads, where those of a library do."""
-    share: Any = getattr(transforms(xp), "set_workers", contextlib.nullcontext)
-    return cast("contextlib.AbstractContextManager[None]", share(threads))
 
 
 def in_place(xp: Namespace) -> dict[str, bool]:

@@ -60,7 +60,7 @@ class Fft(Maps):
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
         check_floating("fft", xp, dtype)
         real = is_kind(xp, dtype, "real floating")
-        copies = 2 if in_place(xp) else 6
+        copies = (2 if in_place(xp) else 6) + task.reduces  # of what it multiplies one is conjugated, one in runs
         return [
             cls(*sizes, real, copies) for sizes in dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
         ]
@@ -97,8 +97,8 @@ class Fft(Maps):
         axes = self._axes(geometry)
         kept = tuple(slice(0, axis.kept) for axis in axes)
         ends = tuple((axis.front, axis.end) for axis in axes)
-        pieces = frames(xp, pad(xp, batch_inwards(xp, x)[(..., *kept)], ends), self._blocks(geometry))
-        return self._transform(xp, pieces, "ortho")
+        x = pad(xp, batch_inwards(xp, x)[(..., *kept)], ends)
+        return self._as_columns(xp, self._spectra(xp, frames(xp, x, self._blocks(geometry)), "ortho"))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, C, N*blocks) -> (N, G, C, *d)."""
@@ -111,8 +111,8 @@ class Fft(Maps):
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (*frequencies, G, K, C)."""
-        filters = _spread(xp, self._turned(xp, w), geometry.dilation)
-        rows = self._frequencies_first(xp, self._spectra(xp, filters, "backward"))
+        spectra = self._spectra(xp, _spread(xp, self._turned(xp, w), geometry.dilation), "backward")
+        rows = self._frequencies_first(xp, spectra)
         return gathered(xp, rows) if rows.shape[-1] > 1 else rows  # once, where each product would copy them
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
@@ -139,7 +139,7 @@ class Fft(Maps):
         y = xp.reshape(y, (*y.shape[:3], *(size for axis in axes for size in (axis.blocks, axis.unit))))
         y = xp.permute_dims(y, (0, 1, 2, *range(3, 3 + 2 * n, 2), *range(4, 3 + 2 * n, 2)))
         before = tuple((axis.start, 0) for axis in axes)
-        return self._transform(xp, pad(xp, _spread(xp, y, geometry.stride), before), "ortho")
+        return self._as_columns(xp, self._spectra(xp, pad(xp, _spread(xp, y, geometry.stride), before), "ortho"))
 
     def _axes(self, geometry: Geometry) -> tuple[_Axis, ...]:
         return _lying(geometry, self.unit, self.size)
@@ -147,10 +147,10 @@ class Fft(Maps):
     def _blocks(self, geometry: Geometry) -> Geometry:
         return _windows(geometry, self.unit, self.size)
 
-    def _transform(self, xp: Namespace, data: Array, norm: str) -> Array:
-        """(G, C, N, *blocks, *d) zero beyond d -> (*frequencies, G, C, N*blocks)."""
+    def _as_columns(self, xp: Namespace, spectra: Array) -> Array:
+        """(G, C, N, *blocks, *frequencies) -> (*frequencies, G, C, N*blocks)."""
         n = len(self.size)
-        spectra = self._frequencies_first(xp, self._spectra(xp, data, norm))
+        spectra = self._frequencies_first(xp, spectra)
         return xp.reshape(spectra, (*spectra.shape[: n + 2], math.prod(spectra.shape[n + 2 :])))
 
     @property
@@ -163,7 +163,7 @@ class Fft(Maps):
         return turned(xp, w, len(self.size))
 
     def _spectra(self, xp: Namespace, data: Array, norm: str) -> Array:
-        """(..., *d) zero beyond d -> (..., *frequencies)."""
+        """(..., *d) zero beyond d -> (..., *frequencies). Whoever gives data keeps none of it, for room."""
         fft = transforms(xp)
         data = (fft.rfft if self.real else fft.fft)(data, n=self.size[-1], axis=-1, norm=norm)
         for axis in range(-len(self.size), -1):

@@ -84,7 +84,7 @@ def _held(chosen: Candidate, cpus: int) -> tuple[int, int, int]:
         return 1, 1, 0
     each = -(-schedule.task.filters // schedule.apart) if schedule.apart else max(schedule.blocks, schedule.sums)
     threads = min(each, cpus, schedule.limit) if schedule.threads else 1
-    threads = cpus if schedule.shares_maps else threads
+    threads = min(cpus, 2) if schedule.shares_maps else threads
     return each * schedule.part_count * max(len(chosen.phases), 1), threads, schedule.bytes(threads)
 
 

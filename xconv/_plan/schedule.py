@@ -71,8 +71,13 @@ class Schedule(NamedTuple):
 
     @property
     def shares_maps(self) -> bool:
-        """Whether threads share the maps of the only block, since there are no others for them."""
-        return self.threads and self.tile.transforms and self.cost > 2 * WORTHWHILE and self.is_one_block
+        """Whether two threads transform data and filters at once, since there are no other blocks for them.
+
+        Filters then take copies beside data; of one channel and one filter these have what their product has later.
+        """
+        has_room = self.limit > 1 or self.task.pairs == 1
+        is_long = self.tile.transforms and self.cost > 2 * WORTHWHILE
+        return self.threads and is_long and has_room and self.is_one_block
 
     @property
     def blocks(self) -> int:

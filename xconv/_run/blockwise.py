@@ -178,16 +178,16 @@ class Blockwise:
         return target
 
     def _only_factors(self, x: Array, w: Array, block: Block) -> tuple[Array | Limbs, Block, Array]:
-        """Wt(w), the only block, and In(x): large ones at once if there is room, and then in no thread's own memory."""
+        """Wt(w), the only block, and In(x): large ones at once, and then in no thread's own memory."""
         part, filters = self._only_part, w.shape[1]
-        if not (self.shares_maps and self.schedule.limit > 1):
+        if not self.shares_maps:
             return self._rows(w, part), block, self._columns(x, block, part.channels, filters)
         found: dict[str, Any] = {}
         maps: dict[str, Callable[[], Any]] = {
             "w": lambda: self._rows(w, part),
             "x": lambda: self._mapped(x, block, part.channels, filters),
         }
-        self._each(lambda name: found.update({name: maps[name]()}), [*maps])
+        for_each(lambda name: found.update({name: maps[name]()}), [*maps], cpu_count())
         return found["w"], block, found["x"]
 
     @remembered

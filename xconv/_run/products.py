@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, squares_of, zeros
 from .._arrays.layout import Access, biased, turned
-from .._arrays.libraries import Array, is_kind, sharing_lines, traits
+from .._arrays.libraries import Array, is_kind, traits
 from .._arrays.operands import working_dtype
 from .._arrays.pieces import Pieces, pieces_of
 from .._methods import METHODS, request
@@ -28,7 +28,7 @@ from .._plan.remembered import remembered
 from .._plan.schedule import cheapest
 from .._plan.task import Task
 from .blockwise import Blockwise, input_shape
-from .threads import cpu_count, one_blas_thread
+from .threads import one_blas_thread
 
 # Multiplications up to which OpenBLAS spreads no product over threads, those of complex numbers and others, in its
 # matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
@@ -191,13 +191,7 @@ class Products:
             scaled = self._with(lambda one: one.scaled(*scales))
         return scaled._product(first, second, b)
 
-    def _product(self, *operands: Any) -> Array:
-        if not self._pass.shares_maps:
-            return self._run(*operands)
-        with sharing_lines(self.xp, cpu_count()):
-            return self._run(*operands)
-
-    def _run(self, first: Array, second: Array, b: Array | None = None) -> Array:
+    def _product(self, first: Array, second: Array, b: Array | None = None) -> Array:
         """x or dy (N, G*channels, ...), and w (G*K, C, *k) with a bias or x (N, G*C, *d)."""
         first = self._grouped(first, 1)
         if self.task.reduces:
