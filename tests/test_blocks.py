@@ -589,7 +589,7 @@ def test_blas_has_one_thread_while_parts_of_a_convolution_run(threads, seen, met
     assert {count for _, *each in counts for count in each} == {1}
 
 
-@pytest.mark.parametrize("shape", [(40_000,), (300, 200)])
+@pytest.mark.parametrize("shape", [(200_000,), (600, 400)])
 @pytest.mark.parametrize(("dtype", "name"), [("float32", "rfft"), ("complex128", "fft")])
 def test_threads_share_the_transforms_of_the_only_block(threads, monkeypatch, shape, dtype, name):
     """As there are no other blocks for them: data and filters at once. No bit depends on it.

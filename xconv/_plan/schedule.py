@@ -76,7 +76,7 @@ class Schedule(NamedTuple):
         Filters then take copies beside data; of one channel and one filter these have what their product has later.
         """
         has_room = self.limit > 1 or self.task.pairs == 1
-        is_long = self.tile.transforms and self.cost > 2 * WORTHWHILE
+        is_long = self.tile.transforms and self.cost > LONG
         return self.threads and is_long and has_room and self.is_one_block
 
     @property
