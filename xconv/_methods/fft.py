@@ -155,9 +155,9 @@ class Fft(Maps):
 
     @property
     def _spectrum(self) -> int:
-        """Real numbers in the spectrum of a block."""
-        half = self.size[-1] // 2 + 1 if self.real else self.size[-1]
-        return 2 * math.prod(self.size[:-1]) * half
+        """Numbers of the dtype in the spectrum of a block: two for each frequency of real ones, which are half as many."""
+        last = 2 * (self.size[-1] // 2 + 1) if self.real else self.size[-1]
+        return math.prod(self.size[:-1]) * last
 
     def _turned(self, xp: Namespace, w: Array) -> Array:
         return turned(xp, w, len(self.size))
