@@ -155,7 +155,7 @@ class Fft(Maps):
 
     @property
     def _spectrum(self) -> int:
-        """Numbers of the dtype in the spectrum of a block: two for each frequency of real ones, which are half as many."""
+        """Numbers of the dtype in the spectrum of a block: of real ones two for each of half as many frequencies."""
         last = 2 * (self.size[-1] // 2 + 1) if self.real else self.size[-1]
         return math.prod(self.size[:-1]) * last
 
