@@ -155,8 +155,11 @@ class Fft(Maps):
 
     @property
     def _spectrum(self) -> int:
-        """Numbers of the dtype in the spectrum of a block: of real ones two for each of half as many frequencies."""
-        last = 2 * (self.size[-1] // 2 + 1) if self.real else self.size[-1]
+        """What the spectrum of a block takes, in elements of a factor: real ones, or complex ones with conjugates.
+
+        Real ones have two for each of half as many frequencies; of complex ones a conjugate is counted as a copy.
+        """
+        last = 2 * (self.size[-1] // 2 + 1) if self.real else -(-self.size[-1] // 2)
         return math.prod(self.size[:-1]) * last
 
     def _turned(self, xp: Namespace, w: Array) -> Array:

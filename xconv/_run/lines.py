@@ -38,13 +38,13 @@ class Line:
 
 
 def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool) -> Line | None:
-    """That of x and w of these shapes, if they are one signal and one filter of NumPy's real numbers."""
+    """That of x and w of these shapes, if they are one signal and one filter of NumPy's."""
     if not traits(xp).threads or windows.ndim > 1 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
         return None
     if windows.dilation != (1,) or windows.padding[0][0] >= windows.kernel_size[0]:
         return None
     if is_kind(xp, dtype, "integral"):
         return Line(xp, windows, flip, INTEGER)
-    if not is_kind(xp, dtype, "real floating") or working_dtype(xp, dtype) != dtype:
+    if not is_kind(xp, dtype, ("real floating", "complex floating")) or working_dtype(xp, dtype) != dtype:
         return None
     return Line(xp, windows, flip, BYTE * item_size(xp, dtype))
