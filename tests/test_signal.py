@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from backends import assert_array, assert_values
+from geometries import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_autodiff import vector_jacobian_product
@@ -143,10 +144,10 @@ def test_drawn_pairs_are_as_scipy_has_them(data):
     elif data.draw(st.booleans()):
         keywords["axes"] = data.draw(st.lists(st.integers(0, axes - 1), min_size=1, max_size=axes, unique=True))
     try:
-        if name == "correlate2d" and keywords["mode"] == "valid":  # SciPy conjugates in1 where that is the smaller one
-            expected = scipy_signal.correlate(first, second, "valid", "direct")
-        else:
-            with np.errstate(invalid="ignore"):  # SciPy casts memory that it has not filled yet, where dtypes differ
+        with np.errstate(all="ignore"):  # SciPy casts memory that it has not filled yet, where dtypes differ
+            if name == "correlate2d" and keywords["mode"] == "valid":  # where it conjugates in1 if that is smaller
+                expected = scipy_signal.correlate(first, second, "valid", "direct")
+            else:
                 expected = getattr(scipy_signal, name)(first, second, **keywords)
     except ValueError:
         with pytest.raises(ValueError, match=r"got|incompatible"):
@@ -373,3 +374,19 @@ def test_a_value_beyond_the_border_keeps_all_digits_of_an_integer():
     ones, fill = np.ones((3, 3), dtype=np.int64), 2**53 + 1
     for value in (fill, np.int64(fill)):
         assert xconv.signal.convolve2d(ones, ones[:2, :2], "full", "fill", value)[0, 0] == 3 * fill + 1
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("shape", [(20, 30), (6, 9, 10)])
+def test_small_images_are_added_up_tap_by_tap(shape, mode):
+    """What is kept for a filter is of its elements; a tap of 0 reads NaN, too, and results are nobody's memory."""
+    x, found, expected = normal(shape), [], []
+    x[tuple(d // 2 for d in shape)] = np.nan
+    for seed, zero in ((0, False), (1, False), (2, True)):
+        w = normal((3, 4, 2)[: len(shape)], seed)
+        w.flat[2] = 0 if zero else 1
+        for _ in range(2):
+            found.append(xconv.signal.convolve(x, w, mode))
+            expected.append(scipy_signal.convolve(x, w, mode, method="direct"))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)

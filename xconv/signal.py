@@ -35,10 +35,9 @@ from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
-from ._run.call import Call
 from ._run.chunked_signals import convolved, resampled
 from ._run.graph import is_chunked, lazily
-from ._run.lines import BEGUN, CARRIED_OUT, Line, line_of
+from ._run.lines import BEGUN, CARRIED_OUT, Settled, line_of, plane_of
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", "oaconvolve", "upfirdn"]
 
@@ -452,13 +451,14 @@ class _Convolution:
         keywords: dict[str, Any] = {"flip": flip, "groups": plan.groups, "padding": padding, "padding_mode": mode}
         keywords["max_workspace"] = room
         integral = is_kind(xp, self.dtype, "integral")
-        self.call: Call | Line = conv_of(like, shapes, method="direct" if integral else method, **keywords)
+        self.call: Settled = conv_of(like, shapes, method="direct" if integral else method, **keywords)
         if method == "auto" and prefers_direct and not integral:
             direct = conv_of(like, shapes, method="direct", **keywords)
             self.call = direct if direct.cost < self.call.cost + CALL else self.call
-        line = None if method == "fft" else line_of(xp, self.dtype, shapes, windows, flip)
-        if line is not None and line.cost < self.call.cost:
-            self.call = line
+        if method != "fft" and self.border == "zeros":
+            other = line_of(xp, self.dtype, shapes, windows, flip)
+            other = other or plane_of(xp, self.dtype, shapes, windows, flip, self.call)
+            self.call = other if other is not None and other.cost < self.call.cost else self.call
         if integral and method != "direct" and has_float64(xp, like.device):
             floats = conv_of(like._replace(dtype=xp.float64), shapes, method="fft", **keywords)
             self.in_floats = floats if floats.cost < self.call.cost else None
@@ -557,7 +557,7 @@ class _Resampling:
         self.is_local = len(plan.parts) == min(plan.up, plan.outputs)  # no phase reads what is for others alone
         self.extension = extension(mode, size, *plan.extension) if mode else None
         parts = [(part, ((math.prod(outer), 1, part.windows.input_size[0]), part.shape)) for part in plan.parts if size]
-        self.calls: list[Call | Line] = []
+        self.calls: list[Settled] = []
         for part, shapes in parts:
             words: dict[str, Any] = {"stride": part.windows.stride, "padding": part.windows.padding}
             line = line_of(like.xp, like.dtype, shapes, part.windows, flip=False) if by_lines else None

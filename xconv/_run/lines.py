@@ -1,19 +1,36 @@
-"""One signal and one filter by NumPy's own convolution: of few elements it is done before a plan is carried out.
+"""One signal and one filter by NumPy's own convolution, one image or volume tap by tap, as filters are.
 
-Each output is the sum of the products in its own window, one after the other on one thread.
+Of few elements it is done before a plan is carried out. Each output is the sum of the products in its own window, one
+after the other on one thread.
 """
 
 from __future__ import annotations
+
+import functools
+import math
+from typing import Protocol
 
 from .._arrays.elements import reshaped
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.machine import item_size
 from .._arrays.operands import working_dtype
 from .._plan.geometry import Geometry, Ints
+from .neighbours import Filters, Windows
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
 INTEGER = 0.65  # nanoseconds of each product of integers, which are not BLAS's
+TAPS_BEGUN, TAP = 10_000.0, 0.042  # nanoseconds of a filter that is known, and of each output's tap and byte
+MOST = 25 * 2**15  # taps of all outputs, beyond which threads share a plan's blocks
 CARRIED_OUT = 40_000  # nanoseconds that any plan takes besides its estimate, for all that Python does
+
+
+class Settled(Protocol):
+    """A convolution of arrays of known shapes, and what it is estimated to take."""
+
+    @property
+    def cost(self) -> float: ...
+
+    def forward(self, x: Array, w: Array) -> Array: ...
 
 
 class Line:
@@ -37,7 +54,7 @@ class Line:
         return reshaped(self.xp, y[self.kept], (1, 1, -1))
 
 
-def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool) -> Line | None:
+def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool) -> Settled | None:
     """That of x and w of these shapes, if they are one signal and one filter of NumPy's."""
     if not traits(xp).threads or windows.ndim > 1 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
         return None
@@ -48,3 +65,47 @@ def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geo
     if not is_kind(xp, dtype, ("real floating", "complex floating")) or working_dtype(xp, dtype) != dtype:
         return None
     return Line(xp, windows, flip, BYTE * item_size(xp, dtype))
+
+
+class Plane:
+    """The windows of an image or a volume: as many as there are places in memory that holds all that they begin at."""
+
+    def __init__(self, xp: Namespace, dtype: DType, windows: Geometry, flip: bool, other: Settled) -> None:
+        self.xp, self.dtype, self.flip, self.other = xp, dtype, flip, other
+        self.size, self.kept = windows.input_size, tuple(slice(o) for o in windows.output_size)
+        self.memory = tuple(map(max, windows.input_size, windows.output_size))
+        axes, before = tuple(range(windows.ndim)), tuple(lo for lo, _ in windows.padding)
+        self.windows = Windows(axes, windows.kernel_size, before, ("zeros",) * windows.ndim, is_line=False)
+        self.cost = TAPS_BEGUN + math.prod(self.memory) * windows.taps * TAP * item_size(xp, dtype) - CARRIED_OUT
+
+    def forward(self, x: Array, w: Array) -> Array:
+        """(1, 1, *d), (1, 1, *k) -> (1, 1, *o); by the other way where NaN beside a tap of 0 would be left out."""
+        filters = _filters(self.xp, self.memory, self.dtype, self.windows, self.flip, w.tobytes())
+        if filters is None:
+            return self.other.forward(x, w)
+        memory = x[0, 0]
+        if self.memory != self.size:
+            memory = self.xp.zeros(self.memory, dtype=self.dtype)
+            memory[tuple([slice(d) for d in self.size])] = x[0, 0]
+        y = filters(memory)
+        return (y if y.shape == tuple([part.stop for part in self.kept]) else y[self.kept].copy())[None, None]
+
+
+@functools.lru_cache(maxsize=128)
+def _filters(xp: Namespace, shape: Ints, dtype: DType, windows: Windows, flip: bool, elements: bytes) -> Filters | None:
+    taps = tuple(xp.frombuffer(elements, dtype).tolist())
+    line = windows._replace(taps=taps[::-1] if flip else taps)
+    return Filters(xp, shape, dtype, [line], dtype, [dtype]) if all(taps) else None
+
+
+def plane_of(
+    xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool, other: Settled
+) -> Settled | None:
+    """That of x and w of these shapes, if they are one image or volume and one filter of NumPy's few real numbers."""
+    if not traits(xp).threads or windows.ndim < 2 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
+        return None
+    if max(windows.dilation) > 1 or math.prod(windows.output_size) * windows.taps > MOST:
+        return None
+    if not is_kind(xp, dtype, "real floating") or working_dtype(xp, dtype) != dtype:
+        return None
+    return Plane(xp, dtype, windows, flip, other)
