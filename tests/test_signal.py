@@ -389,4 +389,5 @@ def test_small_images_are_added_up_tap_by_tap(shape, mode):
             found.append(xconv.signal.convolve(x, w, mode))
             expected.append(scipy_signal.convolve(x, w, mode, method="direct"))
     for one, other in zip(found, expected, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
