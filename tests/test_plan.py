@@ -729,3 +729,11 @@ def test_lists_are_remembered_as_tuples():
     run("trusted", [True])
     run("trusted", [True])
     assert seen[1:] == [[True], [True]]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_spectra_of_complex_numbers_are_counted_once(dtype):
+    """Each of these with its conjugate is one element: counted twice, they were cut into blocks and parts of taps."""
+    shape = (1, 1, 400, 400) if dtype == "complex64" else (1, 1, 250, 250)
+    found = xconv.plan(shape, shape, xp=np, dtype=np.dtype(dtype), padding="full", method="fft")
+    assert found.blocks == 1

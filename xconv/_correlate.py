@@ -34,13 +34,12 @@ from ._plan.remembered import remembering
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import Chunked, is_chunked, write
-from ._run.neighbours import Filters, Windows, neighbours
+from ._run.neighbours import UNPLANNED, Filters, Windows, neighbours
 from ._run.threads import is_alone
 
 FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices
 BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: blocks that are fast, and hold less than a chunk
 MOST = 2**12  # bytes of weights that calls are remembered by
-SMALL = 25 * 2**15  # elements by taps, that are added before there would be a plan
 
 
 class Known(NamedTuple):
@@ -111,7 +110,7 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
 def _is_added(operands: tuple[Description, ...], line: Windows, dtype: DType) -> bool:
     """Whether it is taps that are added, whatever x holds."""
     _, xp, shape, *_ = operands[0]
-    is_small = len(line.taps) <= FEW or math.prod(shape) * len(line.taps) <= SMALL
+    is_small = len(line.taps) <= FEW or math.prod(shape) * len(line.taps) <= UNPLANNED
     return is_small or is_kind(xp, dtype, ("integral", "bool"))
 
 

@@ -15,12 +15,11 @@ from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.machine import item_size
 from .._arrays.operands import working_dtype
 from .._plan.geometry import Geometry, Ints
-from .neighbours import Filters, Windows
+from .neighbours import UNPLANNED, Filters, Windows
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
 INTEGER = 0.65  # nanoseconds of each product of integers, which are not BLAS's
 TAPS_BEGUN, TAP = 10_000.0, 0.042  # nanoseconds of a filter that is known, and of each output's tap and byte
-MOST = 25 * 2**15  # taps of all outputs, beyond which threads share a plan's blocks
 CARRIED_OUT = 40_000  # nanoseconds that any plan takes besides its estimate, for all that Python does
 
 
@@ -104,7 +103,8 @@ def plane_of(
     """That of x and w of these shapes, if they are one image or volume and one filter of NumPy's few real numbers."""
     if not traits(xp).threads or windows.ndim < 2 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
         return None
-    if max(windows.dilation) > 1 or math.prod(windows.output_size) * windows.taps > MOST:
+    is_plain = max(*windows.stride, *windows.dilation) == 1
+    if not is_plain or math.prod(windows.output_size) * windows.taps > UNPLANNED:
         return None
     if not is_kind(xp, dtype, "real floating") or working_dtype(xp, dtype) != dtype:
         return None

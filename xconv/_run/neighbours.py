@@ -18,6 +18,7 @@ from .._plan.chains import MOVED, Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each, is_alone
 
+UNPLANNED = 25 * 2**15  # elements by taps, that are added before there would be a plan
 SMALL = 2**17  # elements of an array whose steps are kept, and of a box where others compute beside
 FEWEST = 2**19  # bytes of a box: of fewer, threads spend their time waiting for each other after every operation
 BLOCK = 2**21  # bytes of one at most, which a cache keeps
