@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xconv.__main__ import Parser, whole_number
-from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError
+from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError, complaint
 
 from .comparison import EVERYWHERE, Options, WrongResultError, carry_out
 from .gpu import run_gpu
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in dict.fromkeys(suite if suite in RUNS else "layers" for suite in options.suites):
             RUNS[name](options)
     except tuple(STATUSES) as error:
-        print(f"{program}: {str(error) or 'interrupted: what was finished was written'}", file=sys.stderr)
+        print(complaint(program, str(error) or "interrupted: what was finished was written"), file=sys.stderr)
         return STATUSES[type(error)]
     return 0
 

@@ -16,11 +16,23 @@ def exit_status(*arguments):
         return end.code
 
 
-def assert_one_line(captured, *parts):
-    """One line on stderr with all of these parts, and nothing printed before it."""
-    assert captured.err.count("\n") == 1, captured.err
+def complaints(captured):
+    """The sentences on stderr, whose lines hang below the first and fit 80 columns, but for a word that is longer."""
+    found = []
+    for line in captured.err.splitlines():
+        assert len(line) <= 80 or " " not in line.strip(), line
+        if line.startswith("  ") and found:
+            found[-1] += f" {line.strip()}"
+        else:
+            found.append(line)
+    return found
+
+
+def assert_one_complaint(captured, *parts):
+    """One sentence on stderr with all of these parts, and nothing printed before it."""
+    (found,) = complaints(captured)
     for part in parts:
-        assert part in captured.err
+        assert part in found
 
 
 def assert_picture(path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_benchmarks import a_run, cells, exit_status, last_line, nameless, recorded
+from test_benchmarks import a_run, cells, exit_status, last_complaint, nameless, recorded
 from threadpoolctl import threadpool_info
 
 import xconv
@@ -340,7 +340,7 @@ class TestFilters:
     def test_a_wrong_result_fails_the_run(self, numpy_backend, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(xconv.ndimage, "maximum_filter", lambda image, size: 2 * image)
         assert exit_status("--suite", "filter", "--quick", "--out", tmp_path) == 1
-        assert "maximum" in last_line(capsys.readouterr())
+        assert "maximum" in last_complaint(capsys.readouterr())
 
 
 class TestChunked:

@@ -17,7 +17,7 @@ import types
 import matplotlib.image
 import numpy as np
 import pytest
-from commands import assert_one_line, assert_picture, exit_status
+from commands import assert_one_complaint, assert_picture, exit_status
 
 import xconv
 from xconv.demo import check, files, train
@@ -124,13 +124,13 @@ class TestTrain:
         lines = [line for line in capsys.readouterr().out.splitlines() if "interrupted" in line]
         assert lines == [f"interrupted after {steps} of 8 steps: what was learned so far is kept"]
 
-    def test_ctrl_c_before_the_training_is_one_line(self, tmp_path, capsys, monkeypatch):
+    def test_ctrl_c_before_the_training_is_one_sentence(self, tmp_path, capsys, monkeypatch):
         def interrupted():
             raise KeyboardInterrupt
 
         monkeypatch.setattr(train, "load_digits", interrupted)
         assert exit_status("train", "--out", tmp_path) == 130
-        assert_one_line(capsys.readouterr(), "xconv train: interrupted")
+        assert_one_complaint(capsys.readouterr(), "xconv train: interrupted")
         assert not list(tmp_path.iterdir())
 
 
@@ -203,7 +203,7 @@ class TestMistakes:
     def test_wrong_arguments(self, arguments, parts, capsys):
         assert exit_status(*arguments) == 2
         captured = capsys.readouterr()
-        assert_one_line(captured, "xconv", *parts)
+        assert_one_complaint(captured, "xconv", *parts)
         assert captured.out == ""
 
     @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ class TestMistakes:
     def test_missing_extra(self, command, package, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
         assert exit_status(command) == 2
-        assert_one_line(capsys.readouterr(), f"xconv {command}: {package}", "pip install '.[demo]'")
+        assert_one_complaint(capsys.readouterr(), f"xconv {command}: {package}", "pip install '.[demo]'")
 
     @pytest.mark.parametrize(
         ("name", "commands"),
@@ -233,18 +233,18 @@ class TestMistakes:
     def test_missing_backend(self, name, commands, tmp_path, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
         assert exit_status("train", "--backend", name, "--out", tmp_path) == 2
-        assert_one_line(capsys.readouterr(), f"xconv train: {name} is not installed", *commands)
+        assert_one_complaint(capsys.readouterr(), f"xconv train: {name} is not installed", *commands)
 
     def test_out_is_a_file(self, tmp_path, capsys):
         (tmp_path / "taken").write_text("mine")
         assert exit_status("train", "--out", tmp_path / "taken") == 2
-        assert_one_line(capsys.readouterr(), f"cannot write to {tmp_path / 'taken'}: it is a file")
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {tmp_path / 'taken'}: it is a file")
         assert (tmp_path / "taken").read_text() == "mine"
 
     def test_out_is_below_a_file(self, tmp_path, capsys):
         (tmp_path / "taken").write_text("mine")
         assert exit_status("train", "--out", tmp_path / "taken" / "folder") == 2
-        assert_one_line(capsys.readouterr(), "cannot write to", "Not a directory")
+        assert_one_complaint(capsys.readouterr(), "cannot write to", "Not a directory")
 
     def test_out_is_not_writable(self, tmp_path, capsys, monkeypatch):
         def refuse(**keywords):
@@ -252,17 +252,17 @@ class TestMistakes:
 
         monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
         assert exit_status("train", "--out", tmp_path) == 2
-        assert_one_line(capsys.readouterr(), f"cannot write to {tmp_path}: Permission denied")
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {tmp_path}: Permission denied")
 
     def test_out_stops_being_writable(self, few_digits, tmp_path, capsys):
         (tmp_path / "history.json").mkdir()
         assert exit_status("train", "--epochs", 1, "--out", tmp_path) == 2
-        assert_one_line(capsys.readouterr(), f"cannot write to {tmp_path}", "directory")
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {tmp_path}", "directory")
 
     def test_figure_is_a_folder(self, tmp_path, capsys):
         (tmp_path / "folder.png").mkdir()
         assert exit_status("figure", "--out", tmp_path / "folder.png") == 2
-        assert_one_line(capsys.readouterr(), "xconv figure: cannot write to", "directory")
+        assert_one_complaint(capsys.readouterr(), "xconv figure: cannot write to", "directory")
 
 
 class TestInfo:
@@ -330,7 +330,7 @@ class TestCheck:
         assert printed.count("ok") == len(check.CHECKS) * len(check.DTYPES)
         monkeypatch.setitem(sys.modules, "jax", None)
         assert exit_status("check", "--backend", "jax") == 2
-        assert_one_line(capsys.readouterr(), "xconv check: jax is not installed")
+        assert_one_complaint(capsys.readouterr(), "xconv check: jax is not installed")
 
     def test_passes_in_every_case(self, only_numpy, capsys):
         assert exit_status("check") == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import zarr
-from commands import assert_one_line, assert_picture, exit_status
+from commands import assert_one_complaint, assert_picture, exit_status
 
 from xconv.demo import filter as command
 from xconv.demo.kernels import KERNELS, forms, parse_kernel
@@ -233,11 +233,11 @@ class TestProgressAndPicture:
         assert picture.exists()
 
     @pytest.mark.parametrize("kernel", ["maximum:3", "gaussian:1"])
-    def test_what_a_dtype_cannot_hold_is_one_line(self, kernel, tmp_path, capsys):
+    def test_what_a_dtype_cannot_hold_is_one_sentence(self, kernel, tmp_path, capsys):
         source = written(tmp_path / "in.npy", np.full((8, 9), 1e300))
         arguments = source, tmp_path / "out.npy", "--kernel", kernel, "--dtype", "float32"
         assert exit_status("filter", *arguments) == 0
-        assert_one_line(capsys.readouterr(), "xconv filter: warning: overflow encountered in cast")
+        assert_one_complaint(capsys.readouterr(), "xconv filter: warning: overflow encountered in cast")
         assert np.array_equal(np.load(arguments[1]), np.full((8, 9), np.inf, np.float32))
 
     @pytest.mark.parametrize("shape", [(60, 90), (1200, 30), (3, 20, 30, 4)])
@@ -349,7 +349,7 @@ class TestMistakes:
         ],
         ids=lambda value: None,
     )
-    def test_one_line(self, arguments, parts, tmp_path, capsys):
+    def test_one_sentence(self, arguments, parts, tmp_path, capsys):
         (tmp_path / "text").write_text("no array")
         (tmp_path / "empty").write_bytes(b"")
         np.savez(tmp_path / "x.npz", drawn((4, 5)))
@@ -370,7 +370,7 @@ class TestMistakes:
         before = names(tmp_path)
         assert exit_status("filter", *(argument.replace("FOLDER", str(tmp_path)) for argument in arguments)) == 2
         captured = capsys.readouterr()
-        assert_one_line(captured, "xconv filter: ", *parts)
+        assert_one_complaint(captured, "xconv filter: ", *parts)
         assert captured.out == ""
         assert names(tmp_path) == before
 
@@ -382,7 +382,7 @@ class TestMistakes:
         monkeypatch.setitem(sys.modules, package, None)
         monkeypatch.chdir(tmp_path)
         assert exit_status("filter", source, tmp_path / "out.zarr", "--kernel", "gaussian:1", *options) == 2
-        assert_one_line(capsys.readouterr(), f"{package} not found", "pip install '.[")
+        assert_one_complaint(capsys.readouterr(), f"{package} not found", "pip install '.[")
         assert names(tmp_path) == ["in.npy"]
 
 
@@ -411,7 +411,7 @@ class TestFailures:
         source, out = written(tmp_path / "in.npy", drawn((40, 40))), tmp_path / f"out{suffix}"
         written(out, drawn((2, 3)))
         assert exit_status("filter", source, out, "--kernel", "gaussian:1", "--chunks", 10, "--overwrite") == 2
-        assert_one_line(capsys.readouterr(), *parts)
+        assert_one_complaint(capsys.readouterr(), *parts)
         assert names(tmp_path) == ["in.npy", out.name]
         np.testing.assert_array_equal(read(out), drawn((2, 3)))
 
@@ -422,7 +422,7 @@ class TestFailures:
         monkeypatch.setattr(command.Kernel, "apply", refuse)
         source = written(tmp_path / "in.npy", drawn((4, 5)))
         assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", "gaussian:9") == 2
-        assert_one_line(capsys.readouterr(), "--kernel gaussian:9", "out of memory")
+        assert_one_complaint(capsys.readouterr(), "--kernel gaussian:9", "out of memory")
         assert names(tmp_path) == ["in.npy"]
 
     def test_a_disk_that_is_too_small_says_so_at_once(self, tmp_path, capsys, monkeypatch):
@@ -433,14 +433,14 @@ class TestFailures:
         monkeypatch.setattr(command.da, "store", None)
         source = written(tmp_path / "in.npy", drawn((4, 5)))
         assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", "gaussian:1") == 2
-        assert_one_line(capsys.readouterr(), "cannot write to", "No space left on device")
+        assert_one_complaint(capsys.readouterr(), "cannot write to", "No space left on device")
         assert names(tmp_path) == ["in.npy"]
 
     def test_a_chunk_that_is_broken(self, tmp_path, capsys):
         source = written(tmp_path / "in.zarr", drawn((40, 40)), (10, 10))
         (source / "c" / "2" / "1").write_bytes(b"broken")
         assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", "gaussian:1") == 2
-        assert_one_line(capsys.readouterr(), f"cannot read {source}")
+        assert_one_complaint(capsys.readouterr(), f"cannot read {source}")
         assert names(tmp_path) == ["in.zarr"]
 
     def test_a_file_that_shrinks(self, tmp_path, capsys, monkeypatch):
@@ -453,7 +453,7 @@ class TestFailures:
 
         monkeypatch.setattr(command, "create_stored", shrink)
         assert exit_status("filter", source, tmp_path / "out.npy", "--kernel", "gaussian:1") == 2
-        assert_one_line(capsys.readouterr(), f"cannot read {source}: it ends too early")
+        assert_one_complaint(capsys.readouterr(), f"cannot read {source}: it ends too early")
         assert names(tmp_path) == ["in.npy"]
 
 

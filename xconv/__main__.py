@@ -17,7 +17,16 @@ from typing import NoReturn
 
 from . import __version__
 from .demo.backends import BACKENDS
-from .demo.errors import DEMO_PACKAGES, FAILED, INTERRUPTED, PICTURES, UNUSABLE, CommandError, require_packages
+from .demo.errors import (
+    DEMO_PACKAGES,
+    FAILED,
+    INTERRUPTED,
+    PICTURES,
+    UNUSABLE,
+    CommandError,
+    complaint,
+    require_packages,
+)
 from .demo.kernels import Kernel, forms, parse_kernel
 from .ndimage import MODES
 
@@ -53,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         if error.errno == errno.EPIPE:
             return FAILED
-        print(f"xconv: cannot write: {error.strerror}", file=sys.stderr)
+        print(complaint("xconv", f"cannot write: {error.strerror}"), file=sys.stderr)
         return UNUSABLE
 
 
@@ -68,7 +77,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         require_packages(packages, extras)
         status: int = importlib.import_module(f"xconv.demo.{command}").run(**options)
     except CommandError as error:
-        print(f"xconv {command}: {error}", file=sys.stderr)
+        print(complaint(f"xconv {command}", str(error)), file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print(f"xconv {command}: interrupted", file=sys.stderr)
@@ -77,10 +86,10 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line, without the usage before it."""
+    """Answers a mistake with a sentence, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UNUSABLE, f"{self.prog}: {message}\n")
+        self.exit(UNUSABLE, f"{complaint(self.prog, message)}\n")
 
 
 def _parser() -> Parser:

@@ -1,4 +1,4 @@
-"""The exit statuses, errors answered with one line instead of a traceback, and the packages that may be missing."""
+"""The exit statuses, errors answered with a sentence instead of a traceback, and the packages that may be missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICTURES = ("matplotlib", "rich", "scipy")  # of the gallery
 
 
 class CommandError(Exception):
-    """Something the user can put right: the message is one line that says how."""
+    """Something the user can put right: the message is one sentence that says how."""
 
 
 def require_packages(names: tuple[str, ...], extras: str = "demo") -> None:
@@ -40,6 +40,11 @@ def fitted(line: str, indent: str = "", hanging: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def complaint(program: str, message: str) -> str:
+    """What a command says of a mistake: nothing but who says it, and a sentence."""
+    return fitted(f"{program}: {message}", hanging="  ")
 
 
 def lacks_memory(error: BaseException) -> bool:

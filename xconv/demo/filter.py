@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from .._run.threads import cpu_count
-from .errors import INTERRUPTED, CommandError, first_line, fitted, lacks_memory, require_packages
+from .errors import INTERRUPTED, CommandError, complaint, first_line, fitted, lacks_memory, require_packages
 from .files import make_writable, writing_to
 from .kernels import Kernel
 from .samples import COLOURS, Sample, Views, views_of
@@ -48,7 +48,7 @@ def _warnings_in_one_line() -> Iterator[None]:
     """What libraries warn of meanwhile, as of values that a dtype cannot hold, without the line of their source."""
 
     def show(message: Warning | str, *place: Any, **keywords: Any) -> None:
-        print(f"xconv filter: warning: {first_line(message)}", file=sys.stderr)
+        print(complaint("xconv filter", f"warning: {first_line(message)}"), file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.filterwarnings("default", category=RuntimeWarning)
