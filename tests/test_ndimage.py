@@ -14,7 +14,7 @@ from backends import assert_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xconv import ndimage
+from xconv import _correlate, ndimage
 from xconv._plan import chains
 from xconv._plan.remembered import forget
 from xconv._run import neighbours
@@ -275,11 +275,32 @@ def test_constants_stay_constant(name, value, seed, dtype):
         assert not np.any(y)
 
 
+@pytest.mark.parametrize(("shape", "kernel"), [((80, 400), (5, 5)), ((300, 400), (3, 3)), ((40, 30, 50), (3, 3, 3))])
 @given(st.integers(0, 99), st.floats(0.1, 1e3))
 @settings(max_examples=20)
-def test_few_taps_of_several_axes_keep_constants_constant(seed, value):
-    y = ndimage.correlate(np.full((90, 400), value), numbers((5, 5), "float64", seed))
-    assert np.all(y == y[0, 0])
+def test_few_taps_of_several_axes_keep_constants_constant(shape, kernel, seed, value):
+    y = ndimage.correlate(np.full(shape, value), numbers(kernel, "float64", seed))
+    assert np.all(y == y.flat[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "adds"),
+    [
+        ((512, 512), (3, 3), True),
+        ((64, 64, 64), (3, 3, 3), True),
+        ((180, 180), (5, 5), True),
+        ((512, 512), (5, 5), False),
+        ((2048, 2048), (7, 3), False),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_taps_are_added_where_products_of_matrices_take_little_less(shape, kernel, adds, dtype, monkeypatch):
+    made = []
+    monkeypatch.setattr(_correlate, "Filters", lambda *given: made.append(given) or (lambda x: x))
+    forget()
+    assert ndimage.correlate(np.zeros(shape, dtype), numbers(kernel, dtype, 0)).shape == shape
+    forget()  # what was made
+    assert bool(made) is adds
 
 
 @pytest.mark.parametrize("size", [3, 9])

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from ._arrays.machine import item_size
+from ._arrays.machine import item_size, machine_of
 from ._arrays.operands import (
     Description,
     Operand,
@@ -31,13 +31,15 @@ from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
+from ._plan.task import Steps
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import Chunked, is_chunked, write
 from ._run.neighbours import UNPLANNED, Filters, Windows, neighbours
 from ._run.threads import is_alone
 
-FEW = 27  # taps that are added one by one in at most half as much time again as by products of matrices
+AGAIN = 1.5  # times as long as products of matrices, that taps may take which are added one by one, for equal bits
+COMPLEX = 2  # times as long as is estimated, that products of complex numbers take: 3x3 to 9x9 on 512x512 and 1024x1024
 BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: blocks that are fast, and hold less than a chunk
 MOST = 2**12  # bytes of weights that calls are remembered by
 
@@ -75,7 +77,7 @@ def correlation(
     (_, xp, shape, own, *_), _ = operands
     if weights is not None and windows.axes and 0 not in shape and not Operand(*operands[0]).is_chunked:
         line = Windows(*windows[:5], weights.taps(flip), False)
-        if any(line.taps) and _is_added(operands, line, dtype):
+        if any(line.taps) and _is_added(operands, line, dtype, flip):
             filters = Filters(xp, shape, own, [line], dtype, [filter_dtype(xp, own, weights.dtype, dtype)])
             return lambda x, w: filters(x)
     return functools.partial(correlate, windows=windows, dtype=dtype, flip=flip)
@@ -101,17 +103,22 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
         if not any(line.taps):
             return full(xp, x, shape, 0, dtype)
         spreads = not all(line.taps) or (is_kind(xp, own, "complex floating") and not line.is_complex)
-        if _is_added(operands, line, dtype) or (spreads and not is_finite(xp, x)):
+        if _is_added(operands, line, dtype, flip) or (spreads and not is_finite(xp, x)):
             return Filters(xp, shape, own, [line], dtype, [working])(x)
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, is_alone())
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
-def _is_added(operands: tuple[Description, ...], line: Windows, dtype: DType) -> bool:
-    """Whether it is taps that are added, whatever x holds."""
-    _, xp, shape, *_ = operands[0]
-    is_small = len(line.taps) <= FEW or math.prod(shape) * len(line.taps) <= UNPLANNED
-    return is_small or is_kind(xp, dtype, ("integral", "bool"))
+def _is_added(operands: tuple[Description, ...], line: Windows, dtype: DType, flip: bool) -> bool:
+    """Whether it is taps that are added, whatever x holds: of few elements, and where that costs little more."""
+    (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
+    size, taps = math.prod(shape), len(line.taps)
+    if size * taps <= UNPLANNED or is_kind(xp, dtype, ("integral", "bool")):
+        return True
+    working = filter_dtype(xp, own, other, dtype)
+    added = Steps(copied=size, added=2 * taps * size).times(machine_of(xp, working).rates)
+    call, *_ = _planned(operands, line._replace(taps=None), dtype, working, flip, is_alone())
+    return added <= AGAIN * call.cost * (COMPLEX if is_kind(xp, working, "complex floating") else 1)
 
 
 def halos(lines: Sequence[Windows]) -> list[Halo]:

@@ -120,8 +120,9 @@ def correlate(
     -------
     y : array, shape and dtype of the input, or ``output``
         Sums are carried in double precision, or in single if the input, the weights and the result are of single
-        precision or less; integers lose the fraction, and wrap. Of equal windows bits at the end may differ for more
-        than 27 weights, since matrix products sum in orders of their own: those of `correlate1d` do not.
+        precision or less; integers lose the fraction, and wrap. Of equal windows bits at the end may differ where
+        weights are more than some 3x3 or 3x3x3, since matrix products, which then take less than two thirds of the
+        time, sum in orders of their own: those of `correlate1d` do not.
 
     Raises
     ------
