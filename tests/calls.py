@@ -52,7 +52,7 @@ CALLS = {
     "conv_transpose_backward": ("x dy w", CONV, transpose_backward),
     "conv_input_grad": ("dy w", CONV, lambda dy, w, **words: xconv.conv_input_grad(dy, w, SHAPES["x"], **words)),
     "conv_weight_grad": ("dy x", CONV, lambda dy, x, **words: xconv.conv_weight_grad(dy, x, 3, **words)),
-    "conv_backward": ("dy x w", CONV, xconv.conv_backward),
+    "conv_backward": ("dy x w", CONV | {"flip": True}, xconv.conv_backward),
     "linear_operator": ("x w", CONV, applied),
     "im2col": ("x", POOL, lambda x, **words: xconv.im2col(x, 3, **words)),
     "col2im": ("col", POOL, lambda col, **words: xconv.col2im(col, SHAPES["x"], 3, **words)),

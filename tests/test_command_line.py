@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import html
 import importlib
 import io
@@ -123,6 +124,17 @@ class TestTrain:
         assert history["tested_after"][-1] == steps, "the digits must be tested with the weights that are kept"
         lines = [line for line in capsys.readouterr().out.splitlines() if "interrupted" in line]
         assert lines == [f"interrupted after {steps} of 8 steps: what was learned so far is kept"]
+
+    @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+    def test_memory_that_is_missing_is_one_sentence(self, error, tmp_path, capsys, monkeypatch):
+        """Of a library's code as well, while it is loaded."""
+
+        def fail():
+            raise error
+
+        monkeypatch.setattr(train, "load_digits", fail)
+        assert exit_status("train", "--out", tmp_path) == 2
+        assert_one_complaint(capsys.readouterr(), "xconv train: out of memory")
 
     def test_ctrl_c_before_the_training_is_one_sentence(self, tmp_path, capsys, monkeypatch):
         def interrupted():

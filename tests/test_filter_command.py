@@ -160,6 +160,29 @@ class TestResults:
             assert read(out).shape == (8, 9)
         assert names(tmp_path) == ["in.npy", "out.npy", "out.zarr"]
 
+    @pytest.mark.parametrize("name", ["out.npy", "out.zarr", "out.partial.zarr"])
+    @pytest.mark.parametrize("is_group", [False, True])
+    def test_no_folder_with_something_else_is_replaced(self, name, is_group, tmp_path, capsys):
+        source, folder = written(tmp_path / "in.npy", drawn((8, 9))), tmp_path / name
+        if is_group:
+            zarr.create_group(str(folder)).create_array("level0", shape=(3, 3), dtype="float32")
+        else:
+            folder.mkdir()
+            (folder / "notes.txt").write_text("kept")
+        before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+        out = tmp_path / name.replace(".partial", "")
+        assert exit_status("filter", source, out, "--kernel", "maximum:3", "--overwrite") == 2
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {out}", f"{folder} is a folder, and no Zarr array")
+        assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+
+    def test_what_holds_the_input_is_not_replaced(self, tmp_path, capsys):
+        out = tmp_path / "out.zarr"
+        written(out, drawn((3, 3)))
+        source = written(out / "in.npy", drawn((8, 9)))
+        assert exit_status("filter", source, out, "--kernel", "maximum:3", "--overwrite") == 2
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {out}", "in.npy is in it")
+        assert source.exists()
+
     def test_of_itself(self, tmp_path):
         x = drawn((40, 30))
         path = written(tmp_path / "image.npy", x)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import math
 import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.signal
 from backends import assert_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xconv import _correlate, ndimage
+from xconv import _correlate, ndimage, signal
+from xconv._arrays.elements import truncated
 from xconv._plan import chains
 from xconv._plan.remembered import forget
 from xconv._run import neighbours
@@ -415,7 +419,7 @@ REFUSED = [
     (lambda x: ndimage.laplace(x * 1j, output="float64"), RuntimeError, "output must be complex"),
     (lambda x: ndimage.gaussian_filter(x, "a"), TypeError, "sigma must be a real number, got 'a'"),
     (lambda x: ndimage.gaussian_filter(x, 1, truncate="a"), TypeError, "truncate must be a real number, got 'a'"),
-    (lambda x: ndimage.gaussian_filter(x, 1, order="a"), TypeError, "order must be a finite number, got 'a'"),
+    (lambda x: ndimage.gaussian_filter(x, 1, order="a"), TypeError, "order must be an int, got 'a'"),
     (lambda x: ndimage.uniform_filter(x, "3"), TypeError, "size must be a finite number, got '3'"),
     (lambda x: ndimage.maximum_filter(x, "3"), TypeError, "size must be a finite number, got '3'"),
     (lambda x: ndimage.sobel(x, axis="y"), TypeError, "axis must be an int, got 'y'"),
@@ -608,3 +612,103 @@ def test_threads_filter_small_arrays_at_once():
         for _ in range(100):
             found = pool.map(lambda image: [ndimage.gaussian_filter(image, 1.0) for _ in range(5)], images)
             assert all(np.array_equal(y, one) for ys, one in zip(found, expected, strict=True) for y in ys)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_filters_of_unsigned_integers_are_turned_round(backend, dtype):
+    """PyTorch turns only some of them."""
+    x, w = numbers((6, 7), "uint8", 1).astype(dtype), numbers((2, 3), "uint8", 2).astype(dtype)
+    for function, ours, theirs in [
+        ("convolve", ndimage, scipy.ndimage),
+        ("convolve", signal, scipy.signal),
+        ("convolve2d", signal, scipy.signal),
+        ("correlate2d", signal, scipy.signal),
+    ]:
+        expected = getattr(theirs, function)(x, w)
+        found = backend.run(getattr(ours, function), backend.array(x), backend.array(w))
+        assert_array(backend, found, expected)
+    line = backend.run(lambda x, w: ndimage.convolve1d(x, w), backend.array(x), backend.array(w[0]))
+    assert_array(backend, line, scipy.ndimage.convolve1d(x, w[0]))
+    swapped = backend.run(lambda w, x: signal.correlate(w, x, "valid"), backend.array(w), backend.array(x))
+    assert_array(backend, swapped, scipy.signal.correlate(w, x, "valid"))
+
+
+@pytest.mark.on("numpy", "jax", "torch", "cupy")
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 1e300), ("float32", -1e300), ("float16", 1e10)])
+def test_a_fill_value_beyond_a_dtype_is_inf(backend, dtype, value):
+    x, sign = backend.array(np.ones((4, 5), dtype)), math.copysign(math.inf, value)
+    for y in (
+        ndimage.correlate1d(x, [1.0, 1.0, 1.0], mode="constant", cval=value),
+        ndimage.maximum_filter(x, 3, mode="constant", cval=value),
+        ndimage.minimum_filter(x, 3, mode="constant", cval=value),
+    ):
+        y = backend.to_numpy(y)
+        assert y.dtype == dtype
+        assert y[2, 2] in (1, 3)
+        assert y[2, 0] in (sign, 1, 3)
+    assert backend.to_numpy(ndimage.correlate1d(x, [1.0, 1.0], mode="constant", cval=value))[2, 0] == sign
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "U3",
+        np.dtype("U3"),
+        object,
+        np.dtype(object),
+        "M8[s]",
+        np.float32(0),
+        [[0.0] * 5] * 4,
+        "f33",
+        ml_dtypes.bfloat16,
+    ],
+)
+def test_what_holds_no_numbers_is_no_output(numpy_backend, output):
+    for name, words in [("correlate1d", {"weights": [1, 2.0]}), ("maximum_filter", {"size": 3})]:
+        with pytest.raises(TypeError, match=r"^output must be a dtype"):
+            getattr(ndimage, name)(np.ones((4, 5)), **words, output=output)
+    with pytest.raises(TypeError, match=r"^output must be a dtype"):
+        ndimage.sobel(np.ones((4, 5)), output=np.zeros((4, 5), "U3"))
+
+
+def test_arrays_of_other_dtypes_are_named(numpy_backend):
+    for name, words in [("gaussian_filter", {"sigma": 1}), ("maximum_filter", {"size": 3}), ("sobel", {})]:
+        with pytest.raises(TypeError, match=r"^input must be a dtype that numpy computes with, got dtype\(bfloat16\)"):
+            getattr(ndimage, name)(np.ones((4, 5), ml_dtypes.bfloat16), **words)
+
+
+class TestSinglePrecision:
+    """JAX without 64-bit numbers, as it comes."""
+
+    @pytest.fixture(autouse=True)
+    def without_doubles(self, jax_backend):
+        import jax
+
+        with jax.enable_x64(False), warnings.catch_warnings():
+            warnings.simplefilter("error")  # JAX warns of each int64 that it does not give
+            yield
+
+    @pytest.mark.parametrize("output", [None, "uint8", "int16", int, float])
+    @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint32", "float32"])
+    def test_integers_are_stored_as_scipy_stores_them(self, jax_backend, dtype, output):
+        x = np.random.default_rng(0).integers(0, 100, (9, 8)).astype(dtype)
+        signed = output in ("int16", int, float) or (output is None and dtype[0] != "u")
+        for name, words in {**LARGE, "maximum_filter": {"size": 3}}.items():
+            if "weights" in words or "mode" in words or not (signed or name in ("gaussian_filter1d", "maximum_filter")):
+                continue
+            expected = getattr(scipy.ndimage, name)(x, **words, output=output)
+            found = getattr(ndimage, name)(jax_backend.array(x), **words, output=output)
+            assert found.dtype.itemsize == min(expected.dtype.itemsize, 4)
+            assert np.allclose(found, expected, rtol=1e-5, atol=1 if expected.dtype.kind in "iu" else 1e-4), name
+
+    def test_all_32_bits_are_there(self, jax_backend):
+        x = jax_backend.array(np.full((5, 5), 3_000_000_000, np.uint32))
+        assert np.all(np.asarray(ndimage.uniform_filter(x, 3)) == 3_000_000_000)
+
+    @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
+    def test_numbers_beyond_an_integer_wrap(self, jax_backend, dtype):
+        """As float64's that are float32's do by way of int64, which is none of infinite ones."""
+        x = [2.0**31, 3e9, -3e9, 2.0**32 - 256, 2.0**32 + 512, -(2.0**31) - 256, 2.0**40 + 2.0**20, -5.75, 5.75, 1e30]
+        x = np.array([*x, -1e30, np.inf, -np.inf, np.nan], "float32")
+        finite = np.where(np.abs(x) < 2.0**63, x, 0).astype("int64").astype(dtype)
+        assert np.array_equal(truncated(jax_backend.xp, jax_backend.array(x), np.dtype(dtype)), finite)

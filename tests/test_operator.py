@@ -113,6 +113,32 @@ def test_arithmetic(backend):
         assert_array(backend, made @ backend.array(X), dense @ X, terms=2000)
 
 
+@pytest.mark.on("jax", "torch")
+@pytest.mark.parametrize("number", [2 - 1j, np.complex64(2 - 1j), np.complex128(2 - 1j), np.float32(2), np.int8(2)])
+def test_numbers_of_numpys(backend, number):
+    """Of NumPy's own operators, which are SciPy's, it is SciPy that computes with them."""
+    w = normal((1, 1, 3), dtype="complex64")
+    dense = matrix(Case((1, 1, 6), w.shape, {"padding": 1}), w)
+    made = xconv.linear_operator(backend.array(w), (1, 1, 6), padding=1)
+    x, y = normal((6,), 1, "complex64"), normal((6,), 2, "complex64")
+    for one, factor in ((made * number, number), (number * made, number), (made / number, 1 / number)):
+        for found, expected in [
+            (one @ backend.array(x), factor * dense @ x),
+            (one.H @ backend.array(y), (factor * dense).conj().T @ y),
+        ]:
+            assert_array(backend, found, expected.astype("complex64"), terms=20)
+
+
+@pytest.mark.on("torch")
+@pytest.mark.filterwarnings("error")
+def test_from_the_left_by_one_row(backend):
+    w, y = normal((1, 1, 3)), normal((6,), 1)
+    dense = matrix(Case((1, 1, 6), w.shape, {"padding": 1}), w)
+    made = xconv.linear_operator(backend.array(w), (1, 1, 6), padding=1)
+    assert_array(backend, backend.array(y) @ made, y @ dense, terms=20)
+    assert_array(backend, backend.array(y[None]) @ made, y[None] @ dense, terms=20)
+
+
 @pytest.mark.parametrize("chunked_filters", [True, False])
 def test_arithmetic_leaves_chunks_uncomputed(chunked_filters):
     """SciPy's own sums and products make an array of what they are given."""

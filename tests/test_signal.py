@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_autodiff import vector_jacobian_product
 
+import xconv.ndimage
 import xconv.signal
 from xconv._arrays.operands import described
 from xconv._run.lines import Line
@@ -391,3 +392,30 @@ def test_small_images_are_added_up_tap_by_tap(shape, mode):
     for one, other in zip(found, expected, strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape)
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("words", [{}, {"down": 3}])
+def test_signals_of_no_elements_are_resampled_to_those_that_scipy_gives(backend, words):
+    for up, shape in [(1, (3, 0)), (2, (3, 0)), (2, (0,))]:
+        h, x = np.array([1.0, 2.0]), np.zeros(shape)
+        expected = scipy_signal.upfirdn(h, x, up, **words)
+        assert_array(backend, xconv.signal.upfirdn(backend.array(h), backend.array(x), up, **words), expected)
+
+
+def test_what_jax_does_not_know_yet_is_to_be_marked_static(jax_backend):
+    import jax
+
+    x = jax_backend.array(np.ones((4, 4)))
+    for call in (
+        lambda value: xconv.signal.convolve2d(x, x, fillvalue=value),
+        lambda value: xconv.signal.upfirdn(x[0], x[0], cval=value),
+    ):
+        with pytest.raises(TypeError, match=r"^(fillvalue|cval) must be a number, got .*: under jax.jit, mark it"):
+            jax.jit(call)(3.0)
+    with pytest.raises(TypeError, match=r"^footprint must be known, got .*: under jax.jit, mark it static"):
+        jax.jit(lambda footprint: xconv.ndimage.maximum_filter(x, footprint=footprint))(x[:2])
+
+
+def test_no_array_of_dates_is_asked_for_its_memory(numpy_backend):
+    with pytest.raises(TypeError, match=r"^x must have an integer, real or complex dtype, got datetime64\[s\]$"):
+        xconv.signal.upfirdn([1.0, 2.0], np.zeros(3, "M8[s]"))

@@ -25,6 +25,7 @@ from .demo.errors import (
     UNUSABLE,
     CommandError,
     complaint,
+    lacks_memory,
     require_packages,
 )
 from .demo.kernels import Kernel, forms, parse_kernel
@@ -76,8 +77,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         require_packages(packages, extras)
         status: int = importlib.import_module(f"xconv.demo.{command}").run(**options)
-    except CommandError as error:
-        print(complaint(f"xconv {command}", str(error)), file=sys.stderr)
+    except Exception as error:
+        if not (isinstance(error, CommandError) or lacks_memory(error)):
+            raise
+        reason = str(error) if isinstance(error, CommandError) else "out of memory"
+        print(complaint(f"xconv {command}", reason), file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print(f"xconv {command}: interrupted", file=sys.stderr)

@@ -236,5 +236,5 @@ def _shapes(task: Task) -> tuple[Ints, Ints, Ints]:
 
 def _drawn(xp: Namespace, dtype: DType, shape: Ints) -> Array:
     """Small numbers of both signs, which no processor is slow with."""
-    numbers = xp.arange(math.prod(shape), dtype=xp.int64) % 7 - 3
+    numbers = xp.arange(math.prod(shape)) % 7 - 3
     return xp.reshape(xp.astype(numbers, dtype), shape)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._arrays.elements import conjugate
 from ._arrays.libraries import Array, DType, Namespace, library, traits
-from ._arrays.operands import Operand, common_namespace_and_dtype, described, namespace_of
+from ._arrays.operands import Operand, common_namespace_and_dtype, described, namespace_of, plain_number
 from ._conv import conv, conv_input_grad, conv_of
 from ._methods import Method
 from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords
@@ -157,7 +157,7 @@ class Operator:
         """By a number; else as ``@``."""
         if not isinstance(factor, Number):
             return self @ factor
-        number: Any = factor
+        number = plain_number(factor)
         forward, adjoint = (_scaled(*pair) for pair in zip(self._maps, (number, number.conjugate()), strict=True))
         return Operator(self._xp, self._xp.result_type(self.dtype, number), forward, adjoint, self._shapes)
 
@@ -165,8 +165,7 @@ class Operator:
         return self * factor if isinstance(factor, Number) else NotImplemented
 
     def __truediv__(self, factor: Any) -> Operator:
-        number: Any = factor
-        return self * (1 / number) if isinstance(factor, Number) else NotImplemented
+        return self * (1 / plain_number(factor)) if isinstance(factor, Number) else NotImplemented
 
     def __pow__(self, count: int) -> Operator:
         """So many times one after the other."""
@@ -207,7 +206,8 @@ class Operator:
         return Operator(self._xp, dtype, _after(forward, first), _after(last, adjoint), shapes)
 
     def __rmatmul__(self, x: Array) -> Array:
-        return (self.T @ x.T).T
+        """Rows from the left: the transpose, which is no adjoint, of each."""
+        return self.T @ x if x.ndim == 1 else (self.T @ x.T).T
 
     __call__, __array_ufunc__ = __matmul__, None  # arrays leave it to operators what they are multiplied with
 

@@ -1,9 +1,10 @@
 """Filters of `scipy.ndimage`, by their names and signatures, on arrays of every library.
 
 What SciPy computes, these compute, in the dtypes that SciPy stores: in double precision, unless everything is of single
-precision, and integers without the fraction. They are differentiable where the library is; NaN, inf and fill values
-stay in the windows that read them. Filters along one axis, and those made of them, give the same bits for windows that
-hold the same: constants stay constant, and derivatives of them are exactly zero.
+precision, and integers without the fraction. Where a library has no double precision now, as JAX by default, integers
+beyond 2**24 keep 24 bits. They are differentiable where the library is; NaN, inf and fill values stay in the windows
+that read them. Filters along one axis, and those made of them, give the same bits for windows that hold the same:
+constants stay constant, and derivatives of them are exactly zero.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 
 from ._arrays.elements import conjugate, modular, put_at, truncated
 from ._arrays.entrances import entrance
+from ._arrays.layout import turned
 from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind, row_of, traits
 from ._arrays.operands import (
     Description,
@@ -959,7 +961,7 @@ def _along_one(
     if taps is None:
         xp = namespace_of_numbers([operand])
         namespace_of(input=x, weights=w)
-        taps = xp.flip(w) if function == "convolve" else conjugate(xp, w)
+        taps = turned(xp, w, 1) if function == "convolve" else conjugate(xp, w)
     return _filtered(_tapped, x, output, (cval, taps), axis, mode, origin, function)
 
 
@@ -991,6 +993,7 @@ def _translated(
 ) -> Function:
     """What finds it in arrays like one; cval is the first of the words."""
     x, (cval, *others) = Operand(*operands[0]), words
+    namespace_of_numbers([x])
     lines = translate(len(x.shape), _number(cval, x), *values, *others)
     dtype = _dtype(operands, None, _are_complex(values)) if dtype is None else dtype
     found: Function = find(operands[0], (lines,) if isinstance(lines, Windows) else tuple(lines), dtype)
@@ -1054,7 +1057,7 @@ def _gaussian_along_one(
     if not isinstance(reach, Integral) or reach < 0:
         likely = f"radius must be an int of at least 0, {got(radius)}"
         raise ValueError(f"truncate must be at least 0, {got(truncate)}" if radius is None else likely)
-    taps = gaussian_taps(deviation, a_number("order", order, int), int(reach))
+    taps = gaussian_taps(deviation, a_number("order", order, operator.index), int(reach))
     return _tapped(ndim, value, taps, axis, mode, 0, "correlate")
 
 
@@ -1120,7 +1123,7 @@ def _extreme(
 def _flat(xp: Namespace, holes: Array) -> tuple[bool, ...]:
     """Which elements a window reads, row after row."""
     flat = xp.reshape(holes, (-1,))
-    return tuple([bool(flat[place]) for place in range(flat.shape[0])])
+    return tuple([a_number("footprint", flat[place], bool) for place in range(flat.shape[0])])
 
 
 def _footprints(
@@ -1327,6 +1330,8 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
     _, xp, shape, *_ = operands[0]
     target, named = None, output
     if hasattr(type(output), "__setitem__"):
+        if not hasattr(output, "dtype"):
+            raise TypeError(f"output must be a dtype, or an array that can be written to, {got(output)}")
         (target,) = arrays(output)
         if is_chunked(target) or any(Operand(*operand).is_chunked for operand in operands):
             raise TypeError("output must be a dtype for an array in chunks, which is computed later, got an array")

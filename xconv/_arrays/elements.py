@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
+from .libraries import Array, DType, Namespace, device, has_int64, is_immutable, is_kind, may_look, traits
 from .operands import working_dtype
 from .scratch import is_making_again, made
 
@@ -202,8 +202,17 @@ def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex, dty
     """
     dtype = like.dtype if dtype is None else dtype
     if traits(xp).hidden_axes:
-        return xp.full_like(_number_of(xp, like, shape), value, dtype=dtype)
-    return xp.full(shape, value, dtype=dtype, device=device(like))
+        return xp.full_like(_number_of(xp, like, shape), _within(xp, value, dtype), dtype=dtype)
+    return xp.full(shape, _within(xp, value, dtype), dtype=dtype, device=device(like))
+
+
+def _within(xp: Namespace, value: Any, dtype: DType) -> Any:
+    """A number, or inf where it is beyond those of a dtype: PyTorch refuses these, and others warn of them."""
+    if value == 0 or not is_kind(xp, dtype, ("real floating", "complex floating")):
+        return value
+    most = float(xp.finfo(dtype).max)
+    parts = [math.copysign(math.inf, part) if abs(part) > most else part for part in (value.real, value.imag)]
+    return complex(*parts) if isinstance(value, complex) else parts[0]
 
 
 def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
@@ -267,12 +276,26 @@ def truncated(xp: Namespace, array: Array, dtype: DType) -> Array:
         return xp.astype(array, dtype)
     if is_kind(xp, dtype, "bool"):
         return xp.astype(xp.asarray(xp.trunc(array)), dtype)  # of no axes NumPy gives numbers
+    if not has_int64(xp, device(array)):
+        return _of_high_bit(xp, _modulo(xp, array), xp.int32, dtype)
     if is_kind(xp, dtype, "unsigned integer") and xp.iinfo(dtype).bits == 64:
-        array = xp.where(array < 2.0**64, array, xp.zeros_like(array))
-        is_high = array >= 2.0**63  # by bits, as integers that are negative
-        signed = xp.astype(xp.where(is_high, array - 2.0**63, array), xp.int64)
-        return xp.astype(xp.where(is_high, signed + xp.iinfo(xp.int64).min, signed), dtype)
+        return _of_high_bit(xp, xp.where(array < 2.0**64, array, xp.zeros_like(array)), xp.int64, dtype)
     return xp.astype(xp.astype(array, xp.int64), dtype)
+
+
+def _of_high_bit(xp: Namespace, array: Array, signed: DType, dtype: DType) -> Array:
+    """Floats as integers, by the bits of signed ones, of which those beyond the largest are negative."""
+    is_high = array >= -float(xp.iinfo(signed).min)
+    bits = xp.astype(xp.where(is_high, array + float(xp.iinfo(signed).min), array), signed)
+    return xp.astype(xp.where(is_high, bits + xp.iinfo(signed).min, bits), dtype)
+
+
+def _modulo(xp: Namespace, array: Array) -> Array:
+    """Floats without their fraction modulo 2**32, exactly, from -2**31 on; 0 of NaN and inf, as int64 gives."""
+    array = xp.trunc(xp.astype(array, xp.float32, copy=False))
+    array = array - xp.trunc(array / 2.0**32) * 2.0**32
+    array = xp.where(xp.isfinite(array), array, xp.zeros_like(array))
+    return xp.where(array < -(2.0**31), array + 2.0**32, array)
 
 
 def modular(xp: Namespace, operation: Callable[..., Array], *arrays: Array) -> Array:

@@ -131,8 +131,9 @@ class Layout:
 
 
 def turned(xp: Namespace, w: Array, axes: int) -> Array:
-    """Filters (..., *k) turned round along their last axes."""
-    return xp.flip(w, axis=tuple(range(-axes, 0)))
+    """Filters (..., *k) turned round along their last axes: PyTorch turns no dtype that it does not compute in."""
+    working = xp.astype(w, working_dtype(xp, w.dtype), copy=False)
+    return xp.astype(xp.flip(working, axis=tuple(range(-axes, 0))), w.dtype, copy=False)
 
 
 def biased(access: Access, y: Array, b: Array | None) -> Array:

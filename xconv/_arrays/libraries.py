@@ -185,6 +185,11 @@ def has_float64(xp: Namespace, place: Any) -> bool:
     return "float64" in xp.__array_namespace_info__().dtypes(device=place, kind="real floating")
 
 
+def has_int64(xp: Namespace, place: Any) -> bool:
+    """The same of integers."""
+    return "int64" in xp.__array_namespace_info__().dtypes(device=place, kind="signed integer")
+
+
 def may_look(xp: Namespace, array: Array) -> bool:
     """Whether elements are numbers now, and not those of a program to be compiled or of a transformation."""
     if traits(xp).hidden_axes:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
-from .._plan.arguments import got
+from .._plan.arguments import a_number, got
 from .._plan.remembered import loading
 from .libraries import (
     Array,
@@ -102,7 +102,7 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
 
     values = tuple([np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else value for value in values])
     for value in values:
-        if row_of(getattr(value, "data", None)).chunked:
+        if not isinstance(value, np.ndarray) and row_of(getattr(value, "data", None)).chunked:
             kind = type(value).__name__
             raise TypeError(
                 f"an array must not be wrapped, got {kind} of chunks, all of them to be computed: pass its .data"
@@ -223,7 +223,7 @@ def number(name: str, value: Any) -> Any:
     check_numeric(name, _namespace(name, array), array.dtype)
     if math.prod(array.shape) != 1:
         raise ValueError(f"`{name}` must be scalar or an array with one element, got shape {tuple(array.shape)}")
-    found = complex(_namespace(name, array).reshape(array, ()))
+    found = a_number(name, _namespace(name, array).reshape(array, ()), complex)
     return found if found.imag else found.real
 
 
@@ -271,18 +271,27 @@ def _has_doubles(xp: Namespace) -> bool:
     return traits(xp).threads or has_float64(xp, None)
 
 
+PLAIN = {int: "integral", float: "real floating", complex: "complex floating"}
+
+
 def named_dtype(xp: Namespace, value: Any) -> DType:
-    """A dtype of the library: one of its own, or what NumPy knows under that name, as ``float`` or "int16"."""
+    """A dtype of the library: one of its own, or what NumPy knows under that name, as "int16".
+
+    ``int`` and ``float`` are of 64 bits, or what the library has in their place now.
+    """
     import numpy as np
 
-    try:
+    found = value
+    with contextlib.suppress(TypeError, ValueError, AttributeError):
+        if value in PLAIN and not _has_doubles(xp):
+            return xp.__array_namespace_info__().default_dtypes()[PLAIN[value]]
         dtype = np.dtype(value)
-        return getattr(xp, dtype.name) if dtype.isnative or not traits(xp).threads else dtype
-    except (TypeError, ValueError, AttributeError) as error:
-        with contextlib.suppress(Exception):
-            if not isinstance(value, str) and (is_kind(xp, value, ("bool", "numeric")) or True):
-                return value
-        raise TypeError(f"output must be a dtype, or its name, of {library(xp)}'s, {got(value)}") from error
+        if dtype.kind not in "OSUMm":  # whose names are words of NumPy's for something else
+            found = getattr(xp, dtype.name) if dtype.isnative or not traits(xp).threads else dtype
+    with contextlib.suppress(Exception):
+        if not isinstance(value, np.generic) and is_kind(xp, found, ("bool", "numeric")):
+            return found
+    raise TypeError(f"output must be a dtype of numbers, or its name, of {library(xp)}'s, {got(value)}")
 
 
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:

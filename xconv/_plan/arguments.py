@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
@@ -52,7 +53,8 @@ OTHER_NAMES = {  # of arguments, in PyTorch, SciPy and Keras
     "weight": "w",
     "weights": "w",
 }
-NUMBERS = {operator.index: "an int", int: "a finite number", float: "a real number", complex: "a number"}
+NUMBERS = {operator.index: "an int", int: "a finite number", float: "a real number", complex: "a number", bool: "known"}
+ADDRESSED = 2**60  # elements of 8 bytes that addresses of 64 bits tell apart, with room for signs
 LONGEST = 100  # characters of a value that a message repeats
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -297,6 +299,11 @@ def _unchecked_windows(
 
 
 def _check_fit(windows: Geometry, declared: Pairs) -> None:
+    if math.prod(windows.padded_size) > ADDRESSED:
+        raise ValueError(
+            f"padding must leave no more than {ADDRESSED} elements, got an input of size {windows.input_size} with "
+            f"padding {declared}"
+        )
     axes = zip(windows.input_size, windows.padded_size, declared, windows.reach, strict=True)
     for axis, (d, padded, pads, r) in enumerate(axes):
         if r > padded:
@@ -395,6 +402,7 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
 def got(value: Any) -> str:
     """What an argument was, in one line, and what to do if it is one of JAX's tracers, which have no number yet."""
     shape, text = getattr(value, "shape", ()), " ".join(repr(value).split())
+    shape = shape if isinstance(shape, tuple) else ()  # of a dtype's class
     if "Trace" in text:
         return f"got {text[:LONGEST]}: under jax.jit, mark it static, by static_argnames; no gradient goes there"
     if shape or len(text) > LONGEST:

@@ -129,7 +129,7 @@ def polyphase(taps: int, size: int, up: int, down: int, extends: bool, alone: bo
     extension = (before, behind) if extends else (0, 0)
     phases = min(up, outputs)
     count = phases if alone else min(-(-(phases * down) // (up * max(-(-taps // up), NEAR))), phases)
-    width = -(-phases // max(count, 1))
+    width = -(-phases // max(count, 1)) or 1  # of no outputs
     groups = [range(first, min(first + width, phases)) for first in range(0, phases, width)]
     positions = -(-outputs // up)
     parts = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import textwrap
 
@@ -48,8 +49,9 @@ def complaint(program: str, message: str) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether there was no memory left, for a thread's stack for example."""
-    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
+    """Whether there was no memory left, for a thread's stack or a file's code for example."""
+    is_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return is_system or isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
 
 def first_line(error: Exception | str) -> str:

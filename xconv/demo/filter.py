@@ -29,6 +29,7 @@ from .stored import (
     Index,
     Stored,
     create_stored,
+    is_replaceable,
     open_stored,
     put_in_place,
     read_whole,
@@ -82,7 +83,7 @@ def run(
     x = da.from_array(_Source(source, image, before), sizes, name=False, meta=np.empty((0,) * len(sizes), image.dtype))
     over = tuple(range(x.ndim)) if axes is None else _axes(axes, x.ndim)
     y = _filtered(kernel, x, over, mode, cval, dtype)
-    _check_free(out, overwrite)
+    _check_free(source, out, overwrite)
     count = math.prod(y.numblocks)
     header = f"{kernel} {kernel.where(over, x.ndim)} of {image.shape}, {x.dtype} to {y.dtype}, in {count} chunk"
     console.print(fitted(header + "s" * (count != 1)))
@@ -143,7 +144,7 @@ def _write(
     y: Any, out: Path, like: Stored, views: Sequence[Sample], workers: int, console: Console
 ) -> tuple[bool, Path]:
     """Compute a result and write it: whether all of it, and the name of what was written."""
-    partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+    partial = _partial(out)
     columns = BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()
     try:
         with writing_to(out), Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
@@ -209,9 +210,19 @@ def _chunk_sizes(chunks: tuple[int, ...] | None, image: Stored) -> tuple[int, ..
     return tuple(max(1, min(pair)) for pair in zip(each, shape, strict=True))
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
+def _partial(out: Path) -> Path:
+    """Where a result is until all of it is there."""
+    return out.with_name(f"{out.stem}.partial{out.suffix}")
+
+
+def _check_free(source: Path, out: Path, overwrite: bool) -> None:
     if out.suffix not in SUFFIXES:
         raise CommandError(f"cannot write to {out}: its name must end in {' or '.join(SUFFIXES)}")
+    for path in (out, _partial(out)):
+        if not is_replaceable(path):
+            raise CommandError(f"cannot write to {out}: {path} is a folder, and no Zarr array")
+    if out.resolve() in source.resolve().parents:
+        raise CommandError(f"cannot write to {out}: {source} is in it")
     if out.exists() and not overwrite:
         raise CommandError(f"cannot write to {out}: it exists; --overwrite replaces it")
     make_writable(out.parent)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 import os
 import shutil
@@ -101,6 +102,15 @@ class NpyFile:
         for places in itertools.product(*map(range, values.shape[:joined])):
             shift = sum(place * stride for place, stride in zip(places, strides, strict=False))
             yield first + shift, memoryview(values[places].reshape(-1).view(np.uint8))
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether there is nothing but a file, or an array of Zarr's: no folder, nor group, with what else may be in it."""
+    if not path.is_dir() or (path / ".zarray").exists():
+        return True
+    metadata = path / "zarr.json"
+    with reading_from(metadata):
+        return metadata.exists() and json.loads(metadata.read_bytes())["node_type"] == "array"
 
 
 def open_stored(path: Path) -> Stored:
