@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xconv
+from xconv._arrays import scratch
 from xconv._arrays.layout import Access
 from xconv._arrays.windows import framed
 from xconv._methods.strips import Strips
 from xconv._plan.arguments import window_geometry
-from xconv._plan.blocks import InsideAndEdges, grid, parts
 from xconv._plan.choice import planned
 from xconv._plan.task import Task
 from xconv._run.products import Products, request
+from xconv._run.threads import alone
 
 
 def by_strips(product, x, w, groups, room, **keywords):
@@ -111,18 +113,20 @@ def test_direct_sees_what_a_block_reads(place):
     np.testing.assert_allclose(y[0, 0][~spoiled], expected[~spoiled], rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("box", [(1, 1, 36, 73), (1, 1, 36, 180), (1, 1, 25, 361)])
-@pytest.mark.parametrize("inside", [(55, 347), (0, 360), (3, 361), (100, 140)])
-def test_blocks_inside_and_at_the_edges_cover_every_output_once(box, inside):
-    windows = window_geometry((190, 367), (11, 7), stride=1, padding=0, dilation=1)
-    (part,) = parts(windows, 1, 1, windows.kernel_size)
-    blocks = InsideAndEdges(grid(part, 2, 1, box), inside)
-    covered = np.zeros((2, 1, *windows.output_size), int)
-    for block in blocks:
-        covered[(block.batch, block.groups, *block.output)] += 1
-        assert inside[0] <= block.output[-1].start < inside[1] or not inside[0] < block.output[-1].stop <= inside[1]
-    assert np.all(covered == 1)
-    assert len(blocks) > 0
+def test_windows_are_laid_out_in_one_place_whether_blocks_have_borders_or_not():
+    """Those at the ends of rows copy what they read: if that moved what is laid out, a cache would have neither."""
+    x, w = normal((1, 1, 36, 4000), 0, "float32"), normal((1, 1, 15, 15), 1, "float32")
+    keywords = {"padding": 7, "padding_mode": "reflect", "method": "toeplitz", "max_workspace": 2**21}
+    assert xconv.plan(x.shape, w.shape, xp=np, dtype=x.dtype, **keywords).blocks >= 3  # some of them between the ends
+
+    def used():
+        with alone():
+            xconv.conv(x, w, **keywords)
+        return set(scratch._OWN.places)
+
+    with ThreadPoolExecutor(1) as pool:
+        places = pool.submit(used).result()
+    assert places == {scratch.READ, scratch.PLACES[0][0]}
 
 
 def test_a_border_from_the_other_end_of_a_long_row_is_cut_before_it_is_copied():

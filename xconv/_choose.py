@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ._arrays.layout import Access
 from ._arrays.libraries import Array, DType, Namespace, is_kind
-from ._arrays.machine import item_size
-from ._arrays.operands import check_numeric, namespace_of_library, planned_dtype, working_dtype
+from ._arrays.operands import check_numeric, item_size, namespace_of_library, planned_dtype, working_dtype
 from ._methods import Method, request
 from ._plan.arguments import (
     ChannelAxis,

@@ -19,7 +19,6 @@ from typing import Any, cast, get_args
 from ._arrays.entrances import entrance
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array
-from ._arrays.machine import item_size
 from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described
 from ._methods import Method
 from ._plan.arguments import (
@@ -33,7 +32,6 @@ from ._plan.arguments import (
     conv_weight_grad_geometry,
     flag,
     one_of,
-    workspace,
 )
 from ._plan.geometry import ConvGeometry, Ints
 from ._plan.remembered import remembering
@@ -451,11 +449,9 @@ def _call(
     xp, dtype = common_namespace_and_dtype(operands)
     geometry = check({operand.name: tuple(operand.shape) for operand in operands}, keywords, *more)
     method = one_of("method", keywords.method, get_args(Method))
-    room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)
     layout = Layout(xp, operands, dtype, geometry, flip, check is conv_transpose_geometry)
-    if any(operand.is_chunked for operand in operands):
-        return ChunkedCall(layout, method, keywords.max_workspace)
-    return Call(layout, method, room)
+    kind = ChunkedCall if any(operand.is_chunked for operand in operands) else Call
+    return kind(layout, method, keywords.max_workspace)
 
 
 def conv_of(like: Operand, shapes: tuple[Ints, Ints], *, flip: bool = False, **keywords: Any) -> Call:

@@ -16,17 +16,18 @@ from typing import NamedTuple
 from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from ._arrays.machine import item_size, machine_of
 from ._arrays.operands import (
     Description,
     Operand,
     described,
     filter_dtype,
+    item_size,
     namespace_of,
     namespace_of_numbers,
     one_namespace,
 )
 from ._arrays.pieces import Pieces, described_pieces
+from ._methods import machine_of
 from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
@@ -34,7 +35,7 @@ from ._plan.remembered import remembering
 from ._plan.task import Steps
 from ._run.call import Call
 from ._run.chunked_filters import Halo, neighbourhoods
-from ._run.graph import Chunked, is_chunked, write
+from ._run.graph import Chunked, is_chunked
 from ._run.neighbours import UNPLANNED, Filters, Windows, neighbours
 from ._run.threads import is_alone
 
@@ -72,7 +73,7 @@ def known(operand: Operand, array: Array) -> Known | None:
 
 def correlation(
     operands: tuple[Description, ...], windows: Windows, dtype: DType, flip: bool, weights: Known | None
-) -> Callable[[Array, Array], Array]:
+) -> Callable[[Array, Array], Array | Chunked]:
     """`correlate` of such arrays, if their weights are known by what is settled once."""
     (_, xp, shape, own, *_), _ = operands
     if weights is not None and windows.axes and 0 not in shape and not Operand(*operands[0]).is_chunked:
@@ -83,13 +84,13 @@ def correlation(
     return functools.partial(correlate, windows=windows, dtype=dtype, flip=flip)
 
 
-def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) -> Array:
+def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) -> Array | Chunked:
     """``y[m] = sum over j of x[m + j - before] * conj(w[j])`` along the axes of windows, as many outputs as inputs.
 
     With ``flip`` the weights are turned round instead of conjugated.
     """
     if is_chunked(x, w):
-        return write(neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip)))
+        return neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip))
     operands = described(x=x, w=w)
     (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
     working = filter_dtype(xp, own, other, dtype)
@@ -145,24 +146,17 @@ def _planned(
     return Call(layout, "direct", room), inner, filters
 
 
-def shares(operand: Description, lines: Sequence[Windows], dtype: DType) -> Callable[[Array], Array | Chunked]:
-    """`separable`, for `element_by_element`."""
-    if Operand(*operand).is_chunked:
-        return functools.partial(_share, lines=tuple(lines), dtype=dtype)
-    return separable(operand, lines, dtype)
-
-
-def _share(x: Array, lines: Sequence[Windows], dtype: DType) -> Chunked:
-    return neighbourhoods(_of_lines, x, halos(lines), dtype, (), (lines, dtype), takes_pieces=True)
-
-
 def separable(
     operand: Description, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType] = ()
-) -> Callable[[Array], Array]:
-    """What filters such arrays by windows along one axis after another, each stored in the result's dtype."""
+) -> Callable[[Array], Array | Chunked]:
+    """What filters such arrays by windows along one axis after another, each stored in the result's dtype.
+
+    Of chunked ones it is not written yet, since `element_by_element` may go on with it.
+    """
     _, xp, shape, own, *_ = operand
     if Operand(*operand).is_chunked:
-        return lambda x: write(_share(x, tuple(lines), dtype))
+        words = tuple(lines), dtype
+        return lambda x: neighbourhoods(_of_lines, x, halos(lines), dtype, (), words, takes_pieces=True)
     if 0 in shape:
         return lambda x: full(xp, x, shape, 0, dtype)
     if not lines:

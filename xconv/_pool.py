@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import chunk_of, common_namespace, namespace_and_dtype
-from ._plan.arguments import (
-    ChannelAxis,
-    Padding,
-    PerAxis,
-    check_shape,
-    flag,
-    pool_geometry,
-    unpool_geometry,
-)
+from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry, unpool_geometry
 from ._run.chunked_pools import runner
 from ._run.pools import Pooling, position_dtype
 
@@ -89,7 +81,7 @@ def max_pool(
            [13, 15]])
     """
     xp = common_namespace(x=x)
-    _check_ordered(xp, "x", x.dtype)
+    _check(xp, "x", x.dtype, ORDERED)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     call = Pooling("max_pool", pool, x.dtype, max_workspace)
     if not flag("return_indices", return_indices):
@@ -207,7 +199,7 @@ def max_pool_grad(
     """
     xp, dtype = namespace_and_dtype(dy=dy, x=x)
     for name, array in (("dy", dy), ("x", x)):
-        _check_ordered(xp, name, array.dtype)
+        _check(xp, name, array.dtype, ORDERED)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis, dy.shape)
     return runner(dy, x).pooled(xp, Pooling("max_pool_grad", pool, dtype, max_workspace), x, dy)
 
@@ -261,7 +253,7 @@ def avg_pool(
     array([2., 3., 5., 6.])
     """
     xp = common_namespace(x=x)
-    _check_divisible(xp, "x", x.dtype)
+    _check(xp, "x", x.dtype, DIVISIBLE)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
     return runner(x).pooled(xp, Pooling("avg_pool", pool, x.dtype, max_workspace), x)
@@ -316,18 +308,17 @@ def avg_pool_grad(
     array([1., 3., 2.])
     """
     xp = common_namespace(dy=dy)
-    _check_divisible(xp, "dy", dy.dtype)
+    _check(xp, "dy", dy.dtype, DIVISIBLE)
     windows = kernel_size, stride, padding, dilation, ceil_mode, channel_axis
     pool = pool_geometry("input_shape", input_shape, *windows, dy.shape)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
     return runner(dy).pooled(xp, Pooling("avg_pool_grad", pool, dy.dtype, max_workspace), None, dy)
 
 
-def _check_ordered(xp: Namespace, name: str, dtype: DType) -> None:
-    if is_kind(xp, dtype, "complex floating"):
-        raise TypeError(f"{name} must have an integer or real dtype, whose elements have an order, got {dtype}")
+ORDERED = "complex floating", "an integer or real dtype, whose elements have an order"
+DIVISIBLE = "integral", "a real or complex dtype, which can hold a mean"
 
 
-def _check_divisible(xp: Namespace, name: str, dtype: DType) -> None:
-    if is_kind(xp, dtype, "integral"):
-        raise TypeError(f"{name} must have a real or complex dtype, which can hold a mean, got {dtype}")
+def _check(xp: Namespace, name: str, dtype: DType, refused: tuple[str, str]) -> None:
+    if is_kind(xp, dtype, refused[0]):
+        raise TypeError(f"{name} must have {refused[1]}, got {dtype}")

@@ -33,14 +33,14 @@ from ._arrays.operands import (
     namespace_of,
     namespace_of_numbers,
 )
-from ._correlate import Known, correlation, halos, known, separable, shares
+from ._correlate import Known, correlation, halos, known, separable
 from ._plan.arguments import SYNONYMS, a_function, a_number, check_names, entries, got, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Geometry, Ints, Words, at_every_element
 from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
-from ._run.graph import is_chunked, write
+from ._run.graph import Chunked, is_chunked, write
 from ._run.neighbours import Windows
 from ._run.pools import extreme_filter
 
@@ -1062,7 +1062,7 @@ def _gaussian_along_one(
 
 
 def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) -> Array:
-    return _found(shares, _tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
+    return _found(separable, _tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
 
 
 def _passed_on(function: Function, words: dict[str, Any]) -> dict[str, Any]:
@@ -1076,7 +1076,7 @@ def _gaussian_derivative(
 ) -> Array:
     """Gaussians along all axes, that along one of them derived so many times."""
     orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
-    return _found(shares, _gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
+    return _found(separable, _gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -1150,7 +1150,7 @@ def _extremes(operand: Description, lines: Sequence[Windows], dtype: DType, pick
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {own}")
     if Operand(*operand).is_chunked:
         arguments = lines, dtype, pick
-        return lambda x: write(neighbourhoods(_extremes_of, x, halos(lines), dtype, (), arguments))
+        return lambda x: neighbourhoods(_extremes_of, x, halos(lines), dtype, (), arguments)
     fits = not any(line.taps for line in lines) and (own == dtype or is_kind(xp, dtype, "real floating"))
     if not traits(xp).threads:
         return functools.partial(_extremes_elsewhere, lines=lines, dtype=dtype, fits=fits, largest=pick == "maximum")
@@ -1369,4 +1369,5 @@ def _are_complex(values: tuple[Any, ...]) -> bool:
 
 
 def _written(y: Array, target: Array | None) -> Array:
+    y = write(y) if isinstance(y, Chunked) else y
     return y if target is None else put_at(target, (...,), y)

@@ -5,17 +5,17 @@ They translate keywords to the engine of `xconv.conv`, and are differentiable wh
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
-from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look, traits
-from ._arrays.machine import item_size
+from ._arrays.libraries import Array, DType, Namespace, device, has_float64, is_kind, may_look, traits
 from ._arrays.operands import (
     Description,
     Operand,
@@ -23,17 +23,17 @@ from ._arrays.operands import (
     as_element,
     described,
     floating,
+    item_size,
     namespace_of_numbers,
     number,
     promoted,
 )
-from ._arrays.polyphase import extended, interleaved, phase_filters
 from ._arrays.windows import pad
 from ._conv import conv_of
 from ._plan.arguments import a_number, got, meant, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
-from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
+from ._plan.polyphase import EXTENSIONS, Extension, Phases, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
 from ._run.chunked_signals import convolved, resampled
 from ._run.graph import is_chunked, lazily
@@ -393,7 +393,7 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
 @remembering(trusted=2)
 def _convolution(
     descriptions: tuple[Description, ...], name: str, mode: Any, method: Any, axes: Any = None, border: str = "zeros"
-) -> _Convolution | _ChunkedConvolution:
+) -> Callable[..., Array]:
     """All that is settled before an array is touched; "fftconvolve" stands for both functions that take axes."""
     first, second = operands = [Operand(*description) for description in descriptions]
     xp, data, weights = namespace_of_numbers(operands), tuple(first.shape), tuple(second.shape)
@@ -419,8 +419,10 @@ def _convolution(
         raise ValueError(f"in1 and in2 must not be empty, got shapes {data} and {weights}")
     mode = "same_high" if mode == "same" and name == "correlate2d" else mode
     if any(operand.is_chunked for operand in operands):
-        named = _axes(axes, len(data))
-        return _ChunkedConvolution(name, taken, named, mode, border if bordered else "zeros", method, result)
+        by_name = {"fftconvolve": (_axes(axes, len(data)) or None,), "convolve": (method,), "correlate": (method,)}
+        words = by_name.get(name)
+        border = border if bordered else "zeros"
+        return functools.partial(_chunk_by_chunk, name, taken, mode, border, words, result)
     plan = convolution(data, weights, spatial, mode, bordered)
     border = border if bordered else "zeros"
     return _Convolution(first._replace(dtype=dtype), result, plan, name, method, border)
@@ -497,27 +499,13 @@ class _Convolution:
         return self.xp.astype(array, dtype)
 
 
-class _ChunkedConvolution(NamedTuple):
+def _chunk_by_chunk(
+    name: str, axes: Ints, mode: str, border: str, words: Any, result: DType, in1: Array, in2: Array, value: complex = 0
+) -> Array:
     """The same of chunked arrays, of which each chunk is a call of the public function."""
-
-    name: str
-    axes: Ints
-    named: Ints
-    mode: str
-    border: str
-    method: str
-    result: DType
-
-    def __call__(self, in1: Array, in2: Array, value: complex = 0) -> Array:
-        words: tuple[Any, ...] = ("fill", value if self.border == "value" else 0)
-        if self.name == "fftconvolve":
-            words = (self.named or None,)
-        elif self.name in ("convolve", "correlate"):
-            words = (self.method,)
-        functions = (convolve, correlate, fftconvolve, convolve2d, correlate2d)
-        function = next(each for each in functions if each.__name__ == self.name)
-        turns = self.name.startswith("correlate")
-        return convolved(function, (in1, in2), self.axes, self.mode, self.border, turns, words, self.result)
+    words = ("fill", value if border == "value" else 0) if words is None else words
+    turns = name.startswith("correlate")
+    return convolved(globals()[name], (in1, in2), axes, mode, border, turns, words, result)
 
 
 @remembering(trusted=2)
@@ -581,6 +569,44 @@ class _Resampling:
             for part, call in zip(plan.parts, self.calls, strict=True)
         ]
         return split(xp, interleaved(xp, parts, plan.outputs), self.result)
+
+
+def phase_filters(xp: Namespace, h: Array, plan: Polyphase, phases: Phases) -> Array:
+    """The filters of some phases: h (taps,) -> (phases, 1, offsets)."""
+    h = h[:: plan.common]
+    first, last = (phases.numbers[0] * plan.down - at * plan.up for at in (phases.offsets[-1], phases.offsets[0]))
+    if len(phases.numbers) == 1 and 0 <= first <= last < h.shape[0]:  # every up-th tap, the last one first
+        return xp.flip(h[first : last + 1 : plan.up])[None, None, :]
+    rows, columns = (xp.arange(some.start, some.stop, device=device(h)) for some in (phases.numbers, phases.offsets))
+    places = rows[:, None] * plan.down - columns[None, :] * plan.up
+    inside = (places >= 0) & (places < h.shape[0])
+    flat = xp.reshape(xp.where(inside, places, xp.zeros_like(places)), (-1,))
+    filters = xp.reshape(xp.take(h, flat, axis=0), places.shape)
+    return xp.where(inside, filters, xp.zeros_like(filters))[:, None, :]
+
+
+def interleaved(xp: Namespace, parts: Sequence[Array], outputs: int) -> Array:
+    """The outputs of all phases, in order: some (N, phases, positions) -> (N, outputs)."""
+    y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)
+    return reshaped(xp, xp.matrix_transpose(y), (y.shape[0], y.shape[1] * y.shape[2]))[:, :outputs]
+
+
+def extended(xp: Namespace, x: Array, extension: Extension, value: complex) -> Array:
+    """The last axis continued at both ends."""
+    size, (lo, hi) = x.shape[-1], extension.widths
+    whole = pad(xp, x, ((lo, hi),), extension.mode, value)
+    if not extension.sides:
+        return whole
+    low, high = (
+        whole[..., part] * _numbers(xp, x, side.signs)
+        + sum([x[..., at : at + 1] * _numbers(xp, x, factors) for at, factors in side.terms])
+        for part, side in zip((slice(lo), slice(lo + size, None)), extension.sides, strict=True)
+    )
+    return xp.concat([low, x, high], axis=-1)
+
+
+def _numbers(xp: Namespace, like: Array, values: Sequence[float]) -> Array:
+    return xp.asarray(values, dtype=like.dtype, device=device(like))
 
 
 def _transformed(xp: Namespace, dtype: DType) -> DType:

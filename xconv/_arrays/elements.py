@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .libraries import Array, DType, Namespace, device, has_int64, is_immutable, is_kind, may_look, traits
@@ -94,10 +94,7 @@ def are_exact_in_floats(xp: Namespace, first: Array, second: Array, terms: int) 
 
     Their errors are some dozen epsilons of the largest sum.
     """
-    if not (may_look(xp, first) and math.prod(first.shape) and math.prod(second.shape)):
-        return False
-    largest, other = (max(int(xp.max(one)), -int(xp.min(one))) for one in (first, second))
-    return largest * other * terms < EXACT
+    return may_look(xp, first) and magnitude(xp, first) * magnitude(xp, second) * terms < EXACT
 
 
 def squares_of(xp: Namespace, array: Array, dtype: DType) -> float | None:
@@ -220,22 +217,23 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dt
 
     It has the hidden axes of the others, too: it may be written what is computed of all of them.
     """
-    dtype = like.dtype if dtype is None else dtype
-    if traits(xp).hidden_axes:
-        return xp.zeros_like(_number_of(xp, like, shape, *others), dtype=dtype)
-    if traits(xp).threads and is_making_again():
-        array = made(xp, shape, dtype)
-        array[...] = 0
-        return array
-    return xp.zeros(shape, dtype=dtype, device=device(like))
+    if not (traits(xp).threads and is_making_again()):
+        return _new(xp, "zeros", like, shape, others, dtype)
+    array = made(xp, shape, like.dtype if dtype is None else dtype)
+    array[...] = 0
+    return array
 
 
 def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
     """A new array to fill wholly, as `zeros`."""
+    return _new(xp, "empty", like, shape, others, dtype)
+
+
+def _new(xp: Namespace, name: str, like: Array, shape: tuple[int, ...], others: Any, dtype: DType | None) -> Array:
     dtype = like.dtype if dtype is None else dtype
     if traits(xp).hidden_axes:
-        return xp.empty_like(_number_of(xp, like, shape, *others), dtype=dtype)
-    return xp.empty(shape, dtype=dtype, device=device(like))
+        return getattr(xp, f"{name}_like")(_number_of(xp, like, shape, *others), dtype=dtype)
+    return getattr(xp, name)(shape, dtype=dtype, device=device(like))
 
 
 def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
@@ -322,18 +320,6 @@ def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -
     return array
 
 
-def add_all(xp: Namespace, array: Array, parts: Iterable[tuple[tuple[Any, ...], Array]]) -> Array:
-    """`add_at` for many overlapping indices, of slices only.
-
-    XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
-    there are steps.
-    """
-    spreads = is_immutable(array)
-    for index, values in parts:
-        array = array + _spread(values, index, array.shape) if spreads else add_at(xp, array, index, values)
-    return array
-
-
 def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] = values`` on an array of our own, as `add_at`."""
     if is_immutable(array):
@@ -357,7 +343,7 @@ def placed(xp: Namespace, values: Array, positions: Array, size: int) -> Array:
     return xp.where(xp.take(ordered_positions, last) == places, found, xp.zeros_like(found))
 
 
-def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+def spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     """An array of JAX that is zero but for ``values`` at an index of slices."""
     from jax import lax
 
@@ -369,11 +355,6 @@ def _spread(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Ar
         covered = (count - 1) * step + 1 if count else 0
         padding.append((start, size - start - covered, step - 1))
     return lax.pad(values, values.dtype.type(0), padding)
-
-
-def conjugate_transpose(xp: Namespace, matrices: Array) -> Array:
-    """The adjoint of each matrix in a stack: transposed, and conjugated if complex."""
-    return transposed(xp, conjugate(xp, matrices))
 
 
 def transposed(xp: Namespace, matrices: Array) -> Array:

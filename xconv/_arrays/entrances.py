@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -29,9 +30,7 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
         elif way == "jax":
             from .entrance_jax import INSIDE
         elif way == "cupy":
-            from .entrance_cupy import on_device_of
-
-            with on_device_of(first):
+            with _on_device_of(first):
                 return function(*arguments, **keywords)
         else:
             return function(*arguments, **keywords)
@@ -39,3 +38,13 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
         return result
 
     return enter
+
+
+def _on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """The array's device is current meanwhile, if it is not."""
+    import cupy
+
+    current = cupy.cuda.runtime.getDevice()
+    place = array.data.device_id if isinstance(array, cupy.ndarray) else current
+    elsewhere: contextlib.AbstractContextManager[Any] = cupy.cuda.Device(place)
+    return contextlib.nullcontext() if place == current else elsewhere

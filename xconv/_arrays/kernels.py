@@ -136,12 +136,11 @@ def windows_adjoint(xp: Namespace, columns: Array, windows: Geometry, axis: int)
 
 def extreme(xp: Namespace, x: Array, axis: int, line: Geometry, largest: bool, least: complex) -> Array:
     """The largest, or the smallest, elements of windows along an axis, NaN if one is. None is beyond `least`."""
-    y, beyond = empty(xp, x, resized(x, axis, line.output_size[0])), ">" if largest else "<"
+    beyond, (one,) = ">" if largest else "<", line.axes
     if line.taps <= LOOPED or not doubles(line):
         code = _OUTPUT + _EXTREME.replace("BEYOND", beyond)
-        kernel = _line_kernel(xp, code, "T least", "T y", _is_narrow(line, x.size, y.size))
-        return kernel(x, least, *_line(x, axis, line), y)
-    (one,) = line.axes
+        return _along(xp, x, axis, line, one.o, code, "T least", least)
+    y = empty(xp, x, resized(x, axis, one.o))
     blocks = ((one.o - 1) * one.s // one.a // one.k + 1) * one.a
     narrow = _is_narrow(line, x.size, y.size, line.padded_size[0] + 2 * one.r)
     kernel = _line_kernel(xp, _LONG.replace("BEYOND", beyond), "T least", "raw T y", narrow, LINE + " blocks")
@@ -159,29 +158,27 @@ def winners(xp: Namespace, x: Array, axis: int, line: Geometry, least: complex, 
 
 def means_along(xp: Namespace, x: Array, axis: int, line: Geometry, count: Sequence[int]) -> Array:
     """Sums of windows along an axis, over their counts: one for all or one for each."""
-    y = empty(xp, x, resized(x, axis, line.output_size[0]))
     given, word, counts = _counts(xp, x, count)
-    kernel = _line_kernel(xp, _OUTPUT + _SUM.replace("COUNT", word), given, "T y", _is_narrow(line, x.size, y.size))
-    return kernel(x, counts, *_line(x, axis, line), y)
+    return _along(xp, x, axis, line, line.output_size[0], _OUTPUT + _SUM.replace("COUNT", word), given, counts)
 
 
 def spread(xp: Namespace, dy: Array, axis: int, line: Geometry, count: Sequence[int]) -> Array:
     """The adjoint of `means_along`."""
     given, word, counts = _counts(xp, dy, count)
-    return _spread(xp, dy, axis, line, _SPREAD.replace("TAKES", "reads").replace("COUNT", word), given, counts)
+    code = _SPREAD.replace("TAKES", "reads").replace("COUNT", word)
+    return _along(xp, dy, axis, line, line.input_size[0], code, given, counts)
 
 
 def taken(xp: Namespace, dy: Array, winner: Array, axis: int, line: Geometry) -> Array:
     """What each element has of dy where it is the winner of a window."""
     code = _SPREAD.replace("TAKES", "reads && (index(winner[place]) == j)").replace(" / COUNT", "")
-    return _spread(xp, dy, axis, line, code, "raw U winner", winner)
+    return _along(xp, dy, axis, line, line.input_size[0], code, "raw U winner", winner)
 
 
-def _spread(xp: Namespace, dy: Array, axis: int, line: Geometry, code: str, given: str, more: Any) -> Array:
-    dx = empty(xp, dy, resized(dy, axis, line.input_size[0]))
-    return _line_kernel(xp, code, given, "T y", _is_narrow(line, dy.size, dx.size))(
-        dy, more, *_line(dx, axis, line), dx
-    )
+def _along(xp: Namespace, x: Array, axis: int, line: Geometry, size: int, code: str, given: str, more: Any) -> Array:
+    """What a kernel makes of windows along an axis, of which so many elements come, and of one thing more."""
+    y = empty(xp, x, resized(x, axis, size))
+    return _line_kernel(xp, code, given, "T y", _is_narrow(line, x.size, y.size))(x, more, *_line(x, axis, line), y)
 
 
 def _counts(xp: Namespace, x: Array, count: Sequence[int]) -> tuple[str, str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._plan.broadcast import Order
-from .._plan.geometry import ConvGeometry, Geometry, Pairs, Words
+from .._plan.geometry import ConvGeometry, Pairs, Words
 from .._plan.remembered import remembered
 from .elements import add_at, conjugate, reshaped, truncated
 from .libraries import Array, DType, Namespace, device_count, is_kind
@@ -45,10 +45,6 @@ class Access(NamedTuple):
             return self.read(x[index])
         axes = len(self.frame[0])
         return framed(self.xp, x[(*index[:-axes], ...)], index[-axes:], *self.frame, self.dtype)
-
-    def border(self, windows: Geometry) -> tuple[int, int]:
-        """How many elements are added before and behind the last axis, by whomever."""
-        return windows.padding[-1] if self.frame is None else self.frame[0][-1]
 
     def read_filters(self, w: Array) -> Array:
         return self._conjugated(self.read(w))

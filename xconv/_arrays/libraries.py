@@ -203,9 +203,3 @@ def may_look(xp: Namespace, array: Array) -> bool:
 def is_immutable(array: Array) -> bool:
     """Whether it offers changed copies, ``at``, instead of being written to."""
     return hasattr(array, "at")
-
-
-@functools.cache
-def without_wrappers(xp: Namespace) -> Namespace:
-    """NumPy 2 follows the standard by itself, and a wrapper takes longer than what a small array needs done."""
-    return importlib.import_module("numpy") if library(xp) == "numpy" else xp

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .._plan.blocks import equal, pieces
 from .._plan.geometry import is_symbol
-from .elements import conjugate_transpose, copied, has_runs, reshaped
+from .elements import conjugate, copied, has_runs, reshaped, transposed
 from .libraries import Array, DType, Namespace, device, has_float64, is_kind, traits
 from .scratch import is_making_again, made, making_again, scratch
 
@@ -87,7 +87,7 @@ def outer_matmul(xp: Namespace, left: Array, right: Array, stacked: int) -> Arra
 
 
 def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
-    (rows, count), columns, right = left.shape[-2:], right.shape[-2], conjugate_transpose(xp, right)
+    (rows, count), columns, right = left.shape[-2:], right.shape[-2], transposed(xp, conjugate(xp, right))
     if traits(xp).threads and not has_runs(left):  # BLAS has no kernels for such small products
         left = copied(xp, left)
     is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")

@@ -11,19 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.arguments import a_number, got
 from .._plan.remembered import loading
-from .libraries import (
-    Array,
-    DType,
-    Namespace,
-    device,
-    has_float64,
-    is_kind,
-    library,
-    mesh,
-    row_of,
-    traits,
-    without_wrappers,
-)
+from .libraries import Array, DType, Namespace, device, has_float64, is_kind, library, mesh, row_of, traits
 
 SMALLEST = 8  # bits of a number that every operation takes
 
@@ -321,7 +309,9 @@ def _found_namespace(name: str, array: Array) -> Namespace:
         raise TypeError(f"{name} must be an array, got {type(array).__name__}{hint}")
     if hasattr(array, "mask") or hasattr(array, "get_mask"):  # which the sums would not see
         raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}")
-    xp = without_wrappers(array_namespace(array))
+    xp = array_namespace(array)
+    if library(xp) == "numpy":  # which follows the standard by itself: a wrapper takes longer than a small array needs
+        import numpy as xp
     if traits(xp).refused:
         raise TypeError(f"{name} must be of another library than {library(xp)}: {traits(xp).refused}")
     (_NAMESPACES if isinstance(device(array), Hashable) else _WORDED)[type(array)] = xp
@@ -342,6 +332,11 @@ def bits_of(xp: Namespace, dtype: DType) -> int:
         return 0
     info = (xp.iinfo if is_kind(xp, dtype, "integral") else xp.finfo)(dtype)
     return int(info.bits) if info.min <= 0 < info.max else 0  # float8_e8m0fnu has no zero, and pairs of 4 bits no least
+
+
+def item_size(xp: Namespace, dtype: DType) -> int:
+    """Bytes of an element in memory."""
+    return bits_of(xp, dtype) // 8 * (2 if is_kind(xp, dtype, "complex floating") else 1)
 
 
 def _place(array: Array) -> Any:

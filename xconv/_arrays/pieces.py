@@ -54,7 +54,9 @@ class Pieces:
             return self.parts[starts][tuple(local)]
         shape = tuple([max(part.stop - part.start, 0) for part in box])
         xp = namespace_of(piece=self.first)
-        return self.put(box, made(xp, shape, self.dtype) if traits(xp).threads else empty(xp, self.first, shape))
+        return self.put(
+            box, made(xp, shape, self.dtype, is_read=True) if traits(xp).threads else empty(xp, self.first, shape)
+        )
 
     def put(self, box: Sequence[slice], place: Array) -> Array:
         """Write a part to an array of its shape, what lies in each piece once."""

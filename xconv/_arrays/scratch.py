@@ -16,6 +16,7 @@ PAGED = 2**16  # bytes from which an array's memory may come page by page: half 
 BENCH = 2**21  # of all that a thread's prepared operations work on, one after the other: of images of some 256**2
 LINE = 64  # bytes that caches read at once
 PLACES = ((-1, -2), (-3, -4))  # of what blocks make of their inputs, and of their outputs, away from the others
+READ = -5  # of what a block reads, if it is a copy: what is made of that is where other blocks have it, as a cache has
 
 
 class _Own(threading.local):
@@ -89,11 +90,16 @@ def is_making_again() -> bool:
     return _OWN.side is not None
 
 
-def made(xp: Namespace, shape: tuple[int, ...], dtype: DType) -> Array:
-    """An array of NumPy's to fill: inside `making_again` in the memory of the last but one, if it is large."""
+def made(xp: Namespace, shape: tuple[int, ...], dtype: DType, is_read: bool = False) -> Array:
+    """An array of NumPy's to fill: inside `making_again` in the memory of the last but one, if it is large.
+
+    What is read is no part of the chain.
+    """
     side = _OWN.side
     if side is None or math.prod(shape) * xp.dtype(dtype).itemsize < PAGED:
         return xp.empty(shape, dtype=dtype)
+    if is_read:
+        return scratch(xp, shape, dtype, READ, LAID_OUT)
     turn = _OWN.turns[side]
     _OWN.turns[side] = 1 - turn
     return scratch(xp, shape, dtype, PLACES[side][turn], LAID_OUT)

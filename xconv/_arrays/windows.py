@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
-from .elements import add_all, add_at, copied, copied_view, full, has_runs, put_at, reshaped, resized, zeros
+from .elements import add_at, copied, copied_view, full, has_runs, put_at, reshaped, resized, spread, zeros
 from .kernels import windows_adjoint, windows_of
-from .libraries import Array, DType, Namespace, device, is_kind, may_look, traits
+from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
 from .scratch import made
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
@@ -88,7 +88,7 @@ def framed(
     shape = (*x.shape[:first], *(stop - start for start, stop in boxes))
     x, cuts = _cut(x, boxes, padding, modes)
     if traits(xp).threads and any(low or high for _, (low, _, high) in cuts):
-        block = made(xp, shape, dtype)
+        block = made(xp, shape, dtype, is_read=True)
         _fill(xp, block, x, cuts, value)
         return block
     x = xp.astype(x, dtype, copy=False)
@@ -305,9 +305,15 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
 
 
 def add_taps(xp: Namespace, x: Array, shares: Iterable[Array], geometry: Geometry) -> Array:
-    """Add to an array of our own (..., *d), for each kernel offset, what every window has for it there (..., *o)."""
-    places = zip(shares, geometry.tap_slices, strict=True)
-    return add_all(xp, x, (((..., *elements), share[(..., *windows)]) for share, (windows, elements) in places))
+    """Add to an array of our own (..., *d), for each kernel offset, what every window has for it there (..., *o).
+
+    XLA makes one loop of a sum of padded arrays, where each scatter would be one of its own, over single elements if
+    there are steps.
+    """
+    for share, (windows, elements) in zip(shares, geometry.tap_slices, strict=True):
+        values, index = share[(..., *windows)], (..., *elements)
+        x = x + spread(values, index, x.shape) if is_immutable(x) else add_at(xp, x, index, values)
+    return x
 
 
 def tap_views(x: Array, geometry: Geometry) -> list[Array]:

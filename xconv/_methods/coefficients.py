@@ -17,13 +17,8 @@ POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 
 def exact_matrix(name: str, unit: Ints, kernel_size: Ints) -> Matrix:
     """A's transpose, B or G for all the axes at once."""
-    matrix_of = {"A": _output_matrix, "B": _input_matrix, "G": _weight_matrix}[name]
+    matrix_of = {"A": lambda m, k: _powers(m + k - 1, m), "B": _input_matrix, "G": _weight_matrix}[name]
     return functools.reduce(_kronecker, [matrix_of(m, k) for m, k in zip(unit, kernel_size, strict=True)])
-
-
-def _output_matrix(m: int, k: int) -> Matrix:
-    """A's transpose: point by point, the powers 0 to m - 1."""
-    return _powers(m + k - 1, m)
 
 
 def _weight_matrix(m: int, k: int) -> Matrix:

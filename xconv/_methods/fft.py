@@ -94,15 +94,15 @@ class Fft(Maps):
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (*frequencies, G, C, N*blocks)."""
-        axes = self._axes(geometry)
+        axes = _lying(geometry, self.unit, self.size)
         kept = tuple(slice(0, axis.kept) for axis in axes)
         ends = tuple((axis.front, axis.end) for axis in axes)
         x = pad(xp, batch_inwards(xp, x)[(..., *kept)], ends)
-        return self._as_columns(xp, self._spectra(xp, frames(xp, x, self._blocks(geometry)), "ortho"))
+        return self._as_columns(xp, self._spectra(xp, frames(xp, x, _windows(geometry, self.unit, self.size)), "ortho"))
 
     def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, C, N*blocks) -> (N, G, C, *d)."""
-        blocks, axes = self._blocks(geometry), self._axes(geometry)
+        blocks, axes = _windows(geometry, self.unit, self.size), _lying(geometry, self.unit, self.size)
         whole = tuple(slice(0, size) for size in blocks.kernel_size)
         x = overlap_add(xp, self._inverse(xp, columns, blocks.output_size, whole, "ortho"), blocks)
         inside = (slice(axis.front, axis.front + axis.kept) for axis in axes)
@@ -111,18 +111,18 @@ class Fft(Maps):
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (*frequencies, G, K, C)."""
-        spectra = self._spectra(xp, _spread(xp, self._turned(xp, w), geometry.dilation), "backward")
+        spectra = self._spectra(xp, _spread(xp, turned(xp, w, geometry.ndim), geometry.dilation), "backward")
         rows = self._frequencies_first(xp, spectra)
         return gathered(xp, rows) if rows.shape[-1] > 1 else rows  # once, where each product would copy them
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, C) -> (G, K, C, *k)."""
         taps = tuple(slice(0, r, a) for r, a in zip(geometry.reach, geometry.dilation, strict=True))
-        return self._turned(xp, self._inverse(xp, rows, (), taps, "forward"))
+        return turned(xp, self._inverse(xp, rows, (), taps, "forward"), geometry.ndim)
 
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, N*blocks) -> (N, G, K, *o)."""
-        n, axes = geometry.ndim, self._axes(geometry)
+        n, axes = geometry.ndim, _lying(geometry, self.unit, self.size)
         blocks = tuple(axis.blocks for axis in axes)
         steps = zip(axes, geometry.stride, strict=True)
         kept = tuple(slice(axis.start, axis.start + (axis.unit - 1) * s + 1, s) for axis, s in steps)
@@ -133,19 +133,13 @@ class Fft(Maps):
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (*frequencies, G, K, N*blocks)."""
-        n, axes = geometry.ndim, self._axes(geometry)
+        n, axes = geometry.ndim, _lying(geometry, self.unit, self.size)
         missing = ((0, axis.blocks * axis.unit - o) for axis, o in zip(axes, geometry.output_size, strict=True))
         y = pad(xp, batch_inwards(xp, y), tuple(missing))
         y = xp.reshape(y, (*y.shape[:3], *(size for axis in axes for size in (axis.blocks, axis.unit))))
         y = xp.permute_dims(y, (0, 1, 2, *range(3, 3 + 2 * n, 2), *range(4, 3 + 2 * n, 2)))
         before = tuple((axis.start, 0) for axis in axes)
         return self._as_columns(xp, self._spectra(xp, pad(xp, _spread(xp, y, geometry.stride), before), "ortho"))
-
-    def _axes(self, geometry: Geometry) -> tuple[_Axis, ...]:
-        return _lying(geometry, self.unit, self.size)
-
-    def _blocks(self, geometry: Geometry) -> Geometry:
-        return _windows(geometry, self.unit, self.size)
 
     def _as_columns(self, xp: Namespace, spectra: Array) -> Array:
         """(G, C, N, *blocks, *frequencies) -> (*frequencies, G, C, N*blocks)."""
@@ -161,9 +155,6 @@ class Fft(Maps):
         """
         last = 2 * (self.size[-1] // 2 + 1) if self.real else -(-self.size[-1] // 2)
         return math.prod(self.size[:-1]) * last
-
-    def _turned(self, xp: Namespace, w: Array) -> Array:
-        return turned(xp, w, len(self.size))
 
     def _spectra(self, xp: Namespace, data: Array, norm: str) -> Array:
         """(..., *d) zero beyond d -> (..., *frequencies). Whoever gives data keeps none of it, for room."""

@@ -71,24 +71,20 @@ class Im2col(Maps):
         moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacked else 0
         copies = windowed if windows.taps > 1 or strides else 0
         is_read = has_outer_kernels(task.filters, task.channels * windows.taps, windows.positions, stack)
+        reduced = task.pairs * windows.taps * (task.batch if self.stacked else 1)
         turned = windowed if task.reduces and task.filters > 1 and not is_read else 0
         return Steps(
             operation=OPERATIONS + (ADDING * sum(windows.kernel_size) if task.product == "scatter" else 0),
             product=stack if self.stacked else task.groups,
             multiplication=task.multiplications,
             packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
-            written=self._written(task, windowed),
+            written=reduced if task.reduces else windowed if task.product == "scatter" else task.outputs,
             copied=padded + moved + (0 if strides else laid_out if copies else 0),
             strided=copies if strides else 0,
             row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
             transposed=(task.pairs * windows.taps if task.turned else 0) + turned,
             added=OVERLAPPING * windowed if task.product == "scatter" else 0,
         )
-
-    def _written(self, task: Task, windowed: int) -> int:
-        if task.reduces:
-            return task.pairs * task.windows.taps * (task.batch if self.stacked else 1)
-        return windowed if task.product == "scatter" else task.outputs
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (G, C*prod(k), N*prod(o)), or (N, G, C*prod(k), prod(o))."""

@@ -59,11 +59,6 @@ class Native(ABC):
         return (self.groups * self.filters, self.channels, *self.windows.kernel_size)
 
 
-def has_native(xp: Namespace, dtype: DType, task: Task) -> bool:
-    """Whether the library does such a task by itself."""
-    return convolves(xp, dtype, task.windows.ndim) or is_fused(xp, task)
-
-
 def is_fused(xp: Namespace, task: Task) -> bool:
     """Whether the library's compiler makes one loop of it."""
     return traits(xp).own == "lax" and are_few(task) and not on_accelerator(xp)
@@ -183,48 +178,27 @@ class _Torch(Native):
     """PyTorch, whose convolutions pad both ends of an axis alike: what one end has more is added before."""
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        windows = self.windows
-        return self.convolve(self._pad(x), w, b, windows.stride, self.common_padding, windows.dilation, self.groups)
+        words = self.windows.stride, self.common_padding, self.windows.dilation, self.groups
+        return getattr(self.torch.nn.functional, f"conv{self.windows.ndim}d")(
+            pad(self.xp, x, self.more_padding), w, b, *words
+        )
 
     def backward_data(self, dy: Array, w: Array) -> Array:
-        windows = self.windows
-        paddings = self.common_padding, self.output_padding
-        dx = self.transpose(dy, w, None, windows.stride, *paddings, self.groups, windows.dilation)
-        return unpad(self.xp, dx, self.more_padding, "zeros")
+        words = self.windows.stride, self.common_padding, self.output_padding, self.groups, self.windows.dilation
+        dx = getattr(self.torch.nn.functional, f"conv_transpose{self.windows.ndim}d")(dy, w, None, *words)
+        return unpad(self.xp, dx, self.more_padding)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        windows = self.windows
-        return self.backward(
-            dy,
-            self._pad(x),
-            dy.new_empty(self.weight_shape),  # of which only the shape is read
-            None,
-            windows.stride,
-            self.common_padding,
-            windows.dilation,
-            False,
-            [0] * windows.ndim,
-            self.groups,
-            [False, True, False],
-        )[1]
+        windows, w = self.windows, dy.new_empty(self.weight_shape)  # of which only the shape is read
+        words = windows.stride, self.common_padding, windows.dilation, False, [0] * windows.ndim, self.groups
+        x, which = pad(self.xp, x, self.more_padding), [False, True, False]
+        return self.torch.ops.aten.convolution_backward(dy, x, w, None, *words, which)[1]
 
     @remembered
-    def convolve(self) -> Any:
-        from torch.nn import functional
-
-        return getattr(functional, f"conv{self.windows.ndim}d")
-
-    @remembered
-    def transpose(self) -> Any:
-        from torch.nn import functional
-
-        return getattr(functional, f"conv_transpose{self.windows.ndim}d")
-
-    @remembered
-    def backward(self) -> Any:
+    def torch(self) -> Any:
         import torch
 
-        return torch.ops.aten.convolution_backward
+        return torch
 
     @remembered
     def common_padding(self) -> Ints:
@@ -238,6 +212,3 @@ class _Torch(Native):
     def output_padding(self) -> Ints:
         """How many elements of x behind the last window the transposed convolution adds."""
         return tuple((axis.d + axis.lo + axis.hi - axis.r) % axis.s for axis in self.windows.axes)
-
-    def _pad(self, x: Array) -> Array:
-        return pad(self.xp, x, self.more_padding)

@@ -30,11 +30,7 @@ MOST = 2**63 - 1  # bytes that it does
 TF32 = 7  # COMPUTE_TYPE_TF32 of cupy._core
 TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
 SINGLE, DOUBLE = "f", "d"  # NumPy's letters, which are told sooner than names
-OPERANDS = {
-    "conv_fprop": ("image", "weight"),
-    "conv_dgrad": ("loss", "filter"),
-    "conv_wgrad": ("image", "loss"),
-}
+OPERANDS = {"conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter"), "conv_wgrad": ("image", "loss")}
 ROUNDED = ("TENSOR_CORE", "DOWN_CONVERT_INPUTS")  # in these plans float32 is
 _OWN = threading.local()
 
@@ -73,7 +69,10 @@ class Cudnn(Native):
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         shape = (x.shape[0], self.groups * self.filters, *self.windows.output_size)
-        return self._run("conv_fprop", x, w, shape, b)
+        y = self._run("conv_fprop", x, w, shape)
+        if b is not None:
+            y += b[(slice(None), *(None,) * self.windows.ndim)]
+        return y
 
     def backward_data(self, dy: Array, w: Array) -> Array:
         shape = (dy.shape[0], self.groups * self.channels, *self.windows.input_size)
@@ -82,13 +81,7 @@ class Cudnn(Native):
     def backward_filter(self, dy: Array, x: Array) -> Array:
         return self._run("conv_wgrad", x, dy, self.weight_shape)
 
-    def _run(self, product: str, first: Array, second: Array, shape: Ints, b: Array | None = None) -> Array:
-        result = self._product(product, first, second, shape)
-        if b is not None:
-            result += b[(slice(None), *(None,) * self.windows.ndim)]
-        return result
-
-    def _product(self, product: str, first: Array, second: Array, shape: Ints) -> Array:
+    def _run(self, product: str, first: Array, second: Array, shape: Ints) -> Array:
         """Of two arrays on the device that is current."""
         import cupy
 
@@ -102,8 +95,9 @@ class Cudnn(Native):
         shapes = (first.shape, second.shape, shape)
         own = _own(first.data.device_id)
         plan = own.plan(_What(product, self.windows, shapes, dtype, last, self.room - copied, exact))
-        if not all(ready):
-            first, second = (_packed(xp, array, last) for array in (first, second))
+        first, second = (
+            one if good else _packed(xp, one, last) for good, one in zip(ready, (first, second), strict=True)
+        )
         result = xp.empty((shape[0], *shape[2:], shape[1]) if last else shape, dtype=dtype)
         memory = cupy.cuda.alloc(plan.workspace) if plan.workspace else None
         own.follow(cupy.cuda.get_current_stream().ptr)
@@ -282,8 +276,6 @@ def _is_ready(array: Array, last: bool) -> bool:
 
 
 def _packed(xp: Namespace, array: Array, last: bool) -> Array:
-    if _is_ready(array, last):
-        return array
     copied = xp.asarray(_inwards(array) if last else array, copy=True, order="C")
     return _outwards(copied) if last else copied
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from .._arrays.machine import item_size
 from .._arrays.matmul import MULTIPLIED
+from .._arrays.operands import item_size
 from .._plan.geometry import Geometry, Ints, frame
 from .._plan.task import Steps, Task
 from .maps import Maps
@@ -104,14 +104,7 @@ class Rows(Maps):
         plane = batch * memory.size
         taps = [a * stride for a, stride in zip(geometry.dilation, memory.strides, strict=True)]
         stacked = geometry.kernel_size[:-1]
-        shape = (
-            memory.copies,
-            channels,
-            *stacked,
-            groups,
-            _window(geometry, self.m),
-            memory.count(batch),
-        )
+        shape = (memory.copies, channels, *stacked, groups, _window(geometry, self.m), memory.count(batch))
         strides = (self.m, plane, *taps[: len(stacked)], channels * plane, 1, memory.step)
         return xp.lib.stride_tricks.as_strided(rows, shape, tuple(stride * element for stride in strides))
 

@@ -210,11 +210,7 @@ def _strips(geometry: Geometry, m: int) -> _Strips:
     rows = max((number - 1) * step + window, size)  # what no window reads as well
     lo, hi = geometry.padding[0]
     inner = Geometry(
-        tuple(others),
-        geometry.kernel_size[1:],
-        geometry.stride[1:],
-        geometry.dilation[1:],
-        ((0, 0),) * len(others),
+        tuple(others), geometry.kernel_size[1:], geometry.stride[1:], geometry.dilation[1:], ((0, 0),) * len(others)
     )
     return _Strips(number, window, step, rows, ((lo, hi + rows - size), *geometry.padding[1:]), inner)
 

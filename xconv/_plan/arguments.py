@@ -8,18 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
-from .geometry import (
-    BORDERS,
-    ConvGeometry,
-    Geometry,
-    Ints,
-    Pairs,
-    PoolGeometry,
-    UnpoolGeometry,
-    Words,
-    effective_size,
-    is_symbol,
-)
+from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, Words, effective_size, is_symbol
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 PerAxis: TypeAlias = int | Sequence[int]
@@ -262,19 +251,17 @@ def pool_geometry(
 
 def unpool_geometry(
     shape: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any, channel_axis: Any
-) -> UnpoolGeometry:
+) -> PoolGeometry:
     """Check the inverse of a pooling: several sizes of x may give that of y, of which the smallest is meant."""
-    _, channels, size, channels_last = data_shape("y", shape, channel_axis)
+    batch, channels, size, channels_last = data_shape("y", shape, channel_axis)
     n = len(size)
     kernel = per_axis("kernel_size", kernel_size, n, minimum=1)
     strides = kernel if stride is None else per_axis("stride", stride, n, minimum=1)
     grown = _transposed_size(size, kernel, 0, Keywords(strides, padding))
-    if output_size is None:
-        return UnpoolGeometry(channels, channels_last, grown)
-    given = per_axis("output_size", output_size, n, minimum=1)
+    given = grown if output_size is None else per_axis("output_size", output_size, n, minimum=1)
     if any(abs(d - e) >= s for d, e, s in zip(given, grown, strides, strict=True)):
         raise ValueError(f"output_size must differ from {grown} by less than the stride {strides}, {got(output_size)}")
-    return UnpoolGeometry(channels, channels_last, given)
+    return PoolGeometry(batch, channels, channels_last, Geometry(given, kernel, strides), ())
 
 
 def window_geometry(
@@ -353,11 +340,8 @@ def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints
         one = (1, 1, *sizes) if name == "input_shape" else f"{name}[None, None]"
         hint = f": {one} is one sample of one channel" if sizes else ""
         raise ValueError(f"{name} must have at least 3 axes, (N, C, *d), got shape {sizes}{hint}")
-    try:
-        axis = operator.index(channel_axis)
-    except TypeError:
-        axis = None
-    if isinstance(channel_axis, bool) or axis not in (1, -1):
+    axis = whole(channel_axis)
+    if axis not in (1, -1):
         raise ValueError(f"channel_axis must be 1 for (N, C, *d) or -1 for (N, *d, C), {got(channel_axis)}")
     batch, channels, *spatial = sizes if axis == 1 else (sizes[0], sizes[-1], *sizes[1:-1])
     if channels < 1 or min(spatial) < 1:
@@ -367,7 +351,7 @@ def data_shape(name: str, shape: Any, channel_axis: Any) -> tuple[int, int, Ints
 
 def per_axis(name: str, value: Any, n: int, *, minimum: int, data: str = "x") -> Ints:
     """One int for every axis, or one per axis, as a tuple of n ints, as many as ``data`` has spatial axes."""
-    single = _integer(value)
+    single = whole(value)
     values = (single,) * n if single is not None else _integers(value)
     if values is None or len(values) != n or min(values) < minimum:
         hint = ": pass w.shape[2:]" if name == "kernel_size" and len(getattr(value, "shape", values or ())) > n else ""
@@ -450,7 +434,7 @@ def flag(name: str, value: Any) -> bool:
 
 def positive(name: str, value: Any) -> int:
     """An int of at least 1."""
-    number = _integer(value)
+    number = whole(value)
     if number is None or number < 1:
         raise ValueError(f"{name} must be an int of at least 1, {got(value)}")
     return number
@@ -527,10 +511,10 @@ def _padding(padding: Any, size: Ints, stride: Ints, reach: Ints) -> Pairs:
         one_of("padding", padding, PADDING_WORDS)
         return tuple(_padding_word(padding, d, s, r) for d, s, r in zip(size, stride, reach, strict=True))
     n = len(size)
-    single = _integer(padding)
+    single = whole(padding)
     given = (single,) * n if single is not None else entries(padding) or ()
     pairs = [_pair(entry) for entry in given]
-    uniform = len({_integer(entry) is None for entry in given}) <= 1
+    uniform = len({whole(entry) is None for entry in given}) <= 1
     if len(pairs) != n or not uniform or any(pair is None or min(pair) < 0 for pair in pairs):
         raise ValueError(
             f"padding must be an int, {n} int{'s' * (n > 1)} or {n} (lo, hi) pair{'s' * (n > 1)} of ints (one per "
@@ -572,7 +556,7 @@ def _shape(name: str, shape: Any) -> Ints:
 
 
 def _pair(entry: Any) -> tuple[int, int] | None:
-    single = _integer(entry)
+    single = whole(entry)
     values = (single, single) if single is not None else _integers(entry)
     return (values[0], values[1]) if values is not None and len(values) == 2 else None
 
@@ -580,8 +564,8 @@ def _pair(entry: Any) -> tuple[int, int] | None:
 def _integers(value: Any) -> Ints | None:
     """A sequence of ints as a tuple of them; None for anything else."""
     given = entries(value)
-    found = [] if given is None else [number for number in map(_integer, given) if number is not None]
-    return None if given is None or len(found) < len(given) else tuple(found)
+    found = [number for number in map(whole, given or ()) if number is not None]
+    return tuple(found) if given is not None and len(found) == len(given) else None
 
 
 def entries(value: Any) -> tuple[Any, ...] | None:
@@ -592,7 +576,7 @@ def entries(value: Any) -> tuple[Any, ...] | None:
         return None
 
 
-def _integer(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
     """An int of Python's or of an array library's own kind. True is no size."""
     if isinstance(value, bool | str | tuple | list):  # most of what is none, since PyTorch cannot compile the exception
         return None

@@ -109,16 +109,11 @@ class Grid:
 
     def _block(self, number: int) -> Block:
         groups, samples, *output = self.boxes.ranges(number)
-        if self.boxes.is_whole:  # also what no window reads, behind the last one, which is left out of a box
-            found = of_any(samples, self.boxes.sizes[1])
-            return Block(found, slice(*groups), slices_of(output), self.part.input, self.part.windows)
-        return self.box(groups, samples, output)
-
-    def box(self, groups: tuple[int, int], samples: tuple[int, int], output: list[tuple[int, int]]) -> Block:
-        """A box of outputs as a block."""
-        inputs, restricted = self.part.windows.restrict(output)
-        inputs = _within(self.part.input, inputs)
-        return Block(of_any(samples, self.boxes.sizes[1]), slice(*groups), slices_of(output), inputs, restricted)
+        inputs, windows = self.part.input, self.part.windows
+        if not self.boxes.is_whole:  # which has what no window reads, behind the last one, too
+            inputs, windows = windows.restrict(output)
+            inputs = _within(self.part.input, inputs)
+        return Block(of_any(samples, self.boxes.sizes[1]), slice(*groups), slices_of(output), inputs, windows)
 
     @property
     def colours(self) -> Iterable[Grid]:
@@ -143,38 +138,6 @@ class Grid:
 
     def _along(self, steps: tuple[range, ...]) -> Grid:
         return Grid(self.part, self.boxes._replace(steps=steps))
-
-
-class InsideAndEdges:
-    """The blocks of a grid in a range of the last axis of outputs, and taller ones of the few columns beside it."""
-
-    def __init__(self, grid: Grid, inside: tuple[int, int]) -> None:
-        self.grid = grid
-        self.inside = inside
-
-    def __len__(self) -> int:
-        """At least as many."""
-        return len(self.grid)
-
-    def __iter__(self) -> Iterator[Block]:
-        return iter(self._few) if len(self) <= FEW else self._blocks()
-
-    @remembered
-    def _few(self) -> list[Block]:
-        return [*self._blocks()]
-
-    def _blocks(self) -> Iterator[Block]:
-        (start, stop), boxes = self.inside, self.grid.boxes
-        (height, width), (rows, columns) = (boxes.box[2], boxes.box[-1]), (boxes.sizes[2], boxes.sizes[-1])
-        for number in range(len(self.grid)):
-            groups, samples, (top, bottom), *others, (first, last) = boxes.ranges(number)
-            if max(first, start) < min(last, stop):
-                inner = max(first, start), min(last, stop)
-                yield self.grid.box(groups, samples, [(top, bottom), *others, inner])
-            for (low, high), is_beside in (((0, start), first == 0), ((stop, columns), last == columns)):
-                taller = height * max(width // max(high - low, 1), 1)
-                if low < high and is_beside and top % taller == 0:
-                    yield self.grid.box(groups, samples, [(top, min(top + taller, rows)), *others, (low, high)])
 
 
 def grid(part: Part, batch: int, groups: int, box: Ints) -> Grid:
@@ -245,8 +208,7 @@ def lengths(sizes: list[int], budget: int) -> list[int]:
     """How far a block of a budget of units reaches along each axis, the first filled first, in equal pieces."""
     found = []
     for size in sizes:
-        count = -(-size // max(1, min(size, budget)))
-        found.append(-(-size // max(count, 1)) or 1)
+        found.append(equal(size, max(1, min(size, budget))) if size else 1)
         budget //= found[-1]
     return found
 

@@ -340,17 +340,6 @@ class ConvGeometry(NamedTuple):
         return padded.over(read, padded.padding)
 
 
-class UnpoolGeometry(NamedTuple):
-    """What an inverse of a pooling gives."""
-
-    channels: int
-    channels_last: bool
-    size: Ints
-
-    def output_shape(self, samples: int) -> Ints:
-        return _joined(samples, self.channels, self.size, self.channels_last)
-
-
 class PoolGeometry(NamedTuple):
     """A whole pooling in integers; a mean counts ``margins`` beyond the ends, without what ceil_mode adds to them."""
 
@@ -367,10 +356,6 @@ class PoolGeometry(NamedTuple):
     @property
     def input_shape(self) -> Ints:
         return _joined(self.batch, self.channels, self.windows.input_size, self.channels_last)
-
-    @property
-    def samples(self) -> int:
-        return planned_samples(self.batch)
 
     def counting(self, include: bool) -> PoolGeometry:
         """The same, for a mean that counts its padding, or does not."""

@@ -87,9 +87,7 @@ _LOADING = _Loading()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_LOADING.before_fork,
-        after_in_parent=_LOADING.after_in_parent,
-        after_in_child=_LOADING.after_in_child,
+        before=_LOADING.before_fork, after_in_parent=_LOADING.after_in_parent, after_in_child=_LOADING.after_in_child
     )
 
 

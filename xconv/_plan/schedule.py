@@ -145,7 +145,7 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
         return need
     while True:
         held, least = _held(part, tile, machine), _least(part, tile, machine, part.channels)
-        narrower = [narrow for narrow in map(part.halved, ("groups", "channels", "filters")) if narrow != part]
+        narrower = part.halves
         if held + least <= room and (held <= ROOM * room or not narrower):
             return _blocked(task, part, tile, machine, room)
         needs = [_held(one, tile, machine) + _least(one, tile, machine, one.channels) for one in narrower]

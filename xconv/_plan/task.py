@@ -59,13 +59,12 @@ class Task(NamedTuple):
     def multiplications(self) -> int:
         return self.batch * self.pairs * self.windows.taps * self.windows.positions
 
-    def halved(self, name: str) -> Task:
-        """The task with half of its groups, channels or filters."""
-        if name == "groups":
-            return self._replace(groups=-(-self.groups // 2))
-        if name == "channels":
-            return self.of_channels(-(-self.channels // 2))
-        return self._replace(filters=-(-self.filters // 2))
+    @property
+    def halves(self) -> list[Task]:
+        """The task with half of its groups, channels or filters, where it has several."""
+        groups, channels, filters = (-(-count // 2) for count in (self.groups, self.channels, self.filters))
+        halves = self._replace(groups=groups), self.of_channels(channels), self._replace(filters=filters)
+        return [half for half in halves if half != self]
 
     def of_channels(self, channels: int) -> Task:
         """The task with some of its channels: its filters are no longer one piece of memory."""

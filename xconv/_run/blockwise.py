@@ -18,16 +18,14 @@ from .._arrays.layout import Access, biased
 from .._arrays.libraries import Array, traits
 from .._arrays.matmul import Limbs, factor, matmul, outer_matmul, summed_matmul
 from .._arrays.scratch import PAGED, making_again
-from .._methods.maps import Maps
-from .._methods.scaled import Scaled
-from .._plan.blocks import Block, Grid, InsideAndEdges, Part, pieces, whole_part
+from .._methods.maps import Maps, Scaled
+from .._plan.blocks import Block, Grid, Part, pieces, whole_part
 from .._plan.geometry import Ints
 from .._plan.remembered import remembered
-from .._plan.schedule import FEWEST, Schedule
+from .._plan.schedule import Schedule
 from .._plan.task import Task
 from .threads import Item, Items, cpu_count, for_each
 
-WIDE = 256  # outputs in a row, of fewer of which a copy with borders takes no longer than edges apart from the rest
 SHARES = 4  # threads that map shared data, each some of its channels
 
 
@@ -53,12 +51,14 @@ class Blockwise:
         self.task = schedule.task
         self.maps: Maps = schedule.tile if maps is None else maps
         self.seen: list[int] | None = None
+        self._only_part: Any = next(schedule.parts(), None) if schedule.is_whole else None  # that is all, if one is
+        self._only_grid: Any = None if self._only_part is None else schedule.grid(self._only_part)
         self.shares_maps = schedule.shares_maps
         self.is_paged = schedule.each >= PAGED  # and making an array again takes less time than making it
 
     def looking(self, seen: list[int]) -> Blockwise:
         """The same, that looks at what blocks read while a cache has it, and notes the outputs of what is finite."""
-        _, looking = self._only_blocks, copy.copy(self)  # blocks are remembered, for all that look
+        looking = copy.copy(self)
         looking.seen = seen
         return looking
 
@@ -66,17 +66,8 @@ class Blockwise:
         """The same, of operands multiplied by powers of two meanwhile."""
         return Blockwise(self.access, self.schedule, Scaled(self.maps, first, second, self.task.reduces))
 
-    @remembered
-    def _only_part(self) -> Any:
-        """The part that is all, if one is."""
-        return next(self.schedule.parts(), None) if self.schedule.is_whole else None
-
     def _parts(self) -> Iterable[Part]:
         return self.schedule.parts() if self._only_part is None else [self._only_part]
-
-    @remembered
-    def _only_grid(self) -> Grid:
-        return self.schedule.grid(self._only_part)
 
     def _grid(self, part: Part) -> Grid:
         return self._only_grid if part is self._only_part else self.schedule.grid(part)
@@ -174,7 +165,7 @@ class Blockwise:
             with making_again():
                 target = put_at(target, block.output_index, left(block, product(block)))
 
-        self._each(fill, self._only_blocks)
+        self._each(fill, grid)
         return target
 
     def _only_factors(self, x: Array, w: Array, block: Block) -> tuple[Array | Limbs, Block, Array]:
@@ -189,18 +180,6 @@ class Blockwise:
         }
         for_each(lambda name: found.update({name: maps[name]()}), [*maps], cpu_count())
         return found["w"], block, found["x"]
-
-    @remembered
-    def _only_blocks(self) -> Items[Block]:
-        """Blocks, those with a border along the last axis apart from the others, which then are read where they lie."""
-        if self._only_part is None or not self.maps.reads_views or len(self._only_grid) < FEWEST:
-            return () if self._only_part is None else self._only_grid
-        (lo, hi), windows = self.access.border(self._only_part.windows), self._only_part.windows
-        read, s = windows.padded_size[-1], windows.stride[-1]
-        inside = -(-lo // s), (read - hi - windows.reach[-1]) // s + 1
-        if inside == (0, windows.output_size[-1]) or inside[1] - inside[0] < WIDE:
-            return self._only_grid
-        return InsideAndEdges(self._only_grid, inside)
 
     def _rows(self, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
         """The filters of a part as the first factor of its products."""

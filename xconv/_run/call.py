@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, traits
+from .._arrays.operands import item_size
 from .._arrays.pieces import Pieces
+from .._plan.arguments import workspace
 from .._plan.choice import Candidate
 from .._plan.remembered import remembered
 from .._plan.task import task_of
@@ -18,10 +20,10 @@ class Call:
     An array that a result lies ``beside`` says how it is divided, where arrays are: here they are whole.
     """
 
-    def __init__(self, layout: Layout, method: str, room: int) -> None:
+    def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
         self.layout = layout
         self.method = method
-        self.room = room
+        self.room = workspace(max_workspace, item_size(layout.xp, layout.dtype) * layout.geometry.elements)
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
         layout, product = self.layout, self.for_forward

@@ -10,16 +10,14 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.elements import add_at, gathered, zeros
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, DType
-from .._arrays.machine import item_size
 from .._arrays.operands import Description, Operand, namespace_of
 from .._arrays.pieces import Pieces, described_pieces
-from .._plan.arguments import workspace
 from .._plan.chunked import (
     Adjoint,
     Reads,
@@ -62,8 +60,7 @@ class ChunkedCall:
     def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
         geometry = layout.geometry
         self.layout, self.geometry = layout, geometry
-        room = workspace(max_workspace, item_size(layout.xp, layout.dtype) * geometry.elements)
-        self.whole = Call(layout, method, room)  # by which errors are found before there is a task
+        self.whole = Call(layout, method, max_workspace)  # by which errors are found before there is a task
         self.settings = Settings(
             geometry, layout.flip, layout.conjugates, method, max_workspace, layout.dtype, layout.working
         )
@@ -194,13 +191,17 @@ def spatial_axes(geometry: ConvGeometry | PoolGeometry) -> Ints:
     return tuple(range(first, first + geometry.windows.ndim))
 
 
+def spatial(geometry: ConvGeometry | PoolGeometry, places: tuple[Any, ...]) -> list[Any]:
+    return [places[axis] for axis in spatial_axes(geometry)]
+
+
 def conv_block(settings: Settings, sizes: Ints, like: Array, xs: Given, ws: Given, bs: Given = ()) -> Array:
     """A chunk of y."""
     ((places, x),), ((_, w),) = xs, ws
     w, b = w.joined(), bs[0][1].joined() if bs else None
     if x is None or 0 in sizes:
         return _biased(settings, zeros(namespace_of(x=like), like, sizes, dtype=settings.working), b)
-    call = _call(settings, _spatial(settings, places), x=x, w=w, b=b)
+    call = _call(settings, spatial(settings.geometry, places), x=x, w=w, b=b)
     return call.forward(call.read(call.for_forward, x), w, b)
 
 
@@ -208,16 +209,12 @@ def input_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, w
     """A chunk of dx: the sum of what each part of dy gives to it."""
     ((_, w),) = ws
     w, b = w.joined(), bs[0][1].joined() if bs else None
-    inner = settings._replace(dtype=settings.working)
 
-    def parts() -> Iterator[tuple[Array, list[Adjoint]]]:
-        for places, dy in dys:
-            if dy is not None:
-                adjoints = _spatial(settings, places)
-                call = _call(inner, [adjoint.window for adjoint in adjoints], dy=dy, w=w)
-                yield call.backward_data(call.read(call.for_data, dy), w), adjoints
+    def adjoint(dy: Any, windows: list[Window]) -> Array:
+        call = _call(settings._replace(dtype=settings.working), windows, dy=dy, w=w)
+        return call.backward_data(call.read(call.for_data, dy), w)
 
-    dx = summed_parts(like, sizes, settings.working, spatial_axes(settings.geometry), parts())
+    dx = summed_parts(like, sizes, settings.working, spatial_axes(settings.geometry), dys, adjoint)
     return _biased(settings, dx, b)
 
 
@@ -227,7 +224,7 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
     xp = namespace_of(x=like)
     if dy is None or x is None:
         return zeros(xp, like, sizes, dtype=settings.dtype)
-    call = _call(settings, _spatial(settings, places), dy=dy, x=x)
+    call = _call(settings, spatial(settings.geometry, places), dy=dy, x=x)
     return xp.reshape(call.backward_filter(dy.joined(), call.read(call.for_filter, x)), sizes)
 
 
@@ -257,11 +254,15 @@ def cropped(xp: Any, y: Array, index: tuple[slice, ...]) -> Array:
 
 
 def summed_parts(
-    like: Array, sizes: Ints, dtype: DType, axes: Ints, parts: Iterable[tuple[Array, Sequence[Adjoint]]]
+    like: Array, sizes: Ints, dtype: DType, axes: Ints, dys: Given, function: Callable[[Any, list[Window]], Array]
 ) -> Array:
-    """A chunk of dx: the sum of what lies in it of an adjoint's parts, the first of which often is all."""
+    """A chunk of dx: the sum of what lies in it of a function's adjoints of parts, the first of which often is all."""
     xp, dx = namespace_of(x=like), None
-    for part, adjoints in parts:
+    for places, dy in dys:
+        if dy is None:
+            continue
+        adjoints: list[Adjoint] = [places[axis] for axis in axes]
+        part = function(dy, [one.window for one in adjoints])
         kept, target = [slice(None)] * part.ndim, [slice(0, size) for size in sizes]
         for axis, adjoint in zip(axes, adjoints, strict=True):
             kept[axis], target[axis] = adjoint.kept, adjoint.target
@@ -275,10 +276,6 @@ def summed_parts(
         part = xp.sum(part, axis=alike, keepdims=True, dtype=part.dtype) if alike else part
         dx = add_at(xp, zeros(xp, like, sizes, dtype=dtype) if dx is None else dx, tuple(target), part)
     return zeros(xp, like, sizes, dtype=dtype) if dx is None else dx
-
-
-def _spatial(settings: Settings, places: tuple[Any, ...]) -> list[Any]:
-    return [places[axis] for axis in spatial_axes(settings.geometry)]
 
 
 def _biased(settings: Settings, y: Array, b: Array | None) -> Array:
@@ -312,6 +309,5 @@ def _planned(descriptions: tuple[Description, ...], settings: Settings, windows:
         channels = groups * group_channels
     line = whole.windows.over(tuple([each.size for each in windows]), tuple([each.padding for each in windows]))
     geometry = ConvGeometry(batch, channels, filters, groups, whole.channels_last, ("zeros",) * len(windows), line)
-    room = workspace(settings.max_workspace, item_size(xp, settings.dtype) * geometry.elements)
     layout = Layout(xp, operands, settings.dtype, geometry, settings.flip, settings.conjugates, settings.working)
-    return Call(layout, settings.method, room)
+    return Call(layout, settings.method, settings.max_workspace)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._arrays.elements import full, lowest, zeros
 from .._arrays.libraries import Array, DType, Namespace
 from .._arrays.operands import namespace_of
 from .._plan.chunked import (
-    Adjoint,
     Reads,
     Window,
     adjoint_of,
@@ -24,9 +23,9 @@ from .._plan.chunked import (
     scaled,
     windows_of,
 )
-from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry
+from .._plan.geometry import Geometry, Ints, PoolGeometry
 from . import pools
-from .chunked import Given, spatial_axes, summed_parts
+from .chunked import Given, spatial, spatial_axes, summed_parts
 from .graph import Chunked, edges, is_chunked, write
 from .pools import Pooling
 
@@ -42,7 +41,7 @@ class Rows(NamedTuple):
 class Unpooling(NamedTuple):
     """The same of the inverse of a pooling."""
 
-    pool: UnpoolGeometry
+    pool: PoolGeometry
     dtype: DType
 
 
@@ -73,11 +72,11 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
     return write(Chunked(function, call, result, call.dtype, given, word=call.kind))
 
 
-def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
+def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> Array:
     """Where an element is put is not known before it is computed, so that each chunk reads whole planes."""
     cuts, first = [*edges(y)], 1 if pool.channels_last else 2
     reads = []
-    for axis, size in enumerate(pool.size, first):
+    for axis, size in enumerate(pool.windows.input_size, first):
         cuts[axis] = scaled(cuts[axis], size, y.shape[axis], size)
         reads.append(everywhere(y.shape[axis], axis, cuts[axis]))
     given = _reads(tuple(cuts), reads)
@@ -113,10 +112,7 @@ def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geom
     batch = tuple(sorted({0, samples, *(row // windows.positions for row in rows)}))
     within = tuple(sorted({0, outer, *(row % windows.positions // width for row in rows)}))
     along = scaled(within, line.stride[0], 1, line.input_size[0])
-    reads = (
-        rows_of(adjoint_of(line, "zeros", 2, along), 0, batch, outer, width),
-        everything(col.shape[1]),
-    )
+    reads = (rows_of(adjoint_of(line, "zeros", 2, along), 0, batch, outer, width), everything(col.shape[1]))
     result = batch, (0, channels), along, *((0, d) for d in windows.input_size[1:])
     return write(Chunked(col2im_block, Rows(windows, col.dtype), result, col.dtype, ((col, reads),)))
 
@@ -127,7 +123,7 @@ def pool_block(call: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
     if x is None:
         nothing = {"max_pool": lowest(xp, call.dtype), "max_pool_indices": -1}
         return full(xp, like, sizes, nothing.get(call.kind, 0), call.dtype)
-    windows = _windows(pool, places)
+    windows = spatial(pool, places)
     plane, corner = pool.windows.input_size, tuple([window.start for window in windows])
     return pools.pooled(xp, call._replace(pool=_pool(pool, x.shape, windows), plane=plane, corner=corner), x)
 
@@ -136,14 +132,10 @@ def adjoint_block(call: Pooling, sizes: Ints, like: Array, dys: Given, xs: Given
     """A chunk of dx, of which some elements may be in no window."""
     xp, pool, x = namespace_of(x=like), call.pool, xs[0][1] if xs else None
 
-    def parts() -> Iterator[tuple[Array, list[Adjoint]]]:
-        for places, dy in dys:
-            if dy is not None:
-                adjoints = _windows(pool, places)
-                part = call._replace(pool=_pool(pool, dy.shape, [one.window for one in adjoints]))
-                yield pools.pooled(xp, part, x, dy), adjoints
+    def adjoint(dy: Array, windows: list[Window]) -> Array:
+        return pools.pooled(xp, call._replace(pool=_pool(pool, dy.shape, windows)), x, dy)
 
-    return summed_parts(like, sizes, call.dtype, spatial_axes(pool), parts())
+    return summed_parts(like, sizes, call.dtype, spatial_axes(pool), dys, adjoint)
 
 
 def max_unpool_block(settings: Unpooling, sizes: Ints, like: Array, ys: Given, indices: Given) -> Array:
@@ -152,18 +144,19 @@ def max_unpool_block(settings: Unpooling, sizes: Ints, like: Array, ys: Given, i
     xp, pool = namespace_of(x=like), settings.pool
     if y is None:
         return zeros(xp, like, sizes, dtype=settings.dtype)
-    pools.check_positions(xp, found, pool.size)
+    size = pool.windows.input_size
+    pools.check_positions(xp, found, size)
     first = 1 if pool.channels_last else 2
-    box = places[first : first + len(pool.size)]
+    box = places[first : first + len(size)]
     rest = xp.astype(found, pools.position_dtype(xp, y))
     place, inside, step = xp.zeros_like(rest), rest >= 0, 1
-    for size, part in zip(pool.size[::-1], box[::-1], strict=True):
-        at, rest = rest % size, rest // size
+    for d, part in zip(size[::-1], box[::-1], strict=True):
+        at, rest = rest % d, rest // d
         inside &= (at >= part.start) & (at < part.stop)
         place, step = place + (at - part.start) * step, step * (part.stop - part.start)
     plane = tuple([part.stop - part.start for part in box])
     channels = sizes[-1] if pool.channels_last else sizes[1]
-    chunk = pool._replace(channels=channels, size=plane)
+    chunk = pool._replace(batch=sizes[0], channels=channels, windows=pool.windows.over(plane))
     return pools.max_unpool(xp, y, xp.where(inside, place, xp.full_like(place, -1)), chunk)
 
 
@@ -179,13 +172,11 @@ def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array
     xp, (samples, channels, *_) = namespace_of(x=like), sizes
     whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.lines[1:]]
 
-    def parts() -> Iterator[tuple[Array, list[Adjoint]]]:
-        for (adjoint, _), col in cols:
-            if col is not None:
-                windows = _restricted(settings.windows, [adjoint.window, *whole])
-                yield pools.col2im(xp, col, samples, channels, windows), [adjoint]
+    def adjoint(col: Array, first: list[Window]) -> Array:
+        return pools.col2im(xp, col, samples, channels, _restricted(settings.windows, [*first, *whole]))
 
-    return summed_parts(like, sizes, settings.dtype, (2,), parts())
+    along = [((None, None, rows), col) for (rows, _), col in cols]
+    return summed_parts(like, sizes, settings.dtype, (2,), along, adjoint)
 
 
 def _reads(result: tuple[Ints, ...], spatial: list[Reads]) -> tuple[Reads, ...]:
@@ -194,10 +185,6 @@ def _reads(result: tuple[Ints, ...], spatial: list[Reads]) -> tuple[Reads, ...]:
     for read in spatial:
         reads[read.axes[0]] = read
     return tuple(reads)
-
-
-def _windows(pool: PoolGeometry, places: tuple[Any, ...]) -> list[Any]:
-    return [places[axis] for axis in spatial_axes(pool)]
 
 
 def _restricted(windows: Geometry, parts: Sequence[Window]) -> Geometry:

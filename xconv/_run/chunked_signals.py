@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._arrays.elements import zeros
+from .._arrays.elements import resized, zeros
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import namespace_of
 from .._plan.broadcast import kept as kept_by
@@ -122,10 +122,5 @@ def resampling_block(settings: Resampling, sizes: Ints, like: Array, hs: Given, 
     if y.shape == sizes:
         return y
     # The last outputs may read no element, and lie between those that do.
-    rest = tuple(
-        [
-            size - some if axis == settings.axis else size
-            for axis, (size, some) in enumerate(zip(sizes, y.shape, strict=True))
-        ]
-    )
+    rest = resized(y, settings.axis, sizes[settings.axis] - y.shape[settings.axis])
     return xp.concat([y, zeros(xp, y, rest, dtype=settings.dtype)], axis=settings.axis)

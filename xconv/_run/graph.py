@@ -117,16 +117,12 @@ def run(shared: Shared, sizes: Ints, operands: Sequence[Any], order: Sequence[in
 def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
     """A task: a piece of a chunk."""
     xp = namespace_of(chunk=chunk)
-    backwards = [axis for axis, part in enumerate(index) if part.step == -1]  # which PyTorch does not slice
-    for axis in backwards:
-        chunk = xp.flip(chunk, axis=axis)
-        size, part = chunk.shape[axis], index[axis]
-        index = (
-            *index[:axis],
-            slice(size - 1 - part.start, size if part.stop is None else size - 1 - part.stop),
-            *index[axis + 1 :],
-        )
-    return xp.asarray(chunk[index], copy=True)
+    backwards = tuple([axis for axis, part in enumerate(index) if part.step == -1])  # which PyTorch does not slice
+    forwards = [
+        slice((-1 if part.stop is None else part.stop) + 1, part.start + 1) for part in index if part.step == -1
+    ]
+    piece = chunk[tuple([forwards.pop(0) if part.step == -1 else part for part in index])]
+    return xp.asarray(xp.flip(piece, axis=backwards) if backwards else piece, copy=True)
 
 
 def cut_all(indices: Sequence[tuple[slice, ...]], *chunks: Array) -> list[Array]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Protocol
+from typing import TypeAlias
 
 from .._arrays.elements import reshaped
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from .._arrays.machine import item_size
-from .._arrays.operands import working_dtype
+from .._arrays.operands import item_size, working_dtype
 from .._plan.geometry import Geometry, Ints
+from .call import Call
 from .neighbours import UNPLANNED, Filters, Windows
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
@@ -23,13 +23,7 @@ TAPS_BEGUN, TAP = 10_000.0, 0.042  # nanoseconds of a filter that is known, and 
 CARRIED_OUT = 40_000  # nanoseconds that any plan takes besides its estimate, for all that Python does
 
 
-class Settled(Protocol):
-    """A convolution of arrays of known shapes, and what it is estimated to take."""
-
-    @property
-    def cost(self) -> float: ...
-
-    def forward(self, x: Array, w: Array) -> Array: ...
+Settled: TypeAlias = "Call | Line | Plane"  # a convolution of arrays of known shapes, and what it is estimated to take
 
 
 class Line:
@@ -55,15 +49,10 @@ class Line:
 
 def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool) -> Settled | None:
     """That of x and w of these shapes, if they are one signal and one filter of NumPy's."""
-    if not traits(xp).threads or windows.ndim > 1 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
+    is_plain = windows.dilation == (1,) and windows.padding[0][0] < windows.kernel_size[0]
+    if not (is_plain and _is_alone(xp, dtype, shapes)):
         return None
-    if windows.dilation != (1,) or windows.padding[0][0] >= windows.kernel_size[0]:
-        return None
-    if is_kind(xp, dtype, "integral"):
-        return Line(xp, windows, flip, INTEGER)
-    if not is_kind(xp, dtype, ("real floating", "complex floating")) or working_dtype(xp, dtype) != dtype:
-        return None
-    return Line(xp, windows, flip, BYTE * item_size(xp, dtype))
+    return Line(xp, windows, flip, INTEGER if is_kind(xp, dtype, "integral") else BYTE * item_size(xp, dtype))
 
 
 class Plane:
@@ -101,11 +90,12 @@ def plane_of(
     xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool, other: Settled
 ) -> Settled | None:
     """That of x and w of these shapes, if they are one image or volume and one filter of NumPy's few real numbers."""
-    if not traits(xp).threads or windows.ndim < 2 or (*shapes[0][:2], *shapes[1][:2]) != (1, 1, 1, 1):
-        return None
-    is_plain = max(*windows.stride, *windows.dilation) == 1
-    if not is_plain or math.prod(windows.output_size) * windows.taps > UNPLANNED:
-        return None
-    if not is_kind(xp, dtype, "real floating") or working_dtype(xp, dtype) != dtype:
-        return None
-    return Plane(xp, dtype, windows, flip, other)
+    is_plain = max(*windows.stride, *windows.dilation) == 1 and windows.positions * windows.taps <= UNPLANNED
+    is_known = windows.ndim > 1 and is_plain and is_kind(xp, dtype, "real floating") and _is_alone(xp, dtype, shapes)
+    return Plane(xp, dtype, windows, flip, other) if is_known else None
+
+
+def _is_alone(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints]) -> bool:
+    """Whether there is one channel of one sample, and one filter, of NumPy's numbers that are computed as they are."""
+    is_own = is_kind(xp, dtype, "integral") or working_dtype(xp, dtype) == dtype
+    return traits(xp).threads and is_own and {*shapes[0][:2], *shapes[1][:2]} == {1}

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
-from .._arrays.machine import item_size
-from .._arrays.operands import working_dtype
+from .._arrays.operands import item_size, working_dtype
 from .._arrays.pooling import extremes, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
 from .._arrays.windows import framed, gather, pad, scatter
 from .._plan.arguments import workspace
-from .._plan.geometry import Geometry, Ints, PoolGeometry, UnpoolGeometry, Words, of_samples
+from .._plan.geometry import Geometry, Ints, PoolGeometry, Words, of_samples, planned_samples
 from .._plan.pooling import (
     Held,
     PoolBlock,
@@ -63,7 +62,8 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
     given = [array for array in (x, dy) if array is not None]
     shape = pool.output_shape if dy is None else pool.input_shape
     shapes = [pool.input_shape, pool.output_shape, shape][: len(given) + 1]
-    known = item_size(xp, dtype) * pool.samples * sum([math.prod(some[1:]) for some in shapes])
+    samples = planned_samples(pool.batch)
+    known = item_size(xp, dtype) * samples * sum([math.prod(some[1:]) for some in shapes])
     windows, channels, canonical = pool.windows, pool.channels, shape
     if pool.channels_last:  # channels are an axis then: (N, 1, *d, C)
         windows, channels, canonical = of_samples(windows, channels, windows.ndim), 1, _with_one(shape)
@@ -71,11 +71,11 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
     element = max([item_size(xp, working_dtype(xp, array.dtype)) for array in given])
     converts = element > min([item_size(xp, array.dtype) for array in given])
     plain, room = traits(xp).plain_memory, workspace(call.max_workspace, known)
-    task = PoolTask(windows, pool.samples, channels, dy is not None, kind.held, element, plain, converts)
+    task = PoolTask(windows, samples, channels, dy is not None, kind.held, element, plain, converts)
     cut = pool_schedule(task, room, traits(xp).threads)
     if kind.in_lines and cut.is_wasteful:
         largest = max([line.positions for line in pool.windows.by_axis])
-        between = 2 * item_size(xp, dtype) * pool.samples * pool.channels * largest  # what a pass reads, and gives
+        between = 2 * item_size(xp, dtype) * samples * pool.channels * largest  # what a pass reads, and gives
         if 2 * between <= room:
             for line in pool.windows.by_axis:
                 part = call._replace(pool=pool._replace(windows=line), max_workspace=room - between)
@@ -157,20 +157,20 @@ def extreme_filter(
     return y if plain else from_ordered(xp, y, dtype)
 
 
-def max_unpool(xp: Namespace, y: Array, indices: Array, pool: UnpoolGeometry) -> Array:
+def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> Array:
     """(N, C, *o) -> (N, C, *d), or with channels last."""
-    samples, channels, plane = y.shape[0], pool.channels, math.prod(pool.size)
-    dtype, axes = position_dtype(xp, y), (1,) * len(pool.size)
+    samples, channels, size = y.shape[0], pool.channels, pool.windows.input_size
+    dtype, axes, plane = position_dtype(xp, y), (1,) * len(size), math.prod(size)
     step, between, places = (channels, 1, (*axes, -1)) if pool.channels_last else (1, plane, (-1, *axes))
     total = samples * channels * plane
     first, second = (xp.arange(count, dtype=dtype, device=device(y)) for count in (samples, channels))
     planes = xp.reshape(first, (-1, 1, *axes)) * (channels * plane) + xp.reshape(second, (1, *places)) * between
     indices = xp.astype(indices, dtype, copy=False)
-    check_positions(xp, indices, pool.size)
+    check_positions(xp, indices, size)
     positions = xp.where((indices >= 0) & (indices < plane), planes + step * indices, xp.full_like(indices, total))
     values = xp.astype(y, working_dtype(xp, y.dtype), copy=False)
     x = placed(xp, xp.reshape(values, (-1,)), xp.reshape(positions, (-1,)), total)
-    return xp.astype(xp.reshape(x, pool.output_shape(samples)), y.dtype, copy=False)
+    return xp.astype(xp.reshape(x, pool.input_shape), y.dtype, copy=False)
 
 
 def check_positions(xp: Namespace, indices: Array, size: Ints) -> None:

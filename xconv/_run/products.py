@@ -11,6 +11,7 @@ far outliers would be seen in outputs that do not read them.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -55,7 +56,7 @@ def products(access: Access, task: Task, method: str, room: int) -> Product:
     found = choose(asked, "im2col" if task.batch == 0 else method)
     if found.schedule is None:
         own = _own(access, task, room)
-        return OwnOrOther(own, access, asked) if own.own.may_refuse else own
+        return _or_other(own, access, asked._replace(own=None)) if own.own.may_refuse else own
     if method == "direct":
         return _direct(access, asked, found)
     local = None
@@ -102,23 +103,17 @@ class Own(NamedTuple):
         )
 
 
-class OwnOrOther:
+def _or_other(own: Own, access: Access, asked: Request) -> Product:
     """The library's own convolution, or the least costly other where it finds that it does not support this."""
+    other = functools.cache(lambda: Products(access, asked, choose(asked, "auto")))
 
-    def __init__(self, own: Own, access: Access, asked: Request) -> None:
-        self.own = own
-        self.access = access
-        self.asked = asked._replace(own=None)
-
-    def __call__(self, *operands: Array | None) -> Array:
+    def run(*operands: Any) -> Array:
         try:
-            return self.own(*operands)
+            return own(*operands)
         except UnsupportedError:
-            return self.other(*operands)
+            return other()(*operands)
 
-    @remembered
-    def other(self) -> Products:
-        return Products(self.access, self.asked, choose(self.asked, "auto"))
+    return run
 
 
 class Products:

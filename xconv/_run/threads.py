@@ -154,12 +154,13 @@ class _Blas:
         self.before: list[tuple[Any, int]] = []
 
     @remembered
-    def shared(self) -> list[Any]:
-        return [library for library in _libraries()[self.is_numpys] if not _is_per_thread(library)]
+    def per_thread(self) -> list[Any]:
+        """Those of which each thread has a count of its own, as with OpenMP."""
+        return [one for one in _libraries()[self.is_numpys] if getattr(one, "threading_layer", None) == "openmp"]
 
     @remembered
-    def per_thread(self) -> list[Any]:
-        return [library for library in _libraries()[self.is_numpys] if _is_per_thread(library)]
+    def shared(self) -> list[Any]:
+        return [library for library in _libraries()[self.is_numpys] if library not in self.per_thread]
 
     def hold(self) -> None:
         with self.lock:
@@ -184,11 +185,6 @@ def _give_up_control(library: Any) -> None:
     """threadpoolctl lets one thread alone set a count until it is done; ours is done, whichever releases last."""
     if hasattr(library, "clear_controlling_thread"):
         library.clear_controlling_thread(force=True)
-
-
-def _is_per_thread(library: Any) -> bool:
-    """With OpenMP each thread has a count of its own."""
-    return getattr(library, "threading_layer", None) == "openmp"
 
 
 def _set_own_to_one() -> None:

@@ -189,9 +189,7 @@ def load_backend(name: str) -> LoadedBackend:
     raise CommandError(f"no backend is named {name!r}: choose from {', '.join(b.name for b in BACKENDS)}")
 
 
-def find_backends(
-    announce: Callable[[str], None] = lambda name: None,
-) -> tuple[list[LoadedBackend], dict[str, str]]:
+def find_backends(announce: Callable[[str], None] = lambda name: None) -> tuple[list[LoadedBackend], dict[str, str]]:
     """The backends that can be used, and for each of the others why it cannot; each is announced before it loads."""
     found, missing = [], {}
     for backend in BACKENDS:

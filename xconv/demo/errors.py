@@ -34,12 +34,7 @@ def install(*extras: str) -> str:
 def fitted(line: str, indent: str = "", hanging: str = "") -> str:
     """Words in lines of 80 columns; names of files, which somebody will copy, stay whole."""
     return textwrap.fill(
-        line,
-        80,
-        initial_indent=indent,
-        subsequent_indent=hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
+        line, 80, initial_indent=indent, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -90,11 +90,7 @@ def by_chunks(picture: Picture) -> Shown:
     bell = np.exp(-(rows**2 + columns**2) / 18)[None, None]
     filtered = xconv.conv(chunks, bell / bell.sum(), padding="same", padding_mode="symmetric")
     part = filtered[0, 0, 200:300, 150:250].compute()
-    return {
-        "the picture, in chunks": chunks[0, 0],
-        "a part, computed alone": part,
-        "all, with it": filtered[0, 0],
-    }
+    return {"the picture, in chunks": chunks[0, 0], "a part, computed alone": part, "all, with it": filtered[0, 0]}
 
 
 PAGES = (edges_and_blur, template_matching, deconvolution, filter_bank, autoencoder, by_chunks)
