@@ -665,16 +665,19 @@ def test_a_fill_value_beyond_a_dtype_is_inf(backend, dtype, value):
 )
 def test_what_holds_no_numbers_is_no_output(numpy_backend, output):
     for name, words in [("correlate1d", {"weights": [1, 2.0]}), ("maximum_filter", {"size": 3})]:
-        with pytest.raises(TypeError, match=r"^output must be a dtype"):
+        with pytest.raises(TypeError) as refused:
             getattr(ndimage, name)(np.ones((4, 5)), **words, output=output)
-    with pytest.raises(TypeError, match=r"^output must be a dtype"):
+        assert refused.match(r"^output must be a dtype")
+    with pytest.raises(TypeError) as refused:
         ndimage.sobel(np.ones((4, 5)), output=np.zeros((4, 5), "U3"))
+    assert refused.match(r"^output must be a dtype")
 
 
 def test_arrays_of_other_dtypes_are_named(numpy_backend):
     for name, words in [("gaussian_filter", {"sigma": 1}), ("maximum_filter", {"size": 3}), ("sobel", {})]:
-        with pytest.raises(TypeError, match=r"^input must be a dtype that numpy computes with, got dtype\(bfloat16\)"):
+        with pytest.raises(TypeError) as refused:
             getattr(ndimage, name)(np.ones((4, 5), ml_dtypes.bfloat16), **words)
+        assert refused.match(r"^input must be a dtype that numpy computes with, got dtype\(bfloat16\)")
 
 
 class TestSinglePrecision:

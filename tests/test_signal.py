@@ -410,12 +410,15 @@ def test_what_jax_does_not_know_yet_is_to_be_marked_static(jax_backend):
         lambda value: xconv.signal.convolve2d(x, x, fillvalue=value),
         lambda value: xconv.signal.upfirdn(x[0], x[0], cval=value),
     ):
-        with pytest.raises(TypeError, match=r"^(fillvalue|cval) must be a number, got .*: under jax.jit, mark it"):
+        with pytest.raises(TypeError) as refused:
             jax.jit(call)(3.0)
-    with pytest.raises(TypeError, match=r"^footprint must be known, got .*: under jax.jit, mark it static"):
+        assert refused.match(r"^(fillvalue|cval) must be a number, got .*: under jax.jit, mark it")
+    with pytest.raises(TypeError) as refused:
         jax.jit(lambda footprint: xconv.ndimage.maximum_filter(x, footprint=footprint))(x[:2])
+    assert refused.match(r"^footprint must be known, got .*: under jax.jit, mark it static")
 
 
 def test_no_array_of_dates_is_asked_for_its_memory(numpy_backend):
-    with pytest.raises(TypeError, match=r"^x must have an integer, real or complex dtype, got datetime64\[s\]$"):
+    with pytest.raises(TypeError) as refused:
         xconv.signal.upfirdn([1.0, 2.0], np.zeros(3, "M8[s]"))
+    assert refused.match(r"^x must have an integer, real or complex dtype, got datetime64\[s\]$")
