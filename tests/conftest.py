@@ -17,7 +17,7 @@ import backends  # noqa: E402
 import standin  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from xconv._arrays import libraries, operands  # noqa: E402
+from xconv._arrays import libraries, matmul, operands  # noqa: E402
 from xconv._plan.remembered import forget  # noqa: E402
 
 settings.register_profile(
@@ -32,6 +32,10 @@ RAN: collections.Counter[str] = collections.Counter()
 CONFORMANCE: dict[str, collections.Counter[str]] = {}  # of other projects' tests, how many passed on each backend
 MISSING: dict[str, str] = {}
 LOADED: dict[str, backends.Backend | backends.UnavailableError] = {}
+
+
+# Of a processor with AVX-512, whatever this one is: products are in pieces there, and not only as a whole.
+matmul.reads_small_factors = lambda: True
 
 
 def pytest_addoption(parser):

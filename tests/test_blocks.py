@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import types
 import weakref
 
 import numpy as np
@@ -25,12 +26,13 @@ from geometries import FULL_CASES, Case, check_drawn, convolutions, normal, outp
 from hypothesis import strategies as st
 
 import xconv
+from xconv._arrays import blas as _blas
 from xconv._arrays import matmul as _matmul
 from xconv._arrays import scratch as _scratch
 from xconv._methods import METHODS
 from xconv._plan import schedule
 from xconv._plan.arguments import window_geometry
-from xconv._plan.blocks import grid, parts
+from xconv._plan.blocks import grid, parts, pieces
 from xconv._plan.remembered import forget
 from xconv._run import blockwise as _blockwise
 from xconv._run import threads as _threads
@@ -815,6 +817,20 @@ def test_blas_is_held_until_the_last_holder_is_done():
                 assert set(blas_threads()) == {1}
             assert set(blas_threads()) == {1}
         assert blas_threads() == two
+
+
+@pytest.mark.parametrize(("architecture", "has"), [("SkylakeX", True), ("Haswell", False), (None, False)])
+def test_products_are_in_pieces_where_blas_has_kernels_for_them(architecture, has, monkeypatch):
+    """OpenBLAS's for AVX2 copies factors of every product: pieces would only be more of them."""
+    ours = types.SimpleNamespace(architecture=architecture)
+    monkeypatch.setattr(_blas, "blas_libraries", lambda: ([types.SimpleNamespace(architecture="SkylakeX")], [ours]))
+    monkeypatch.setattr(_matmul, "reads_small_factors", _blas.reads_small_factors.__wrapped__)
+    x, dy, made = normal((1, 16, 30, 31)), normal((1, 64, 30, 31), 1), []
+    expected = reference.conv_weight_grad(dy, x, 3, padding=1)
+    monkeypatch.setattr(_matmul, "pieces", lambda *given: made.append(given) or pieces(*given))
+    found = xconv.conv_weight_grad(dy, x, 3, padding=1, method="im2col")
+    assert np.allclose(found, expected, rtol=1e-11, atol=1e-11)
+    assert bool(made) is has
 
 
 def test_other_libraries_of_blas_are_held_where_all_is_computed_on_one_thread():

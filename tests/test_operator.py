@@ -80,7 +80,7 @@ def composites(A, B, C, a, b, c):
         (A - B / 2, a - b / 2),
         (-A.T, -a.T),
         ((2j * A.H @ B).H, (2j * a.conj().T @ b).conj().T),
-        ((A.H @ A + A.T @ B) ** 2, np.linalg.matrix_power(a.conj().T @ a + a.T @ b, 2)),
+        ((A.H @ A + A.T @ B) ** np.int64(2), np.linalg.matrix_power(a.conj().T @ a + a.T @ b, 2)),
         ((A.H @ B) ** 0, np.eye(a.shape[1])),
         (C @ A, c @ a),
         ((C + C @ (A @ A.H)).T, (c + c @ a @ a.conj().T).T),

@@ -198,9 +198,9 @@ def test_no_large_layer_is_planned_for_long(shapes, keywords, function):
     xconv.plan((1, 1, 9), (1, 1, 3), xp=np, dtype=FLOAT64)  # what is loaded once, is
     for method in METHODS:
         with contextlib.suppress(ValueError):  # as another test says
-            keywords |= {"method": method, "max_workspace": MIB}
+            words = keywords | {"method": method, "max_workspace": MIB}
             _, calls = calls_counted(
-                lambda: xconv.plan(*shapes, xp=np, dtype=FLOAT64, function=function, **keywords)  # noqa: B023
+                lambda: xconv.plan(*shapes, xp=np, dtype=FLOAT64, function=function, **words)  # noqa: B023
             )
             assert calls < MOST_CALLS
 

@@ -15,7 +15,7 @@ from ._arrays.libraries import Array, DType, Namespace, library, traits
 from ._arrays.operands import Operand, common_namespace_and_dtype, described, namespace_of, plain_number
 from ._conv import conv, conv_input_grad, conv_of
 from ._methods import Method
-from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords
+from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords, whole
 from ._plan.geometry import Ints
 from ._run.graph import is_chunked
 
@@ -169,13 +169,14 @@ class Operator:
 
     def __pow__(self, count: int) -> Operator:
         """So many times one after the other."""
-        if not isinstance(count, int) or count < 0 or self.shape[0] != self.shape[1]:
+        times = whole(count)
+        if times is None or times < 0 or self.shape[0] != self.shape[1]:
             raise ValueError(
                 f"a power must be an int of at least 0, of a square operator, got {count!r} of {self.shape}"
             )
         same: Map = operator.pos
         nothing = Operator(self._xp, self.dtype, same, same, (self._shapes[1], self._shapes[1]))
-        return functools.reduce(operator.matmul, [self] * count, nothing)
+        return functools.reduce(operator.matmul, [self] * times, nothing)
 
     def matvec(self, x: Array) -> Array:
         """The product with a vector (n,) or a column (n, 1)."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from .._plan.blocks import equal, pieces
 from .._plan.geometry import is_symbol
+from .blas import reads_small_factors
 from .elements import conjugate, copied, has_runs, reshaped, transposed
 from .libraries import Array, DType, Namespace, device, has_float64, is_kind, traits
 from .scratch import is_making_again, made, making_again, scratch
@@ -67,8 +68,7 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
         return xp.multiply(left, right, out=place)
     if place is None and _are_tiny(xp, left, right):
         return _outer_products(xp, left, right)
-    is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")  # complex numbers have no such kernels
-    columns = _columns(left, right) if is_real else 0
+    columns = _columns(left, right) if _reads_small_factors(xp, left) else 0
     if columns:
         return _by_columns(xp, left, right, columns, place)
     if place is not None:
@@ -90,8 +90,7 @@ def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
     (rows, count), columns, right = left.shape[-2:], right.shape[-2], transposed(xp, conjugate(xp, right))
     if traits(xp).threads and not has_runs(left):  # BLAS has no kernels for such small products
         left = copied(xp, left)
-    is_real = traits(xp).threads and is_kind(xp, left.dtype, "real floating")
-    if not is_real or (rows * columns <= RESULTS and rows * columns * count <= SMALL):
+    if not _reads_small_factors(xp, left) or (rows * columns <= RESULTS and rows * columns * count <= SMALL):
         return matmul(xp, left, right)
     stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     if not has_outer_kernels(rows, columns, count, math.prod(stack)):
@@ -108,7 +107,10 @@ def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
 
 
 def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
-    """Whether BLAS reads both factors of a sum over so many positions as they lie, in pieces if they are large."""
+    """Whether BLAS reads both factors of a sum over so many positions as they lie, in pieces if they are large.
+
+    Plans say so of every processor: those without such kernels take longer.
+    """
     results = rows * columns
     is_alone = not is_symbol(stack) and results * stack <= ALONE and results * count > SMALL
     return rows <= min(MOST_ROWS, count // 2) and not is_alone
@@ -199,6 +201,11 @@ def _product(xp: Namespace, left: Array, right: Array) -> Array:
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
     left, right = (reshaped(xp, factor, factor.shape[-2:]) for factor in (left, right))
     return reshaped(xp, xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
+
+
+def _reads_small_factors(xp: Namespace, factor: Array) -> bool:
+    """Whether BLAS multiplies small matrices as they lie, which it has no kernels for if they are complex."""
+    return traits(xp).threads and is_kind(xp, factor.dtype, "real floating") and reads_small_factors()
 
 
 def _columns(left: Array, right: Array) -> int:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .._arrays.blas import blas_libraries
 from .._plan.remembered import loading, remembered
 
 if TYPE_CHECKING:
@@ -156,11 +157,11 @@ class _Blas:
     @remembered
     def per_thread(self) -> list[Any]:
         """Those of which each thread has a count of its own, as with OpenMP."""
-        return [one for one in _libraries()[self.is_numpys] if getattr(one, "threading_layer", None) == "openmp"]
+        return [one for one in blas_libraries()[self.is_numpys] if getattr(one, "threading_layer", None) == "openmp"]
 
     @remembered
     def shared(self) -> list[Any]:
-        return [library for library in _libraries()[self.is_numpys] if library not in self.per_thread]
+        return [library for library in blas_libraries()[self.is_numpys] if library not in self.per_thread]
 
     def hold(self) -> None:
         with self.lock:
@@ -191,20 +192,6 @@ def _set_own_to_one() -> None:
     for blas in _BLAS:
         for library in blas.per_thread:
             library.set_num_threads(1)
-
-
-@functools.cache
-@loading
-def _libraries() -> tuple[list[Any], list[Any]]:
-    """The BLAS libraries of this process, NumPy's last: all, where none says whose it is, for then they share one.
-
-    Looking for them takes half a millisecond, so it is done once.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    found = list(ThreadpoolController().select(user_api="blas").lib_controllers)
-    numpys = [library for library in found if "numpy" in library.filepath] or found
-    return [library for library in found if library not in numpys], numpys
 
 
 @functools.cache
