@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xconv._arrays.libraries import transforms
-from xconv._plan import measured
+from xconv._plan import rates as of_package
 from xconv._run.threads import cpu_count, for_each, one_blas_thread
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
@@ -28,8 +27,7 @@ from .peers import CONVOLUTIONS, OTHERS, call_of, numbers
 from .report import heading, show
 from .timing import THOROUGH, Call, Stopwatch, repetitions
 
-MEASURED_FILE = Path(measured.__file__)
-HEADER = f'"""{measured.__doc__}"""\n\nfrom typing import Any\n\nMEASURED: dict[str, dict[str, Any]] ='
+MEASURED_FILE = Path(of_package.__file__).with_name(of_package.FILE)
 SECONDS = 20.0  # for all rates together
 TASK_SECONDS = 5e-3  # of the work of a thread: handing it out takes a hundredth of that
 MEBIBYTE = 2**18  # of float32, in elements
@@ -180,7 +178,6 @@ def on_all_processors(make: Callable[[], Call]) -> tuple[Call, int]:
 
 
 def write_row(name: str, row: Mapping[str, Any], file: Path) -> None:
-    """Put a library's rates in the place of its earlier ones: the file is the literal of a dict."""
-    rows = json.dumps({**measured.MEASURED, name: row}, indent=4)
-    literal = re.sub(r"(?<=[^{,])\n(\s*})", r",\n\1", rows)
-    file.write_text(f"{HEADER} {literal}\n", encoding="utf-8")
+    """Put a library's rates in the place of its earlier ones."""
+    rows = json.loads(MEASURED_FILE.read_text(encoding="utf-8")) | {name: row}
+    file.write_text(json.dumps(rows, indent=4) + "\n", encoding="utf-8")

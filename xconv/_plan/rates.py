@@ -1,14 +1,17 @@
-"""Nanoseconds of plain steps, by which methods are compared: the data in `measured`.
+"""Nanoseconds of plain steps, by which methods are compared: ``python -m benchmarks rates --write`` measures them.
 
 NumPy's are of all CPUs together, in float32. Only the ratios of a row matter.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
-from .measured import MEASURED
+from .remembered import loading
 from .task import Steps
+
+FILE = "measured.json"  # beside this one: by libraries, with machine and date
 
 
 class Own(NamedTuple):
@@ -39,9 +42,12 @@ def _row(measured: dict[str, Any]) -> Rates:
     return Rates(measured["machine"], steps, measured["uncached"], own)
 
 
-RATES = {name: _row(measured) for name, measured in MEASURED.items()}
-
-
+@functools.cache
+@loading
 def rates_of(name: str) -> Rates:
     """The rates of a library; NumPy's if it is not known: they are those of plain loops."""
-    return RATES.get(name, RATES["numpy"])
+    import json  # which, as the other one, takes longer to load than all of this
+    import pkgutil
+
+    rows = json.loads(pkgutil.get_data(__package__, FILE) or "")
+    return _row(rows.get(name, rows["numpy"]))
