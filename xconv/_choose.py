@@ -205,8 +205,8 @@ def _request(
     working = working_dtype(xp, dtype)
     conjugates = transposes and is_kind(xp, dtype, "complex floating")
     task = task_of(product, geometry, working != dtype, conjugates)
-    result = working if product == "scatter" and geometry.is_framed else dtype
-    return request(Access(xp, planned_dtype(xp, working), result), task, room, working), xp, working, room
+    access = Access(xp, working, dtype).of(product, geometry)._replace(dtype=planned_dtype(xp, working))
+    return request(access, task, room, working), xp, working, room
 
 
 def _time(xp: Namespace, dtype: DType, task: Task, method: str, room: int, advance: Callable[[], None]) -> float:

@@ -36,6 +36,12 @@ class Access(NamedTuple):
         """Whether sums must not be added up where the result is."""
         return bool(self.result != self.dtype)
 
+    def of(self, product: str, geometry: ConvGeometry) -> Access:
+        """That of a product: a gradient by what has a border is stored when that was added to what it repeats."""
+        if product == "scatter" and geometry.is_framed:
+            return self._replace(result=self.dtype, frame=None)
+        return self
+
     def read(self, data: Array) -> Array:
         return data if data.dtype == self.dtype else self.xp.astype(data, self.dtype)
 

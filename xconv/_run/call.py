@@ -76,6 +76,4 @@ class Call:
     def _product(self, product: str) -> Product:
         layout, access = self.layout, self.layout.access
         task = task_of(product, layout.geometry, layout.casts, access.conjugates)
-        if product == "scatter" and layout.geometry.is_framed:
-            access = access._replace(result=access.dtype, frame=None)
-        return runner(access, task, self.method, self.room)
+        return runner(access.of(product, layout.geometry), task, self.method, self.room)
