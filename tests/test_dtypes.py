@@ -226,3 +226,16 @@ def test_mixed_operands_promote(backend, dtypes):
     assert_array(backend, gradients[0], reference.conv_input_grad(dy, wide[1], x.shape), terms=8)
     assert_array(backend, gradients[1], reference.conv_weight_grad(dy, wide[0], 2), terms=8)
     assert_array(backend, gradients[2], reference.bias_grad(dy), terms=8)
+
+
+@pytest.mark.on("numpy", "jax", "torch")
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("mode", ["reflect", "symmetric"])
+def test_borders_of_unsigned_integers_are_mirrored(backend, dtype, mode):
+    x, w, dy = (np.arange(size, dtype=dtype).reshape(1, 1, -1) for size in (9, 4, 10))
+    words = {"padding": 2, "padding_mode": mode}
+    y = xconv.conv(backend.array(x), backend.array(w), **words)
+    assert_array(backend, y, reference.conv(x.astype("int64"), w.astype("int64"), **words).astype(dtype))
+    dx = xconv.conv_input_grad(backend.array(dy), backend.array(w), x.shape, **words)
+    expected = reference.conv_input_grad(dy.astype("int64"), w.astype("int64"), x.shape, **words)
+    assert_array(backend, dx, expected.astype(dtype))

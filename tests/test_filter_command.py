@@ -180,8 +180,33 @@ class TestResults:
         written(out, drawn((3, 3)))
         source = written(out / "in.npy", drawn((8, 9)))
         assert exit_status("filter", source, out, "--kernel", "maximum:3", "--overwrite") == 2
-        assert_one_complaint(capsys.readouterr(), f"cannot write to {out}", "in.npy is in it")
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {out}", "in.npy would be gone before it is read")
         assert source.exists()
+
+    @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+    def test_what_an_earlier_run_left_is_not_replaced_by_what_is_read_of_it(self, suffix, tmp_path, capsys):
+        x = drawn((8, 9))
+        source = written(tmp_path / f"out.partial{suffix}", x)
+        out = tmp_path / f"out{suffix}"
+        assert exit_status("filter", source, out, "--kernel", "maximum:3", "--overwrite") == 2
+        assert_one_complaint(capsys.readouterr(), f"cannot write to {out}", "would be gone before it is read")
+        np.testing.assert_array_equal(read(source), x)
+
+    @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+    @pytest.mark.parametrize("target", ["out", "nothing"])
+    def test_links_that_lead_nowhere_are_replaced(self, suffix, target, tmp_path):
+        source, out = written(tmp_path / "in.npy", drawn((8, 9))), tmp_path / f"out{suffix}"
+        out.symlink_to(tmp_path / f"{target}{suffix}")
+        assert exit_status("filter", source, out, "--kernel", "maximum:3", "--overwrite") == 0
+        assert read(out).shape == (8, 9)
+        assert names(tmp_path) == ["in.npy", out.name]
+
+    def test_nothing_beside_is_removed(self, tmp_path):
+        source, out = written(tmp_path / "in.npy", drawn((8, 9))), tmp_path / "out.zarr"
+        written(out, drawn((3, 3)))
+        (tmp_path / ".out.zarr.old").mkdir()
+        assert exit_status("filter", source, out, "--kernel", "maximum:3", "--overwrite") == 0
+        assert names(tmp_path) == [".out.zarr.old", "in.npy", "out.zarr"]
 
     def test_of_itself(self, tmp_path):
         x = drawn((40, 30))

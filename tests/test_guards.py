@@ -221,3 +221,9 @@ def test_the_guard_finds_a_test_that_does_not():
         "def check(): assert 1\ndef idle(): pass\ndef test_a(): check()\ndef test_b(): idle()\ndef test_c(): pass\n"
     )
     assert unasserting_tests([source]) == ["test_b", "test_c"]
+
+
+def test_arrays_are_turned_round_in_one_place():
+    """In the dtypes that each library turns."""
+    places = [path.name for path in PACKAGE.rglob("*.py") if "xp.flip(" in path.read_text()]
+    assert places == ["elements.py"]

@@ -616,8 +616,11 @@ def test_threads_filter_small_arrays_at_once():
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
 def test_filters_of_unsigned_integers_are_turned_round(backend, dtype):
-    """PyTorch turns only some of them."""
+    """PyTorch turns only some of them, and what borders mirror."""
     x, w = numbers((6, 7), "uint8", 1).astype(dtype), numbers((2, 3), "uint8", 2).astype(dtype)
+    wide = numbers((5, 6), "uint8", 3).astype(dtype)
+    mirrored = backend.run(ndimage.correlate, backend.array(x), backend.array(wide))
+    assert_array(backend, mirrored, scipy.ndimage.correlate(x, wide))
     for function, ours, theirs in [
         ("convolve", ndimage, scipy.ndimage),
         ("convolve", signal, scipy.signal),

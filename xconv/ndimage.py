@@ -4,7 +4,7 @@ What SciPy computes, these compute, in the dtypes that SciPy stores: in double p
 precision, and integers without the fraction. Where a library has no double precision now, as JAX by default, integers
 beyond 2**24 keep 24 bits. They are differentiable where the library is; NaN, inf and fill values stay in the windows
 that read them. Filters along one axis, and those made of them, give the same bits for windows that hold the same:
-constants stay constant, and derivatives of them are exactly zero.
+constants stay constant, and first derivatives of them are exactly zero.
 """
 
 from __future__ import annotations

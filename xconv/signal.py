@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
+from ._arrays.elements import are_exact_in_floats, conjugate, flipped, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
 from ._arrays.libraries import Array, DType, Namespace, device, has_float64, is_kind, may_look, traits
@@ -576,7 +576,7 @@ def phase_filters(xp: Namespace, h: Array, plan: Polyphase, phases: Phases) -> A
     h = h[:: plan.common]
     first, last = (phases.numbers[0] * plan.down - at * plan.up for at in (phases.offsets[-1], phases.offsets[0]))
     if len(phases.numbers) == 1 and 0 <= first <= last < h.shape[0]:  # every up-th tap, the last one first
-        return xp.flip(h[first : last + 1 : plan.up])[None, None, :]
+        return flipped(xp, h[first : last + 1 : plan.up], 0)[None, None, :]
     rows, columns = (xp.arange(some.start, some.stop, device=device(h)) for some in (phases.numbers, phases.offsets))
     places = rows[:, None] * plan.down - columns[None, :] * plan.up
     inside = (places >= 0) & (places < h.shape[0])

@@ -304,6 +304,12 @@ def modular(xp: Namespace, operation: Callable[..., Array], *arrays: Array) -> A
     return xp.astype(operation(*(xp.astype(array, working_dtype(xp, dtype)) for array in arrays)), dtype)
 
 
+def flipped(xp: Namespace, array: Array, axes: int | tuple[int, ...]) -> Array:
+    """Elements in the opposite order along axes, of any dtype: PyTorch turns none that it does not compute in."""
+    working = xp.astype(array, working_dtype(xp, array.dtype), copy=False)
+    return xp.astype(xp.flip(working, axis=axes), array.dtype, copy=False)
+
+
 def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] += values`` on an array of our own: in place where arrays are mutable, else a new one (JAX).
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .._plan.broadcast import Order
 from .._plan.geometry import ConvGeometry, Pairs, Words
 from .._plan.remembered import remembered
-from .elements import add_at, conjugate, reshaped, truncated
+from .elements import add_at, conjugate, flipped, reshaped, truncated
 from .libraries import Array, DType, Namespace, device_count, is_kind
 from .operands import Operand, working_dtype
 from .windows import framed, pad, unpad
@@ -133,9 +133,8 @@ class Layout:
 
 
 def turned(xp: Namespace, w: Array, axes: int) -> Array:
-    """Filters (..., *k) turned round along their last axes: PyTorch turns no dtype that it does not compute in."""
-    working = xp.astype(w, working_dtype(xp, w.dtype), copy=False)
-    return xp.astype(xp.flip(working, axis=tuple(range(-axes, 0))), w.dtype, copy=False)
+    """Filters (..., *k) turned round along their last axes."""
+    return flipped(xp, w, tuple(range(-axes, 0)))
 
 
 def biased(access: Access, y: Array, b: Array | None) -> Array:

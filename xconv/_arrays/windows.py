@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
-from .elements import add_at, copied, copied_view, full, has_runs, put_at, reshaped, resized, spread, zeros
+from .elements import add_at, copied, copied_view, flipped, full, has_runs, put_at, reshaped, resized, spread, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
 from .scratch import made
@@ -337,14 +337,14 @@ def _continued(xp: Namespace, source: Array, axis: int, direction: int, width: i
     """What a border holds of the part of an axis that it repeats."""
     if direction == 0:
         return xp.broadcast_to(source, resized(source, axis, width))
-    return xp.flip(source, axis=axis) if direction < 0 else source
+    return flipped(xp, source, axis) if direction < 0 else source
 
 
 def _gathered_back(xp: Namespace, border: Array, axis: int, direction: int) -> Array:
     """The adjoint of `_continued`."""
     if direction == 0:
         return xp.sum(border, axis=axis, keepdims=True, dtype=border.dtype)
-    return xp.flip(border, axis=axis) if direction < 0 else border
+    return flipped(xp, border, axis) if direction < 0 else border
 
 
 def _along(axis: int, part: Any) -> tuple[Any, ...]:

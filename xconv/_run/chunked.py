@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from .._arrays.elements import add_at, gathered, zeros
+from .._arrays.elements import add_at, flipped, gathered, zeros
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import Description, Operand, namespace_of
@@ -272,7 +272,7 @@ def summed_parts(
             dx = cropped(xp, part, tuple(kept))
             continue
         part = part[tuple(kept)]
-        part = xp.flip(part, axis=backwards) if backwards else part
+        part = flipped(xp, part, backwards) if backwards else part
         part = xp.sum(part, axis=alike, keepdims=True, dtype=part.dtype) if alike else part
         dx = add_at(xp, zeros(xp, like, sizes, dtype=dtype) if dx is None else dx, tuple(target), part)
     return zeros(xp, like, sizes, dtype=dtype) if dx is None else dx

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .._arrays.elements import flipped
 from .._arrays.libraries import Array, DType, row_of
 from .._arrays.operands import namespace_of
 from .._arrays.pieces import Pieces
@@ -122,7 +123,7 @@ def cut(chunk: Array, index: tuple[slice, ...]) -> Array:
         slice((-1 if part.stop is None else part.stop) + 1, part.start + 1) for part in index if part.step == -1
     ]
     piece = chunk[tuple([forwards.pop(0) if part.step == -1 else part for part in index])]
-    return xp.asarray(xp.flip(piece, axis=backwards) if backwards else piece, copy=True)
+    return xp.asarray(flipped(xp, piece, backwards) if backwards else piece, copy=True)
 
 
 def cut_all(indices: Sequence[tuple[slice, ...]], *chunks: Array) -> list[Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import time
 import warnings
@@ -221,8 +222,9 @@ def _check_free(source: Path, out: Path, overwrite: bool) -> None:
     for path in (out, _partial(out)):
         if not is_replaceable(path):
             raise CommandError(f"cannot write to {out}: {path} is a folder, and no Zarr array")
-    if out.resolve() in source.resolve().parents:
-        raise CommandError(f"cannot write to {out}: {source} is in it")
+    read = Path(os.path.realpath(source))  # unlike Path.resolve, of links in a circle as well
+    if Path(os.path.realpath(out)) in read.parents or Path(os.path.realpath(_partial(out))) in (read, *read.parents):
+        raise CommandError(f"cannot write to {out}: {source} would be gone before it is read")
     if out.exists() and not overwrite:
         raise CommandError(f"cannot write to {out}: it exists; --overwrite replaces it")
     make_writable(out.parent)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -184,12 +185,11 @@ def put_in_place(path: Path, final: Path) -> None:
         if not final.is_dir() and not path.is_dir():
             path.replace(final)
             return
-        old = final.with_name(f".{final.name}.old")
-        remove(old)
-        if final.exists():
-            final.rename(old)
+        aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        if os.path.lexists(final):  # as a link is that leads nowhere
+            final.rename(aside / final.name)
         path.rename(final)
-        remove(old)
+        shutil.rmtree(aside)
 
 
 @contextlib.contextmanager
