@@ -39,7 +39,8 @@ from ._run.graph import Chunked, is_chunked
 from ._run.neighbours import UNPLANNED, Filters, Windows, neighbours
 from ._run.threads import is_alone
 
-AGAIN = 1.5  # times as long as products of matrices, that taps may take which are added one by one, for equal bits
+AGAIN = 1.5  # times as long as products of matrices taps may take that are added one by one: equal windows, equal bits
+FEW = 27  # taps, more of which take longer than that even where products have much to begin with
 COMPLEX = 2  # times as long as is estimated, that products of complex numbers take: 3x3 to 9x9 on 512x512 and 1024x1024
 BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: blocks that are fast, and hold less than a chunk
 MOST = 2**12  # bytes of weights that calls are remembered by
@@ -116,6 +117,8 @@ def _is_added(operands: tuple[Description, ...], line: Windows, dtype: DType, fl
     size, taps = math.prod(shape), len(line.taps)
     if size * taps <= UNPLANNED or is_kind(xp, dtype, ("integral", "bool")):
         return True
+    if taps > FEW:
+        return False
     working = filter_dtype(xp, own, other, dtype)
     added = Steps(copied=size, added=2 * taps * size).times(machine_of(xp, working).rates)
     call, *_ = _planned(operands, line._replace(taps=None), dtype, working, flip, is_alone())
