@@ -24,6 +24,7 @@ import xconv
 from xconv.demo import check, files, train
 from xconv.demo.backends import BACKENDS, Backend
 from xconv.demo.data import load_digits
+from xconv.demo.errors import CommandError, require_packages
 from xconv.demo.learning import Momentum
 
 FIGURES = {"learning_curves.png", "filters.png", "misclassified.png"}
@@ -135,6 +136,16 @@ class TestTrain:
         monkeypatch.setattr(train, "load_digits", fail)
         assert exit_status("train", "--out", tmp_path) == 2
         assert_one_complaint(capsys.readouterr(), "xconv train: out of memory")
+
+    def test_a_package_that_cannot_be_loaded_is_not_called_missing(self, tmp_path, capsys, monkeypatch):
+        (tmp_path / "broken_package.py").write_text("raise ImportError('failed to map segment from shared object')")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(CommandError) as refused:
+            require_packages(("broken_package",))
+        assert str(refused.value) == "broken_package cannot be loaded: failed to map segment from shared object"
+        with pytest.raises(CommandError) as refused:
+            require_packages(("absent_package",))
+        assert str(refused.value).startswith("absent_package not found: pip install")
 
     def test_ctrl_c_before_the_training_is_one_sentence(self, tmp_path, capsys, monkeypatch):
         def interrupted():

@@ -20,8 +20,8 @@ class CommandError(Exception):
 
 
 def require_packages(names: tuple[str, ...], extras: str = "demo") -> None:
-    """Raise a `CommandError` that names the command to install what is missing, if anything is."""
-    missing = [name for name in names if not _imports(name)]
+    """Raise a `CommandError` that names the command to install what is missing, if anything is, or cannot be loaded."""
+    missing = [name for name in names if not _is_there(name)]
     if missing:
         raise CommandError(f"{', '.join(missing)} not found: {install(extras)}")
 
@@ -55,9 +55,12 @@ def first_line(error: Exception | str) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
-def _imports(name: str) -> bool:
+def _is_there(name: str) -> bool:
+    """Whether a package is installed; it may be, and find no memory for its code."""
     try:
         importlib.import_module(name)
-    except ImportError:
+    except ModuleNotFoundError:
         return False
+    except ImportError as error:
+        raise CommandError(f"{name} cannot be loaded: {first_line(error)}") from error
     return True
