@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
+from ._arrays.machine import machine_of
 from ._arrays.operands import (
     Description,
     Operand,
@@ -27,7 +28,6 @@ from ._arrays.operands import (
     one_namespace,
 )
 from ._arrays.pieces import Pieces, described_pieces
-from ._methods import machine_of
 from ._plan.arguments import Keywords, conv_geometry, workspace
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints

@@ -11,11 +11,9 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from .._arrays.layout import Access
-from .._arrays.libraries import DType, Namespace, is_kind, library, traits
-from .._arrays.matmul import bytes_per_element
+from .._arrays.libraries import DType, Namespace, is_kind, traits
+from .._arrays.machine import machine_of
 from .._plan.choice import Request
-from .._plan.rates import rates_of
-from .._plan.schedule import Machine
 from .._plan.task import Task
 from .fft import Fft
 from .im2col import Im2col
@@ -33,8 +31,6 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 )
 
 
-CACHE = 16 * 2**20  # bytes of a block, beyond which steps over memory are those of uncached memory
-WHOLE = 32 * 2**20  # the same where a block is all: malloc keeps no larger array, which comes page by page each time
 STORED = 8  # bytes of a sum on its way into an integer: by way of int64, modulo whose powers of two others are
 
 
@@ -78,13 +74,3 @@ def _undivided(task: Task, has_own: bool) -> tuple[str, ...]:
     if has_own and (task.groups == 1 or task.reduces or summed == 1):
         return ("native",)
     return ("im2col", "native") if has_own else ("im2col",)
-
-
-@functools.lru_cache(maxsize=1024)
-def machine_of(xp: Namespace, dtype: DType) -> Machine:
-    """The numbers for a dtype that is computed in."""
-    rates = rates_of(library(xp))
-    steps = rates.steps._replace(operation=0) if traits(xp).traced else rates.steps  # in a program they are one
-    return Machine(
-        bytes_per_element(xp, dtype), traits(xp).threads, steps, rates.uncached, CACHE if traits(xp).threads else WHOLE
-    )

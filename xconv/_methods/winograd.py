@@ -121,8 +121,9 @@ class Winograd(Maps):
 
     def _matrix(self, xp: Namespace, like: Array, geometry: Geometry, name: str) -> Array:
         """A's transpose, B or G for all axes at once."""
-        make, place = (_array, None) if traits(xp).keeps_arrays else (_array.__wrapped__, device(like))
-        return make(xp, name, self.unit, geometry.kernel_size, like.dtype, place)
+        if traits(xp).keeps_arrays:
+            return _array(xp, name, self.unit, geometry.kernel_size, like.dtype)
+        return _divided(xp, _ratios(name, self.unit, geometry.kernel_size), like.dtype, device(like))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -164,12 +165,13 @@ def _place(tiles: Geometry, samples: int) -> int:
 
 
 @functools.cache
-def _array(xp: Namespace, name: str, unit: Ints, kernel_size: Ints, dtype: DType, place: Any) -> Array:
-    """A's transpose, B or G as an array, which takes as long to make as a small product with it.
+def _array(xp: Namespace, name: str, unit: Ints, kernel_size: Ints, dtype: DType) -> Array:
+    """A's transpose, B or G as an array, which takes as long to make as a small product with it."""
+    return _divided(xp, _ratios(name, unit, kernel_size), dtype, None)
 
-    Exact ratios, rounded once and to this very dtype, which may be wider than any number of Python's own.
-    """
-    ratios = _ratios(name, unit, kernel_size)
+
+def _divided(xp: Namespace, ratios: _Ratios, dtype: DType, place: Any) -> Array:
+    """Exact ratios, rounded once and to this very dtype, which may be wider than any number of Python's own."""
     numerators, denominators = (xp.asarray(part, dtype=dtype, device=place) for part in ratios)
     return numerators / denominators
 
