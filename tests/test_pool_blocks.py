@@ -373,6 +373,30 @@ def test_large_windows_compile_soon(jax_backend):
         assert np.allclose(compiled(array), expected, rtol=0, atol=1e-10)
 
 
+def test_convolutions_by_large_windows_compile_soon(jax_backend):
+    """Theirs are the same windows."""
+    import jax
+
+    x, w, dy = normal((1, 2, 20, 21)), normal((3, 2, 15, 15), 1), normal((1, 3, 12, 13), 2)
+    words = {"padding": 3, "method": "im2col"}
+    for function, arrays, expected in (
+        (lambda x, w: xconv.conv(x, w, **words), (x, w), reference.conv(x, w, padding=3)),
+        (
+            lambda dy, w: xconv.conv_input_grad(dy, w, x.shape, **words),
+            (dy, w),
+            reference.conv_input_grad(dy, w, x.shape, padding=3),
+        ),
+        (
+            lambda dy, x: xconv.conv_weight_grad(dy, x, 15, **words),
+            (dy, x),
+            reference.conv_weight_grad(dy, x, (15, 15), padding=3),
+        ),
+    ):
+        compiled = jax.jit(function)
+        assert compiled.lower(*arrays).as_text().count(" = stablehlo.") < 15 * 15
+        assert np.allclose(compiled(*arrays), expected, rtol=0, atol=1e-10)
+
+
 def test_large_windows_are_differentiated(torch_backend):
     x = torch_backend.array(normal((1, 2, 9, 8))).requires_grad_()
     rows = xconv.im2col(x, 7, padding=2)

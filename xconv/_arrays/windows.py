@@ -18,6 +18,7 @@ from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, m
 from .scratch import made
 
 SHORT = 2**11  # numbers whose windows are laid out before another operation would have begun
+FEW = 4  # taps that a program lays out or adds up at once: XLA compiles 225 of them in 4 to 9 s, and runs 9 no sooner
 Cut: TypeAlias = tuple[int, tuple[Ints, slice, Ints]]  # an axis, and of that what lies before, inside and behind
 
 
@@ -155,8 +156,7 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
     if traits(xp).threads and not has_runs(x):  # it is read across its lines of cache once, and not for every tap
         x = copied(xp, x)
-    axes, at_once = x.ndim, not traits(xp).threads or geometry.wraps or _is_short(x)
-    steps = [geometry] if at_once else geometry.steps  # a core copies long rows sooner one axis after the other
+    axes, steps = x.ndim, _steps(xp, x, geometry)
     for step in steps:
         x = _laid_out(xp, x, step, axis)
     return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
@@ -175,11 +175,24 @@ def scatter(xp: Namespace, columns: Array, geometry: Geometry, axis: int) -> Arr
     """The adjoint of `gather`, (..., *d) from (..., *o) and an axis of prod(k): overlaps add."""
     if traits(xp).kernels and not geometry.is_tiling:
         return windows_adjoint(xp, columns, geometry, axis)
-    steps = geometry.steps[::-1] if traits(xp).plain_memory else [geometry]  # compilers and PyTorch: all taps at once
+    steps = (geometry.steps if traits(xp).plain_memory else _compiled(geometry))[::-1]
     x = xp.reshape(columns, (*columns.shape[:axis], *(step.taps for step in steps), *columns.shape[axis + 1 :]))
     for step in steps:
         x = _side_by_side(xp, x, step, axis) if step.is_tiling else _overlap_taps(xp, x, step, axis)
     return x
+
+
+def _steps(xp: Namespace, x: Array, windows: Geometry) -> list[Geometry]:
+    """Windows as what is laid out at once: a core copies long rows sooner one axis after the other."""
+    if traits(xp).threads:
+        return [windows] if windows.wraps or _is_short(x) else windows.steps
+    return [windows] if traits(xp).plain_memory or (traits(xp).unfolds and may_look(xp, x)) else _compiled(windows)
+
+
+def _compiled(windows: Geometry) -> list[Geometry]:
+    """The same for compilers, which take long for many taps."""
+    is_at_once = windows.taps <= FEW or windows.is_tiling
+    return [windows] if is_at_once else [stage for stage in windows.stages if not stage.is_identity]
 
 
 def _is_short(x: Array) -> bool:

@@ -29,8 +29,6 @@ from .._plan.pooling import (
 )
 from .threads import cpu_count, for_each
 
-FEW = 32  # taps that are laid out or added up at once; XLA compiles 225 of them in 4 to 9 s
-
 
 class Pooling(NamedTuple):
     """A checked call of one of `KINDS`: what it is of, what comes of it, and the room that it has.
@@ -200,10 +198,7 @@ def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
 
         _each(xp, pool_schedule(task, workspace(None, x.nbytes + rows.nbytes), traits(xp).threads), fill)
     else:
-        columns = pad(xp, x, windows.padding, value=value)
-        for step in _steps(windows.padded):
-            columns = gather(xp, columns, step, axis=2)
-        columns = xp.reshape(columns, (samples, channels, windows.taps, *windows.output_size))
+        columns = gather(xp, pad(xp, x, windows.padding, value=value), windows.padded, axis=2)
         rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
     col = reshaped(xp, rows, (samples * windows.positions, channels * windows.taps))
     return xp.astype(col, x.dtype, copy=windows.taps == 1)  # which may be a view of x still
@@ -220,19 +215,9 @@ def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geom
         return _gathered(
             xp, cut, lambda block: rows_adjoint(xp, _of_rows(rows, block), block.windows, sums), col, shape, col.dtype
         )
-    steps = _steps(windows)[::-1]
-    rows = xp.permute_dims(
-        xp.astype(rows, sums, copy=False), (0, rows.ndim - 2, rows.ndim - 1, *range(1, rows.ndim - 2))
-    )
-    x = xp.reshape(rows, (samples, channels, *(step.taps for step in steps), *windows.output_size))
-    for step in steps:
-        x = scatter(xp, x, step, axis=2)
+    order = (0, rows.ndim - 2, rows.ndim - 1, *range(1, rows.ndim - 2))
+    x = scatter(xp, xp.permute_dims(xp.astype(rows, sums, copy=False), order), windows, axis=2)
     return xp.astype(x, col.dtype, copy=windows.is_tiling)  # which may be a view of col still
-
-
-def _steps(windows: Geometry) -> list[Geometry]:
-    """Windows as what is laid out at once: one axis after the other, since compilers take long for many taps."""
-    return [windows] if windows.taps <= FEW else windows.stages
 
 
 def _gathered(
