@@ -291,10 +291,16 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
     if traits(xp).unfolds and may_look(xp, x):
         return _unfolded(x, geometry)
-    if geometry.taps < geometry.positions:
-        return xp.reshape(xp.stack(tap_views(x, geometry), axis=-1), shape)
-    pieces = xp.stack([x[(..., *piece)] for piece in geometry.window_slices], axis=first)
-    return xp.reshape(pieces, shape)
+    for at, axis in enumerate(geometry.axes):  # one after the other, in as few slices as compilers are quick with
+        (_, k, s, a, *_), o, place = axis, axis.o, first + 2 * at
+        if o < k:
+            starts, length, step = range(0, o * s, s), axis.r, a
+        else:
+            starts, length, step = range(0, k * a, a), (o - 1) * s + 1, s
+        parts = [x[_along(place, slice(start, start + length, step))] for start in starts]
+        x = xp.stack(parts, axis=place + (o >= k))
+    end = first + 2 * geometry.ndim
+    return xp.permute_dims(x, (*range(first), *range(first, end, 2), *range(first + 1, end, 2)))
 
 
 def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:

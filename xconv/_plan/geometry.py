@@ -136,12 +136,6 @@ class Geometry:
         taps = itertools.product(*([_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes))
         return tuple(tuple(zip(*slices, strict=True)) for slices in taps)
 
-    @property
-    def window_slices(self) -> list[Slices]:
-        """For each window, row-major, the input elements that it reads, if it needs no padding."""
-        axes = [[slice(m * axis.s, m * axis.s + axis.r, axis.a) for m in range(axis.o)] for axis in self.axes]
-        return [*itertools.product(*axes)]
-
     def restrict(
         self, block: Sequence[tuple[int, int]], taps: Sequence[tuple[int, int]] = ()
     ) -> tuple[Slices, Geometry]:
