@@ -21,7 +21,7 @@ from .report import run_report
 from .suites import KINDS
 
 PROGRAM = "python -m benchmarks"
-DEFAULT, OUT, GPU_OUT = "default: %(default)s", "runs/benchmarks", "benchmarks/results/gpu"
+OUT, GPU_OUT = "runs/benchmarks", "benchmarks/results/gpu"
 RUNS: dict[str, Callable[[Options], None]] = {
     **{kind: functools.partial(carry_out, kind, suite) for kind, suite in KINDS.items()},
     "rates": run_rates,
@@ -29,9 +29,7 @@ RUNS: dict[str, Callable[[Options], None]] = {
     "report": run_report,
 }
 STATUSES = {CommandError: UNUSABLE, WrongResultError: FAILED, KeyboardInterrupt: INTERRUPTED}
-ABOUT = (
-    "Time xconv and others on the same arrays, side by side in one process, once their results are known to be right."
-)
+ABOUT = "Time xconv and others on the same arrays, side by side, once their results are known to be right."
 FURTHER = """layers are of networks: one may be named instead. choice: what method="auto" loses on drawn layers. rates:
 plain things, which costs are estimated from. gpu: all that a GPU has to prove. report: write the tables and the figure
 of the READMEs. The name of a suite may come first, without --suite."""
@@ -44,43 +42,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     first = given[0] if given and given[0] in {*RUNS, *SUITES} else ""
-    program = f"{PROGRAM} {first}".strip()
-    options = _parser(program).parse_args(["--suite", *given] if first else given)
+    parser = parser_of(f"{PROGRAM} {first}".strip())
+    options = parser.parse_args(["--suite", *given] if first else given)
     options.command = shlex.join([*PROGRAM.split(), *given])
     options.out = options.out or Path(GPU_OUT if "gpu" in options.suites else OUT)
     try:
         for name in dict.fromkeys(suite if suite in RUNS else "layers" for suite in options.suites):
             RUNS[name](options)
     except tuple(STATUSES) as error:
-        print(complaint(program, str(error) or "interrupted: what was finished was written"), file=sys.stderr)
+        print(complaint(parser.prog, str(error) or "interrupted: what was finished was written"), file=sys.stderr)
         return STATUSES[type(error)]
     return 0
 
 
-def _parser(program: str) -> Parser:
-    parser = Parser(prog=program, description=ABOUT, epilog=FURTHER)
-    for name, words in OPTIONS.items():
-        parser.add_argument(f"--{name}", **words)
+def parser_of(program: str) -> Parser:
+    parser, default = Parser(prog=program, description=ABOUT, epilog=FURTHER), "default: %(default)s"
+
+    def names(option: str, choices: Sequence[str], words: str, **others: Any) -> None:
+        words = f"out of {', '.join(choices)}; {words}"
+        parser.add_argument(option, nargs="+", choices=choices, metavar="NAME", help=words, **others)
+
+    def number(option: str, least: int, words: str, default: int | None = None) -> None:
+        parser.add_argument(option, type=whole_number(least), metavar="N", help=words, default=default)
+
+    names("--suite", [*RUNS, *SUITES], "default: layers", dest="suites", default=["layers"])
+    names("--peers", [*PEERS], "default: all that run on the backend; methods are xconv's own, by hand")
+    parser.add_argument("--backend", choices=EVERYWHERE, default="numpy", help=default)
+    parser.add_argument(
+        "--dtype", choices=["float16", "float32", "float64"], default="float32", help=f"of layers; {default}"
+    )
+    number("--batch", 1, "of layers; default: what is usual for the network")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="for all calls that are compared; of gpu and rates for all"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny arrays and two rounds: whether it runs and is right")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"for numbers; default: {OUT}, of gpu {GPU_OUT}")
+    number("--layers", 1, f"how many are drawn; {default}", 60)
+    number("--seed", 0, f"which layers are drawn; {default}", 0)
+    parser.add_argument("--write", action="store_true", help="put rates into the package, for method='auto' to use")
     return parser
-
-
-def _names(names: Sequence[str], words: str) -> dict[str, Any]:
-    return {"nargs": "+", "choices": names, "metavar": "NAME", "help": f"out of {', '.join(names)}; {words}"}
-
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "suite": {"dest": "suites", "default": ["layers"], **_names(list(RUNS | SUITES), "default: layers")},
-    "peers": _names(list(PEERS), "default: all that run on the backend; methods are xconv's own, by hand"),
-    "backend": {"choices": EVERYWHERE, "default": "numpy", "help": DEFAULT},
-    "dtype": {"choices": ["float16", "float32", "float64"], "default": "float32", "help": f"of layers; {DEFAULT}"},
-    "batch": {"type": whole_number(1), "metavar": "N", "help": "of layers; default: what is usual for the network"},
-    "seconds": {"type": float, "metavar": "S", "help": "for all calls that are compared; of gpu and rates for all"},
-    "quick": {"action": "store_true", "help": "tiny arrays and two rounds: whether it runs and is right"},
-    "out": {"type": Path, "metavar": "DIR", "help": f"for numbers; default: {OUT}, of gpu {GPU_OUT}"},
-    "layers": {"type": whole_number(1), "default": 60, "metavar": "N", "help": f"how many are drawn; {DEFAULT}"},
-    "seed": {"type": whole_number(0), "default": 0, "metavar": "N", "help": f"which layers are drawn; {DEFAULT}"},
-    "write": {"action": "store_true", "help": "put rates into the package, for method='auto' to use"},
-}
 
 
 if __name__ == "__main__":

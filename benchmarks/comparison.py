@@ -53,9 +53,9 @@ class Run(NamedTuple):
     def keep(self, kind: str, results: Sequence[Numbers]) -> Numbers:
         """Write what was found, and return it."""
         about = {"command": self.options.command, "date": datetime.date.today().isoformat()}
-        run = {"machine": describe(self.library) | about, "quick": self.options.quick, "notes": self.notes}
-        write(kind, run | {"results": results}, self.options.out)
-        return run | {"results": results}
+        found = {"machine": describe(self.library) | about, "quick": self.options.quick, "notes": self.notes}
+        write(kind, found | {"results": results}, self.options.out)
+        return found | {"results": results}
 
 
 class Suite(NamedTuple):
@@ -93,8 +93,7 @@ def carry_out(kind: str, suite: Suite, options: Options) -> None:
             kept = run.keep(kind, results)
             line = fitted(f"{case.words}: {measured(results[-1])}", hanging="  ")
             bar.console.print(line, markup=False, highlight=False)
-            if run.library.name == "jax":  # whose compiled calls would all need more mappings than Linux allows
-                run.library.module.clear_caches()
+            run.library.forget()
     show(kind, kept)
     if failures:
         raise WrongResultError("; ".join(failures))
@@ -103,14 +102,12 @@ def carry_out(kind: str, suite: Suite, options: Options) -> None:
 def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: list[str]) -> dict[str, Numbers]:
     """The times of each side whose result is as expected, or why there are none."""
     found, calls, expected = dict[str, Numbers](), dict[str, Call](), case.expected
-    # A GPU's results are compared there, which is faster than they come from there.
-    compared = library.module.from_dlpack if library.name == "cupy" else library.to_numpy
     for side, call in case.calls.items():
         if isinstance(call, str):
             found[side] = {"absent": call}
             continue
         try:
-            result = compared(call())
+            result = library.to_numpy(call())
             expected = result if expected is None else expected
             found[side] = {"error": checked_error(result, expected, f"{case.words}, {side}")}
             calls[side] = call
@@ -137,20 +134,13 @@ def checked_error(result: Any, expected: Any, where: str) -> float:
 def on_equal_terms(library: LoadedBackend, options: Options, thorough: Stopwatch) -> Iterator[Stopwatch]:
     """All of float32's bits in every library that is loaded, of which GPUs keep 11 unless told, and no autograd.
 
-    A GPU is waited for, on all streams, PyTorch's too: many calls are under way on it at once. In a quick run JAX
-    compiles in half the time, without optimising.
+    Devices are waited for: many calls are under way on them at once.
     """
-    stopwatch = QUICK if options.quick else thorough
-    if library.name == "cupy":
-        stopwatch = replace(stopwatch, finish=library.module.cuda.Device().synchronize)
-    if library.name == "torch" and library.device != "cpu":
-        stopwatch = replace(stopwatch, finish=library.module.cuda.synchronize)
-    if library.name == "jax" and options.quick:
-        library.module.config.update("jax_disable_most_optimizations", True)
     with contextlib.ExitStack() as stack:
         for backend in BACKENDS:
             if module := sys.modules.get(backend.name):
                 stack.enter_context(backend.full_precision(module))
         if torch := sys.modules.get("torch"):
             stack.enter_context(torch.no_grad())
+        stopwatch = replace(QUICK if options.quick else thorough, finish=library.synchronize)
         yield stopwatch if options.seconds is None else replace(stopwatch, total_seconds=options.seconds)

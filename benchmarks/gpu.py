@@ -41,10 +41,8 @@ COMMANDS = {
     "others in float16": (120.0, f"{LAYERS} depthwise small volume --dtype float16"),
 }
 for cores in (1, 2, 4, 8, 16)[: cpu_count().bit_length()]:  # as many as there are
-    COMMANDS[f"NumPy on {cores} core{'s' * (cores > 1)}"] = (
-        60.0,
-        f"taskset --cpu-list 0-{cores - 1} {TIMES} --suite volume",
-    )
+    pinned = f"taskset --cpu-list 0-{cores - 1} {TIMES} --suite volume"
+    COMMANDS[f"NumPy on {cores} core{'s' * (cores > 1)}"] = (60.0, pinned)
 
 
 def run_gpu(options: Options) -> None:

@@ -70,12 +70,12 @@ def random(shape: Ints, dtype: str = "float32", seed: int = 0) -> np.ndarray:
 def shrunk(layer: Layer) -> Layer:
     """The layer with the same kernel, stride and grouping, so small that it takes no time, for a quick run."""
     batch, _, *size = layer.input_shape
-    filters, channels, *kernel = layer.weight_shape
     groups = min(layer.groups, QUICK_CHANNELS)
-    filters, channels = (min(count, QUICK_CHANNELS // groups) for count in (filters // layer.groups, channels))
+    counts = layer.weight_shape[0] // layer.groups, layer.weight_shape[1]
+    filters, channels = (min(count, QUICK_CHANNELS // groups) for count in counts)
     reach = effective_size(layer.kernel_size, layer.dilation)
     sizes = (min(d, max(QUICK_SIZE, r + QUICK_WINDOWS)) for d, r in zip(size, reach, strict=True))
-    shape = min(batch, QUICK_BATCH), groups * channels, *sizes
+    shape, kernel = (min(batch, QUICK_BATCH), groups * channels, *sizes), layer.kernel_size
     return replace(layer, input_shape=shape, weight_shape=(groups * filters, channels, *kernel), groups=groups)
 
 
@@ -89,16 +89,13 @@ def layer_of(suite: str, batch: int, words: str) -> Layer:
     found = NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"the name of a layer is like '7x7/2 3-64 @224', got {name!r}")
-    kernel, channels, filters = _numbers(found[1]), int(found[3]), int(found[4] or found[3])
-    groups, n = 1 if found[4] else channels, len(kernel)
-    size, stride = (values * n if len(values) == 1 else values for values in map(_numbers, (found[5], found[2] or "1")))
+    kernel, stride, size = (tuple(map(int, (text or "1").split("x"))) for text in found.group(1, 2, 5))
+    channels, filters, n = int(found[3]), int(found[4] or found[3]), len(kernel)
+    stride, size = (values * n if len(values) == 1 else values for values in (stride, size))
     padding = (int(around),) * n if around else tuple(k // 2 for k in kernel)
+    groups = 1 if found[4] else channels
     weight_shape = (filters, channels // groups, *kernel)
     return Layer(suite, name, (batch, channels, *size), weight_shape, stride, padding, (1,) * n, groups)
-
-
-def _numbers(text: str) -> Ints:
-    return tuple(map(int, text.split("x")))
 
 
 SUITES = {
@@ -177,12 +174,11 @@ def _drawn(generator: np.random.Generator) -> Layer | None:
 def name_of(layer: Layer) -> str:
     """All numbers, those left out that are 1, and one for axes that have the same."""
 
-    def words(values: Ints) -> str:
-        return "x".join(map(str, values))
+    def words(sign: str, values: Ints) -> str:
+        text = "x".join(map(str, values if len({*values}) > 1 else values[:1]))
+        return sign + text if max(values) > 1 else ""
 
-    signs = {"/": layer.stride, " dilated ": layer.dilation, " padded ": layer.padding}
-    steps = [sign + words(v if len({*v}) > 1 else v[:1]) for sign, v in signs.items() if max(v) > 1]
-    groups = f" in {layer.groups}" if layer.groups > 1 else ""
-    batch, channels, *size = layer.input_shape
-    what = f"{words(layer.kernel_size)}{''.join(steps)} {channels}-{layer.weight_shape[0]}{groups}"
-    return f"{what} @{words((batch, *size))}"
+    (batch, channels, *size), signs = layer.input_shape, ("/", " dilated ", " padded ", " in ")
+    steps = map(words, signs, (layer.stride, layer.dilation, layer.padding, (layer.groups,)))
+    kernel, sizes = ("x".join(map(str, values)) for values in (layer.kernel_size, (batch, *size)))
+    return f"{kernel}{''.join(steps)} {channels}-{layer.weight_shape[0]} @{sizes}"

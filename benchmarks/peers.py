@@ -1,4 +1,4 @@
-"""Who does the operations of a layer on a library's arrays: xconv, also by each of its methods, and others."""
+"""Who does the operations of a layer on a library's arrays: xconv, also by each of its methods, and PyTorch."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ POOLED = {
     "col2im": ("col2im", "rows", "input_shape kernel_size"),
 }
 OPERATIONS = CONVOLUTIONS | POOLED
+
+# The names that --peers takes, with the backends that each runs on; a library's own convolution is the method native.
+PEERS = {"torch": ["numpy", "torch", "cupy"], "methods": EVERYWHERE, **dict.fromkeys(METHODS, EVERYWHERE)}
+PEERS["native"] = [name for name in EVERYWHERE if TABLE[name].own]
 
 COMPILED_TAPS = 256  # with more of them, jax.jit compiles what lays windows out for a third of a minute per operation,
 COMPILED_PAIRS = 1024  # and with more of these Toeplitz, which is far slower than others there, for up to two minutes
@@ -78,36 +82,7 @@ def pytorch(layer: Layer, operation: str) -> Function:
         "max_pool": lambda x: max_pool(x, kernel, **windows),
         "avg_pool": lambda x: avg_pool(x, kernel, **windows),
         "max_pool_grad": forward_and_backward,
-        "col2im": lambda columns: functional.fold(columns.flatten(2), layer.input_shape[2:], kernel, **windows),
-    }
-    return functions[operation]
-
-
-def lax(layer: Layer, operation: str) -> Function:
-    """JAX's convolution, windows reduced, patches, and their adjoints, for which nothing else is computed."""
-    jax = load_backend("jax").module
-    kernel, padding = layer.kernel_size, [(p, p) for p in layer.padding]
-    windows = (1, 1, *kernel), (1, 1, *layer.stride), [(0, 0), (0, 0), *padding]
-    words = {"rhs_dilation": layer.dilation, "feature_group_count": layer.groups}
-    conv = functools.partial(jax.lax.conv_general_dilated, window_strides=layer.stride, padding=padding, **words)
-
-    def max_pool(x: Array) -> Array:
-        return jax.lax.reduce_window(x, -math.inf, jax.lax.max, *windows)
-
-    def patches(x: Array) -> Array:
-        return jax.lax.conv_general_dilated_patches(x, kernel, layer.stride, padding)
-
-    def adjoint(function: Function, shape: Sequence[int], dy: Array) -> Array:
-        return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, dy.dtype))(dy)[0]
-
-    functions: dict[str, Function] = {
-        "forward": conv,
-        "input_grad": lambda dy, w: adjoint(lambda x: conv(x, w), layer.input_shape, dy),
-        "weight_grad": lambda dy, x: adjoint(lambda w: conv(x, w), layer.weight_shape, dy),
-        "max_pool": max_pool,
-        "avg_pool": lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, *windows) / math.prod(kernel),
-        "max_pool_grad": lambda dy, x: jax.vjp(max_pool, x)[1](dy)[0],
-        "col2im": lambda columns: adjoint(patches, layer.input_shape, columns),
+        "col2im": lambda columns: functional.fold(columns, layer.input_shape[2:], kernel, **windows),
     }
     return functions[operation]
 
@@ -129,30 +104,21 @@ def call_of_torch(library: LoadedBackend, function: Function, arrays: Sequence[A
     return functools.partial(function, *map(torch.from_dlpack, arrays))
 
 
-OTHERS = {"torch": (pytorch, call_of_torch), "lax": (lax, call_of)}
-METHODS_OF = {**dict.fromkeys(METHODS, EVERYWHERE), "native": [name for name in EVERYWHERE if TABLE[name].own]}
-# The names that --peers takes, each with the backends that it runs on.
-PEERS = {"torch": ("numpy", "torch", "cupy"), "lax": ("jax",), "methods": EVERYWHERE, **METHODS_OF}
-
-
 def load_peers(library: LoadedBackend, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """The peers of these names, or all that run on the backend, and why others are missing."""
+    """The peers of these names, or all that run on the backend, and why PyTorch is missing if others are there."""
     there = [name for name, backends in PEERS.items() if library.name in backends]
-    for name in names or there:
-        if name not in there:
-            raise CommandError(f"the peer {name!r} does not run on {library.name}: choose from {', '.join(there)}")
     found, missing = list(names or there), list[str]()
+    if wrong := [name for name in found if name not in there]:
+        raise CommandError(f"the peer {wrong[0]!r} does not run on {library.name}: choose from {', '.join(there)}")
     if "torch" in found:
         try:
-            torch = load_backend("torch")
-            if library.name == "cupy" and torch.device == "cpu":
-                raise CommandError(f"torch {torch.version} is installed but finds no CUDA device")
+            load_backend("torch")
         except CommandError as reason:
             if found == ["torch"]:
                 raise
             found.remove("torch")
             missing.append(f"left out: {reason}")
-    return found + list(METHODS_OF) * ("methods" in found), missing
+    return found + [*METHODS, "native"] * ("methods" in found), missing
 
 
 def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], library: LoadedBackend) -> Case:
@@ -163,13 +129,11 @@ def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], libr
     given = numbers(layer, operation, dtype)
     arrays, facts = [*map(library.from_numpy, given)], {}
     calls: dict[str, Call | str] = {XCONV: call_of(library, own(layer, operation), arrays)}
-    of_others = arrays
-    if operation == "col2im":  # of which others have windows as (N, C k, *o)
-        (batch, _, *size), (rows,) = layer.shapes[-1], given
-        of_others = [library.from_numpy(np.moveaxis(rows.reshape(batch, *size, -1), -1, 1).copy())]
-    for name in (name for name in OTHERS if name in peers):
-        function_of, call = OTHERS[name]
-        calls[name] = call(library, function_of(layer, operation), of_others)
+    if "torch" in peers:
+        batch, _, *size = layer.shapes[-1]
+        columns = [rows.reshape(batch, math.prod(size), -1).mT.copy() for rows in given if operation == "col2im"]
+        tensors = [*map(library.from_numpy, columns)] or arrays
+        calls["torch"] = call_of_torch(library, pytorch(layer, operation), tensors)
     if operation in CONVOLUTIONS:
         xp, function = array_api_compat.array_namespace(*arrays), OPERATIONS[operation][0]
         words = {"xp": xp, "dtype": arrays[0].dtype, "function": function, **layer.keywords}
@@ -181,7 +145,8 @@ def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], libr
     checker = library if library.name == "cupy" else load_backend("numpy")
     exact = (checker.from_numpy(array.astype("float64")) for array in given)
     group = layer.suite if dtype == "float32" else f"{layer.suite} {dtype}"
-    return Case(group, layer.name, operation, calls, own(layer, operation, "im2col")(*exact), facts)
+    expected = checker.to_numpy(own(layer, operation, "im2col")(*exact))
+    return Case(group, layer.name, operation, calls, expected, facts)
 
 
 def compiles_too_long(method: str, layer: Layer) -> str:

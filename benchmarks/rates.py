@@ -1,7 +1,6 @@
 """Rates of an array library, each the time of one plain thing: what costs of methods are estimated from.
 
-No code of xconv is in these calls. Products, copies and transforms are new arrays, as they are in the steps of a
-convolution: new memory takes its time.
+Products, copies and transforms are new arrays, as they are in the steps of a convolution: new memory takes its time.
 """
 
 from __future__ import annotations
@@ -10,21 +9,22 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xconv._arrays.libraries import transforms
 from xconv._plan import rates as of_package
 from xconv._run.threads import cpu_count, for_each, one_blas_thread
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
+from xconv.demo.machine import heading
 
 from .comparison import Options, Run, on_equal_terms
 from .layers import Ints, layer_of, random
-from .peers import CONVOLUTIONS, OTHERS, call_of, numbers
-from .report import heading, show
+from .peers import CONVOLUTIONS, call_of, numbers, own
+from .report import show
 from .timing import THOROUGH, Call, Stopwatch, repetitions
 
 MEASURED_FILE = Path(of_package.__file__).with_name(of_package.FILE)
@@ -35,11 +35,9 @@ PIECE = 16 * MEBIBYTE  # that libraries lay out at once; in blocks, as on NumPy,
 LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
 PLANES, LOGARITHM = (4, 256, 256), 16  # of Fourier transforms along two axes
 LANES = 16  # channels that fill a register
-OWN = {"jax": "lax", "torch": "torch"}  # the peer that is the library's own convolution
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(NamedTuple):
     """A plain thing that a call does, and how often."""
 
     name: str
@@ -48,14 +46,13 @@ class Rate:
     what: str  # one of the plain calls, or an operation of the library's own convolution
     of: Any  # the shapes of its arrays, or a layer's batch and name
     view: Callable[[Any], Any] = lambda array: array
-    beyond: Mapping[str, int] = field(default_factory=dict)  # what it does besides, by names further up: taken off
+    beyond: Mapping[str, int] = {}  # what it does besides, by names further up: taken off
     beside: str = ""  # a rate further up that this one is divided by: then it is no time but a number
 
     def value(self, nanoseconds: float, known: Mapping[str, float]) -> float:
         """The rate, by the time of a call and the rates further up; 0 if it is lost in noise."""
-        besides = sum(count * known[name] for name, count in self.beyond.items())
-        own = max(0.0, nanoseconds - known.get("operation", 0.0) - besides) / self.units
-        return own / known[self.beside] if self.beside else own
+        besides = known.get("operation", 0.0) + sum(count * known[name] for name, count in self.beyond.items())
+        return max(0.0, nanoseconds - besides) / self.units / known.get(self.beside, 1.0)
 
 
 def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
@@ -82,10 +79,8 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
     ]
 
 
-def own_rates(library: LoadedBackend) -> list[Rate]:
-    """The same of the library's own convolution, if it has one."""
-    if library.name not in OWN:
-        return []
+def own_rates() -> list[Rate]:
+    """The same of the library's own convolution."""
     wide, tall, deep, flat = (8, "3x3 64-64 @56"), (1, "9x9 1-1 @512"), (8, "3x3 64 dw @56"), (1, "3x3 1-1 @2048")
     multiplications, taps, grouped, short = (layer_of("own", *one).multiply_adds for one in (wide, tall, deep, flat))
     moved, unfolded = {"own_multiplication": LANES * short}, {"own_multiplication": LANES**2 * taps}
@@ -103,38 +98,31 @@ def own_rates(library: LoadedBackend) -> list[Rate]:
 def timed_call(rate: Rate, library: LoadedBackend) -> Call:
     """The library's call on random float32 arrays."""
     if rate.what in CONVOLUTIONS:
-        layer, (function, call) = layer_of("own", *rate.of), OTHERS[OWN[library.name]]
+        layer = layer_of("own", *rate.of)
         arrays = [*map(library.from_numpy, numbers(layer, rate.what, "float32"))]
-        return call(library, function(layer, rate.what), arrays)
-    plainly, arrays = plain(library)[rate.what], [library.from_numpy(random(shape)) for shape in rate.of]
-    if rate.what != "add":
-        return call_of(library, lambda *arrays: plainly(*map(rate.view, arrays)), arrays)
-
-    def add() -> Any:
-        """The sum is written over the first operand, which JAX gives up for it."""
-        arrays[0] = plainly(*arrays)
-        return arrays[0].block_until_ready() if library.name == "jax" else arrays[0]
-
-    return add
-
-
-def plain(library: LoadedBackend) -> dict[str, Callable[..., Any]]:
-    """A matrix product, ``a += b``, a copy, and Fourier transforms along the last two axes."""
-    xp, add, copy = library.module, lambda a, b: xp.add(a, b, out=a), lambda a: xp.copy(a, order="C")
+        return call_of(library, own(layer, rate.what, "native"), arrays)
+    xp = library.module.numpy if library.name == "jax" else library.module
     if library.name == "torch":
         copy = functools.partial(xp.clone, memory_format=xp.contiguous_format)
-    if library.name == "jax":
-        xp, add, copy = xp.numpy, xp.jit(xp.numpy.add, donate_argnums=0), xp.numpy.copy
-    return {"product": xp.matmul, "add": add, "copy": copy, "transform": transforms(xp).rfft2}
+    else:
+        copy = functools.partial(xp.copy, **{} if library.name == "jax" else {"order": "C"})
+    plain: dict[str, Callable[..., Any]] = {
+        "product": xp.matmul,
+        "add": xp.add if library.name == "jax" else lambda a, b: xp.add(a, b, out=a),
+        "copy": lambda a: copy(rate.view(a)),
+        "transform": lambda a: transforms(xp).rfft2(a),
+    }
+    return call_of(library, plain[rate.what], [library.from_numpy(random(shape)) for shape in rate.of])
 
 
 def run_rates(options: Options) -> None:
     """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
     make_writable(options.out)
     run = Run(library := load_backend(options.backend), options, [])
-    threads = cpu_count() if library.name == "numpy" else 1
-    piece = MEBIBYTE if options.quick or library.name == "numpy" else PIECE
-    table = plain_rates((QUICK_LARGE if options.quick else LARGE) // threads, piece) + own_rates(library)
+    is_numpy, is_own = library.name == "numpy", library.name in ("jax", "torch")
+    piece = MEBIBYTE if options.quick or is_numpy else PIECE
+    table = plain_rates((QUICK_LARGE if options.quick else LARGE) // (cpu_count() if is_numpy else 1), piece)
+    table += own_rates() * is_own
     with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
         seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
         print(f"timing {len(table)} calls in turns: {seconds} behind their first ones", file=sys.stderr)
@@ -147,16 +135,13 @@ def run_rates(options: Options) -> None:
         print(f"wrote them to {MEASURED_FILE}")
 
 
-def measure_rates(table: Iterable[Rate], library: LoadedBackend, stopwatch: Stopwatch) -> dict[str, float]:
+def measure_rates(table: list[Rate], library: LoadedBackend, stopwatch: Stopwatch) -> dict[str, float]:
     """All rates by their names, from calls that take turns: of NumPy on as many threads as xconv would have."""
-    found: dict[str, tuple[Call, int]] = {}
+    makers = {rate.name: functools.partial(timed_call, rate, library) for rate in table}
+    calls = {name: on_all_processors(make) if library.name == "numpy" else (make(), 1) for name, make in makers.items()}
+    timings, rates = stopwatch.interleave({name: call for name, (call, _) in calls.items()}), dict[str, float]()
     for rate in table:
-        make = functools.partial(timed_call, rate, library)
-        found[rate.name] = on_all_processors(make) if library.name == "numpy" else (make(), 1)
-    timings = stopwatch.interleave({name: call for name, (call, _) in found.items()})
-    rates: dict[str, float] = {}
-    for rate in table:
-        rates[rate.name] = rate.value(1e9 * timings[rate.name]["median"] / found[rate.name][1], rates)
+        rates[rate.name] = rate.value(1e9 * timings[rate.name]["median"] / calls[rate.name][1], rates)
     return rates
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import geometric_mean  # of ratios: that of the inverse ratios is its inverse
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xconv.demo.errors import fitted, require_packages
 from xconv.demo.files import writing_to
+from xconv.demo.machine import file_name, heading
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
@@ -36,6 +36,16 @@ SUMMARY = (
 COLOURS = {"scipy": "#2f6f9f", "torch": "#d9822b"}
 
 
+class Ratio(NamedTuple):
+    """A side's time by xconv's, and of what; a column of a table has its field's name."""
+
+    what: str
+    on_what: str
+    of: str
+    beside: str
+    ratio: float
+
+
 def run_report(_: Namespace) -> None:
     """Write the tables and the figure of all files into the places where they are shown."""
     require_packages(("matplotlib",))
@@ -52,14 +62,19 @@ def load() -> dict[str, Numbers]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("results/*.json"))}
 
 
+def replace_between(readme: Path, text: str) -> None:
+    """Put the text between the two marks."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}{text.rstrip()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
 def write(kind: str, run: Numbers, out: Path) -> None:
     """Put a run into the machine's file, in the place of an earlier one of its kind: the whole file anew, at once."""
     file = out / file_name(run["machine"])
     runs = (json.loads(file.read_text()) if file.exists() else {}) | {kind: run}
-    draft = file.with_suffix(".part")
     with writing_to(file):
-        draft.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-        draft.replace(file)
+        file.with_suffix(".part").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+        file.with_suffix(".part").replace(file)
 
 
 def show(kind: str, run: Numbers) -> None:
@@ -77,19 +92,13 @@ def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
     return {FOLDER / "README.md": "\n".join(sections), FOLDER.parent / "README.md": "\n".join(summary)}
 
 
-def replace_between(readme: Path, text: str) -> None:
-    """Put the text between the two marks."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}{text.rstrip()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-
-
 def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, list[float]]]:
     """What README.md says of NumPy's runs: words, a side, a machine, and ratios of times."""
     for runs, (words, kind, groups, operation, side) in itertools.product(files.values(), SUMMARY):
         if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
-            asked = [one for one in runs[kind]["results"] if one["group"] in groups and one["operation"] == operation]
-            if found := [one["ratio"] for one in _ratios(asked) if one["beside"] == side]:
-                yield words, side, runs[kind]["machine"]["processor"], found
+            found = [one for one in ratios_of(runs[kind]["results"]) if one.what in groups]
+            if ratios := [one.ratio for one in found if (one.of, one.beside) == (operation, side)]:
+                yield words, side, runs[kind]["machine"]["processor"], ratios
 
 
 def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
@@ -105,55 +114,54 @@ def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
         axes.plot(geometric_mean(ratios), height, "|", color=COLOURS[side], markersize=18, markeredgewidth=3)
     axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
-    axes.tick_params(labelsize=8)
     axes.set_title("the other's time / xconv's time: right of 1, xconv is faster", fontsize=9, loc="left")
+    axes.tick_params(labelsize=8)
     axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     return axes.figure
 
 
 def render(kind: str, run: Numbers) -> str:
     """The tables of a run."""
     tiny = ["Tiny arrays: the times mean nothing."] if run["quick"] else []
-    lines = [f"`{run['machine']['command']}` on {heading(run['machine'])}.", *tiny, *run.get("notes", ()), ""]
+    lines = [f"`{run['machine']['command']}` on {heading(run['machine'])}.", *tiny, *run["notes"], ""]
     return "\n".join([*lines, *{"choice": _choice, "rates": _rates}.get(kind, _compared)(run["results"])])
-
-
-def heading(machine: Numbers) -> str:
-    """One line of it: the device too, unless it is the processor, and the BLAS that NumPy multiplies with."""
-    device = [] if "cpu" in machine["device"].lower() else [machine["device"]]
-    blas = machine["blas"][:1] if machine["backend"] == "numpy" else ()
-    versions = (f"{name} {version}" for name, version in machine["versions"].items())
-    return ", ".join([*device, machine["processor"], *versions, *blas, machine["date"]])
-
-
-def file_name(machine: Numbers) -> str:
-    """One for each machine and backend."""
-    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
-    words = re.findall("[a-z0-9]+", f"{re.sub(' cores?$', '', device)} {machine['backend']}".lower())
-    return "-".join(words) + ".json"
 
 
 def measured(one: Numbers) -> str:
     """What was found of a case, in words: xconv's milliseconds, and others' times by it."""
-    own = one["timings"][XCONV]
-    others = [f"{found['beside']} {_number(found['ratio'])}" for found in _ratios([one])]
+    own, others = one["timings"][XCONV], [f"{found.beside} {_number(found.ratio)}" for found in ratios_of([one])]
     return ", ".join([f"{_number(1e3 * own['median'])} ms" if "median" in own else own["absent"], *others])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> list[str]:
     """Markdown that is readable as it is; columns behind the first few are numbers, to the right."""
-    cells = [tuple(header), *map(tuple, rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    rule = ["-" * width if at < words else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
-    signs = ["<" if at < words else ">" for at in range(len(widths))]
-    lines = [[f"{cell:{one[0]}{one[1]}}" for cell, *one in zip(row, signs, widths, strict=True)] for row in cells]
-    return [f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:])]
+    columns = [*zip(header, *rows, strict=True)]
+    widths = [max(3, *map(len, column)) for column in columns]
+    rules = ["-" * width if at < words else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
+    signs = ["<" if at < words else ">" for at in range(len(columns))]
+    lines = zip(*((rule, *column) for rule, column in zip(rules, columns, strict=True)), strict=True)
+    rule, head, *others = [
+        " | ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True))
+        for line in lines
+    ]
+    return [f"| {line} |" for line in (head, rule, *others)]
+
+
+def ratios_of(results: Iterable[Numbers]) -> Iterator[Ratio]:
+    for one in results:
+        own = one["timings"][XCONV].get("median")
+        for side, found in one["timings"].items():
+            if side != XCONV and own and "median" in found:
+                yield _ratio(one, side.removeprefix(BY_HAND), found["median"] / own)
+
+
+def _ratio(one: Numbers, side: str, number: float) -> Ratio:
+    return Ratio(one["group"], one["name"], one["operation"], side, number)
 
 
 def _compared(results: Sequence[Numbers]) -> Iterator[str]:
-    ratios = [*_ratios(results)]
-    own = [_row(one, "ms", 1e3 * one["timings"][XCONV].get("median", math.nan)) for one in results]
+    ratios = [*ratios_of(results)]
+    own = [_ratio(one, "ms", 1e3 * one["timings"][XCONV].get("median", math.nan)) for one in results]
     errors = [found["error"] for one in results for found in one["timings"].values() if "error" in found]
     if ratios:
         yield from ("Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.", "")
@@ -161,30 +169,18 @@ def _compared(results: Sequence[Numbers]) -> Iterator[str]:
     yield f"No result is further from what was expected than {max(errors, default=0):.0e} of the largest element."
     yield from _noise(results)
     yield from ("", "<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>", "")
-    yield from (*_pivot(("what", "on what", "of"), "beside", [*own, *ratios]), "", "</details>")
+    yield from (*_pivot(("what", "on_what", "of"), "beside", [*own, *ratios]), "", "</details>")
 
 
-def _ratios(results: Iterable[Numbers]) -> Iterator[Numbers]:
-    """All sides' times by xconv's."""
-    for one in results:
-        own = one["timings"][XCONV].get("median")
-        for side, found in one["timings"].items():
-            if side != XCONV and own and "median" in found:
-                yield _row(one, side.removeprefix(BY_HAND), found["median"] / own)
-
-
-def _row(one: Numbers, side: str, number: float) -> Numbers:
-    return {"what": one["group"], "on what": one["name"], "of": one["operation"], "beside": side, "ratio": number}
-
-
-def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Numbers]) -> list[str]:
+def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Ratio]) -> list[str]:
     """The ratios of each row and column together: their geometric mean, and of several the least."""
     cells: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for found in ratios:
-        cells.setdefault(tuple(found[key] for key in rows), {}).setdefault(found[column], []).append(found["ratio"])
+        row = cells.setdefault(tuple(getattr(found, name) for name in rows), {})
+        row.setdefault(getattr(found, column), []).append(found.ratio)
     columns = list(dict.fromkeys(itertools.chain.from_iterable(cells.values())))
     lines = [(*row, *(_cell(there.get(name, [])) for name in columns)) for row, there in cells.items()]
-    return table([*rows, *columns], lines, words=len(rows))
+    return table([*(row.replace("_", " ") for row in rows), *columns], lines, words=len(rows))
 
 
 def _cell(ratios: Sequence[float]) -> str:
@@ -194,9 +190,8 @@ def _cell(ratios: Sequence[float]) -> str:
 
 def _noise(results: Iterable[Numbers]) -> Iterator[str]:
     """What two times of one call differ by: of a method by its name, and of auto, which chose it."""
-    pairs = [(found, one.get("chosen")) for one in results for found in _ratios([one])]
-    if ratios := [found["ratio"] for found, chosen in pairs if found["beside"] == chosen]:
-        least, most, mean = map(_number, (min(ratios), max(ratios), geometric_mean(ratios)))
+    if same := [found.ratio for one in results for found in ratios_of([one]) if found.beside == one.get("chosen")]:
+        least, most, mean = map(_number, (min(same), max(same), geometric_mean(same)))
         yield from ("", f"Identical calls differed by factors from {least} to {most}; their geometric mean is {mean}.")
 
 
@@ -205,16 +200,14 @@ def judged(one: Numbers) -> tuple[str, float]:
 
     Auto's own time stands for the chosen one's only if nobody could time that by hand.
     """
-    by_hand = {side: found["median"] for side, found in one["timings"].items() if "median" in found}
-    chosen = BY_HAND + one["chosen"]
-    seconds = {chosen: by_hand.pop(XCONV)} | by_hand
-    best = min(seconds, key=lambda side: (seconds[side], side != chosen))
-    return best.removeprefix(BY_HAND), seconds[chosen] / seconds[best] - 1
+    timed = {side.removeprefix(BY_HAND): found["median"] for side, found in one["timings"].items() if "median" in found}
+    seconds = {one["chosen"]: timed.pop(XCONV)} | timed
+    best = min(seconds, key=seconds.__getitem__)  # of equals the first: the chosen one
+    return best, seconds[one["chosen"]] / seconds[best] - 1
 
 
 def _choice(results: Sequence[Numbers]) -> Iterator[str]:
-    found = [(one, *judged(one)) for one in results]
-    rows = []
+    found, rows = [(one, *judged(one)) for one in results], []
     for operation in dict.fromkeys([*(one["operation"] for one in results), "all"]):
         losses = [loss for one, _, loss in found if operation in (one["operation"], "all")]
         numbers = geometric_mean(1 + loss for loss in losses) - 1, np.percentile(losses, 90), max(losses)

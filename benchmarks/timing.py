@@ -51,8 +51,8 @@ class Stopwatch:
         One that is beaten by far, and would take all the time for its least rounds, keeps the timing of its warm-up.
         """
         pace = {name: self.pace(call) for name, call in calls.items()}
-        far, allowed = BEATEN * min(pace.values(), default=0), self.total_seconds / self.least_rounds or math.inf
-        samples = {name: [pace[name]] if pace[name] > max(far, allowed) else [] for name in calls}
+        patience = max(BEATEN * min(pace.values(), default=0), self.total_seconds / self.least_rounds or math.inf)
+        samples = {name: [seconds] if seconds > patience else [] for name, seconds in pace.items()}
         names, start, rounds = [name for name in calls if not samples[name]], self.clock(), 0
         gc.disable()
         try:

@@ -125,7 +125,7 @@ def test_commands_beside_figures_run():
     lines = [line for line in set(re.findall(r"`python -m benchmarks([^`]*)`", text)) if "NAME" not in line]
     assert len(lines) >= 5
     for words in map(str.split, lines):
-        main._parser("benchmarks").parse_args(["--suite", *words] if words and words[0] in main.RUNS else words)
+        main.parser_of("benchmarks").parse_args(["--suite", *words] if words and words[0] in main.RUNS else words)
 
 
 class TestBorders:

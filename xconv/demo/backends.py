@@ -35,6 +35,10 @@ class Backend:
         Maps the module and a function of arrays to the same function, faster if it is called often.
     full_precision : callable
         Maps the module to a context in which float32 products are not rounded to fewer bits.
+    synchronize : callable
+        Waits, given the module, until its devices have done what they were given.
+    forget : callable
+        Gives back, given the module, what it keeps of the calls that it compiled.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Backend:
     needs: str = "device"
     compile: Callable[[ModuleType, Callable[..., Any]], Callable[..., Any]] = lambda module, function: function
     full_precision: Callable[[ModuleType], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    synchronize: Callable[[ModuleType], None] = lambda module: None
+    forget: Callable[[ModuleType], None] = lambda module: None
 
     def load(self) -> LoadedBackend:
         """Import the library and look for a device. `CommandError` says why it cannot be used."""
@@ -112,6 +118,14 @@ class LoadedBackend:
         """A context in which float32 products keep all of float32's bits."""
         return self.backend.full_precision(self.module)
 
+    def synchronize(self) -> None:
+        """Wait until its devices have done what they were given."""
+        self.backend.synchronize(self.module)
+
+    def forget(self) -> None:
+        """Give back what it keeps of the calls that it compiled, which memory maps would not suffice for."""
+        self.backend.forget(self.module)
+
 
 def _jax_devices(jax: ModuleType) -> list[str]:
     return [f"{device} ({device.device_kind})" for device in jax.devices()]
@@ -161,6 +175,7 @@ BACKENDS = (
         lambda array: array,
         compile=lambda jax, function: jax.jit(function),
         full_precision=_jax_full_precision,
+        forget=lambda jax: jax.clear_caches(),
     ),
     Backend(
         "torch",
@@ -169,6 +184,7 @@ BACKENDS = (
         _torch_from_numpy,
         lambda array: array.cpu().numpy(),
         full_precision=_torch_full_precision,
+        synchronize=lambda torch: torch.cuda.synchronize() if torch.cuda.is_available() else None,
     ),
     Backend(
         "cupy",
@@ -177,6 +193,7 @@ BACKENDS = (
         lambda cupy, array: cupy.asarray(array),
         lambda array: array.get(),
         needs="CUDA device",
+        synchronize=lambda cupy: cupy.cuda.Device().synchronize(),
     ),
 )
 

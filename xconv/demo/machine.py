@@ -50,3 +50,18 @@ def describe(library: LoadedBackend) -> dict[str, Any]:
     """All of it, of calls on a library's arrays."""
     names = {"backend": library.name, "device": library.device, "processor": processor()}
     return {**names, "versions": versions(library), "blas": blas()}
+
+
+def heading(machine: dict[str, Any]) -> str:
+    """One line of a description with a date: the device, unless it is the processor, and NumPy's BLAS."""
+    device = [] if "cpu" in machine["device"].lower() else [machine["device"]]
+    blas = machine["blas"][:1] if machine["backend"] == "numpy" else ()
+    versions = (f"{name} {version}" for name, version in machine["versions"].items())
+    return ", ".join([*device, machine["processor"], *versions, *blas, machine["date"]])
+
+
+def file_name(machine: dict[str, Any]) -> str:
+    """One for each machine and backend."""
+    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
+    words = re.findall("[a-z0-9]+", f"{re.sub(' cores?$', '', device)} {machine['backend']}".lower())
+    return "-".join(words) + ".json"
