@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 import xconv
 from xconv import _choose
+from xconv._arrays.libraries import on_accelerator
+from xconv._arrays.machine import WHOLE
 from xconv._methods import im2col as _im2col
 from xconv._methods import shifts as _shifts
 from xconv._plan import schedule
@@ -737,3 +739,11 @@ def test_spectra_of_complex_numbers_are_counted_once(dtype):
     shape = (1, 1, 400, 400) if dtype == "complex64" else (1, 1, 250, 250)
     found = xconv.plan(shape, shape, xp=np, dtype=np.dtype(dtype), padding="full", method="fft")
     assert found.blocks == 1
+
+
+@pytest.mark.on("jax", "torch")
+def test_blocks_of_calls_are_so_small_that_malloc_keeps_their_arrays(backend):
+    """Of JAX all blocks are one program, and on a GPU malloc has no say."""
+    shapes = (2, 1, 1093, 1093), (1, 1, 3, 3)
+    found = xconv.plan(*shapes, xp=backend.xp, dtype=backend.xp.float32, method="im2col")
+    assert (found.held <= WHOLE) is (backend.name == "torch" and not on_accelerator(backend.xp))
