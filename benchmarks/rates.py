@@ -35,6 +35,7 @@ PIECE = 16 * MEBIBYTE  # that libraries lay out at once; in blocks, as on NumPy,
 LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
 PLANES, LOGARITHM = (4, 256, 256), 16  # of Fourier transforms along two axes
 LANES = 16  # channels that fill a register
+OWN = ("jax", "torch")  # whose own convolution is estimated
 
 
 class Rate(NamedTuple):
@@ -79,20 +80,39 @@ def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
     ]
 
 
-def own_rates() -> list[Rate]:
-    """The same of the library's own convolution."""
-    wide, tall, deep, flat = (8, "3x3 64-64 @56"), (1, "9x9 1-1 @512"), (8, "3x3 64 dw @56"), (1, "3x3 1-1 @2048")
-    multiplications, taps, grouped, short = (layer_of("own", *one).multiply_adds for one in (wide, tall, deep, flat))
-    moved, unfolded = {"own_multiplication": LANES * short}, {"own_multiplication": LANES**2 * taps}
-    return [
+def own_rates(library: LoadedBackend) -> list[Rate]:
+    """The same of the library's own convolution, if it has one, by the paths that it takes."""
+
+    def rate(name: str, words: str, of: tuple[int, str], units: float, moved: int = 0, what: str = "forward") -> Rate:
+        """So many units for each multiply-add, beyond which it moves so many times its output."""
+        layer = layer_of("own", *of)
+        beyond = {"own_multiplication": layer.multiply_adds, "own_moved": moved * math.prod(layer.shapes[-1])}
+        return Rate(f"own_{name}", words, round(units * layer.multiply_adds), what, of, beyond=beyond)
+
+    wide, flat = (1, "3x3 256-256 @28"), (8, "1x1 24-24 @56")
+    lanes = LANES if library.name == "torch" else 1
+    wide_adds, flat_adds = (layer_of("own", *one).multiply_adds for one in (wide, flat))
+    moved = 2 * flat_adds // 24**2 * (-(-24 // lanes) * lanes)  # of whole registers, as oneDNN has them
+    beyond = {"own_multiplication": flat_adds}
+    common = [
         Rate("own_operation", "a call for 1 channel of 8x8", 1, "forward", (1, "3x3 1-1 @8")),
-        Rate("own_multiplication", "a multiply-add of 3x3 64-64", multiplications, "forward", wide),
-        Rate("own_reduction", "the same in its gradient by filters", multiplications, "weight_grad", wide),
-        Rate("own_moved", "an element of 16 lanes, of 3x3 1-1", 2 * LANES * 2048**2, "forward", flat, beyond=moved),
-        Rate("own_unfolded", "a tap of dx of 9x9 1-1", taps, "input_grad", tall, beyond=unfolded),
-        Rate("own_grouped", "a tap of 3x3 in groups of 1", grouped, "forward", deep),
-        Rate("own_grouped_reduction", "the same in its gradient by filters", grouped, "weight_grad", deep),
+        Rate("own_multiplication", "a multiply-add of 3x3 256-256", wide_adds, "forward", wide),
+        Rate("own_moved", "an element of x or y of 1x1 24-24", moved, "forward", flat, beyond=beyond),
     ]
+    paths = {
+        "torch": [
+            rate("unfolded", "a tap of dw of 31 16-1", (8, "31 16-1 @4096"), 1, what="weight_grad"),
+            rate("grouped", "a tap of 13x13 in groups of 1", (8, "13x13 64 dw @28"), 1)._replace(beyond={}),
+        ],
+        "jax": [
+            rate("unfolded", "an element of windows of 9x9 24-24 @48", (2, "9x9 24-24 @48 padded 0"), 1 / 24),
+            rate("run", "a tap of a position of 3x3 4-16", (1, "3x3 4-16 @256"), 1 / 64, moved=1),
+            rate("volume", "an element of windows of 3x3x3 16-16", (1, "3x3x3 16-16 @20"), 1 / 16),
+            rate("spread", "the same of dx with stride 2", (1, "3x3x3/2 16-16 @20"), 8 / 16, what="input_grad"),
+            rate("scattered", "the same of dx of 5x5/2 16-16", (2, "5x5/2 16-16 @56"), 1 / 16, what="input_grad"),
+        ],
+    }
+    return common + paths[library.name] if library.name in OWN else []
 
 
 def timed_call(rate: Rate, library: LoadedBackend) -> Call:
@@ -119,10 +139,10 @@ def run_rates(options: Options) -> None:
     """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
     make_writable(options.out)
     run = Run(library := load_backend(options.backend), options, [])
-    is_numpy, is_own = library.name == "numpy", library.name in ("jax", "torch")
+    is_numpy = library.name == "numpy"
     piece = MEBIBYTE if options.quick or is_numpy else PIECE
     table = plain_rates((QUICK_LARGE if options.quick else LARGE) // (cpu_count() if is_numpy else 1), piece)
-    table += own_rates() * is_own
+    table += own_rates(library)
     with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
         seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
         print(f"timing {len(table)} calls in turns: {seconds} behind their first ones", file=sys.stderr)

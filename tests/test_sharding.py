@@ -187,8 +187,8 @@ def choices():
         raise ChosenError(choose(*arguments).method)
 
     choose, products.choose = products.choose, stop
-    mesh, x, w = sharded("Auto", 0, (8, 128, 40, 40), (128, 128, 3, 3))
-    _, replicated, narrow = sharded("Auto", None, x.shape, (128, 32, 3, 3))
+    mesh, x, w = sharded("Auto", 0, (8, 512, 20, 20), (512, 512, 3, 3))
+    _, replicated, narrow = sharded("Auto", None, x.shape, (512, 128, 3, 3))
     alone = [jax.device_put(operand, jax.devices()[1]) for operand in (x, w)]
     plain = [np.asarray(operand) for operand in alone]
     conv = functools.partial(xconv.conv, padding=1)

@@ -6,20 +6,18 @@ only. How much memory JAX and PyTorch use is their own affair.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from typing import Any, cast
+from typing import Any
 
 from .._arrays.libraries import Array, DType, Namespace, is_kind, library, on_accelerator, traits
 from .._arrays.windows import pad, unpad
 from .._plan.geometry import Ints, Pairs
-from .._plan.rates import Own, rates_of
+from .._plan.rates import rates_of
 from .._plan.remembered import remembered
 from .._plan.task import Task
+from .native_cost import eigen_cost, onednn_cost
 from .native_fused import are_few, fused_cost, program
 
-LANES = 16  # channels of float32 that fill a register of AVX-512, and that oneDNN lays out side by side
-FIRST = 4  # channels of an image, which oneDNN reads as they are
 AXES = 3  # PyTorch has conv1d, conv2d and conv3d, cuDNN no more, and with more axes XLA ends the process on a GPU
 
 
@@ -83,34 +81,13 @@ def own_missing(xp: Namespace) -> str:
 
 def own_cost(xp: Namespace, dtype: DType, task: Task) -> float:
     """Nanoseconds of the library's own way."""
-    convolution = _convolution_cost(xp, task) if convolves(xp, dtype, task.windows.ndim) else math.inf
-    return min(convolution, fused_cost(task)) if is_fused(xp, task) else convolution
-
-
-def _convolution_cost(xp: Namespace, task: Task) -> float:
-    """Nanoseconds of the library's own convolution, which is slow where it has no fast path, as with few channels."""
-    rates = rates_of(library(xp))
+    if not convolves(xp, dtype, task.windows.ndim):
+        return fused_cost(task)
     if on_accelerator(xp):  # whose rates are not measured, and which is what it is made for
         return 0.0
-    own, windows, groups = cast("Own", rates.own), task.windows, task.groups
-    each = own.reduction if task.reduces else own.multiplication
-    channels, filters = task.channels, task.filters
-    if groups == 1:  # with groups of few channels it leaves registers empty instead, or has code for one
-        channels = channels if channels <= FIRST and task.product != "scatter" else _lanes(channels)
-        filters = _lanes(filters)
-    moved = _lanes(groups * task.channels) * math.prod(windows.input_size)
-    moved += _lanes(groups * task.filters) * windows.positions
-    taps = task.positions * windows.taps
-    unfolded = taps * task.channels if task.product == "scatter" else 0
-    work = taps * channels * filters * each
-    if groups > 1:
-        work += taps * (channels * filters * own.grouped_reduction if task.reduces else own.grouped)
-    return own.operation + work + task.batch * moved * own.moved + unfolded * own.unfolded
-
-
-def _lanes(channels: int) -> int:
-    """Channels with those that fill the last register."""
-    return -(-channels // LANES) * LANES
+    cost = {"lax": eigen_cost, "torch": onednn_cost}[traits(xp).own](rates_of(library(xp)), task)
+    is_another = is_fused(xp, task) and not (task.reduces and task.groups == 1)  # which is the same convolution
+    return min(cost, fused_cost(task)) if is_another else cost
 
 
 def native(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1) -> Native:

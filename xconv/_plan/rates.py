@@ -15,15 +15,17 @@ FILE = "measured.json"  # beside this one: by libraries, with machine and date
 
 
 class Own(NamedTuple):
-    """Nanoseconds of plain things that a library's own convolution does."""
+    """Nanoseconds of plain things that a library's own convolution does; 0 of what it never does."""
 
     operation: float  # a call, however small
-    multiplication: float  # with many channels, 64 to 64, 3x3
-    reduction: float  # the same in its gradient by the filters
-    moved: float  # an element of input or output brought into lanes of channels and back: 1 to 1, 3x3
-    unfolded: float  # an element of the windows of its gradient by an input of few channels: 1 to 1, 9x9
-    grouped: float  # a tap of an output where there are groups of one channel, 3x3
-    grouped_reduction: float  # the same in its gradient by the filters, for each pair of channels
+    multiplication: float  # with many channels, 256 to 256, 3x3
+    moved: float  # an element of input or output brought into another layout, of 24 to 24, 1x1
+    unfolded: float  # an element of windows that are laid out for a product: those of 31 taps, or without padding
+    grouped: float = 0  # a tap of an output where there are groups of one channel, 13x13
+    run: float = 0  # a tap of a position, of few channels: 4 to 16, 3x3
+    volume: float = 0  # an element of windows over three axes: 16 to 16, 3x3x3
+    spread: float = 0  # the same of windows of every second element, or in the gradient by an input with strides
+    scattered: float = 0  # an element of windows added to the gradient by an input with strides, 5x5
 
 
 class Rates(NamedTuple):
@@ -37,7 +39,8 @@ class Rates(NamedTuple):
 
 def _row(measured: dict[str, Any]) -> Rates:
     """Numbers by their names, of which those of the library's own convolution begin with ``own_``."""
-    own = Own(*[measured[f"own_{name}"] for name in Own._fields]) if "own_operation" in measured else None
+    found = {name.removeprefix("own_"): rate for name, rate in measured.items() if name.startswith("own_")}
+    own = Own(**found) if found else None
     steps = Steps(*[measured[name] for name in Steps._fields])
     return Rates(measured["machine"], steps, measured["uncached"], own)
 

@@ -1,0 +1,88 @@
+"""What the library's own convolution is estimated to cost: by the path that it takes, whatever the rates are."""
+
+from __future__ import annotations
+
+import pytest
+
+from xconv._methods.native_cost import PAGED, eigen_cost, onednn_cost
+from xconv._plan.geometry import Axis, Geometry
+from xconv._plan.rates import rates_of
+from xconv._plan.task import Task
+
+TORCH, JAX = rates_of("torch"), rates_of("jax")
+PRODUCTS = ("forward", "scatter", "backward_filter")
+
+
+def task(product, channels, filters, *axes, batch=4, groups=1):
+    return Task(product, Geometry.of([Axis(*axis) for axis in axes]), batch, groups, channels, filters)
+
+
+def padded(d, k, s=1, a=1):
+    around = a * (k - 1) // 2
+    return d, k, s, a, around, around
+
+
+class TestOneDNN:
+    def test_channels_of_an_image_fill_no_registers(self):
+        few, many = (onednn_cost(TORCH, task("forward", c, 64, padded(64, 3), padded(64, 3))) for c in (15, 16))
+        three, four = (onednn_cost(TORCH, task("backward_filter", c, 64, padded(64, 3), padded(64, 3))) for c in (3, 4))
+        assert few < many
+        assert three < four / 2
+
+    @pytest.mark.parametrize(
+        ("product", "near", "far"),
+        [
+            ("backward_filter", padded(64, 14), padded(64, 15)),
+            ("forward", (64, 23, 1, 1, 11, 11), (64, 24, 1, 1, 12, 11)),
+            ("scatter", (64, 12, 1, 1, 0, 0), (64, 13, 1, 1, 0, 0)),
+        ],
+    )
+    def test_windows_that_it_has_no_code_for_are_laid_out(self, product, near, far):
+        near_cost, far_cost = (onednn_cost(TORCH, task(product, 16, 16, padded(64, 3), axis)) for axis in (near, far))
+        assert far_cost > 1.2 * near_cost
+
+    @pytest.mark.parametrize("product", PRODUCTS)
+    def test_groups_of_few_channels_are_laid_out(self, product):
+        axes = padded(64, 3), padded(64, 3)
+        odd, even = (onednn_cost(TORCH, task(product, c, c, *axes, groups=4)) for c in (7, 8))
+        assert odd > even
+
+    def test_large_arrays_come_page_by_page(self):
+        below, above = (onednn_cost(TORCH, task("forward", 1, 16, (d, 1), batch=1)) for d in (PAGED // 16, PAGED // 8))
+        assert above > 3 * below
+
+
+class TestEigen:
+    def test_gradients_by_filters_of_groups_are_of_all_by_all(self):
+        axes = padded(32, 3), padded(32, 3)
+        two, four = (eigen_cost(JAX, task("backward_filter", 8, 8, *axes, groups=groups)) for groups in (2, 4))
+        assert four > 3 * two
+
+    def test_three_axes_take_longer_than_two(self):
+        flat, deep = (eigen_cost(JAX, task("forward", 8, 8, *[padded(16, 3)] * n, batch=16 ** (3 - n))) for n in (2, 3))
+        assert deep > 3 * flat
+
+    @pytest.mark.parametrize("product", PRODUCTS)
+    def test_more_than_three_axes_are_plain_loops(self, product):
+        three, four = (eigen_cost(JAX, task(product, 8, 8, *[padded(8, 3)] * n, batch=8 ** (4 - n))) for n in (3, 4))
+        assert four > 3 * three
+
+    def test_strides_of_a_volume_are_read_one_by_one(self):
+        once, twice = (eigen_cost(JAX, task("scatter", 8, 8, *[padded(16, 3, s)] * 3)) for s in (1, 2))
+        assert twice > 2 * once
+
+    def test_strides_of_an_image_are_added(self):
+        once, twice = (eigen_cost(JAX, task("scatter", 8, 8, *[padded(64, 3, s)] * 2)) for s in (1, 2))
+        assert twice < once
+
+    def test_windows_without_padding_are_laid_out(self):
+        around, none = (
+            eigen_cost(JAX, task("forward", 32, 32, axis, axis)) for axis in (padded(32, 5), (36, 5, 1, 1, 0, 0))
+        )
+        assert none > 1.3 * around
+
+
+@pytest.mark.parametrize("cost", [lambda found: onednn_cost(TORCH, found), lambda found: eigen_cost(JAX, found)])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_nothing_takes_no_more_than_a_call(cost, product):
+    assert cost(task(product, 0, 0, padded(8, 3), batch=0)) < 10_000
