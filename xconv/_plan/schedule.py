@@ -251,7 +251,7 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     unit = max(whole * machine.element // math.prod(counts), 1)
     units = max((room - held) // unit, 1)
     if not machine.compiled:
-        units = max(min(units, machine.cache * _copies(tile) // unit), 1)
+        units = max(min(units, _kept(tile, machine) // unit), 1)
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
         columns = part.batch * part.groups * part.windows.positions
@@ -295,15 +295,18 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
     return 1, -(-part.channels // min(2 if tile.transforms else shares, rows, part.channels))
 
 
-def _copies(tile: Tile) -> int:
-    """How many arrays that a cache may hold a block is at least: what a transform holds are copies of one size."""
-    return 1 + tile.weight_copies
+def _kept(tile: Tile, machine: Machine) -> int:
+    """Bytes of a block whose arrays a cache holds, or malloc keeps: what a transform holds are copies of one size.
+
+    All that a compiled program makes on its way is one array.
+    """
+    return machine.cache * (1 if machine.compiled else 1 + tile.weight_copies)
 
 
 def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, each: int) -> float:
     """Nanoseconds for all parts of a task, each of which takes what ``part`` does."""
     count = _part_count(task, part.groups, part.channels, part.filters, part.windows.kernel_size)
     steps, rates = tile.steps(part), machine.rates
-    made = each / machine.element if each > machine.cache * _copies(tile) else 0
+    made = each / machine.element if each > _kept(tile, machine) else 0
     memory = (machine.uncached - 1) * rates.copied * made * blocks
     return count * steps.times(rates) + memory + (blocks - count) * steps.operation * rates.operation
