@@ -17,7 +17,7 @@ from test_benchmarks import a_run, cells, exit_status, last_complaint, nameless,
 from threadpoolctl import threadpool_info
 
 import xconv
-from benchmarks import layers, rates, report
+from benchmarks import filters, layers, rates, report
 from benchmarks.layers import SUITES, Layer, draw_layers, layer_of, random, shrunk
 from benchmarks.peers import CONVOLUTIONS, case_of
 from benchmarks.report import BY_HAND, XCONV, judged
@@ -356,6 +356,20 @@ class TestFilters:
             monkeypatch.setitem(sys.modules, package, None)
         assert exit_status("--suite", "filter", "--quick", "--out", tmp_path) == 0
         assert set(recorded(tmp_path)["filter"]["results"][0]["timings"]) == {"xconv", "scipy"}
+
+    def test_on_cupy_scipys_lines_are_those_of_cupyx(self, monkeypatch):
+        import scipy.ndimage
+        import scipy.signal
+
+        modules = {"cupyx": types.SimpleNamespace(scipy=scipy), "cupyx.scipy": scipy}
+        modules |= {"cupyx.scipy.ndimage": scipy.ndimage, "cupyx.scipy.signal": scipy.signal}
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+        run = types.SimpleNamespace(library=types.SimpleNamespace(name="cupy"))
+        row, image = filters.ROWS["smooth"][0], random((9, 8))
+        calls = filters.calls_of(row, run, 2, {"x": image})
+        assert list(calls) == ["xconv", "scipy"]
+        assert np.array_equal(calls["scipy"](), scipy.ndimage.gaussian_filter(image, 2))
 
     def test_a_wrong_result_fails_the_run(self, numpy_backend, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(xconv.ndimage, "maximum_filter", lambda image, size: 2 * image)
