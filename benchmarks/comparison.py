@@ -109,24 +109,25 @@ def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: 
         try:
             result = library.to_numpy(call())
             expected = result if expected is None else expected
-            found[side] = {"error": checked_error(result, expected, f"{case.words}, {side}")}
+            found[side] = {"error": checked_error(result, expected)}
             calls[side] = call
         except Exception as error:
             found[side] = {"absent": f"{type(error).__name__}: {first_line(error)}"}
-            failures.append(str(error) if isinstance(error, WrongResultError) else found[side]["absent"])
+            what = str(error) if isinstance(error, WrongResultError) else found[side]["absent"]
+            failures.append(f"{case.words}, {side}: {what}")
     for side, timing in stopwatch.interleave(calls).items():
         found[side] |= timing
     return found
 
 
-def checked_error(result: Any, expected: Any, where: str) -> float:
-    """The largest difference relative to the largest element, or a `WrongResultError` that says where it is wrong."""
+def checked_error(result: Any, expected: Any) -> float:
+    """The largest difference relative to the largest element, or a `WrongResultError`."""
     if result.shape != expected.shape:
-        raise WrongResultError(f"{where}: the result has shape {result.shape}, expected {expected.shape}")
+        raise WrongResultError(f"the result has shape {result.shape}, expected {expected.shape}")
     limit = ROUGH_LIMIT if result.dtype.itemsize == 2 else ERROR_LIMIT
     error = float(abs(result.astype("float64") - expected).max() / abs(expected).max())
     if not error <= limit:  # NaN included
-        raise WrongResultError(f"{where}: the relative error is {error:.1e}, at most {limit:.0e} was expected")
+        raise WrongResultError(f"the relative error is {error:.1e}, at most {limit:.0e} was expected")
     return error
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xconv.demo.errors import fitted, require_packages
+from xconv.demo.errors import CommandError, fitted, require_packages
 from xconv.demo.files import writing_to
 from xconv.demo.machine import file_name, heading
 
@@ -29,9 +29,9 @@ SUMMARY = (
     ("Gaussians, means, Sobel, float32", "filter", ("smooth",), "float32", "scipy"),
     ("maximum_filter, float32", "filter", ("maximum",), "float32", "scipy"),
     ("signal.convolve, 1e3 to 1e7 elements, float32", "filter", ("convolve",), "float32", "scipy"),
-    ("layers of ResNet-50 and VGG-16", "layers", ("resnet50", "vgg16"), "forward", "torch"),
-    ("layers of few channels, depthwise ones", "layers", ("small", "depthwise"), "forward", "torch"),
-    ("layers of large kernels, audio", "layers", ("large_kernel",), "forward", "torch"),
+    ("layers of ResNet-50 and VGG-16, forward", "layers", ("resnet50", "vgg16"), "forward", "torch"),
+    ("layers of few channels, depthwise ones, forward", "layers", ("small", "depthwise"), "forward", "torch"),
+    ("layers of large kernels, audio, forward", "layers", ("large_kernel",), "forward", "torch"),
 )
 COLOURS = {"scipy": "#2f6f9f", "torch": "#d9822b"}
 
@@ -71,7 +71,10 @@ def replace_between(readme: Path, text: str) -> None:
 def write(kind: str, run: Numbers, out: Path) -> None:
     """Put a run into the machine's file, in the place of an earlier one of its kind: the whole file anew, at once."""
     file = out / file_name(run["machine"])
-    runs = (json.loads(file.read_text()) if file.exists() else {}) | {kind: run}
+    runs = json.loads(file.read_text()) if file.exists() else {}
+    if run["quick"] and not runs.get(kind, run)["quick"]:
+        raise CommandError(f"{file} has {kind} of arrays that are not tiny: --quick must have another --out")
+    runs[kind] = run
     with writing_to(file):
         file.with_suffix(".part").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
         file.with_suffix(".part").replace(file)
