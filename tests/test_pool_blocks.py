@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 import tracemalloc
@@ -395,6 +396,23 @@ def test_convolutions_by_large_windows_compile_soon(jax_backend):
         compiled = jax.jit(function)
         assert compiled.lower(*arrays).as_text().count(" = stablehlo.") < 15 * 15
         assert np.allclose(compiled(*arrays), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((1, 30), (30, 1)), ((30, 1), (1, 30)), ((3, 20), (12, 2))])
+def test_windows_apart_take_no_more_memory_than_columns(jax_backend, kernel, stride):
+    """One axis after the other, rows that no window reads would be laid out as well."""
+    import jax
+
+    x, w = (jax.numpy.ones(shape, "float32") for shape in ((1, 1, 240, 240), (1, 1, *kernel)))
+    dy = jax.numpy.ones(xconv.conv_output_shape(x.shape, w.shape, stride=stride), "float32")
+    words = {"stride": stride, "method": "im2col"}
+    for function, array in (
+        (lambda x: xconv.im2col(x, kernel, stride=stride), x),
+        (lambda x: xconv.conv(x, w, **words), x),
+        (lambda dy: xconv.conv_input_grad(dy, w, x.shape, **words), dy),
+    ):
+        memory = jax.jit(function).lower(array).compile().memory_analysis()
+        assert memory.temp_size_in_bytes <= 2 * math.prod(kernel) * dy.nbytes + x.nbytes
 
 
 def test_large_windows_are_differentiated(torch_backend):

@@ -49,3 +49,12 @@ def test_pooling_with_padding(backend):
     """The book's Pooling leaves the padding out of its output size, and pads a maximum with 0."""
     out = xconv.Pooling(2, 2, stride=2, pad=1).forward(backend.array(np.full((1, 1, 4, 4), -1.0)))
     assert_array(backend, out, np.full((1, 1, 3, 3), -1.0))
+
+
+def test_gradients_of_no_samples_by_the_librarys_own_convolution_in_groups(jax_backend):
+    import jax
+
+    x, w = (jax_backend.array(np.ones(shape)) for shape in ((0, 2, 1, 7), (4, 1, 1, 3)))
+    dw = jax.grad(lambda w: xconv.conv(x, w, groups=2, padding=1, method="native").sum())(w)
+    assert dw.shape == w.shape
+    assert not dw.any()

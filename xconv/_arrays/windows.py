@@ -6,6 +6,7 @@ adjoint pairs, <pad(x), y> = <x, unpad(y)>. ``im2col`` and ``col2im`` are the pa
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -190,9 +191,12 @@ def _steps(xp: Namespace, x: Array, windows: Geometry) -> list[Geometry]:
 
 
 def _compiled(windows: Geometry) -> list[Geometry]:
-    """The same for compilers, which take long for many taps."""
-    is_at_once = windows.taps <= FEW or windows.is_tiling
-    return [windows] if is_at_once else [stage for stage in windows.stages if not stage.is_identity]
+    """The same for compilers, which take long for many taps; at once where more would be held on the way than then."""
+    stages = [stage for stage in windows.stages if not stage.is_identity]
+    taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
+    held = max([count * stage.positions for count, stage in zip(taps, stages, strict=True)], default=0)
+    is_at_once = windows.taps <= FEW or windows.is_tiling or held > windows.taps * windows.positions
+    return [windows] if is_at_once else stages
 
 
 def _is_short(x: Array) -> bool:

@@ -128,7 +128,7 @@ def _by_groups(function: Any, groups: int, first: tuple[Array, int], second: tup
     if groups == 1:
         return function(parts[0][0], parts[1][0])
     found = jnp.moveaxis(lax.map(lambda both: function(*both), tuple(parts)), 0, axis)
-    return found.reshape(*found.shape[:axis], -1, *found.shape[axis + 2 :])
+    return found.reshape(*found.shape[:axis], groups * found.shape[axis + 1], *found.shape[axis + 2 :])
 
 
 def _views(xp: Namespace, x: Array, windows: Geometry, groups: int) -> list[Array]:
