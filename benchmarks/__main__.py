@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def seconds(text: str) -> float:
+    if not (number := float(text)) > 0:  # NaN included
+        raise ArgumentTypeError(f"must be more than 0, got {text!r}")
+    return number
+
+
 def parser_of(program: str) -> Parser:
     parser, default = Parser(prog=program, description=ABOUT, epilog=FURTHER), "default: %(default)s"
 
@@ -73,7 +80,7 @@ def parser_of(program: str) -> Parser:
     )
     number("--batch", 1, "of layers; default: what is usual for the network")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="for all calls that are compared; of gpu and rates for all"
+        "--seconds", type=seconds, metavar="S", help="for all calls that are compared; of gpu and rates for all"
     )
     parser.add_argument("--quick", action="store_true", help="tiny arrays and two rounds: whether it runs and is right")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"for numbers; default: {OUT}, of gpu {GPU_OUT}")

@@ -181,6 +181,7 @@ class TestMistakes:
             (["choice", "--seed", "-1"], ["choice: ", "--seed", "at least 0"]),
             (["choice", "--backend", "strict"], ["choice: ", "invalid choice"]),
             (["--seconds", "soon"], ["--seconds", "'soon'"]),
+            (["--seconds", "nan"], ["--seconds", "more than 0", "'nan'"]),
             (["filter", "--backend", "jax"], ["filter", "numpy", "cupy", "jax"]),
             (["--peers", "torch", "--backend", "jax"], ["'torch'", "jax", "methods"]),
             (["pool", "--backend", "jax"], ["pool", "numpy", "cupy", "jax"]),
