@@ -415,6 +415,20 @@ def test_windows_apart_take_no_more_memory_than_columns(jax_backend, kernel, str
         assert memory.temp_size_in_bytes <= 2 * math.prod(kernel) * dy.nbytes + x.nbytes
 
 
+@pytest.mark.parametrize("keywords", [{"kernel_size": 3, "stride": 2}, {"kernel_size": 9, "stride": 1}])
+def test_what_a_program_makes_on_its_way_is_kept_by_malloc(jax_backend, keywords):
+    """More than 32 MiB come page by page in each call. Of larger arrays a program has few blocks all the same."""
+    import jax
+
+    def pool(x):
+        return xconv.max_pool(x, **keywords, padding=keywords["kernel_size"] // 2)
+
+    lowered = jax.jit(pool).lower(jax.ShapeDtypeStruct((8, 64, 112, 112), "float32"))
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < 2**25
+    large = jax.jit(pool).lower(jax.ShapeDtypeStruct((256, 64, 112, 112), "float32"))
+    assert large.as_text().count(" = stablehlo.") < 8 * lowered.as_text().count(" = stablehlo.")
+
+
 def test_large_windows_are_differentiated(torch_backend):
     x = torch_backend.array(normal((1, 2, 9, 8))).requires_grad_()
     rows = xconv.im2col(x, 7, padding=2)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
+from .._arrays.machine import machine_of
 from .._arrays.operands import item_size, working_dtype
 from .._arrays.pooling import extremes, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
 from .._arrays.windows import framed, gather, pad, scatter
@@ -28,6 +29,8 @@ from .._plan.pooling import (
     pool_schedule,
 )
 from .threads import cpu_count, for_each
+
+PROGRAM = 8  # blocks that are one program of a compiler
 
 
 class Pooling(NamedTuple):
@@ -70,6 +73,8 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
     converts = element > min([item_size(xp, array.dtype) for array in given])
     plain, room = traits(xp).plain_memory, workspace(call.max_workspace, known)
     task = PoolTask(windows, samples, channels, dy is not None, kind.held, element, plain, converts)
+    if not plain:  # malloc keeps no more of all that is made on the way, but a program of many blocks compiles long
+        room = min(room, max(machine_of(xp, dtype).cache, task.bytes_of(task.sizes) // PROGRAM))
     cut = pool_schedule(task, room, traits(xp).threads)
     if kind.in_lines and cut.is_wasteful:
         largest = max([line.positions for line in pool.windows.by_axis])
