@@ -31,6 +31,7 @@ THREADS = 2  # of Dask's, of which each computes on one core
 
 Row = dict[str, Any]
 ROWS: dict[str, list[Row]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+CHUNKED = ROWS.pop("chunked")
 
 
 def filters(run: Run) -> tuple[int, Generator[Case]]:
@@ -39,7 +40,6 @@ def filters(run: Run) -> tuple[int, Generator[Case]]:
         (group, row, *one)
         for group, rows in ROWS.items()
         for row in rows
-        if "on" in row
         for one in itertools.product(row.get("dtypes", ("float32", "float64")), row["on"], row.get("values", [""]))
     ]
     return len(cases), (_filtered(run, *case) for case in cases)
@@ -75,7 +75,7 @@ def calls_of(row: Row, run: Run, value: Any, arrays: dict[str, Any]) -> dict[str
 
 def chunked(run: Run) -> tuple[int, Generator[Case]]:
     """Filters of an image that is in memory, each summed: nothing else is kept of what is as large."""
-    return len(ROWS["chunked"]), _chunked(run)
+    return len(CHUNKED), _chunked(run)
 
 
 def _chunked(run: Run) -> Generator[Case]:
@@ -84,7 +84,7 @@ def _chunked(run: Run) -> Generator[Case]:
 
     pixels, chunk = (64, 32) if run.options.quick else (PIXELS, CHUNK)
     image = da.random.default_rng(0).random((pixels, pixels), dtype=np.float32, chunks=chunk).persist()
-    for row in ROWS["chunked"]:
+    for row in CHUNKED:
         lines = calls_of(row, run, "", {"x": image, "w": random((7, 7))})
         calls = {side: functools.partial(_summed, line) for side, line in lines.items()}
         with dask.config.set(scheduler="threads", num_workers=THREADS):

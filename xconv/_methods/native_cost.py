@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, cast
 
+from .._arrays.machine import WHOLE
 from .._plan.rates import Own, Rates
 from .._plan.task import Task
 
@@ -18,7 +19,7 @@ HALF = 8  # channels of a group that oneDNN has code for, in multiples
 LONGEST = 14  # taps along the last axis that oneDNN's gradient by filters has code for, and a depthwise convolution,
 WIDEST = 11  # elements before the first that a window reaches there, which its registers hold,
 DEPTHWISE = 3  # and taps that its depthwise gradient by filters has: other windows it lays out (ONEDNN_VERBOSE=1 tells)
-PAGED = 2**23  # elements of an array of 32 MiB: malloc keeps no larger one, which comes page by page each time
+PAGED = WHOLE // 4  # float32s of the largest array that malloc keeps
 VOLUME = 3  # axes of Eigen's convolution, which loads packets along two, and with more XLA has only plain loops
 ROW = 4  # places in a row of a window as large as the input, in the time of one: 1 to 23 samples, 0.2 to 0.9 ns each
 

@@ -30,7 +30,7 @@ from .._plan.pooling import (
 )
 from .threads import cpu_count, for_each
 
-PROGRAM = 8  # blocks that are one program of a compiler
+PROGRAM = 8  # blocks of one program, of 3x3 windows, that XLA compiles in 0.2 s, and one in 0.1
 
 
 class Pooling(NamedTuple):
