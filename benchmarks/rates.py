@@ -95,13 +95,14 @@ def own_rates(library: LoadedBackend) -> list[Rate]:
     moved = 2 * flat_adds // 24**2 * (-(-24 // lanes) * lanes)  # of whole registers, as oneDNN has them
     beyond = {"own_multiplication": flat_adds}
     common = [
-        Rate("own_operation", "a call for 1 channel of 8x8", 1, "forward", (1, "3x3 1-1 @8")),
+        Rate("own_operation", "a call for 4 channels of 8x8", 1, "forward", (2, "3x3 4-4 @8")),
         Rate("own_multiplication", "a multiply-add of 3x3 256-256", wide_adds, "forward", wide),
         Rate("own_moved", "an element of x or y of 1x1 24-24", moved, "forward", flat, beyond=beyond),
     ]
     paths = {
         "torch": [
             rate("unfolded", "a tap of dw of 31 16-1", (8, "31 16-1 @4096"), 1, what="weight_grad"),
+            rate("looped", "a tap of 17x17 in 3 groups of 1", (1, "17x17 3 dw @36"), 1)._replace(beyond={}),
             rate("grouped", "a tap of 13x13 in groups of 1", (8, "13x13 64 dw @28"), 1)._replace(beyond={}),
         ],
         "jax": [

@@ -246,7 +246,7 @@ class TestRates:
         """Or, of those for each of the filters, elements of windows."""
         table = {rate.name: rate for rate in rates.own_rates(load_backend(backend.name))}
         layers = {name: layer_of("own", *rate.of) for name, rate in table.items()}
-        for name in {*table} - {"own_operation", "own_multiplication", "own_grouped"}:
+        for name in {*table} - {"own_operation", "own_multiplication", "own_looped", "own_grouped"}:
             assert table[name].beyond["own_multiplication"] == layers[name].multiply_adds
         assert table["own_multiplication"].units == layers["own_multiplication"].multiply_adds
         assert table["own_moved"].units == 8 * 2 * (24 if backend.name == "jax" else 32) * 56**2  # of x and y
@@ -257,7 +257,8 @@ class TestRates:
             assert table["own_spread"].units == 20**3 * 16 * 27  # windows at all places of x read all of dy's channels
         else:
             assert table["own_unfolded"].units == layers["own_unfolded"].multiply_adds
-            assert table["own_grouped"].units == layers["own_grouped"].multiply_adds
+            for name in ("own_looped", "own_grouped"):
+                assert table[name].units == layers[name].multiply_adds
 
     def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
         """Of three threads, each of which does its own work four times, in calls that take a second."""

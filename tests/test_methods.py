@@ -283,6 +283,51 @@ def test_winograd_takes_smaller_tiles_over_three_axes(kernel, unit, dtype):
     assert [maps.unit for maps in tiles_of("winograd", geometry, dtype)] == [unit]
 
 
+def operations_of_pytorch(function):
+    """What PyTorch is asked for by a function: names, arguments, and results."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+            result = operation(*arguments, **(keywords or {}))
+            found.append((operation.overloadpacket.__name__, arguments, result))
+            return result
+
+    found = []
+    with Noting():
+        function()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("function", "operands", "sizes"),
+    [("conv", "xw", []), ("conv_input_grad", "yw", [(8, 16, 32, 32)]), ("conv_weight_grad", "yx", [(1, 1)])],
+)
+def test_samples_of_many_positions_are_multiplied_where_pytorch_has_them(torch_backend, function, operands, sizes):
+    shapes = {"x": (8, 16, 32, 32), "w": (16, 16, 1, 1), "y": (8, 16, 32, 32)}
+    arrays = [torch_backend.array(normal(shapes[name], dtype="float32")) for name in operands]
+    found = operations_of_pytorch(lambda: getattr(xconv, function)(*arrays, *sizes, method="im2col"))
+    copied = [result.numel() for name, _, result in found if name in ("clone", "copy_", "_to_copy")]
+    assert "bmm" in [name for name, *_ in found]
+    assert max(copied, default=0) < arrays[0].numel() // 8
+
+
+@pytest.mark.parametrize(
+    ("method", "input_shape", "weight_shape", "groups"),
+    [("fft", (12, 18, 852), (5, 18, 25), 1), ("toeplitz", (18, 45, 3411), (45, 1, 7), 45)],
+)
+def test_pytorch_copies_no_small_matrices_one_by_one(torch_backend, method, input_shape, weight_shape, groups):
+    """As it would inside of a product where BLAS cannot read them."""
+    x, w = (torch_backend.array(normal(shape, dtype="float32")) for shape in (input_shape, weight_shape))
+    words = {"padding": weight_shape[-1] // 2, "groups": groups, "method": method}
+    found = operations_of_pytorch(lambda: xconv.conv(x, w, **words))
+    stacks = [stack for name, arguments, _ in found if name == "bmm" for stack in arguments]
+    assert stacks
+    for stack in stacks:
+        (rows, columns), (down, across) = stack.shape[-2:], stack.stride()[-2:]
+        assert (across == 1 and down >= columns) or (down == 1 and across >= rows)
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 def test_im2col_of_one_element_copies_nothing(samples):
     """What it multiplies is the input itself, if samples are stacked."""

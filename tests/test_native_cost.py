@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xconv._methods.native_cost import PAGED, eigen_cost, onednn_cost
+from xconv._methods.native_fused import fused_cost
 from xconv._plan.geometry import Axis, Geometry
 from xconv._plan.rates import rates_of
 from xconv._plan.task import Task
@@ -47,6 +48,27 @@ class TestOneDNN:
         odd, even = (onednn_cost(TORCH, task(product, c, c, *axes, groups=4)) for c in (7, 8))
         assert odd > even
 
+    def test_one_small_sample_is_not_brought_into_lanes(self):
+        one, two = (onednn_cost(TORCH, task("forward", 16, 16, padded(8, 3), batch=batch)) for batch in (1, 2))
+        assert one < two / 2
+        large, wide = (
+            onednn_cost(TORCH, task("forward", 16, 16, axis, axis, batch=1)) for axis in (padded(36, 3), padded(8, 5))
+        )
+        assert min(large, wide) > TORCH.own.operation > 2 * one
+
+    def test_depthwise_windows_without_room_are_plain_loops(self):
+        few, many = (
+            onednn_cost(TORCH, task("forward", 1, 1, padded(36, 17), padded(36, 17), batch=1, groups=groups))
+            for groups in (3, 30)
+        )
+        assert few > many / 4
+
+    def test_windows_of_gradients_by_filters_come_page_by_page(self):
+        below, above = (
+            onednn_cost(TORCH, task("backward_filter", c, 1, padded(64, 15), padded(64, 15), batch=2)) for c in (3, 6)
+        )
+        assert above > 3 * below
+
     def test_large_arrays_come_page_by_page(self):
         below, above = (onednn_cost(TORCH, task("forward", 1, 16, (d, 1), batch=1)) for d in (PAGED // 16, PAGED // 8))
         assert above > 3 * below
@@ -82,7 +104,15 @@ class TestEigen:
         assert none > 1.3 * around
 
 
-@pytest.mark.parametrize("cost", [lambda found: onednn_cost(TORCH, found), lambda found: eigen_cost(JAX, found)])
+@pytest.mark.parametrize(("cost", "rates"), [(onednn_cost, TORCH), (eigen_cost, JAX)])
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_nothing_takes_no_more_than_a_call(cost, product):
-    assert cost(task(product, 0, 0, padded(8, 3), batch=0)) < 10_000
+def test_nothing_takes_no_more_than_a_call(cost, rates, product):
+    assert cost(rates, task(product, 0, 0, padded(8, 3), batch=0)) <= rates.own.operation
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_zeros_between_gradients_of_strides_are_multiplied_too(groups):
+    once, twice = (
+        fused_cost(task("backward_filter", 1, 1, *[padded(31 * s + 1, 3, s)] * 2, groups=groups)) for s in (1, 2)
+    )
+    assert twice > 3 * once

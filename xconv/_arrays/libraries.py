@@ -33,6 +33,7 @@ class Library(NamedTuple):
     hidden_axes: bool = False  # arrays may have axes that only others like them have, inside torch.func.vmap
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
+    gathers: bool = False  # matrices of a stack are copied one by one where BLAS cannot read them
     unfolds: bool = False  # arrays have `unfold`, views that overlap, though not of what PyTorch's vmap differentiates
     chunked: bool = False  # arrays are chunks of another library's, computed later
     layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
@@ -78,6 +79,7 @@ TABLE = {
             layouts=True,
             entrance="torch",
             own="torch",
+            gathers=True,
         ),
         Library("dask", ("dask",), chunked=True),
         Library("sparse", refused="its arrays are no dense ones: pass x.todense()"),
@@ -122,8 +124,8 @@ def in_place(xp: Namespace) -> dict[str, bool]:
 
 def on_accelerator(xp: Namespace) -> bool:
     """Whether new arrays of a library that convolves by itself are where its rates were not measured."""
-    if traits(xp).kernels:
-        return True
+    if traits(xp).kernels or not traits(xp).own:
+        return traits(xp).kernels
     if traits(xp).own == "lax":
         import jax
 

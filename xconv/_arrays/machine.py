@@ -13,12 +13,15 @@ from .matmul import bytes_per_element
 CACHE = 16 * 2**20  # bytes of a block, beyond which steps over memory are those of uncached memory
 WHOLE = 32 * 2**20  # the same where a block is all: malloc keeps no larger array, which comes page by page each time
 
+ALONE = 0.5  # of the time for Python between operations, where no other thread of ours wants to have it
+
 
 @functools.lru_cache(maxsize=1024)
 def machine_of(xp: Namespace, dtype: DType) -> Machine:
     """The numbers for a dtype that is computed in."""
     rates, library_traits = rates_of(library(xp)), traits(xp)
-    is_traced, is_remote = library_traits.traced, bool(library_traits.own) and on_accelerator(xp)
-    steps = rates.steps._replace(operation=0) if is_traced else rates.steps  # in a program they are one
+    is_traced, is_remote = library_traits.traced, on_accelerator(xp)
+    alone = 0.0 if is_traced else 1 if library_traits.threads else ALONE  # in a program operations are one
+    steps = rates.steps._replace(operation=alone * rates.steps.operation)
     cache = ANY if is_remote else CACHE if library_traits.threads else WHOLE
     return Machine(bytes_per_element(xp, dtype), library_traits.threads, steps, rates.uncached, cache, is_traced)

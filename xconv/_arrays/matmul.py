@@ -29,6 +29,7 @@ SMALL = 100**3  # multiplications up to which OpenBLAS has kernels that read fac
 FEWEST_COLUMNS = 96  # of a product, with fewer of which several take longer than one that copies
 RESULTS = 1200  # of a product with a right factor that is transposed, up to which there are such kernels: its limit
 MOST_ROWS = 64  # of such a product, with more of which kernels for large ones are as fast
+GATHERED = 2**13  # elements of a matrix up to which copying a stack at once is faster: of 2**14 copies stay in a cache
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
 
@@ -196,11 +197,22 @@ def _made_like(xp: Namespace, shape: tuple[int, ...], left: Array, right: Array)
 
 def _product(xp: Namespace, left: Array, right: Array) -> Array:
     """``xp.matmul``; two stacks of one matrix as matrices, which CuPy reads transposed, but copies a stack of them."""
+    if traits(xp).gathers:
+        left, right = _in_runs(xp, left), _in_runs(xp, right)
     if not traits(xp).kernels or math.prod(left.shape[:-2]) * math.prod(right.shape[:-2]) > 1:
         return made_matmul(xp, left, right)
     stack = max(left.shape[:-2], right.shape[:-2], key=len)
     left, right = (reshaped(xp, factor, factor.shape[-2:]) for factor in (left, right))
     return reshaped(xp, xp.matmul(left, right), (*stack, left.shape[-2], right.shape[-1]))
+
+
+def _in_runs(xp: Namespace, stack: Array) -> Array:
+    """Small matrices of PyTorch's, copied at once if it would copy each: their rows or columns overlap or have gaps."""
+    (rows, columns), (down, across) = stack.shape[-2:], stack.stride()[-2:]
+    if any(map(is_symbol, (rows, columns, down, across))) or rows * columns > GATHERED:
+        return stack
+    is_read = (across == 1 and down >= columns) or (down == 1 and across >= rows)
+    return stack if is_read else reshaped(xp, reshaped(xp, stack, (-1,)), stack.shape)
 
 
 def _reads_small_factors(xp: Namespace, factor: Array) -> bool:

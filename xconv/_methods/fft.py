@@ -18,6 +18,7 @@ from typing import NamedTuple
 from .._arrays.elements import gathered
 from .._arrays.layout import batch_inwards, batch_outwards, turned
 from .._arrays.libraries import Array, DType, Namespace, in_place, is_kind, transforms
+from .._arrays.matmul import TINY
 from .._arrays.operands import check_floating
 from .._arrays.windows import frames, overlap_add, pad, scatter
 from .._plan.blocks import unit_counts
@@ -30,6 +31,7 @@ BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: w
 
 LOOKED_AT = 10  # elements copied by all threads, while one looks for magnitudes and outliers at one that no cache has
 LINE = 100  # butterflies in the time of beginning a transform along a line: 7 ns, as SciPy takes eight lines at once
+SLOWER = 1.5  # times as many operations, where transforms are the library's own: each is several
 OPERATIONS = 500  # of the shortest, that a block takes as long as, with what Python does for it
 
 
@@ -52,18 +54,19 @@ class Fft(Maps):
     is_local = False
     mixes_zeros = True
 
-    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int) -> None:
+    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int, operations: float = OPERATIONS) -> None:
         self.unit, self.size, self.real = unit, size, real
         self.copies = self.weight_copies = copies  # of spectra while they are transformed
+        self.operations = operations
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
         check_floating("fft", xp, dtype)
         real = is_kind(xp, dtype, "real floating")
         copies = (2 if in_place(xp) else 6) + task.reduces  # of what it multiplies one is conjugated, one in runs
-        return [
-            cls(*sizes, real, copies) for sizes in dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
-        ]
+        operations = OPERATIONS if in_place(xp) else SLOWER * OPERATIONS
+        found = dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
+        return [cls(*sizes, real, copies, operations) for sizes in found]
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod(unit_counts(windows, self.unit))
@@ -80,9 +83,10 @@ class Fft(Maps):
         pairs = task.channels * task.filters
         planes, kernels = blocks * (task.channels + task.filters), task.groups * pairs
         lines = sum([size / length for length in self.size])
-        alone = (pairs == 1 or task.channels == 1) and not task.reduces
+        is_tiny = pairs * blocks / task.groups < min(size / 2, TINY)  # a frequency has so few multiplications
+        alone = is_tiny or ((pairs == 1 or task.channels == 1) and not task.reduces)
         return Steps(
-            operation=OPERATIONS,
+            operation=self.operations,
             product=0 if alone else size / 2 * task.groups,
             multiplication=0 if alone else 6 * size * blocks * pairs,  # four each, of small matrices
             # along each axis lines are copied, and back

@@ -11,7 +11,7 @@ import operator
 
 from .._arrays.elements import reshaped
 from .._arrays.layout import batch_inwards, batch_outwards
-from .._arrays.libraries import Array, DType, Namespace, traits
+from .._arrays.libraries import Array, DType, Namespace, on_accelerator, traits
 from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import gather, scatter
 from .._plan.geometry import Geometry, Ints
@@ -22,7 +22,7 @@ from .strips import Strips
 
 OPERATIONS = 150  # of the shortest, that a block takes as long as, with what Python does for it
 ADDING = 3  # such operations for each tap that windows are added up by, along one axis after the other
-LARGE = 100  # positions of a sample, of which a product by itself is worth while
+LARGE = 100  # positions of a sample, or sums over them, of which a product by itself is worth while
 
 
 class Im2col(Maps):
@@ -33,27 +33,29 @@ class Im2col(Maps):
 
     name = "im2col"
 
-    def __init__(self, unit: Ints, stacked: int, at_once: bool) -> None:
+    def __init__(self, unit: Ints, stacked: int, at_once: bool, is_moved: bool) -> None:
         self.unit, self.stacked = unit, stacked
+        self.is_moved = is_moved  # whether samples are brought beside positions, and back: one need not be
         self.at_once = at_once  # whether all taps are surely laid out in one step
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
         windows = task.windows
-        stacked = int(traits(xp).threads and (windows.positions >= LARGE or (task.batch == 1 and not task.reduces)))
-        laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels)
+        stacked = int(_are_alone(xp, task))
+        laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels, not stacked and task.batch > 1)
         return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.tiles(xp, dtype, task)]
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacked > 0 or samples == 1
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
-        products = 2 * filters * windows.positions
+        products = (1 + self.is_moved) * filters * windows.positions
         if windows.is_sparse:
             return channels * 2 * windows.taps * windows.positions + products
         padded = math.prod(windows.padded_size)
         copied = padded if any(map(any, windows.padding)) else 0
-        held = sum(self._laid_out(windows)) + 2 * padded if windows.taps > 1 else windows.positions + copied
+        data = windows.positions if self.is_moved or max(windows.stride) > 1 else 0  # of one tap
+        held = sum(self._laid_out(windows)) + 2 * padded if windows.taps > 1 else data + copied
         return channels * held + products
 
     def _laid_out(self, windows: Geometry) -> list[int]:
@@ -68,7 +70,7 @@ class Im2col(Maps):
         padded = stack * math.prod(windows.padded_size) * task.channels if any(map(any, windows.padding)) else 0
         windowed = task.positions * windows.taps * task.channels
         strides = windows.stride[-1] > 1
-        moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if not self.stacked else 0
+        moved = (task.inputs if windows.taps == 1 else 0) + task.outputs if self.is_moved else 0
         copies = windowed if windows.taps > 1 or strides else 0
         is_read = has_outer_kernels(task.filters, task.channels * windows.taps, windows.positions, stack)
         reduced = task.pairs * windows.taps * (task.batch if self.stacked else 1)
@@ -130,3 +132,14 @@ class Im2col(Maps):
         """The axes that one of positions was."""
         samples = () if self.stacked else (positions // geometry.positions,)
         return (*samples, *geometry.output_size)
+
+
+def _are_alone(xp: Namespace, task: Task) -> bool:
+    """Whether samples are multiplied by themselves: of programs and GPUs one alone, for there products are best few."""
+    positions, channels, filters = task.windows.positions, task.channels * task.windows.taps, task.filters
+    if traits(xp).traced or on_accelerator(xp):
+        return task.batch == 1 and not task.reduces
+    sums, data = channels * filters, (channels + filters) * positions
+    if task.reduces and not traits(xp).threads and not LARGE <= sums <= data:  # of a sample, that are added up
+        return False
+    return bool(positions >= LARGE or (task.batch == 1 and not task.reduces))

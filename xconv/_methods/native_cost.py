@@ -13,12 +13,15 @@ from .._arrays.machine import WHOLE
 from .._plan.rates import Own, Rates
 from .._plan.task import Task
 
+LITTLE, NARROW = 20480, 3  # numbers and taps up to which PyTorch does not ask oneDNN,
+PLAIN = 5  # and how many of the shortest operations it then takes as long as
 LANES = 16  # channels of float32 that fill a register of AVX-512, and that oneDNN lays out side by side
 IMAGE = 3  # channels that its gradient by filters reads as they are, where forward it does all below a register's
 HALF = 8  # channels of a group that oneDNN has code for, in multiples
 LONGEST = 14  # taps along the last axis that oneDNN's gradient by filters has code for, and a depthwise convolution,
 WIDEST = 11  # elements before the first that a window reaches there, which its registers hold,
 DEPTHWISE = 3  # and taps that its depthwise gradient by filters has: other windows it lays out (ONEDNN_VERBOSE=1 tells)
+ROOM = 15  # times the room of all operands, that windows of a group and sample may take before it does without them
 PAGED = WHOLE // 4  # float32s of the largest array that malloc keeps
 VOLUME = 3  # axes of Eigen's convolution, which loads packets along two, and with more XLA has only plain loops
 ROW = 4  # places in a row of a window as large as the input, in the time of one: 1 to 23 samples, 0.2 to 0.9 ns each
@@ -27,9 +30,11 @@ ROW = 4  # places in a row of a window as large as the input, in the time of one
 def onednn_cost(rates: Rates, task: Task) -> float:
     """Arrays are brought into lanes of channels and back, but a few channels of an image are read as they are."""
     own, groups = cast("Own", rates.own), task.groups
+    if _is_small(task):
+        return PLAIN * rates.steps.operation + _unfolded(rates, task)
     taps = task.positions * task.windows.taps
     if _is_unfolded(task):
-        return own.operation + taps * task.channels * own.unfolded + task.multiplications * own.multiplication
+        return own.operation + _unfolded(rates, task)
     channels, filters = _lanes(groups * task.channels), _lanes(groups * task.filters)
     few = {"forward": LANES - 1, "scatter": 0}.get(task.product, IMAGE)
     is_image = groups == 1 and task.channels <= few
@@ -44,6 +49,17 @@ def onednn_cost(rates: Rates, task: Task) -> float:
     return own.operation + work + moved
 
 
+def _is_small(task: Task) -> bool:
+    """Whether PyTorch does one sample of few numbers itself, by a product of windows: ``use_mkldnn`` of its sources.
+
+    That of three axes counts two, but takes long for many numbers; those of more than three taps along two are others.
+    """
+    windows = task.windows
+    is_wide = windows.ndim > 1 and min(windows.kernel_size[-2:]) > NARROW
+    is_little = task.channels * math.prod(windows.input_size) <= LITTLE
+    return task.batch == task.groups == 1 and is_little and not is_wide
+
+
 def _is_unfolded(task: Task) -> bool:
     """Whether oneDNN lays windows out for a matrix product, as it does where it has no code for them."""
     last, is_depthwise = task.windows.axes[-1], task.channels == task.filters == 1
@@ -54,6 +70,20 @@ def _is_unfolded(task: Task) -> bool:
     if task.groups > 1:
         return last.k > LONGEST if task.product == "forward" else task.windows.ndim == VOLUME
     return (last.lo if task.product == "forward" else last.r - 1 - last.lo) > WIDEST and last.s == 1
+
+
+def _unfolded(rates: Rates, task: Task) -> float:
+    """A product of windows that threads lay out, for the gradient by filters all of a group and sample at once.
+
+    Where a depthwise convolution would need far more room for them than for all operands, it is plain loops.
+    """
+    own, is_depthwise = cast("Own", rates.own), task.groups > 1 and task.channels == task.filters == 1
+    of_one, operands = task.windows.positions * task.windows.taps * task.channels, task.inputs + task.outputs
+    if is_depthwise and task.product == "forward" and of_one > ROOM * (operands + task.pairs * task.windows.taps):
+        return task.multiplications * own.looped
+    of_all = of_one * task.batch * task.groups
+    each = own.unfolded + (_paged(rates, min(of_all, 2 * of_one)) if task.reduces else 0)
+    return of_all * each + task.multiplications * own.multiplication
 
 
 def _lanes(channels: int) -> int:

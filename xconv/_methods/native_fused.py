@@ -7,6 +7,7 @@ nothing out. dw is a convolution of x by dy, group after group: with all at once
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 from .._arrays.libraries import Array, Namespace
@@ -30,7 +31,7 @@ def are_few(task: Task) -> bool:
 def fused_cost(task: Task) -> float:
     """Nanoseconds of the sums."""
     if task.reduces:
-        return task.groups * GROUP + task.multiplications * REDUCED
+        return task.groups * GROUP + task.multiplications * REDUCED * math.prod(task.windows.stride)  # dy with zeros
     elements = task.inputs * task.filters if task.product == "scatter" else task.outputs * task.channels
     return elements * task.windows.taps * PRODUCT
 

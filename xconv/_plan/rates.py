@@ -21,6 +21,7 @@ class Own(NamedTuple):
     multiplication: float  # with many channels, 256 to 256, 3x3
     moved: float  # an element of input or output brought into another layout, of 24 to 24, 1x1
     unfolded: float  # an element of windows that are laid out for a product: those of 31 taps, or without padding
+    looped: float = 0  # a multiply-add of plain loops, for the windows of which there is no room: 17x17 in groups of 1
     grouped: float = 0  # a tap of an output where there are groups of one channel, 13x13
     run: float = 0  # a tap of a position, of few channels: 4 to 16, 3x3
     volume: float = 0  # an element of windows over three axes: 16 to 16, 3x3x3
