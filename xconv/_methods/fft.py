@@ -32,6 +32,7 @@ BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: w
 LOOKED_AT = 10  # elements copied by all threads, while one looks for magnitudes and outliers at one that no cache has
 LINE = 100  # butterflies in the time of beginning a transform along a line: 7 ns, as SciPy takes eight lines at once
 SLOWER = 1.5  # times as many operations, where transforms are the library's own: each is several
+SUMMED = 2  # operations for a term more, where all frequencies are multiplied at once
 OPERATIONS = 500  # of the shortest, that a block takes as long as, with what Python does for it
 
 
@@ -83,16 +84,17 @@ class Fft(Maps):
         pairs = task.channels * task.filters
         planes, kernels = blocks * (task.channels + task.filters), task.groups * pairs
         lines = sum([size / length for length in self.size])
-        is_tiny = pairs * blocks / task.groups < min(size / 2, TINY)  # a frequency has so few multiplications
-        alone = is_tiny or ((pairs == 1 or task.channels == 1) and not task.reduces)
+        matrices, samples = size / 2 * task.groups, blocks / task.groups
+        alone = pairs * samples < min(matrices, TINY) or ((pairs == 1 or task.channels == 1) and not task.reduces)
+        terms = samples if task.reduces else task.filters if task.product == "scatter" else task.channels
         return Steps(
-            operation=self.operations,
-            product=0 if alone else size / 2 * task.groups,
+            operation=self.operations + (SUMMED * (terms - 1) if alone else 0),
+            product=0 if alone else matrices,
             multiplication=0 if alone else 6 * size * blocks * pairs,  # four each, of small matrices
             # along each axis lines are copied, and back
             copied=3 * (planes + kernels) * size * len(self.size) + LOOKED_AT * task.inputs,
             transposed=0 if alone else 2 * (planes + kernels) * size,
-            added=4 * size * blocks * pairs if alone else 0,
+            added=(8 if task.reduces else 4) * size * blocks * pairs if alone else 0,  # and sums of these in place
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),
         )
 

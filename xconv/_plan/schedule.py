@@ -249,9 +249,8 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     counts = unit_counts(part.windows, tile.unit)
     whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size)) - _sums(part, tile, width)
     unit = max(whole * machine.element // math.prod(counts), 1)
-    units = max((room - held) // unit, 1)
-    if not machine.compiled:
-        units = max(min(units, _kept(tile, machine) // unit), 1)
+    most = room - held if machine.compiled else min(room - held, _kept(tile, machine))
+    units = max(most // unit, 1)
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
         columns = part.batch * part.groups * part.windows.positions
@@ -266,7 +265,7 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         outputs = (length * m for length, m in zip(found[: len(counts)][::-1], tile.unit, strict=True))
         box = (found[-1], found[-2], *map(min, outputs, part.windows.output_size))
         each = _numbers(part, tile, width, box) * machine.element
-        if held + each <= room or units == 1:  # what neighbouring blocks read twice weighs more in small ones
+        if each <= most or units == 1:  # what neighbouring blocks read twice weighs more in small ones
             break
         units = max(units * 3 // 4, 1)
     kept, taps = 1, part.windows.kernel_size
