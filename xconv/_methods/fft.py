@@ -32,6 +32,7 @@ BLOCKS = tuple(2**power for power in range(10, 29, 2))  # elements of a block: w
 LOOKED_AT = 10  # elements copied by all threads, while one looks for magnitudes and outliers at one that no cache has
 LINE = 100  # butterflies in the time of beginning a transform along a line: 7 ns, as SciPy takes eight lines at once
 SLOWER = 1.5  # times as many operations, where transforms are the library's own: each is several
+MOVED = 3  # elements copied by SciPy for each axis, with what is padded and the way back; others' butterflies have them
 SUMMED = 2  # operations for a term more, where all frequencies are multiplied at once
 OPERATIONS = 500  # of the shortest, that a block takes as long as, with what Python does for it
 
@@ -55,19 +56,18 @@ class Fft(Maps):
     is_local = False
     mixes_zeros = True
 
-    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int, operations: float = OPERATIONS) -> None:
+    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int, is_in_place: bool) -> None:
         self.unit, self.size, self.real = unit, size, real
         self.copies = self.weight_copies = copies  # of spectra while they are transformed
-        self.operations = operations
+        self.is_in_place = is_in_place  # whether its transforms write over what they read
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
         check_floating("fft", xp, dtype)
         real = is_kind(xp, dtype, "real floating")
         copies = (2 if in_place(xp) else 6) + task.reduces  # of what it multiplies one is conjugated, one in runs
-        operations = OPERATIONS if in_place(xp) else SLOWER * OPERATIONS
         found = dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
-        return [cls(*sizes, real, copies, operations) for sizes in found]
+        return [cls(*sizes, real, copies, bool(in_place(xp))) for sizes in found]
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod(unit_counts(windows, self.unit))
@@ -87,12 +87,12 @@ class Fft(Maps):
         matrices, samples = size / 2 * task.groups, blocks / task.groups
         alone = pairs * samples < min(matrices, TINY) or ((pairs == 1 or task.channels == 1) and not task.reduces)
         terms = samples if task.reduces else task.filters if task.product == "scatter" else task.channels
+        looked = LOOKED_AT * task.inputs
         return Steps(
-            operation=self.operations + (SUMMED * (terms - 1) if alone else 0),
+            operation=OPERATIONS * (1 if self.is_in_place else SLOWER) + (SUMMED * (terms - 1) if alone else 0),
             product=0 if alone else matrices,
             multiplication=0 if alone else 6 * size * blocks * pairs,  # four each, of small matrices
-            # along each axis lines are copied, and back
-            copied=3 * (planes + kernels) * size * len(self.size) + LOOKED_AT * task.inputs,
+            copied=(MOVED if self.is_in_place else 1) * (planes + kernels) * size * len(self.size) + looked,
             transposed=0 if alone else 2 * (planes + kernels) * size,
             added=(8 if task.reduces else 4) * size * blocks * pairs if alone else 0,  # and sums of these in place
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),
