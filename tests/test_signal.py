@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 
 import numpy as np
@@ -16,6 +17,8 @@ from test_autodiff import vector_jacobian_product
 import xconv.ndimage
 import xconv.signal
 from xconv._arrays.operands import described
+from xconv._plan.arguments import window_geometry
+from xconv._run import lines
 from xconv._run.lines import Line
 
 scipy_signal = pytest.importorskip("scipy.signal")
@@ -369,6 +372,40 @@ def test_one_short_signal_takes_numpys_own_convolution(name, mode, sizes):
     first = {"full": 0, "same": (len(w) - 1) // 2, "valid": min(sizes) - 1}[mode]
     y = getattr(xconv.signal, name)(x, w, mode=mode, method="direct")
     np.testing.assert_allclose(y, full[first : first + len(y)], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("mode", ["full", "valid"])
+@pytest.mark.parametrize("taps", [1, 2, 11, 12, 60])
+@pytest.mark.parametrize("code", ["f", "d", "q", "D"])
+def test_threads_share_a_long_signal(numpy_backend, monkeypatch, mode, taps, code):
+    """In blocks, of which the first and the last read beyond the ends, and which round as one does."""
+    line, taps = drawn((500,), code), drawn((taps,), code, seed=1)
+    windows = window_geometry(
+        (500,), taps.size, stride=1, padding=0 if mode == "valid" else [(taps.size - 1, taps.size - 1)], dilation=1
+    )
+    found = []
+    for threads, block, worthwhile in ((1, 2**16, math.inf), (1, 50, 0), (3, 50, 0), (3, 77, 0)):
+        monkeypatch.setattr(lines, "cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(lines, "BLOCK", block)
+        monkeypatch.setattr(lines, "WORTHWHILE", worthwhile)
+        call = lines.line_of(np, line.dtype, ((1, 1, 500), (1, 1, taps.size)), windows, flip=True)
+        assert call.is_shared == (worthwhile == 0)
+        found.append(call.forward(line[None, None], taps[None, None])[0, 0])
+    expected = np.convolve(line, taps, "valid" if mode == "valid" else "full")
+    for result in found:
+        assert_array(numpy_backend, result, expected, terms=taps.size)
+    assert np.array_equal(found[1], found[2])
+    assert code == "q" or taps.size > lines.FEW or np.array_equal(found[0], found[3])
+
+
+def test_few_taps_of_a_long_signal_are_numpys_own(numpy_backend):
+    """They took up to four times as long by products of matrices."""
+    for dtype in (np.float32, np.float64):
+        found = xconv.signal._convolution(
+            described(in1=np.empty(10**6, dtype), in2=np.empty(5, dtype)), "convolve", "full", "auto"
+        )
+        assert isinstance(found.call, Line)
+        assert found.call.is_shared
 
 
 def test_a_value_beyond_the_border_keeps_all_digits_of_an_integer():

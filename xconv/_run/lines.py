@@ -1,7 +1,7 @@
 """One signal and one filter by NumPy's own convolution, one image or volume tap by tap, as filters are.
 
 Of few elements it is done before a plan is carried out. Each output is the sum of the products in its own window, one
-after the other on one thread.
+after the other. Threads share a long signal.
 """
 
 from __future__ import annotations
@@ -13,11 +13,20 @@ from typing import TypeAlias
 from .._arrays.elements import reshaped
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.operands import item_size, working_dtype
+from .._plan.blocks import pieces
 from .._plan.geometry import Geometry, Ints
+from .._plan.schedule import WORTHWHILE
 from .call import Call
 from .neighbours import UNPLANNED, Filters, Windows
+from .threads import cpu_count, for_each
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
+SHORTEST, SHORT = (
+    (0.13, 0.13),
+    (0.3, 0.06),
+)  # the same in floats of an output, and of each of few taps: alone, in blocks
+FEW = 11  # taps for which NumPy has such loops: small_correlate, numpy/_core/src/multiarray/arraytypes.c.src
+BLOCK = 2**16  # outputs that a thread does at once
 INTEGER = 0.65  # nanoseconds of each product of integers, which are not BLAS's
 TAPS_BEGUN, TAP = 10_000.0, 0.042  # nanoseconds of a filter that is known, and of each output's tap and byte
 CARRIED_OUT = 40_000  # nanoseconds that any plan takes besides its estimate, for all that Python does
@@ -29,22 +38,42 @@ Settled: TypeAlias = "Call | Line | Plane"  # a convolution of arrays of known s
 class Line:
     """The windows of a line."""
 
-    def __init__(self, xp: Namespace, windows: Geometry, flip: bool, product: float) -> None:
+    def __init__(self, xp: Namespace, windows: Geometry, flip: bool, product: float, is_few: bool) -> None:
         self.xp, self.flip = xp, flip
         (axis,), (k,) = windows.axes, windows.kernel_size
         self.mode = "full" if axis.lo or axis.hi else "valid"
         first = k - 1 - axis.lo if self.mode == "full" else 0
         self.kept = slice(first, first + axis.s * (axis.o - 1) + 1, axis.s)
         self.behind = max(axis.hi - k + 1, 0)  # windows of nothing but zeros
-        computed = axis.d + k - 1 if self.mode == "full" else axis.d - k + 1
-        self.cost = BEGUN + computed * (OUTPUT + product * k) - CARRIED_OUT
+        self.computed = axis.d + k - 1 if self.mode == "full" else axis.d - k + 1
+        output, product = SHORTEST if is_few else (OUTPUT, product)
+        self.is_shared = self.computed * (output + product * k) > WORTHWHILE
+        output, product = SHORT if is_few and self.is_shared else (output, product)
+        self.cost = BEGUN + self.computed * (output + product * k) - CARRIED_OUT
 
     def forward(self, x: Array, w: Array) -> Array:
         """(1, 1, d), (1, 1, k) -> (1, 1, o)."""
         x, w = reshaped(self.xp, x, (-1,)), reshaped(self.xp, w, (-1,))
         x = self.xp.concat([x, self.xp.zeros(self.behind, x.dtype)]) if self.behind else x
-        y = self.xp.convolve(x, w if self.flip else w[::-1], self.mode)
+        w = w if self.flip else w[::-1]
+        y = self._in_blocks(x, w) if self.is_shared else self.xp.convolve(x, w, self.mode)
         return reshaped(self.xp, y[self.kept], (1, 1, -1))
+
+    def _in_blocks(self, x: Array, w: Array) -> Array:
+        """y[m], the sum of x[m - j] * w[j]: of the first and the last block fewer than k products are summed, too."""
+        d, k = len(x), len(w)
+        first = 0 if self.mode == "full" else k - 1
+        y = self.xp.empty(d + k - 1 - 2 * first, dtype=x.dtype)
+
+        def fill(block: slice) -> None:
+            start, stop = block.start + first, block.stop + first
+            read = max(start - k + 1, 0)
+            is_inside = start >= k - 1 and stop <= d
+            sums = self.xp.convolve(x[read:stop], w, "valid" if is_inside else "full")
+            y[block] = sums if is_inside else sums[start - read : stop - read]
+
+        for_each(fill, pieces(len(y), BLOCK), cpu_count())
+        return y
 
 
 def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geometry, flip: bool) -> Settled | None:
@@ -52,7 +81,8 @@ def line_of(xp: Namespace, dtype: DType, shapes: tuple[Ints, Ints], windows: Geo
     is_plain = windows.dilation == (1,) and windows.padding[0][0] < windows.kernel_size[0]
     if not (is_plain and _is_alone(xp, dtype, shapes)):
         return None
-    return Line(xp, windows, flip, INTEGER if is_kind(xp, dtype, "integral") else BYTE * item_size(xp, dtype))
+    product = INTEGER if is_kind(xp, dtype, "integral") else BYTE * item_size(xp, dtype)
+    return Line(xp, windows, flip, product, windows.taps <= FEW and is_kind(xp, dtype, "real floating"))
 
 
 class Plane:
