@@ -214,7 +214,8 @@ def _lying(geometry: Geometry, unit: Ints, sizes: Ints) -> tuple[_Axis, ...]:
         count = -(-o // u)
         if count == 1:
             kept, front = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
-            axes.append(_Axis(1, o, kept, front, 0, r - 1 - lo + front))
+            end = 0 if kept + front else 1  # PyTorch transforms no empty arrays, and a block may read padding alone
+            axes.append(_Axis(1, o, kept, front, end, r - 1 - lo + front))
         else:
             read = (count - 1) * u * s + size
             axes.append(_Axis(count, u, min(d, read - lo), lo, max(read - lo - d, 0), r - 1))

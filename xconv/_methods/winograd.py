@@ -45,8 +45,9 @@ class Winograd(Maps):
     mixes_zeros = True
     cuts_taps = False
 
-    def __init__(self, unit: Ints) -> None:
+    def __init__(self, unit: Ints, makes_anew: bool) -> None:
         self.unit = unit
+        self.makes_anew = makes_anew  # whether each step is a new array: not in NumPy's scratch, nor in a program
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:
@@ -59,7 +60,9 @@ class Winograd(Maps):
                 f"{windows.stride}, dilation {windows.dilation} and kernel size {kernel}"
             )
         points = 6 if windows.ndim <= 2 or max(kernel) > 3 else 4  # on more axes 6 would cost too much precision
-        return [cls(tuple(1 if k == 1 else points + 1 - k for k in kernel))]
+        library = traits(xp)
+        unit = tuple(1 if k == 1 else points + 1 - k for k in kernel)
+        return [cls(unit, not (library.threads or library.traced or library.kernels))]
 
     def is_accurate(self, task: Task) -> bool:
         summed = {"forward": task.channels, "scatter": task.filters, "backward_filter": 1}[task.product]
@@ -83,6 +86,7 @@ class Winograd(Maps):
             multiplication=columns * (pairs + transforms) + tiles.taps * task.pairs * task.windows.taps,
             packed=columns * task.channels,
             written=2 * numbers + tiles.taps * task.pairs,
+            copied=2 * numbers if self.makes_anew else 0,
             strided=columns * task.channels,
             transposed=task.outputs + (columns * task.channels if task.reduces else 0),
             added=SCATTERED * columns * task.channels if task.product == "scatter" else 0,
