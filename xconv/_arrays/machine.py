@@ -21,7 +21,7 @@ def machine_of(xp: Namespace, dtype: DType) -> Machine:
     """The numbers for a dtype that is computed in."""
     rates, library_traits = rates_of(library(xp)), traits(xp)
     is_traced, is_remote = library_traits.traced, on_accelerator(xp)
-    alone = 0.0 if is_traced else 1 if library_traits.threads else ALONE  # in a program operations are one
-    steps = rates.steps._replace(operation=alone * rates.steps.operation)
+    share = 0.0 if is_traced else 1 if library_traits.threads else ALONE  # in a program operations are one
+    steps = rates.steps._replace(operation=share * rates.steps.operation)
     cache = ANY if is_remote else CACHE if library_traits.threads else WHOLE
     return Machine(bytes_per_element(xp, dtype), library_traits.threads, steps, rates.uncached, cache, is_traced)

@@ -52,7 +52,8 @@ def onednn_cost(rates: Rates, task: Task) -> float:
 def _is_small(task: Task) -> bool:
     """Whether PyTorch does one sample of few numbers itself, by a product of windows: ``use_mkldnn`` of its sources.
 
-    That of three axes counts two, but takes long for many numbers; those of more than three taps along two are others.
+    oneDNN has those of more than three taps along both of the last two axes. Along a third one PyTorch does not count
+    numbers; many take it longer than a product, and are estimated as oneDNN's.
     """
     windows = task.windows
     is_wide = windows.ndim > 1 and min(windows.kernel_size[-2:]) > NARROW

@@ -21,10 +21,10 @@ from .neighbours import UNPLANNED, Filters, Windows
 from .threads import cpu_count, for_each
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
-SHORTEST, SHORT = (
+FEW_ALONE, FEW_SHARED = (
     (0.13, 0.13),
     (0.3, 0.06),
-)  # the same in floats of an output, and of each of few taps: alone, in blocks
+)  # nanoseconds of an output and of each of few taps, on one thread, two
 FEW = 11  # taps for which NumPy has such loops: small_correlate, numpy/_core/src/multiarray/arraytypes.c.src
 BLOCK = 2**16  # outputs that a thread does at once
 INTEGER = 0.65  # nanoseconds of each product of integers, which are not BLAS's
@@ -46,9 +46,9 @@ class Line:
         self.kept = slice(first, first + axis.s * (axis.o - 1) + 1, axis.s)
         self.behind = max(axis.hi - k + 1, 0)  # windows of nothing but zeros
         self.computed = axis.d + k - 1 if self.mode == "full" else axis.d - k + 1
-        output, product = SHORTEST if is_few else (OUTPUT, product)
+        output, product = FEW_ALONE if is_few else (OUTPUT, product)
         self.is_shared = self.computed * (output + product * k) > WORTHWHILE
-        output, product = SHORT if is_few and self.is_shared else (output, product)
+        output, product = FEW_SHARED if is_few and self.is_shared else (output, product)
         self.cost = BEGUN + self.computed * (output + product * k) - CARRIED_OUT
 
     def forward(self, x: Array, w: Array) -> Array:
