@@ -92,10 +92,12 @@ def own_rates(library: LoadedBackend) -> list[Rate]:
     wide, flat = (1, "3x3 256-256 @28"), (8, "1x1 24-24 @56")
     lanes = LANES if library.name == "torch" else 1
     wide_adds, flat_adds = (layer_of("own", *one).multiply_adds for one in (wide, flat))
+    # Of one small sample PyTorch does not ask oneDNN.
+    few = ("4 channels", (2, "3x3 4-4 @8")) if library.name == "torch" else ("1 channel", (1, "3x3 1-1 @8"))
     moved = 2 * flat_adds // 24**2 * (-(-24 // lanes) * lanes)  # of whole registers, as oneDNN has them
     beyond = {"own_multiplication": flat_adds}
     common = [
-        Rate("own_operation", "a call for 4 channels of 8x8", 1, "forward", (2, "3x3 4-4 @8")),
+        Rate("own_operation", f"a call for {few[0]} of 8x8", 1, "forward", few[1]),
         Rate("own_multiplication", "a multiply-add of 3x3 256-256", wide_adds, "forward", wide),
         Rate("own_moved", "an element of x or y of 1x1 24-24", moved, "forward", flat, beyond=beyond),
     ]

@@ -398,14 +398,14 @@ def test_threads_share_a_long_signal(numpy_backend, monkeypatch, mode, taps, cod
     assert code == "q" or taps.size > lines.FEW or np.array_equal(found[0], found[3])
 
 
-def test_few_taps_of_a_long_signal_are_numpys_own(numpy_backend):
+@pytest.mark.parametrize(("size", "is_shared"), [(10**5, False), (10**6, True)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_taps_of_a_long_signal_are_numpys_own(numpy_backend, size, is_shared, dtype):
     """They took up to four times as long by products of matrices."""
-    for dtype in (np.float32, np.float64):
-        found = xconv.signal._convolution(
-            described(in1=np.empty(10**6, dtype), in2=np.empty(5, dtype)), "convolve", "full", "auto"
-        )
-        assert isinstance(found.call, Line)
-        assert found.call.is_shared
+    signal, taps = np.empty(size, dtype), np.empty(3, dtype)
+    found = xconv.signal._convolution(described(in1=signal, in2=taps), "convolve", "full", "auto")
+    assert isinstance(found.call, Line)
+    assert found.call.is_shared == is_shared
 
 
 def test_a_value_beyond_the_border_keeps_all_digits_of_an_integer():
