@@ -184,6 +184,11 @@ def pieces(size: int, length: int) -> list[slice]:
     return [slice(*pair) for pair in ranges(size, length)]
 
 
+def evenly(size: int, count: int) -> list[slice]:
+    """So many pieces as slices, whose lengths differ by one at most."""
+    return [slice(size * at // count, size * (at + 1) // count) for at in range(count)]
+
+
 def block_geometry(windows: Geometry, box: Ints) -> Geometry:
     """The windows of a box of outputs at a border, if there is padding: no other box of the size takes more room."""
     axes = []

@@ -13,13 +13,14 @@ from .blocks import Grid, Part, block_geometry, boxes, grid, lengths, parts, uni
 from .geometry import Geometry, Ints
 from .task import Steps, Task, Tile, unit_count
 
-CACHED = 8 * 2**20  # bytes of a block: in half of that Winograd's tiles of large images take a quarter longer
+CACHED = 10 * 2**20  # bytes of a block: in 8 MiB Winograd's tiles take a tenth longer, in 16 depthwise rows a fifth
 WORTHWHILE = 200_000  # nanoseconds: starting a thread takes a tenth of that
 LONG = 1_000_000  # nanoseconds that each of more parts than a few must take: narrower products are slower
 MOST_BLOCKS = 16  # that threads are sure to share: more CPUs than that find more where blocks fill the cache
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every partial sum may have a copy
 COLUMNS, ROWS = 128, 1024  # of a product that reads all filters, or all of dy: with fewer, reading takes longer
 FEWEST = 4  # parts for threads all the same, if there is work for so many
+UNEVEN = 3, 5  # blocks, of which two threads would run two and one, or four threads two and one
 ROOM = 0.6  # of the workspace, for what is held all the while: blocks need the rest
 
 
@@ -169,18 +170,16 @@ def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
 def _least(part: Task, tile: Tile, machine: Machine, channels: int) -> int:
     """Bytes of the smallest block, or of what transforming the filters takes before there are any."""
     unit = tuple(map(min, tile.unit, part.windows.output_size))
-    numbers = _numbers(part, tile, channels, (1, 1, *unit))
+    numbers = _numbers(part, tile, channels, (1, 1, *unit)) + _sums(part, tile, channels)
     copied = 0 if part.reduces or not part.copies_filters else part.groups * channels * part.filters * part.windows.taps
     return max(numbers * machine.element, tile.weight_copies * _held(part, tile, machine) + copied * machine.element)
 
 
 def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
-    """How many numbers a block holds: in a reduction its products as well, and the sum that they are added to."""
+    """How many numbers a block holds; in a reduction beside its sums."""
     groups, samples, *outputs = box
     windows = block_geometry(part.windows, tuple(outputs))
     numbers = groups * samples * tile.workspace(windows, channels, part.filters)
-    if part.reduces:
-        numbers += groups * _sums(part, tile, channels)
     if part.reduces and tile.stacked:
         strips = windows.output_size[0] if tile.stacked > 1 else 1  # of a row at least
         numbers += groups * samples * strips * _weight(part, tile, channels, copied=True)
@@ -247,27 +246,27 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     if sums > 1:
         held += sums * part.groups * _weight(part, tile, width, copied=True) * machine.element
     counts = unit_counts(part.windows, tile.unit)
-    whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size)) - _sums(part, tile, width)
+    whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size))
     unit = max(whole * machine.element // math.prod(counts), 1)
     most = room - held if machine.compiled else min(room - held, _kept(tile, machine))
     units = max(most // unit, 1)
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
         columns = part.batch * part.groups * part.windows.positions
-        shares = min(shares, max(columns // COLUMNS, FEWEST))
+        shares = sums if part.reduces else min(shares, max(columns // COLUMNS, FEWEST))  # blocks of a sum take turns
         units = max(min(units, CACHED // unit, -(-all_units // shares)), 1)
-        count = -(-all_units // units)
-        if count > FEWEST:  # of five blocks, two threads would run three and two
-            units = -(-all_units // (-(-count // FEWEST) * FEWEST))
     while True:
-        found = lengths(counts[:0:-1], min(units, tile.widest))
-        found += lengths([counts[0], part.batch, part.groups], units // math.prod(found))
-        outputs = (length * m for length, m in zip(found[: len(counts)][::-1], tile.unit, strict=True))
-        box = (found[-1], found[-2], *map(min, outputs, part.windows.output_size))
-        each = _numbers(part, tile, width, box) * machine.element
-        if each <= most or units == 1:  # what neighbouring blocks read twice weighs more in small ones
+        along = lengths(counts[:0:-1], min(units, tile.widest))
+        along += lengths([counts[0], part.batch, part.groups], units // math.prod(along))
+        outputs = (length * m for length, m in zip(along[: len(counts)][::-1], tile.unit, strict=True))
+        box = (along[-1], along[-2], *map(min, outputs, part.windows.output_size))
+        made = _numbers(part, tile, width, box) * machine.element
+        each = made + box[0] * _sums(part, tile, width) * machine.element
+        fits = made <= most and each <= room - held
+        count = boxes((part.groups, part.batch, *part.windows.output_size), box).total
+        if (fits and (shares == 1 or count not in UNEVEN)) or units == 1:
             break
-        units = max(units * 3 // 4, 1)
+        units = units * (9 if fits else 7) // 10  # what blocks read twice weighs more in small ones
     kept, taps = 1, part.windows.kernel_size
     if part.copies and (part.channels, taps) != (task.channels, task.windows.kernel_size):
         sum_bytes = math.prod(box) * part.filters * machine.element
@@ -275,8 +274,8 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         held += (kept - 1) * sum_bytes
     limit = max((room - held) // each, 1)
     cuts = part.groups, part.channels, part.filters, taps, box, 0, sums, width
-    made = Schedule(task, tile, *cuts, held, each, limit, kept, 0.0, machine.threads)
-    return made._replace(cost=_cost(task, part, tile, machine, made.blocks * made.part_count, each))
+    found = Schedule(task, tile, *cuts, held, each, limit, kept, 0.0, machine.threads)
+    return found._replace(cost=_cost(task, part, tile, machine, found.blocks * found.part_count, made))
 
 
 def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from .._arrays.libraries import Array, traits
 from .._arrays.matmul import Limbs, factor, matmul, outer_matmul, summed_matmul
 from .._arrays.scratch import PAGED, making_again
 from .._methods.maps import Maps, Scaled
-from .._plan.blocks import Block, Grid, Part, pieces, whole_part
+from .._plan.blocks import Block, Grid, Part, evenly, pieces, whole_part
 from .._plan.geometry import Ints
 from .._plan.remembered import remembered
 from .._plan.schedule import Schedule
@@ -336,7 +336,7 @@ class Blockwise:
         count = max(self.schedule.sums // len(grids), 1)
         found = []
         for grid in grids:
-            for numbers in pieces(len(grid), -(-len(grid) // count)):
+            for numbers in evenly(len(grid), min(count, len(grid))):
                 for channels in pieces(part.channels.stop - start, self.schedule.width):
                     some = slice(channels.start + start, channels.stop + start)
                     found.append(_Sum(grid, range(len(grid))[numbers], some))
