@@ -747,3 +747,19 @@ def test_blocks_of_calls_are_so_small_that_malloc_keeps_their_arrays(backend):
     shapes = (2, 1, 1093, 1093), (1, 1, 3, 3)
     found = xconv.plan(*shapes, xp=backend.xp, dtype=backend.xp.float32, method="im2col")
     assert (found.held <= WHOLE) is (backend.name == "torch" and not on_accelerator(backend.xp))
+
+
+def test_what_threads_do_not_share_is_cut_for_a_cache_alone():
+    """They share the channels of a large gradient, to all of which each block adds: of 28 it took a quarter longer."""
+    shapes, keywords = ((2, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1, "method": "winograd"}
+    found = xconv.plan(*shapes, xp=np, dtype=np.float32, function="conv_weight_grad", **keywords)
+    assert found.blocks <= 10
+
+
+@pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])
+@pytest.mark.parametrize("batch", range(2, 12))
+def test_no_thread_waits_for_half_of_the_work(method, batch):
+    """Of three or five blocks two threads would do two and one, or three and two."""
+    shapes = (batch, 48, 56, 56), (48, 48, 3, 3)
+    found = xconv.plan(*shapes, xp=np, dtype=np.float32, padding=1, method=method)
+    assert found.blocks not in (3, 5)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import xconv
 from xconv._arrays import windows as _windows
 from xconv._arrays.elements import add_at
+from xconv._arrays.scratch import making_again
 from xconv._arrays.windows import framed, pad
 from xconv._plan.arguments import window_geometry
 from xconv._plan.geometry import border_steps
@@ -277,3 +278,19 @@ def test_windows_are_laid_out_from_rows(axes, monkeypatch):
     assert seen
     assert all(seen)
     assert np.array_equal(y[0, 0, 7], x[0, 0, 1:299, 2:398])
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "axis"), [((66, 66), (3, 3), 1, 2), ((1028,), (5,), 1, 2), ((66, 66), (6, 6), 4, 0)]
+)
+def test_rows_of_windows_do_not_share_few_lines_of_a_cache(size, kernel, stride, axis):
+    """A product reads some of each row: a multiple of two KiB apart they were read from memory again and again."""
+    x = np.random.default_rng(0).normal(size=(1, 32, *size)).astype(np.float32)
+    geometry = window_geometry(size, kernel, **UNPADDED | {"stride": stride})
+    expected = _windows.gather(np, x, geometry, axis)
+    with making_again():
+        found = _windows.gather(np, x, geometry, axis)
+        assert np.array_equal(found, expected)
+    assert expected.flags.c_contiguous
+    assert expected.strides[axis] % 2048 == 0
+    assert found.strides[axis] % 2048 == 64

@@ -236,15 +236,15 @@ def _new(xp: Namespace, name: str, like: Array, shape: tuple[int, ...], others: 
     return getattr(xp, name)(shape, dtype=dtype, device=device(like))
 
 
-def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-    """What a view of plain memory reads that may read an element many times, copied in one operation."""
+def copied_view(xp: Namespace, array: Array, shape: tuple[int, ...], strides: tuple[int, ...], rows: int = 0) -> Array:
+    """What a view of plain memory reads that may read an element many times, copied in one operation, into `made`."""
     if traits(xp).threads and array.flags.c_contiguous:
         view = xp.ndarray(shape, array.dtype, array, strides=strides)  # as_strided takes ten times as long
     else:
         view = xp.lib.stride_tricks.as_strided(array, shape, strides)
     if not traits(xp).threads:
         return xp.asarray(view, copy=True, order="C")
-    return copied(xp, view)
+    return copied(xp, view, rows)
 
 
 def has_runs(array: Array) -> bool:
@@ -255,9 +255,9 @@ def has_runs(array: Array) -> bool:
     return array.shape[-1] == 1 or not strides or bool(strides[-1] == min(strides))
 
 
-def copied(xp: Namespace, view: Array) -> Array:
-    """A contiguous copy of NumPy's, `made`."""
-    copy = made(xp, view.shape, view.dtype)
+def copied(xp: Namespace, view: Array, rows: int = 0) -> Array:
+    """A copy of NumPy's, `made`: contiguous, or its rows."""
+    copy = made(xp, view.shape, view.dtype, rows=rows)
     copy[...] = view
     return copy
 

@@ -179,7 +179,8 @@ def made_matmul(xp: Namespace, left: Array, right: Array) -> Array:
     if not (traits(xp).threads and is_making_again()):
         return multiply(left, right)
     shape = (*xp.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
-    return multiply(left, right, out=_made_like(xp, shape, left, right) if is_outer else made(xp, shape, right.dtype))
+    out = _made_like(xp, shape, left, right) if is_outer else made(xp, shape, right.dtype, rows=1)
+    return multiply(left, right, out=out)
 
 
 def _made_like(xp: Namespace, shape: tuple[int, ...], left: Array, right: Array) -> Array:

@@ -15,6 +15,7 @@ LAID_OUT = 2**23  # of one that windows are laid out in, which blocks make no la
 PAGED = 2**16  # bytes from which an array's memory may come page by page: half of what glibc begins with
 BENCH = 2**21  # of all that a thread's prepared operations work on, one after the other: of images of some 256**2
 LINE = 64  # bytes that caches read at once
+ALIASED = 2048  # bytes: rows a multiple of that apart share one or two of the 64 sets of a core's first cache
 PLACES = ((-1, -2), (-3, -4))  # of what blocks make of their inputs, and of their outputs, away from the others
 READ = -5  # of what a block reads, if it is a copy: what is made of that is where other blocks have it, as a cache has
 
@@ -90,10 +91,11 @@ def is_making_again() -> bool:
     return _OWN.side is not None
 
 
-def made(xp: Namespace, shape: tuple[int, ...], dtype: DType, is_read: bool = False) -> Array:
+def made(xp: Namespace, shape: tuple[int, ...], dtype: DType, is_read: bool = False, rows: int = 0) -> Array:
     """An array of NumPy's to fill: inside `making_again` in the memory of the last but one, if it is large.
 
-    What is read is no part of the chain.
+    What is read is no part of the chain. Rows are what lies behind the first few axes, if these are given: they are
+    then so far apart that a product which reads some of each finds all of them in a cache.
     """
     side = _OWN.side
     if side is None or math.prod(shape) * xp.dtype(dtype).itemsize < PAGED:
@@ -102,4 +104,9 @@ def made(xp: Namespace, shape: tuple[int, ...], dtype: DType, is_read: bool = Fa
         return scratch(xp, shape, dtype, READ, LAID_OUT)
     turn = _OWN.turns[side]
     _OWN.turns[side] = 1 - turn
-    return scratch(xp, shape, dtype, PLACES[side][turn], LAID_OUT)
+    row, item = math.prod(shape[rows:]), xp.dtype(dtype).itemsize
+    if not rows or row * item % ALIASED or row * item == ALIASED:
+        return scratch(xp, shape, dtype, PLACES[side][turn], LAID_OUT)
+    apart = row + LINE // item
+    memory = scratch(xp, (math.prod(shape[:rows]), apart), dtype, PLACES[side][turn], LAID_OUT)
+    return memory[:, :row].reshape(shape)
