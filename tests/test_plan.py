@@ -758,8 +758,8 @@ def test_what_threads_do_not_share_is_cut_for_a_cache_alone():
 
 @pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])
 @pytest.mark.parametrize("batch", range(2, 12))
-def test_no_thread_waits_for_half_of_the_work(method, batch):
-    """Of three or five blocks two threads would do two and one, or three and two."""
+def test_no_thread_waits_for_long(method, batch):
+    """Of three blocks two threads would do two and one, of nine five and four."""
     shapes = (batch, 48, 56, 56), (48, 48, 3, 3)
     found = xconv.plan(*shapes, xp=np, dtype=np.float32, padding=1, method=method)
-    assert found.blocks not in (3, 5)
+    assert found.blocks not in (3, 5, 7, 9)

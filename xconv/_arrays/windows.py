@@ -31,8 +31,8 @@ def pad(
     ``mode`` is a word for all of them or one for each; ``value`` is what "zeros" adds.
     """
     dtype = x.dtype if dtype is None else dtype
-    if not any(map(any, padding)):
-        return x if x.dtype == dtype else xp.astype(x, dtype)
+    if mode == "zeros" or not any(map(any, padding)):
+        return _framed(xp, x, padding, value, dtype)
     first, modes = x.ndim - len(padding), _each(mode, padding)
     repeats = any(any(pair) and word != "zeros" for word, pair in zip(modes, padding, strict=True))
     if not repeats or traits(xp).plain_memory:  # which can be written to: each element is written once

@@ -20,7 +20,7 @@ MOST_BLOCKS = 16  # that threads are sure to share: more CPUs than that find mor
 SMALL_WEIGHT = 2**20  # bytes of a gradient of which every partial sum may have a copy
 COLUMNS, ROWS = 128, 1024  # of a product that reads all filters, or all of dy: with fewer, reading takes longer
 FEWEST = 4  # parts for threads all the same, if there is work for so many
-UNEVEN = 3, 5  # blocks, of which two threads would run two and one, or four threads two and one
+UNEVEN = 3, 5, 7, 9  # blocks, of which one of two threads would have a tenth of the time and more to wait
 ROOM = 0.6  # of the workspace, for what is held all the while: blocks need the rest
 
 
