@@ -21,6 +21,7 @@ from .._arrays.elements import add_at, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import FEWEST_COLUMNS, SMALL
 from .._arrays.windows import gather, pad, scatter, unpad
+from .._plan.blocks import equal
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import ANY, OVERLAPPING, Steps, Task
 from .maps import Maps
@@ -30,6 +31,9 @@ ROWS = 4  # of outputs of a strip: of fewer, products take no less time, of more
 BEGUN = 8  # rows of a product that take as long to begin as the product does: 16 by 54 and 28 columns, by measurement
 OVERLAPS = 3  # times as many rows of outputs as windows reach, that a block has at least
 SHORT = 32  # rows of outputs up to which rows that are computed for nothing would weigh
+AT_ONCE = 32  # columns of a product that kernels for small ones multiply at once, in two registers of AVX-512
+RAGGED = 0.6  # times as long again takes what is left of more columns, and twice as long all of fewer, for many rows
+LEFT = 2  # elements of a right factor packed, in the time of one of the left factor that each product packs anew
 NARROW = 24  # positions in a row of outputs, with fewer of which copies and products of rows are slow
 
 
@@ -102,12 +106,15 @@ class Strips(Maps):
         rows = task.filters * m
         moved = 0 if self.writes_in_place(1, task.filters) else results
         strided = task.windows.stride[-1] > 1
-        packs = task.reduces or self.widest == ANY
+        is_small, columns = self.widest != ANY, equal(strips.positions, min(self.widest, strips.positions))
+        ragged = columns if columns < AT_ONCE else RAGGED * (columns % AT_ONCE)
+        slower = 1 + ragged / columns if is_small and m == 1 else 1
+        packed = windowed * (strips.positions + (0 if is_small else LEFT * rows))
         return Steps(
             operation=OPERATIONS,
             product=products * (1 + rows / BEGUN),
-            multiplication=results * windowed,
-            packed=(products * windowed * strips.positions if packs else 0) + (results if task.reduces else 0),
+            multiplication=results * windowed * slower,
+            packed=(products * packed if task.reduces or not is_small else 0) + (results if task.reduces else 0),
             written=products * rows * windowed if task.reduces else results,
             copied=task.inputs + 3 * bands + moved + (0 if strided else laid_out),
             strided=laid_out if strided else 0,
