@@ -307,8 +307,8 @@ def modular(xp: Namespace, operation: Callable[..., Array], *arrays: Array) -> A
 def flipped(xp: Namespace, array: Array, axes: int | tuple[int, ...]) -> Array:
     """Elements in the opposite order along axes, of any dtype: PyTorch turns none that it does not compute in."""
     if traits(xp).plain_memory:
-        last = {axes} if isinstance(axes, int) else {*axes}
-        return array[tuple([slice(None, None, -1 if axis in last else 1) for axis in range(array.ndim)])]
+        some = {axis % array.ndim for axis in ([axes] if isinstance(axes, int) else axes)}
+        return array[tuple([slice(None, None, -1 if axis in some else 1) for axis in range(array.ndim)])]
     working = xp.astype(array, working_dtype(xp, array.dtype), copy=False)
     return xp.astype(xp.flip(working, axis=axes), array.dtype, copy=False)
 

@@ -110,16 +110,17 @@ class Strips(Maps):
         ragged = columns if columns < AT_ONCE else RAGGED * (columns % AT_ONCE)
         slower = 1 + ragged / columns if is_small and m == 1 else 1
         packed = windowed * (strips.positions + (0 if is_small else LEFT * rows))
+        scattered = products * windowed * strips.positions if task.product == "scatter" else 0
         return Steps(
             operation=OPERATIONS,
             product=products * (1 + rows / BEGUN),
             multiplication=results * windowed * slower,
             packed=(products * packed if task.reduces or not is_small else 0) + (results if task.reduces else 0),
-            written=products * rows * windowed if task.reduces else results,
+            written=products * rows * windowed if task.reduces else scattered or results,
             copied=task.inputs + 3 * bands + moved + (0 if strided else laid_out),
             strided=laid_out if strided else 0,
             row=stack * task.channels * strips.rows * runs + moved / task.windows.output_size[-1],
-            added=OVERLAPPING * laid_out if task.product == "scatter" else 0,
+            added=OVERLAPPING * (scattered + laid_out) if scattered else 0,
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

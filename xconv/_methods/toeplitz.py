@@ -67,6 +67,8 @@ class Toeplitz(Maps):
         bands = task.pairs * m * blocks.taps
         scatters = task.product == "scatter"
         is_read = has_outer_kernels(task.filters * m, task.channels * blocks.taps, blocks.positions, stack)
+        turned = 0 if self.writes_in_place(1, task.filters) else results
+        turned += framed if scatters or (task.reduces and not is_read) else 0
         return Steps(
             operation=OPERATIONS,
             product=stack,
@@ -75,7 +77,7 @@ class Toeplitz(Maps):
             written=framed if scatters else task.batch * bands if task.reduces else results,
             copied=task.inputs + framed * (2 if task.channels > 1 else 1) + 3 * bands,
             row=framed / blocks.kernel_size[-1],
-            transposed=(results if task.filters > 1 else 0) + (framed if task.reduces and not is_read else 0),
+            transposed=turned,
             added=OVERLAPPING * framed if scatters else 0,
         )
 

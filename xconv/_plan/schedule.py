@@ -83,7 +83,7 @@ class Schedule(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        return boxes((self.groups, self.task.batch, *self.task.windows.output_size), self.box).total
+        return _count(self.task._replace(groups=self.groups), self.box)
 
     @property
     def part_count(self) -> int:
@@ -253,20 +253,22 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
         columns = part.batch * part.groups * part.windows.positions
-        shares = sums if part.reduces else min(shares, max(columns // COLUMNS, FEWEST))  # blocks of a sum take turns
+        shares = min(sums if part.reduces else shares, max(columns // COLUMNS, FEWEST))  # blocks of a sum take turns
         units = max(min(units, CACHED // unit, -(-all_units // shares)), 1)
-    while True:
-        along = lengths(counts[:0:-1], min(units, tile.widest))
-        along += lengths([counts[0], part.batch, part.groups], units // math.prod(along))
-        outputs = (length * m for length, m in zip(along[: len(counts)][::-1], tile.unit, strict=True))
-        box = (along[-1], along[-2], *map(min, outputs, part.windows.output_size))
+
+    def sizes(box: Ints) -> tuple[int, int]:
+        """Bytes that a block makes, and holds, with its sums."""
         made = _numbers(part, tile, width, box) * machine.element
-        each = made + box[0] * _sums(part, tile, width) * machine.element
-        fits = made <= most and each <= room - held
-        count = boxes((part.groups, part.batch, *part.windows.output_size), box).total
-        if (fits and (shares == 1 or count not in UNEVEN)) or units == 1:
-            break
-        units = units * (9 if fits else 7) // 10  # what blocks read twice weighs more in small ones
+        return made, made + box[0] * _sums(part, tile, width) * machine.element
+
+    box = _box(part, tile, units)
+    while (sizes(box)[0] > most or sizes(box)[1] > room - held) and units > 1:  # smaller ones read more of it twice
+        units = max(units * 3 // 4, 1)
+        box = _box(part, tile, units)
+    if shares > 1 and _count(part, box) in UNEVEN:
+        smaller = (_box(part, tile, max(units * tenths // 10, 1)) for tenths in range(9, 4, -1))
+        box = next((one for one in smaller if _count(part, one) not in UNEVEN and sizes(one) <= sizes(box)), box)
+    made, each = sizes(box)
     kept, taps = 1, part.windows.kernel_size
     if part.copies and (part.channels, taps) != (task.channels, task.windows.kernel_size):
         sum_bytes = math.prod(box) * part.filters * machine.element
@@ -276,6 +278,19 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     cuts = part.groups, part.channels, part.filters, taps, box, 0, sums, width
     found = Schedule(task, tile, *cuts, held, each, limit, kept, 0.0, machine.threads)
     return found._replace(cost=_cost(task, part, tile, machine, found.blocks * found.part_count, made))
+
+
+def _box(part: Task, tile: Tile, units: int) -> Ints:
+    """Groups, samples and outputs along each axis of blocks of so many units, as equal as may be."""
+    counts = unit_counts(part.windows, tile.unit)
+    along = lengths(counts[:0:-1], min(units, tile.widest))
+    along += lengths([counts[0], part.batch, part.groups], units // math.prod(along))
+    outputs = (length * m for length, m in zip(along[: len(counts)][::-1], tile.unit, strict=True))
+    return (along[-1], along[-2], *map(min, outputs, part.windows.output_size))
+
+
+def _count(part: Task, box: Ints) -> int:
+    return boxes((part.groups, part.batch, *part.windows.output_size), box).total
 
 
 def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int) -> tuple[int, int]:
