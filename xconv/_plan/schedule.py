@@ -235,7 +235,11 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
 def _worth(cost: float) -> int:
     """How many parts are worth a thread each: a power of two, which threads share evenly."""
     parts = max(min(int(cost / WORTHWHILE), FEWEST), min(int(cost / LONG), MOST_BLOCKS))
-    return 1 << max(parts.bit_length() - 1, 0)
+    return _power_of_two(parts)
+
+
+def _power_of_two(most: int) -> int:
+    return 1 << max(most.bit_length() - 1, 0)
 
 
 def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:
@@ -302,8 +306,9 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
     if not (part.reduces and machine.threads) or shares == 1:
         return 1, part.channels
     weight = part.groups * _weight(part, tile, part.channels, copied=True) * machine.element
-    if weight <= SMALL_WEIGHT:
-        return max(min(shares, room // (4 * weight)), 1), part.channels
+    most = room // (8 if tile.transforms else 4) // weight
+    if weight <= SMALL_WEIGHT or (tile.transforms and most > 1):
+        return _power_of_two(min(shares, most)), part.channels
     rows = max(part.channels * part.windows.taps // ROWS, FEWEST)
     return 1, -(-part.channels // min(2 if tile.transforms else shares, rows, part.channels))
 
