@@ -28,7 +28,8 @@ MULTIPLIED = 2**20  # bytes of products that are added up at once: half of what 
 SMALL = 100**3  # multiplications up to which OpenBLAS has kernels that read factors as they lie: its limit, for AVX-512
 FEWEST_COLUMNS = 96  # of a product, with fewer of which several take longer than one that copies
 RESULTS = 1200  # of a product with a right factor that is transposed, up to which there are such kernels: its limit
-MOST_ROWS = 64  # of such a product, with more of which kernels for large ones are as fast
+MOST_ROWS = 48  # of such a product, with more of which two threads have kernels for large ones that are as fast,
+FEW_RESULTS = 2 * RESULTS  # but for so few
 GATHERED = 2**13  # elements of a matrix up to which copying a stack at once is faster: of 2**14 copies stay in a cache
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 
@@ -114,7 +115,7 @@ def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
     """
     results = rows * columns
     is_alone = not is_symbol(stack) and results * stack <= ALONE and results * count > SMALL
-    return rows <= min(MOST_ROWS, count // 2) and not is_alone
+    return rows <= count // 2 and (rows <= MOST_ROWS or results <= FEW_RESULTS) and not is_alone
 
 
 def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:
