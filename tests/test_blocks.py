@@ -827,7 +827,7 @@ def test_products_are_in_pieces_where_blas_has_kernels_for_them(architecture, ha
     ours = types.SimpleNamespace(architecture=architecture)
     monkeypatch.setattr(_blas, "blas_libraries", lambda: ([types.SimpleNamespace(architecture="SkylakeX")], [ours]))
     monkeypatch.setattr(_matmul, "reads_small_factors", _blas.reads_small_factors.__wrapped__)
-    x, dy, made = normal((1, 16, 30, 31)), normal((1, 64, 30, 31), 1), []
+    x, dy, made = normal((1, 16, 30, 31)), normal((1, 48, 30, 31), 1), []
     expected = reference.conv_weight_grad(dy, x, 3, padding=1)
     monkeypatch.setattr(_matmul, "pieces", lambda *given: made.append(given) or pieces(*given))
     found = xconv.conv_weight_grad(dy, x, 3, padding=1, method="im2col")
