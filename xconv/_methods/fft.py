@@ -56,10 +56,11 @@ class Fft(Maps):
     is_local = False
     mixes_zeros = True
 
-    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int, is_in_place: bool) -> None:
+    def __init__(self, unit: Ints, size: Ints, real: bool, copies: int, is_in_place: bool, task: Task) -> None:
         self.unit, self.size, self.real = unit, size, real
         self.copies = self.weight_copies = copies  # of spectra while they are transformed
         self.is_in_place = is_in_place  # whether its transforms write over what they read
+        self.is_alone = self._are_alone(task)
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
@@ -67,7 +68,7 @@ class Fft(Maps):
         real = is_kind(xp, dtype, "real floating")
         copies = (2 if in_place(xp) else 6) + task.reduces  # of what it multiplies one is conjugated, one in runs
         found = dict.fromkeys(_sizes(task.windows, elements) for elements in BLOCKS)
-        return [cls(*sizes, real, copies, bool(in_place(xp))) for sizes in found]
+        return [cls(*sizes, real, copies, bool(in_place(xp)), task) for sizes in found]
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
         blocks = math.prod(unit_counts(windows, self.unit))
@@ -84,19 +85,24 @@ class Fft(Maps):
         pairs = task.channels * task.filters
         planes, kernels = blocks * (task.channels + task.filters), task.groups * pairs
         lines = sum([size / length for length in self.size])
-        matrices, samples = size / 2 * task.groups, blocks / task.groups
-        alone = pairs * samples < min(matrices, TINY) or ((pairs == 1 or task.channels == 1) and not task.reduces)
+        alone, samples = self._are_alone(task), blocks / task.groups
         terms = samples if task.reduces else task.filters if task.product == "scatter" else task.channels
         looked = LOOKED_AT * task.inputs
         return Steps(
             operation=OPERATIONS * (1 if self.is_in_place else SLOWER) + (SUMMED * (terms - 1) if alone else 0),
-            product=0 if alone else matrices,
+            product=0 if alone else size / 2 * task.groups,
             multiplication=0 if alone else 6 * size * blocks * pairs,  # four each, of small matrices
             copied=(MOVED if self.is_in_place else 1) * (planes + kernels) * size * len(self.size) + looked,
             transposed=0 if alone else 2 * (planes + kernels) * size,
             added=(8 if task.reduces else 4) * size * blocks * pairs if alone else 0,  # and sums of these in place
             butterfly=(planes + kernels) * (size * math.log2(size + 1) + lines * LINE),
         )
+
+    def _are_alone(self, task: Task) -> bool:
+        """Whether numbers are multiplied, in few operations on all frequencies, as stacks of tiny matrices are."""
+        samples = math.prod(unit_counts(task.windows, self.unit)) * task.batch
+        tiny = task.channels * task.filters * samples < min(math.prod(self.size) / 2 * task.groups, TINY)
+        return tiny or (task.channels == 1 and not task.reduces)
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (*frequencies, G, C, N*blocks)."""
@@ -119,7 +125,7 @@ class Fft(Maps):
         """(G, K, C, *k) -> (*frequencies, G, K, C)."""
         spectra = self._spectra(xp, _spread(xp, turned(xp, w, geometry.ndim), geometry.dilation), "backward")
         rows = self._frequencies_first(xp, spectra)
-        return gathered(xp, rows) if rows.shape[-1] > 1 else rows  # once, where each product would copy them
+        return rows if self.is_alone or rows.shape[-1] == 1 else gathered(xp, rows)  # once, not for each product
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(*frequencies, G, K, C) -> (G, K, C, *k)."""
