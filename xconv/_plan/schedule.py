@@ -265,13 +265,7 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         made = _numbers(part, tile, width, box) * machine.element
         return made, made + box[0] * _sums(part, tile, width) * machine.element
 
-    box = _box(part, tile, units)
-    while (sizes(box)[0] > most or sizes(box)[1] > room - held) and units > 1:  # smaller ones read more of it twice
-        units = max(units * 3 // 4, 1)
-        box = _box(part, tile, units)
-    if shares > 1 and _count(part, box) in UNEVEN:
-        smaller = (_box(part, tile, max(units * tenths // 10, 1)) for tenths in range(9, 4, -1))
-        box = next((one for one in smaller if _count(part, one) not in UNEVEN and sizes(one) <= sizes(box)), box)
+    box = _best_box(part, tile, units, shares, sizes, (most, room - held))
     made, each = sizes(box)
     kept, taps = 1, part.windows.kernel_size
     if part.copies and (part.channels, taps) != (task.channels, task.windows.kernel_size):
@@ -282,6 +276,20 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
     cuts = part.groups, part.channels, part.filters, taps, box, 0, sums, width
     found = Schedule(task, tile, *cuts, held, each, limit, kept, 0.0, machine.threads)
     return found._replace(cost=_cost(task, part, tile, machine, found.blocks * found.part_count, made))
+
+
+def _best_box(
+    part: Task, tile: Tile, units: int, shares: int, sizes: Callable[[Ints], tuple[int, int]], limits: tuple[int, int]
+) -> Ints:
+    """The blocks of so many units or fewer whose sizes are within limits, and of which no thread waits for long."""
+    box = _box(part, tile, units)
+    while units > 1 and any(size > limit for size, limit in zip(sizes(box), limits, strict=True)):
+        units = max(units * 3 // 4, 1)  # fewer would do, but what neighbouring blocks read twice weighs more then
+        box = _box(part, tile, units)
+    if shares == 1 or _count(part, box) not in UNEVEN:
+        return box
+    smaller = (_box(part, tile, max(units * tenths // 10, 1)) for tenths in range(9, 4, -1))
+    return next((one for one in smaller if _count(part, one) not in UNEVEN and sizes(one) <= sizes(box)), box)
 
 
 def _box(part: Task, tile: Tile, units: int) -> Ints:
