@@ -298,6 +298,18 @@ def test_the_least_that_an_error_names_works(case, method, function):
             assert found.held <= room
 
 
+@pytest.mark.parametrize("function", [xconv.conv, xconv.conv_transpose])
+@pytest.mark.parametrize("method", ["im2col", "toeplitz", "auto"])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
+def test_the_least_of_integers_is_that_of_whatever_they_are_summed_in(function, method, dtype):
+    """It was that of small ones in floating point, and others were refused again."""
+    x, w = np.full((1, 2, 4096), 100, dtype), np.full((2, 2, 3), 100, dtype)
+    with pytest.raises(ValueError, match="max_workspace must be at least") as error:
+        function(x, w, dilation=3, method=method, max_workspace=1)
+    y = function(x, w, dilation=3, method=method, max_workspace=least_named(error))
+    assert np.array_equal(y, function(x, w, dilation=3, method=method))
+
+
 @pytest.mark.on("numpy", "strict", "torch")
 @pytest.mark.over("case", PARTED)
 @pytest.mark.parametrize("function", FUNCTIONS)

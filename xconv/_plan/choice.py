@@ -40,6 +40,17 @@ class Request(NamedTuple):
     undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
 
 
+class TooLittleError(ValueError):
+    """A workspace is too small: for that method, by how many bytes would do."""
+
+    def __init__(self, least: int, method: str, request: Request) -> None:
+        self.least = -(-least // request.devices)
+        room = request.room // request.devices
+        super().__init__(
+            f"max_workspace must be at least {self.least} bytes for this convolution by method {method!r}, got {room}"
+        )
+
+
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
@@ -49,7 +60,7 @@ def choose(request: Request, method: str, found: list[Candidate] | None = None) 
     found = candidates(request, method) if found is None else found
     best: Candidate = cheapest(found)
     if math.isinf(best.cost):
-        raise ValueError(_too_little(min([one.least for one in found if one.least]), method, request))
+        raise TooLittleError(min([one.least for one in found if one.least]), method, request)
     return best
 
 
@@ -85,7 +96,7 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
     found = _fitting(request, name)
     if isinstance(found, int):
-        return Candidate(name, math.inf, _too_little(found, name, request), least=found)
+        return Candidate(name, math.inf, str(TooLittleError(found, name, request)), least=found)
     return found
 
 
@@ -99,7 +110,7 @@ def planned(request: Request, name: str) -> Candidate:
         return Candidate(name, request.own(request.task))
     found = _fitting(request, name)
     if isinstance(found, int):
-        raise ValueError(_too_little(found, name, request))
+        raise TooLittleError(found, name, request)
     return found
 
 
@@ -116,11 +127,6 @@ def _fitting(request: Request, name: str) -> Candidate | int:
         best: Candidate = cheapest(fitting)
         return best
     return min([one for one in found if isinstance(one, int)])
-
-
-def _too_little(least: int, method: str, request: Request) -> str:
-    least, room = -(-least // request.devices), request.room // request.devices
-    return f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
 
 
 def _scheduled(request: Request, name: str) -> Candidate | int:

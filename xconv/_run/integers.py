@@ -12,9 +12,11 @@ from .._arrays.layout import Access
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import dtypes_of_sums, planned_dtype
 from .._methods import request
-from .._plan.choice import Candidate, choose
+from .._plan.choice import Candidate, TooLittleError, choose
 from .._plan.task import Task
 from .products import Product, Products, products
+
+ALWAYS_ENOUGH = 2**20  # bytes of a workspace, from which on nothing is refused
 
 
 def runner(access: Access, task: Task, method: str, room: int) -> Product:
@@ -34,7 +36,19 @@ class OfIntegers:
         self.room = room
         self.dtypes = dtypes_of_sums(access.xp, access.dtype)
         self.known: dict[DType, Products] = {}
+        self._settle()
         self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
+
+    def _settle(self) -> None:
+        """Before elements are looked at there is room for their sums in any of the dtypes, or an error for all."""
+        failures = []
+        for dtype in self.dtypes if self.room < ALWAYS_ENOUGH else ():
+            try:
+                self._in(dtype)
+            except TooLittleError as failure:
+                failures.append(failure)
+        if failures:
+            raise max(failures, key=lambda failure: failure.least)
 
     def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
         xp, access = self.access.xp, self.access
