@@ -642,6 +642,12 @@ def test_blocks_are_made_in_memory_that_their_thread_keeps(threads, method, grou
     assert held[1] < x.nbytes / 4  # blocks, of which there are few, make more of what they read of it
 
 
+def test_the_largest_block_is_laid_out_in_memory_that_is_kept():
+    """With a line of cache behind each row, of which the shortest that have one are of two times ALIASED."""
+    most = schedule.CACHED * (1 + _scratch.LINE / (2 * _scratch.ALIASED))
+    assert most <= _scratch.LAID_OUT
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("room", [2**18, 2**26])
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import threading
 from .libraries import Array, DType, Namespace
 
 KEPT = 2**22  # bytes of one array: larger ones are rare, and worth their pages
-LAID_OUT = 2**23  # of one that windows are laid out in, which blocks make no larger but where memory is no matter
+LAID_OUT = 11 * 2**20  # of one that windows are laid out in: all that a block makes, and what lies between its rows
 PAGED = 2**16  # bytes from which an array's memory may come page by page: half of what glibc begins with
 BENCH = 2**21  # of all that a thread's prepared operations work on, one after the other: of images of some 256**2
 LINE = 64  # bytes that caches read at once

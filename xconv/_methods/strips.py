@@ -33,6 +33,7 @@ OVERLAPS = 3  # times as many rows of outputs as windows reach, that a block has
 SHORT = 32  # rows of outputs up to which rows that are computed for nothing would weigh
 AT_ONCE = 32  # columns of a product that kernels for small ones multiply at once, in two registers of AVX-512
 RAGGED = 0.6  # times as long again takes what is left of more columns, and twice as long all of fewer, for many rows
+KEPT = 2**12  # rows of a right factor: of more none is left in a core's own cache when the next strip reads them
 LEFT = 2  # elements of a right factor packed, in the time of one of the left factor that each product packs anew
 NARROW = 24  # positions in a row of outputs, with fewer of which copies and products of rows are slow
 
@@ -110,12 +111,13 @@ class Strips(Maps):
         ragged = columns if columns < AT_ONCE else RAGGED * (columns % AT_ONCE)
         slower = 1 + ragged / columns if is_small and m == 1 else 1
         packed = windowed * (strips.positions + (0 if is_small else LEFT * rows))
+        is_read = task.reduces or not is_small or windowed > KEPT
         scattered = products * windowed * strips.positions if task.product == "scatter" else 0
         return Steps(
             operation=OPERATIONS,
             product=products * (1 + rows / BEGUN),
             multiplication=results * windowed * slower,
-            packed=(products * packed if task.reduces or not is_small else 0) + (results if task.reduces else 0),
+            packed=(products * packed if is_read else 0) + (results if task.reduces else 0),
             written=products * rows * windowed if task.reduces else scattered or results,
             copied=task.inputs + 3 * bands + moved + (0 if strided else laid_out),
             strided=laid_out if strided else 0,
