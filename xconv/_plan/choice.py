@@ -40,17 +40,6 @@ class Request(NamedTuple):
     undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
 
 
-class TooLittleError(ValueError):
-    """A workspace is too small: for that method, by how many bytes would do."""
-
-    def __init__(self, least: int, method: str, request: Request) -> None:
-        self.least = -(-least // request.devices)
-        room = request.room // request.devices
-        super().__init__(
-            f"max_workspace must be at least {self.least} bytes for this convolution by method {method!r}, got {room}"
-        )
-
-
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
@@ -60,7 +49,7 @@ def choose(request: Request, method: str, found: list[Candidate] | None = None) 
     found = candidates(request, method) if found is None else found
     best: Candidate = cheapest(found)
     if math.isinf(best.cost):
-        raise TooLittleError(min([one.least for one in found if one.least]), method, request)
+        raise ValueError(too_little(min([one.least for one in found if one.least]), method, request))
     return best
 
 
@@ -96,7 +85,7 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
     found = _fitting(request, name)
     if isinstance(found, int):
-        return Candidate(name, math.inf, str(TooLittleError(found, name, request)), least=found)
+        return Candidate(name, math.inf, too_little(found, name, request), least=found)
     return found
 
 
@@ -110,7 +99,7 @@ def planned(request: Request, name: str) -> Candidate:
         return Candidate(name, request.own(request.task))
     found = _fitting(request, name)
     if isinstance(found, int):
-        raise TooLittleError(found, name, request)
+        raise ValueError(too_little(found, name, request))
     return found
 
 
@@ -127,6 +116,21 @@ def _fitting(request: Request, name: str) -> Candidate | int:
         best: Candidate = cheapest(fitting)
         return best
     return min([one for one in found if isinstance(one, int)])
+
+
+def shortage(request: Request, method: str) -> int:
+    """The bytes that would do where a request has too little room for what `choose` gives; 0 where it has enough."""
+    if method not in AUTOMATIC:
+        fitting = _fitting(request, method)
+        return fitting if isinstance(fitting, int) else 0
+    found = candidates(request, method)
+    return min([one.least for one in found if one.least], default=0) if math.isinf(cheapest(found).cost) else 0
+
+
+def too_little(least: int, method: str, request: Request) -> str:
+    """What an error says of a room."""
+    least, room = -(-least // request.devices), request.room // request.devices
+    return f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
 
 
 def _scheduled(request: Request, name: str) -> Candidate | int:

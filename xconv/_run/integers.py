@@ -12,7 +12,7 @@ from .._arrays.layout import Access
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import dtypes_of_sums, planned_dtype
 from .._methods import request
-from .._plan.choice import Candidate, TooLittleError, choose
+from .._plan.choice import Candidate, Request, choose, shortage, too_little
 from .._plan.task import Task
 from .products import Product, Products, products
 
@@ -36,19 +36,11 @@ class OfIntegers:
         self.room = room
         self.dtypes = dtypes_of_sums(access.xp, access.dtype)
         self.known: dict[DType, Products] = {}
-        self._settle()
+        if room < ALWAYS_ENOUGH:  # for some dtype it may not be: all are asked for before elements are looked at
+            asked = [self._request(dtype) for dtype in self.dtypes]
+            if least := max([shortage(one, method) for one in asked]):
+                raise ValueError(too_little(least, method, asked[0]))
         self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
-
-    def _settle(self) -> None:
-        """Before elements are looked at there is room for their sums in any of the dtypes, or an error for all."""
-        failures = []
-        for dtype in self.dtypes if self.room < ALWAYS_ENOUGH else ():
-            try:
-                self._in(dtype)
-            except TooLittleError as failure:
-                failures.append(failure)
-        if failures:
-            raise max(failures, key=lambda failure: failure.least)
 
     def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
         xp, access = self.access.xp, self.access
@@ -61,7 +53,9 @@ class OfIntegers:
 
     def _in(self, dtype: DType) -> Products:
         if dtype not in self.known:
-            access = self.access._replace(dtype=dtype)
-            asked = request(access, self.task, self.room, self.access.dtype)
-            self.known[dtype] = Products(access, asked, choose(asked, self.method))
+            asked = self._request(dtype)
+            self.known[dtype] = Products(self.access._replace(dtype=dtype), asked, choose(asked, self.method))
         return self.known[dtype]
+
+    def _request(self, dtype: DType) -> Request:
+        return request(self.access._replace(dtype=dtype), self.task, self.room, self.access.dtype)
