@@ -765,7 +765,7 @@ def test_what_threads_do_not_share_is_cut_for_a_cache_alone():
     """They share the channels of a large gradient, to all of which each block adds: of 28 it took a quarter longer."""
     shapes, keywords = ((2, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1, "method": "winograd"}
     found = xconv.plan(*shapes, xp=np, dtype=np.float32, function="conv_weight_grad", **keywords)
-    assert found.blocks <= 10
+    assert found.blocks <= 8
 
 
 @pytest.mark.parametrize("method", ["im2col", "winograd", "fft"])

@@ -28,8 +28,8 @@ MULTIPLIED = 2**20  # bytes of products that are added up at once: half of what 
 SMALL = 100**3  # multiplications up to which OpenBLAS has kernels that read factors as they lie: its limit, for AVX-512
 FEWEST_COLUMNS = 96  # of a product, with fewer of which several take longer than one that copies
 RESULTS = 1200  # of a product with a right factor that is transposed, up to which there are such kernels: its limit
-MOST_ROWS = 48  # of such a product, with more of which two threads have kernels for large ones that are as fast,
-FEW_RESULTS = 2 * RESULTS  # but for so few
+MOST_ROWS = 48  # of such a product: of more, kernels for large ones are as fast, on two threads,
+FEW_RESULTS = 2 * RESULTS  # but where results are so few that they take two pieces
 GATHERED = 2**13  # elements of a matrix up to which copying a stack at once is faster: of 2**14 copies stay in a cache
 TINY = 256  # multiplications of a product, in the time of which a library begins one of a stack
 

@@ -105,7 +105,7 @@ def made(xp: Namespace, shape: tuple[int, ...], dtype: DType, is_read: bool = Fa
     turn = _OWN.turns[side]
     _OWN.turns[side] = 1 - turn
     row, item = math.prod(shape[rows:]), xp.dtype(dtype).itemsize
-    if not rows or row * item % ALIASED or row * item == ALIASED:
+    if not rows or row * item % ALIASED or row * item == ALIASED:  # of the shortest a line would be too much
         return scratch(xp, shape, dtype, PLACES[side][turn], LAID_OUT)
     apart = row + LINE // item
     memory = scratch(xp, (math.prod(shape[:rows]), apart), dtype, PLACES[side][turn], LAID_OUT)

@@ -157,10 +157,11 @@ def gather(xp: Namespace, x: Array, geometry: Geometry, axis: int) -> Array:
         return xp.expand_dims(tap_views(pad(xp, x, geometry.padding), geometry.padded)[0], axis=axis)
     if traits(xp).threads and not has_runs(x):  # it is read across its lines of cache once, and not for every tap
         x = copied(xp, x)
-    axes, steps = x.ndim, _steps(xp, x, geometry)
-    for at, step in enumerate(steps, start=1):
-        x = _laid_out(xp, x, step, axis, at if at == len(steps) else 0)
-    return x if len(steps) == 1 else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
+    axes, (*others, last) = x.ndim, _steps(xp, x, geometry)
+    for step in others:
+        x = _laid_out(xp, x, step, axis)
+    x = _laid_out(xp, x, last, axis, rows=axis + last.ndim + len(others))  # each step leaves an axis of its taps
+    return x if not others else reshaped(xp, x, (*x.shape[:axis], geometry.taps, *x.shape[axis + x.ndim - axes :]))
 
 
 def _tap_by_tap(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
@@ -204,8 +205,8 @@ def _is_short(x: Array) -> bool:
     return bool(math.prod(x.shape) <= SHORT)
 
 
-def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int, number: int) -> Array:
-    """`gather` in one step, of which the last has its number: then there are as many axes of taps."""
+def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int, rows: int = 0) -> Array:
+    """`gather` in one step: on NumPy in rows that are `made`, behind so many axes, before taps are one."""
     if traits(xp).unfolds and may_look(xp, x):
         pieces = _unfolded(pad(xp, x, windows.padding), windows)
         first, end = x.ndim - windows.ndim, pieces.ndim - windows.ndim
@@ -222,7 +223,6 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int, number: int
         strides = memory.strides
     shape = (*lead, *windows.kernel_size, *x.shape[axis:first], *windows.output_size)
     taps, positions = _strides(strides, windows)
-    rows = axis + windows.ndim + number - 1 if number else 0
     columns = copied_view(xp, memory, shape, (*strides[:axis], *taps, *strides[axis:first], *positions), rows)
     if wraps:
         _clear_beyond_rows(columns, axis + windows.ndim - 1, windows)

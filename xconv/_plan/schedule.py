@@ -309,7 +309,7 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
     """Into how many partial sums a reduction goes, or how many channels each sum is over, for threads to share.
 
     Of a small gradient each sum has a share of the blocks, of a large one a share of the channels. Then each maps dy
-    anew, which costs little if that is a view.
+    anew, which costs little if that is a view: transforms do so only where there is no room for two sums.
     """
     if not (part.reduces and machine.threads) or shares == 1:
         return 1, part.channels
