@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 import sys
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xconv.__main__ import Parser, whole_number
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError, complaint
 
-from .comparison import EVERYWHERE, Options, WrongResultError, carry_out
+from .chunks import chunked, workers
+from .comparison import EVERYWHERE, Options, Suite, WrongResultError, carry_out
+from .filters import SCIPY, filters
 from .gpu import run_gpu
 from .layers import SUITES
-from .peers import PEERS
+from .peers import PEERS, choice, networks, pools
 from .rates import run_rates
 from .report import run_report
-from .suites import KINDS
+from .timing import THOROUGH, Stopwatch
 
 PROGRAM = "python -m benchmarks"
 OUT, GPU_OUT = "runs/benchmarks", "benchmarks/results/gpu"
+KINDS = {
+    "layers": Suite(networks),
+    "filter": Suite(filters, backends=tuple(SCIPY), packages=("scipy",)),
+    "pool": Suite(pools, backends=PEERS["torch"]),
+    "chunked": Suite(chunked, backends=("numpy",), packages=("scipy", "dask.array", "dask_image")),
+    "workers": Suite(workers, Stopwatch(3, short=math.inf), ("numpy",), ("dask.array", "distributed")),
+    "choice": Suite(choice, replace(THOROUGH, least_rounds=5, total_seconds=1.5, wake_seconds=5e-3)),
+}
 RUNS: dict[str, Callable[[Options], None]] = {
     **{kind: functools.partial(carry_out, kind, suite) for kind, suite in KINDS.items()},
     "rates": run_rates,
@@ -56,37 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def seconds(text: str) -> float:
-    if not (number := float(text)) > 0:  # NaN included
-        raise ArgumentTypeError(f"must be more than 0, got {text!r}")
-    return number
-
-
 def parser_of(program: str) -> Parser:
     parser, default = Parser(prog=program, description=ABOUT, epilog=FURTHER), "default: %(default)s"
 
-    def names(option: str, choices: Sequence[str], words: str, **others: Any) -> None:
-        words = f"out of {', '.join(choices)}; {words}"
-        parser.add_argument(option, nargs="+", choices=choices, metavar="NAME", help=words, **others)
+    def add(option: str, words: str, **others: Any) -> None:
+        if "nargs" in others:
+            words = f"out of {', '.join(others['choices'])}; {words}"
+        parser.add_argument(option, help=words, **others)
 
-    def number(option: str, least: int, words: str, default: int | None = None) -> None:
-        parser.add_argument(option, type=whole_number(least), metavar="N", help=words, default=default)
-
-    names("--suite", [*RUNS, *SUITES], "default: layers", dest="suites", default=["layers"])
-    names("--peers", [*PEERS], "default: all that run on the backend; methods are xconv's own, by hand")
-    parser.add_argument("--backend", choices=EVERYWHERE, default="numpy", help=default)
-    parser.add_argument(
-        "--dtype", choices=["float16", "float32", "float64"], default="float32", help=f"of layers; {default}"
-    )
-    number("--batch", 1, "of layers; default: what is usual for the network")
-    parser.add_argument(
-        "--seconds", type=seconds, metavar="S", help="for all calls that are compared; of gpu and rates for all"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny arrays and two rounds: whether it runs and is right")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"for numbers; default: {OUT}, of gpu {GPU_OUT}")
-    number("--layers", 1, f"how many are drawn; {default}", 60)
-    number("--seed", 0, f"which layers are drawn; {default}", 0)
-    parser.add_argument("--write", action="store_true", help="put rates into the package, for method='auto' to use")
+    several, number = {"nargs": "+", "metavar": "NAME"}, {"metavar": "N"}
+    add("--suite", "default: layers", dest="suites", default=["layers"], choices=[*RUNS, *SUITES], **several)
+    add("--peers", "default: all on the backend; methods are xconv's own, by hand", choices=[*PEERS], **several)
+    add("--backend", default, choices=EVERYWHERE, default="numpy")
+    add("--dtype", f"of layers; {default}", choices=["float16", "float32", "float64"], default="float32")
+    add("--batch", "of layers; default: what is usual for the network", type=whole_number(1), **number)
+    add("--seconds", "for all calls that are compared; of gpu and rates for all", type=float, metavar="S")
+    add("--quick", "tiny arrays and two rounds: whether it runs and is right", action="store_true")
+    add("--out", f"for numbers; default: {OUT}, of gpu {GPU_OUT}", type=Path, metavar="DIR")
+    add("--layers", f"how many are drawn; {default}", type=whole_number(1), default=60, **number)
+    add("--seed", f"which layers are drawn; {default}", type=whole_number(0), default=0, **number)
+    add("--write", "put rates into the package, for method='auto' to use", action="store_true")
     return parser
 
 

@@ -6,10 +6,8 @@ import functools
 import itertools
 import math
 import re
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,10 +15,21 @@ import numpy as np
 import xconv
 from xconv._plan.geometry import effective_size
 
-Ints = tuple[int, ...]
+from .lines import Ints, read
 
-QUICK_BATCH, QUICK_CHANNELS, QUICK_SIZE = 2, 8, 12
-QUICK_WINDOWS = 4  # how far beyond a large kernel the input reaches
+QUICK_BATCH, QUICK_WINDOWS = 2, 2  # and how far the input reaches beyond a window
+
+# What it means is in networks.toml.
+NAME = re.compile(r"(?:.* )?([\dx]+)(?:/([\dx]+))? (\d+)(?:-(\d+)| dw)? @([\dx]+)")
+
+# Layers drawn at random, on which the choice of a method is judged: nobody has fitted it to them.
+MULTIPLY_ADDS = 1e6, 3e9
+MOST_ELEMENTS = 16e6  # of input, filters and output together
+MOST_TAPS_OF_AXIS = {1: 31, 2: 31, 3: 7}  # by how many spatial axes there are
+LEAST_OUTPUT = 3  # positions along an axis
+LONGEST_TO_SHORTEST = 4.0  # axis of an output
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -41,14 +50,9 @@ class Layer:
         return self.weight_shape[2:]
 
     @property
-    def windows(self) -> dict[str, Any]:
-        """What pools take beside arrays and sizes."""
-        return {"stride": self.stride, "padding": self.padding}
-
-    @property
     def keywords(self) -> dict[str, Any]:
         """What convolutions take beside arrays and sizes."""
-        return {**self.windows, "dilation": self.dilation, "groups": self.groups}
+        return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
 
     @functools.cached_property
     def shapes(self) -> tuple[Ints, Ints, Ints]:
@@ -68,19 +72,11 @@ def random(shape: Ints, dtype: str = "float32", seed: int = 0) -> np.ndarray:
 
 
 def shrunk(layer: Layer) -> Layer:
-    """The layer with the same kernel, stride and grouping, so small that it takes no time, for a quick run."""
-    batch, _, *size = layer.input_shape
-    groups = min(layer.groups, QUICK_CHANNELS)
-    counts = layer.weight_shape[0] // layer.groups, layer.weight_shape[1]
-    filters, channels = (min(count, QUICK_CHANNELS // groups) for count in counts)
+    """The layer of few samples, which are hardly larger than a window: for a quick run."""
+    batch, channels, *size = layer.input_shape
     reach = effective_size(layer.kernel_size, layer.dilation)
-    sizes = (min(d, max(QUICK_SIZE, r + QUICK_WINDOWS)) for d, r in zip(size, reach, strict=True))
-    shape, kernel = (min(batch, QUICK_BATCH), groups * channels, *sizes), layer.kernel_size
-    return replace(layer, input_shape=shape, weight_shape=(groups * filters, channels, *kernel), groups=groups)
-
-
-# What it means is in networks.toml.
-NAME = re.compile(r"(?:.* )?([\dx]+)(?:/([\dx]+))? (\d+)(?:-(\d+)| dw)? @([\dx]+)")
+    sizes = (min(d, r + QUICK_WINDOWS) for d, r in zip(size, reach, strict=True))
+    return replace(layer, input_shape=(min(batch, QUICK_BATCH), channels, *sizes))
 
 
 def layer_of(suite: str, batch: int, words: str) -> Layer:
@@ -100,17 +96,8 @@ def layer_of(suite: str, batch: int, words: str) -> Layer:
 
 SUITES = {
     suite: [layer_of(suite, part["batch"], words) for part in parts for words in part["layers"]]
-    for suite, parts in tomllib.loads(Path(__file__).with_name("networks.toml").read_text()).items()
+    for suite, parts in read("networks").items()
 }
-
-# Layers drawn at random, on which the choice of a method is judged: nobody has fitted it to them.
-MULTIPLY_ADDS = 1e6, 3e9
-MOST_ELEMENTS = 16e6  # of input, filters and output together
-MOST_TAPS_OF_AXIS = {1: 31, 2: 31, 3: 7}  # by how many spatial axes there are
-LEAST_OUTPUT = 3  # positions along an axis
-LONGEST_TO_SHORTEST = 4.0  # axis of an output
-
-Value = TypeVar("Value")
 
 
 def draw_layers(count: int, seed: int) -> list[Layer]:
@@ -129,32 +116,27 @@ def _drawn(generator: np.random.Generator) -> Layer | None:
     None is with an axis shorter than a window reaches, as none is in a network.
     """
 
-    def one_of(weighted: dict[Value, float]) -> Value:
-        return list(weighted)[int(generator.choice(len(weighted), p=list(weighted.values())))]
+    def one_of(values: Sequence[Value], *weights: float) -> Value:
+        return values[int(generator.choice(len(values), p=weights))]
 
-    def up_to(most: int) -> int:
-        """Each doubling is as likely as the others."""
+    def up_to(most: int) -> int:  # each doubling is as likely as the others
         return min(most, int(math.exp(generator.uniform(0, math.log(most + 1)))))
 
     def along_axes(draw: Callable[[], Value]) -> tuple[Value, ...]:
-        return (draw(),) * n if one_of({True: 0.85, False: 0.15}) else tuple(draw() for _ in range(n))
+        return (draw(),) * n if one_of((True, False), 0.85, 0.15) else tuple(draw() for _ in range(n))
 
-    def taps() -> int:
-        """Odd ones mostly, as the most is itself."""
-        count = up_to(MOST_TAPS_OF_AXIS[n])
-        return count | one_of({1: 0.8, 0: 0.2})
-
-    n, batch, channels, filters = one_of({1: 0.2, 2: 0.6, 3: 0.2}), up_to(32), up_to(256), up_to(256)
-    groups, kind = 1, one_of({"one": 0.75, "depthwise": 0.15, "divisor": 0.1})
+    n, batch, channels, filters = one_of((1, 2, 3), 0.2, 0.6, 0.2), up_to(32), up_to(256), up_to(256)
+    groups, kind = 1, one_of(("one", "depthwise", "divisor"), 0.75, 0.15, 0.1)
     divisors = [d for d in range(2, channels + 1) if channels % d == 0 and d <= filters]
     if kind == "depthwise":
         groups = filters = channels
     elif kind == "divisor" and divisors:
         groups = divisors[int(generator.integers(len(divisors)))]
         filters -= filters % groups
-    kernel, stride = along_axes(taps), along_axes(lambda: one_of({1: 0.75, 2: 0.2, 3: 0.05}))
-    dilation = (one_of({1: 0.9, 2: 0.07, 3: 0.03}),) * n
-    reach, keeps_size = effective_size(kernel, dilation), one_of({True: 0.75, False: 0.25})  # if there are no strides
+    kernel = along_axes(lambda: up_to(MOST_TAPS_OF_AXIS[n]) | one_of((1, 0), 0.8, 0.2))  # odd ones mostly
+    stride = along_axes(lambda: one_of((1, 2, 3), 0.75, 0.2, 0.05))
+    dilation = (one_of((1, 2, 3), 0.9, 0.07, 0.03),) * n
+    reach, keeps_size = effective_size(kernel, dilation), one_of((True, False), 0.75, 0.25)  # if there are no strides
     padding = tuple((r - 1) // 2 * keeps_size for r in reach)
     weight_shape = (filters, channels // groups, *kernel)
     least, most = MULTIPLY_ADDS

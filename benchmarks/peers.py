@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-import array_api_compat
 import numpy as np
+from array_api_compat import array_namespace
 
 import xconv
 from xconv._arrays.libraries import TABLE
@@ -16,24 +18,13 @@ from xconv._methods import METHODS
 from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.errors import CommandError
 
-from .comparison import EVERYWHERE, Case
-from .layers import Layer, random
+from .comparison import EVERYWHERE, Case, Run
+from .layers import SUITES, Layer, draw_layers, random, shrunk
+from .lines import function_of, read
 from .report import BY_HAND, XCONV
 from .timing import Call
 
-# What is done with a layer: xconv's function, the arrays that it takes, and the sizes behind them.
-CONVOLUTIONS = {
-    "forward": ("conv", "x w", ""),
-    "input_grad": ("conv_input_grad", "dy w", "input_shape"),
-    "weight_grad": ("conv_weight_grad", "dy x", "kernel_size"),
-}
-POOLED = {
-    "max_pool": ("max_pool", "x", "kernel_size"),
-    "avg_pool": ("avg_pool", "x", "kernel_size"),
-    "max_pool_grad": ("max_pool_grad", "dy x", "kernel_size"),
-    "col2im": ("col2im", "rows", "input_shape kernel_size"),
-}
-OPERATIONS = CONVOLUTIONS | POOLED
+CONVOLUTIONS, POOLS = read("operations").values()
 
 # The names that --peers takes, with the backends that each runs on; a library's own convolution is the method native.
 PEERS = {"torch": ["numpy", "torch", "cupy"], "methods": EVERYWHERE, **dict.fromkeys(METHODS, EVERYWHERE)}
@@ -43,65 +34,34 @@ COMPILED_TAPS = 256  # with more of them, jax.jit compiles what lays windows out
 COMPILED_PAIRS = 1024  # and with more of these Toeplitz, which is far slower than others there, for up to two minutes
 
 Array: TypeAlias = Any
-Function: TypeAlias = Callable[..., Array]  # of an operation's arrays
+Arrays: TypeAlias = Mapping[str, Array]  # by their names in lines
+Function: TypeAlias = Callable[..., Array]
+Cases = tuple[int, Generator[Case]]
 
 
-def numbers(layer: Layer, operation: str, dtype: str) -> list[np.ndarray]:
-    """The arrays that an operation takes, the same for the same layer: x, w, dy, or the windows of x as rows."""
-    x, w, dy = (random(shape, dtype, seed) for seed, shape in enumerate(layer.shapes))
-    if operation == "col2im":
-        return [xconv.im2col(x, layer.kernel_size, **layer.windows)]
-    return [{"x": x, "w": w, "dy": dy}[name] for name in OPERATIONS[operation][1].split()]
+def networks(run: Run) -> Cases:
+    """The suites that were asked for, or all."""
+    names = [name for name in run.options.suites if name in SUITES] or [name for name in SUITES if name != "pool"]
+    return of_layers([layer for name in names for layer in SUITES[name]], CONVOLUTIONS, run.options.peers, run)
 
 
-def own(layer: Layer, operation: str, method: str = "auto") -> Function:
-    """xconv by one method, which pools have not."""
-    name, _, sizes = OPERATIONS[operation]
-    given = [getattr(layer, size) for size in sizes.split()]
-    keywords = {**layer.keywords, "method": method} if operation in CONVOLUTIONS else layer.windows
-    return lambda *arrays: getattr(xconv, name)(*arrays, *given, **keywords)
+def choice(run: Run) -> Cases:
+    """All methods on layers that were drawn."""
+    run.notes.append(f"Layers of seed {run.options.seed}.")
+    return of_layers(draw_layers(run.options.layers, run.options.seed), CONVOLUTIONS, ["methods"], run)
 
 
-def pytorch(layer: Layer, operation: str) -> Function:
-    """PyTorch's functions of its tensors."""
-    torch = load_backend("torch").module
-    functional, gradients = torch.nn.functional, torch.nn.grad
-    kernel, windows, words, n = layer.kernel_size, layer.windows, layer.keywords, len(layer.kernel_size)
-    conv, max_pool, avg_pool = (getattr(functional, f"{name}{n}d") for name in ("conv", "max_pool", "avg_pool"))
-
-    def forward_and_backward(dy: Array, x: Array) -> Array:
-        """PyTorch's gradient needs what its forward found, and xconv's finds it anew: both start from x."""
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            return torch.autograd.grad(max_pool(leaf, kernel, **windows), leaf, dy)[0]
-
-    functions: dict[str, Function] = {
-        "forward": lambda x, w: conv(x, w, **words),
-        "input_grad": lambda dy, w: getattr(gradients, f"conv{n}d_input")(layer.input_shape, w, dy, **words),
-        "weight_grad": lambda dy, x: getattr(gradients, f"conv{n}d_weight")(x, layer.weight_shape, dy, **words),
-        "max_pool": lambda x: max_pool(x, kernel, **windows),
-        "avg_pool": lambda x: avg_pool(x, kernel, **windows),
-        "max_pool_grad": forward_and_backward,
-        "col2im": lambda columns: functional.fold(columns, layer.input_shape[2:], kernel, **windows),
-    }
-    return functions[operation]
+def pools(run: Run) -> Cases:
+    return of_layers(SUITES["pool"], POOLS, run.options.peers, run)
 
 
-def call_of(library: LoadedBackend, function: Function, arrays: Sequence[Array]) -> Call:
-    """A call on a library's arrays; under ``jax.jit`` on JAX, which returns when it is done.
-
-    JAX's processors would work on several calls at once.
-    """
-    call = functools.partial(library.compile(function), *arrays)
-    return (lambda: call().block_until_ready()) if library.name == "jax" else call
-
-
-def call_of_torch(library: LoadedBackend, function: Function, arrays: Sequence[Array]) -> Call:
-    """As somebody with NumPy's arrays would call it: the conversions are part of the call. CuPy's are not."""
-    torch = load_backend("torch").module
-    if library.name == "numpy":
-        return lambda: function(*map(torch.from_numpy, arrays)).numpy()
-    return functools.partial(function, *map(torch.from_dlpack, arrays))
+def of_layers(layers: Sequence[Layer], operations: Collection[str], names: Sequence[str] | None, run: Run) -> Cases:
+    library, batch, dtype = run.library, run.options.batch, run.options.dtype
+    peers, missing = load_peers(library, names)
+    run.notes.extend(missing)
+    sized = (replace(one, input_shape=(batch or one.input_shape[0], *one.input_shape[1:])) for one in layers)
+    pairs = itertools.product(map(shrunk, sized) if run.options.quick else sized, operations)
+    return len(layers) * len(operations), (case_of(*pair, dtype, peers, library) for pair in pairs)
 
 
 def load_peers(library: LoadedBackend, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -110,14 +70,13 @@ def load_peers(library: LoadedBackend, names: Sequence[str] | None) -> tuple[lis
     found, missing = list(names or there), list[str]()
     if wrong := [name for name in found if name not in there]:
         raise CommandError(f"the peer {wrong[0]!r} does not run on {library.name}: choose from {', '.join(there)}")
-    if "torch" in found:
-        try:
-            load_backend("torch")
-        except CommandError as reason:
-            if found == ["torch"]:
-                raise
-            found.remove("torch")
-            missing.append(f"left out: {reason}")
+    try:
+        load_backend("torch" if "torch" in found else "numpy")
+    except CommandError as reason:
+        if found == ["torch"]:
+            raise
+        found.remove("torch")
+        missing.append(f"left out: {reason}")
     return found + [*METHODS, "native"] * ("methods" in found), missing
 
 
@@ -126,27 +85,65 @@ def case_of(layer: Layer, operation: str, dtype: str, peers: Sequence[str], libr
 
     float64's is by the method that adds nothing to rounding; a GPU finds its own.
     """
-    given = numbers(layer, operation, dtype)
-    arrays, facts = [*map(library.from_numpy, given)], {}
-    calls: dict[str, Call | str] = {XCONV: call_of(library, own(layer, operation), arrays)}
+    given, facts = arrays_of(layer, operation, dtype), {}
+    arrays = {name: library.from_numpy(array) for name, array in given.items()}
+    calls: dict[str, Call | str] = {XCONV: own_call(layer, operation, arrays, library)}
     if "torch" in peers:
-        batch, _, *size = layer.shapes[-1]
-        columns = [rows.reshape(batch, math.prod(size), -1).mT.copy() for rows in given if operation == "col2im"]
-        tensors = [*map(library.from_numpy, columns)] or arrays
-        calls["torch"] = call_of_torch(library, pytorch(layer, operation), tensors)
+        calls["torch"] = torch_call(layer, operation, arrays, library)
     if operation in CONVOLUTIONS:
-        xp, function = array_api_compat.array_namespace(*arrays), OPERATIONS[operation][0]
-        words = {"xp": xp, "dtype": arrays[0].dtype, "function": function, **layer.keywords}
-        plan = xconv.plan(layer.input_shape, layer.weight_shape, **words)
+        function = CONVOLUTIONS[operation]["xconv"].partition("(")[0].removeprefix("xconv.")
+        words = {"dtype": arrays["x"].dtype, "function": function, **layer.keywords}
+        plan = xconv.plan(layer.input_shape, layer.weight_shape, xp=array_namespace(arrays["x"]), **words)
         facts, reasons = {"chosen": plan.method}, dict(plan.reasons)
         for name in (name for name, _ in plan.costs if name in peers):
             reason = reasons.get(name) or (compiles_too_long(name, layer) if library.name == "jax" else "")
-            calls[BY_HAND + name] = reason or call_of(library, own(layer, operation, name), arrays)
+            calls[BY_HAND + name] = reason or own_call(layer, operation, arrays, library, name)
     checker = library if library.name == "cupy" else load_backend("numpy")
-    exact = (checker.from_numpy(array.astype("float64")) for array in given)
+    exact = {name: checker.from_numpy(array.astype("float64")) for name, array in given.items()}
+    expected = checker.to_numpy(own_call(layer, operation, exact, checker, "im2col")())
     group = layer.suite if dtype == "float32" else f"{layer.suite} {dtype}"
-    expected = checker.to_numpy(own(layer, operation, "im2col")(*exact))
     return Case(group, layer.name, operation, calls, expected, facts)
+
+
+def arrays_of(layer: Layer, operation: str, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """All that lines know, the same for the same layer."""
+    x, w, dy = (random(shape, dtype, seed) for seed, shape in enumerate(layer.shapes))
+    if operation != "col2im":
+        return {"x": x, "w": w, "dy": dy}
+    rows = xconv.im2col(x, layer.kernel_size, stride=layer.stride, padding=layer.padding)
+    return {"rows": rows, "columns": rows.reshape(len(x), -1, rows.shape[1]).mT.copy()}
+
+
+def line_of(layer: Layer, operation: str, side: str, arrays: Arrays, **names: Any) -> tuple[list[Array], Function]:
+    """Of a side, with the arrays that it takes: its function of them."""
+    line = (CONVOLUTIONS | POOLS)[operation][side].format(n=len(layer.kernel_size))
+    kept = {**vars(layer), "kernel_size": layer.kernel_size, "keywords": layer.keywords}
+    parameters, function = function_of(line, arrays, kept | names)
+    return [arrays[name] for name in parameters], function
+
+
+def own_call(layer: Layer, operation: str, arrays: Arrays, library: LoadedBackend, method: str = "auto") -> Call:
+    """xconv by one method, which pools have not."""
+    return call_of(library, *line_of(layer, operation, XCONV, arrays, xconv=xconv, method=method))
+
+
+def call_of(library: LoadedBackend, arrays: Sequence[Array], function: Function) -> Call:
+    """A call on a library's arrays; under ``jax.jit`` on JAX, which returns when it is done.
+
+    JAX's processors would work on several calls at once.
+    """
+    call = functools.partial(library.compile(function), *arrays)
+    return (lambda: call().block_until_ready()) if library.name == "jax" else call
+
+
+def torch_call(layer: Layer, operation: str, arrays: Arrays, library: LoadedBackend) -> Call:
+    """As somebody with NumPy's arrays would call it: the conversions are part of the call. CuPy's are not."""
+    torch = load_backend("torch").module
+    modules = {"torch": torch, "F": torch.nn.functional, "G": torch.nn.grad}
+    given, function = line_of(layer, operation, "torch", arrays, **modules)
+    if library.name == "numpy":
+        return lambda: function(*map(torch.from_numpy, given)).numpy()
+    return functools.partial(function, *map(torch.from_dlpack, given))
 
 
 def compiles_too_long(method: str, layer: Layer) -> str:

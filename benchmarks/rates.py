@@ -22,8 +22,9 @@ from xconv.demo.files import make_writable
 from xconv.demo.machine import heading
 
 from .comparison import Options, Run, on_equal_terms
-from .layers import Ints, layer_of, random
-from .peers import CONVOLUTIONS, call_of, numbers, own
+from .layers import layer_of, random
+from .lines import function_of, read, shapes_of
+from .peers import arrays_of, call_of, own_call
 from .report import show
 from .timing import THOROUGH, Call, Stopwatch, repetitions
 
@@ -31,126 +32,49 @@ MEASURED_FILE = Path(of_package.__file__).with_name(of_package.FILE)
 SECONDS = 20.0  # for all rates together
 TASK_SECONDS = 5e-3  # of the work of a thread: handing it out takes a hundredth of that
 MEBIBYTE = 2**18  # of float32, in elements
-PIECE = 16 * MEBIBYTE  # that libraries lay out at once; in blocks, as on NumPy, it is one
-LARGE, QUICK_LARGE = 256 * MEBIBYTE, 4 * MEBIBYTE
-PLANES, LOGARITHM = (4, 256, 256), 16  # of Fourier transforms along two axes
-LANES = 16  # channels that fill a register
-OWN = ("jax", "torch")  # whose own convolution is estimated
+PIECES = 16  # of these are laid out at once; in blocks, as on NumPy, it is one
+MOST = 256  # that no cache holds
+Sizes = Mapping[str, int]  # by their names in lines
 
 
 class Rate(NamedTuple):
-    """A plain thing that a call does, and how often."""
+    """A plain thing that a call does: a line of rates.toml, which says what each word means."""
 
     name: str
-    words: str  # what takes so many nanoseconds
-    units: int  # of these things in a call
-    what: str  # one of the plain calls, or an operation of the library's own convolution
-    of: Any  # the shapes of its arrays, or a layer's batch and name
-    view: Callable[[Any], Any] = lambda array: array
-    beyond: Mapping[str, int] = {}  # what it does besides, by names further up: taken off
-    beside: str = ""  # a rate further up that this one is divided by: then it is no time but a number
+    of: str
+    units: str
+    besides: str
+    line: str
+    on: Any
 
-    def value(self, nanoseconds: float, known: Mapping[str, float]) -> float:
+    def value(self, nanoseconds: float, known: Mapping[str, float], sizes: Sizes) -> float:
         """The rate, by the time of a call and the rates further up; 0 if it is lost in noise."""
-        besides = known.get("operation", 0.0) + sum(count * known[name] for name, count in self.beyond.items())
-        return max(0.0, nanoseconds - besides) / self.units / known.get(self.beside, 1.0)
+        if isinstance(self.on, str):
+            counts = {name: math.prod(shape) for name, shape in shapes_of(self.on, sizes).items()}
+        else:
+            layer = layer_of("own", *self.on)
+            counts = dict(zip(("x", "w", "dy"), map(math.prod, layer.shapes), strict=True))
+            counts["adds"] = layer.multiply_adds
+        besides = known.get("operation", 0.0) + eval(self.besides, {}, {**counts, **known})
+        return float(max(0.0, nanoseconds - besides) / eval(self.units, {}, {**counts, **known}))
 
 
-def plain_rates(large: int, piece: int = MEBIBYTE) -> list[Rate]:
-    """The table of what is measured, on pieces of so many elements: a rate is the time of ..."""
-
-    def product(name: str, words: str, left: Ints, right: Ints, units: int) -> Rate:
-        beyond = {"multiplication": math.prod(left) * right[-1]} if name != "multiplication" else {}
-        return Rate(name, f"{words} {left} @ {right}", units, "product", [left, right], beyond=beyond)
-
-    rows, runs, left, right = piece // 64, piece // 8, (32, 288), (288, 1568)
-    return [
-        Rate("operation", "any call, here adding 16 elements", 1, "add", [(16,), (16,)]),
-        product("multiplication", "a multiply-add of", left, right, math.prod(left) * right[-1]),
-        product("packed", "an element of b in", (4, 288), right, 288 * 1568),
-        product("written", "an element of", (64, 36), (36, 1568), 64 * 1568),
-        product("product", "each of", (512, 1, 9), (512, 9, 196), 512),
-        Rate("copied", "an element copied, in runs of 56", rows * 56, "copy", [(rows, 64)], lambda x: x[:, :56]),
-        Rate("strided", "an element copied, every second", rows * 28, "copy", [(rows, 64)], lambda x: x[:, :56:2]),
-        Rate("row", "a run of 8 begun", runs, "copy", [(runs, 16)], lambda x: x[:, :8], {"copied": piece}),
-        Rate("transposed", "an element transposed", 4096 * 16, "copy", [(4096, 16)], lambda x: x.T),
-        Rate("added", "an element of a += b", piece, "add", [(piece,), (piece,)]),
-        Rate("uncached", "times as long as copied, in 256 MiB", large, "copy", [(large,)], beside="copied"),
-        Rate("butterfly", "an element of FFTs, by log2 of them", math.prod(PLANES) * LOGARITHM, "transform", [PLANES]),
-    ]
-
-
-def own_rates(library: LoadedBackend) -> list[Rate]:
-    """The same of the library's own convolution, if it has one, by the paths that it takes."""
-
-    def rate(name: str, words: str, of: tuple[int, str], units: float, moved: int = 0, what: str = "forward") -> Rate:
-        """So many units for each multiply-add, beyond which it moves so many times its output."""
-        layer = layer_of("own", *of)
-        beyond = {"own_multiplication": layer.multiply_adds, "own_moved": moved * math.prod(layer.shapes[-1])}
-        return Rate(f"own_{name}", words, round(units * layer.multiply_adds), what, of, beyond=beyond)
-
-    wide, flat = (1, "3x3 256-256 @28"), (8, "1x1 24-24 @56")
-    lanes = LANES if library.name == "torch" else 1
-    wide_adds, flat_adds = (layer_of("own", *one).multiply_adds for one in (wide, flat))
-    # Of one small sample PyTorch does not ask oneDNN.
-    few = ("4 channels", (2, "3x3 4-4 @8")) if library.name == "torch" else ("1 channel", (1, "3x3 1-1 @8"))
-    moved = 2 * flat_adds // 24**2 * (-(-24 // lanes) * lanes)  # of whole registers, as oneDNN has them
-    beyond = {"own_multiplication": flat_adds}
-    common = [
-        Rate("own_operation", f"a call for {few[0]} of 8x8", 1, "forward", few[1]),
-        Rate("own_multiplication", "a multiply-add of 3x3 256-256", wide_adds, "forward", wide),
-        Rate("own_moved", "an element of x or y of 1x1 24-24", moved, "forward", flat, beyond=beyond),
-    ]
-    paths = {
-        "torch": [
-            rate("unfolded", "a tap of dw of 31 16-1", (8, "31 16-1 @4096"), 1, what="weight_grad"),
-            rate("looped", "a tap of 17x17 in 3 groups of 1", (1, "17x17 3 dw @36"), 1)._replace(beyond={}),
-            rate("grouped", "a tap of 13x13 in groups of 1", (8, "13x13 64 dw @28"), 1)._replace(beyond={}),
-        ],
-        "jax": [
-            rate("unfolded", "an element of windows of 9x9 24-24 @48", (2, "9x9 24-24 @48 padded 0"), 1 / 24),
-            rate("run", "a tap of a position of 3x3 4-16", (1, "3x3 4-16 @256"), 1 / 64, moved=1),
-            rate("volume", "an element of windows of 3x3x3 16-16", (1, "3x3x3 16-16 @20"), 1 / 16),
-            rate("spread", "the same of dx with stride 2", (1, "3x3x3/2 16-16 @20"), 8 / 16, what="input_grad"),
-            rate("scattered", "the same of dx of 5x5/2 16-16", (2, "5x5/2 16-16 @56"), 1 / 16, what="input_grad"),
-        ],
-    }
-    return common + paths[library.name] if library.name in OWN else []
-
-
-def timed_call(rate: Rate, library: LoadedBackend) -> Call:
-    """The library's call on random float32 arrays."""
-    if rate.what in CONVOLUTIONS:
-        layer = layer_of("own", *rate.of)
-        arrays = [*map(library.from_numpy, numbers(layer, rate.what, "float32"))]
-        return call_of(library, own(layer, rate.what, "native"), arrays)
-    xp = library.module.numpy if library.name == "jax" else library.module
-    if library.name == "torch":
-        copy = functools.partial(xp.clone, memory_format=xp.contiguous_format)
-    else:
-        copy = functools.partial(xp.copy, **{} if library.name == "jax" else {"order": "C"})
-    plain: dict[str, Callable[..., Any]] = {
-        "product": xp.matmul,
-        "add": xp.add if library.name == "jax" else lambda a, b: xp.add(a, b, out=a),
-        "copy": lambda a: copy(rate.view(a)),
-        "transform": lambda a: transforms(xp).rfft2(a),
-    }
-    return call_of(library, plain[rate.what], [library.from_numpy(random(shape)) for shape in rate.of])
+def rates_of(library: LoadedBackend) -> list[Rate]:
+    """The table of what is measured."""
+    tables = read("rates")
+    return [Rate(*row) for row in (*tables["plain"], *tables.get(library.name, ()))]
 
 
 def run_rates(options: Options) -> None:
     """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
     make_writable(options.out)
     run = Run(library := load_backend(options.backend), options, [])
-    is_numpy = library.name == "numpy"
-    piece = MEBIBYTE if options.quick or is_numpy else PIECE
-    table = plain_rates((QUICK_LARGE if options.quick else LARGE) // (cpu_count() if is_numpy else 1), piece)
-    table += own_rates(library)
+    table = rates_of(library)
     with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
         seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
         print(f"timing {len(table)} calls in turns: {seconds} behind their first ones", file=sys.stderr)
-        rates = measure_rates(table, library, stopwatch)
-    kept = run.keep("rates", [{"name": one.name, "value": rates[one.name], "words": one.words} for one in table])
+        rates = measure_rates(table, library, stopwatch, options.quick)
+    kept = run.keep("rates", [{"name": one.name, "value": rates[one.name], "words": one.of} for one in table])
     show("rates", kept)
     if options.write:
         digits = {name: float(f"{value:.3g}") for name, value in rates.items()}
@@ -158,14 +82,37 @@ def run_rates(options: Options) -> None:
         print(f"wrote them to {MEASURED_FILE}")
 
 
-def measure_rates(table: list[Rate], library: LoadedBackend, stopwatch: Stopwatch) -> dict[str, float]:
+def measure_rates(table: list[Rate], library: LoadedBackend, stopwatch: Stopwatch, quick: bool) -> dict[str, float]:
     """All rates by their names, from calls that take turns: of NumPy on as many threads as xconv would have."""
-    makers = {rate.name: functools.partial(timed_call, rate, library) for rate in table}
-    calls = {name: on_all_processors(make) if library.name == "numpy" else (make(), 1) for name, make in makers.items()}
-    timings, rates = stopwatch.interleave({name: call for name, (call, _) in calls.items()}), dict[str, float]()
+    is_numpy, rates = library.name == "numpy", dict[str, float]()
+    piece = MEBIBYTE * (1 if quick or is_numpy else PIECES)
+    large = MEBIBYTE * (1 if quick else MOST) // (cpu_count() if is_numpy else 1)
+    sizes = {"piece": piece, "lines": piece // 64, "runs": piece // 8, "large": large}
+    makers = {rate.name: functools.partial(timed_call, rate, library, sizes) for rate in table}
+    calls = {name: on_all_processors(make) if is_numpy else (make(), 1) for name, make in makers.items()}
+    timings = stopwatch.interleave({name: call for name, (call, _) in calls.items()})
     for rate in table:
-        rates[rate.name] = rate.value(1e9 * timings[rate.name]["median"] / calls[rate.name][1], rates)
+        nanoseconds = 1e9 * timings[rate.name]["median"] / calls[rate.name][1]
+        rates[rate.name] = rate.value(nanoseconds, rates, sizes)
     return rates
+
+
+def timed_call(rate: Rate, library: LoadedBackend, sizes: Sizes) -> Call:
+    """The library's call on random float32 arrays."""
+    if not isinstance(rate.on, str):
+        layer = layer_of("own", *rate.on)
+        own = {name: library.from_numpy(array) for name, array in arrays_of(layer, rate.line).items()}
+        return own_call(layer, rate.line, own, library, "native")
+    xp = library.module.numpy if library.name == "jax" else library.module
+    if library.name == "torch":
+        copy = functools.partial(xp.clone, memory_format=xp.contiguous_format)
+    else:
+        copy = functools.partial(xp.copy, **{} if library.name == "jax" else {"order": "C"})
+    add = xp.add if library.name == "jax" else lambda a, b: xp.add(a, b, out=a)
+    names = {"matmul": xp.matmul, "add": add, "copy": copy, "rfft2": transforms(xp).rfft2}
+    arrays = {name: library.from_numpy(random(shape)) for name, shape in shapes_of(rate.on, sizes).items()}
+    parameters, function = function_of(rate.line, arrays, names)
+    return call_of(library, [arrays[name] for name in parameters], function)
 
 
 def on_all_processors(make: Callable[[], Call]) -> tuple[Call, int]:

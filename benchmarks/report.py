@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,13 +47,12 @@ class Ratio(NamedTuple):
 
 def run_report(_: Namespace) -> None:
     """Write the tables and the figure of all files into the places where they are shown."""
-    require_packages(("matplotlib",))
+    require_packages(("matplotlib", "tabulate"))
     files = load()
     for readme, text in texts(files).items():
         replace_between(readme, text)
-        print(f"wrote {readme.name} of {readme.parent.name}")
     draw_summary(summarized(files)).savefig(FOLDER / "speed.png")
-    print("wrote speed.png")
+    print("wrote README.md, benchmarks/README.md and benchmarks/speed.png")
 
 
 def load() -> dict[str, Numbers]:
@@ -74,9 +72,8 @@ def write(kind: str, run: Numbers, out: Path) -> None:
     runs = json.loads(file.read_text()) if file.exists() else {}
     if run["quick"] and not runs.get(kind, run)["quick"]:
         raise CommandError(f"{file} has {kind} of arrays that are not tiny: --quick must have another --out")
-    runs[kind] = run
     with writing_to(file):
-        file.with_suffix(".part").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+        file.with_suffix(".part").write_text(json.dumps(runs | {kind: run}, indent=1) + "\n", encoding="utf-8")
         file.with_suffix(".part").replace(file)
 
 
@@ -89,10 +86,10 @@ def show(kind: str, run: Numbers) -> None:
 def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
     """What stands in each README."""
     runs = [(name, *run) for name, kinds in files.items() for run in kinds.items()]
-    sections = [f"### {name}: {kind}\n\n{render(kind, run)}\n" for name, kind, run in runs]
+    sections = [f"### {name}: {kind}\n\n{render(kind, run)}" for name, kind, run in runs]
     rows = [(*words, _cell(ratios)) for *words, ratios in summarized(files)]
     summary = table(("what", "beside", "on", "mean (least)"), rows, words=3)
-    return {FOLDER / "README.md": "\n".join(sections), FOLDER.parent / "README.md": "\n".join(summary)}
+    return {FOLDER / "README.md": "\n\n".join(sections), FOLDER.parent / "README.md": summary}
 
 
 def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, list[float]]]:
@@ -110,11 +107,11 @@ def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes, names = Figure(figsize=(8, 3.3), dpi=110, layout="constrained").subplots(), []
-    axes.axvline(1, color="black", linewidth=0.8)
     for height, (words, side, _, ratios) in enumerate(rows):
         names.append(f"{words}, beside {side}")
         axes.plot(ratios, [height] * len(ratios), "o", color=COLOURS[side], markersize=5, alpha=0.5)
         axes.plot(geometric_mean(ratios), height, "|", color=COLOURS[side], markersize=18, markeredgewidth=3)
+    axes.axvline(1, color="black", linewidth=0.8)
     axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
     axes.set_title("the other's time / xconv's time: right of 1, xconv is faster", fontsize=9, loc="left")
@@ -136,46 +133,37 @@ def measured(one: Numbers) -> str:
     return ", ".join([f"{_number(1e3 * own['median'])} ms" if "median" in own else own["absent"], *others])
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
     """Markdown that is readable as it is; columns behind the first few are numbers, to the right."""
-    columns = [*zip(header, *rows, strict=True)]
-    widths = [max(3, *map(len, column)) for column in columns]
-    rules = ["-" * width if at < words else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
-    signs = ["<" if at < words else ">" for at in range(len(columns))]
-    lines = zip(*((rule, *column) for rule, column in zip(rules, columns, strict=True)), strict=True)
-    rule, head, *others = [
-        " | ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True))
-        for line in lines
-    ]
-    return [f"| {line} |" for line in (head, rule, *others)]
+    from tabulate import tabulate
+
+    sides = ["left"] * words + ["right"] * (len(header) - words)
+    return tabulate([*rows], header, "pipe", disable_numparse=True, colalign=sides)
 
 
 def ratios_of(results: Iterable[Numbers]) -> Iterator[Ratio]:
     for one in results:
-        own = one["timings"][XCONV].get("median")
+        own, about = one["timings"][XCONV].get("median"), (one["group"], one["name"], one["operation"])
         for side, found in one["timings"].items():
-            if side != XCONV and own and "median" in found:
-                yield _ratio(one, side.removeprefix(BY_HAND), found["median"] / own)
-
-
-def _ratio(one: Numbers, side: str, number: float) -> Ratio:
-    return Ratio(one["group"], one["name"], one["operation"], side, number)
+            if own and side != XCONV and "median" in found:
+                yield Ratio(*about, side.removeprefix(BY_HAND), found["median"] / own)
 
 
 def _compared(results: Sequence[Numbers]) -> Iterator[str]:
-    ratios = [*ratios_of(results)]
-    own = [_ratio(one, "ms", 1e3 * one["timings"][XCONV].get("median", math.nan)) for one in results]
-    errors = [found["error"] for one in results for found in one["timings"].values() if "error" in found]
+    ratios, sides = [*ratios_of(results)], [found for one in results for found in one["timings"].values()]
+    errors = [found["error"] for found in sides if "error" in found]
     if ratios:
-        yield from ("Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.", "")
-        yield from (*_pivot(("what", "beside"), "of", ratios), "")
+        yield "Others' time / xconv's time, geometric mean (least): above 1, xconv is faster.\n"
+        yield _pivot(("what", "beside"), "of", ratios) + "\n"
     yield f"No result is further from what was expected than {max(errors, default=0):.0e} of the largest element."
     yield from _noise(results)
-    yield from ("", "<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>", "")
-    yield from (*_pivot(("what", "on_what", "of"), "beside", [*own, *ratios]), "", "</details>")
+    yield "\n<details><summary>Each of them: xconv's ms, and others' time / xconv's time</summary>\n"
+    own = ((one, one["timings"][XCONV].get("median", float("nan"))) for one in results)
+    ms = [Ratio(one["group"], one["name"], one["operation"], "ms", 1e3 * seconds) for one, seconds in own]
+    yield _pivot(("what", "on_what", "of"), "beside", [*ms, *ratios]) + "\n\n</details>"
 
 
-def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Ratio]) -> list[str]:
+def _pivot(rows: Sequence[str], column: str, ratios: Iterable[Ratio]) -> str:
     """The ratios of each row and column together: their geometric mean, and of several the least."""
     cells: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for found in ratios:
@@ -195,7 +183,7 @@ def _noise(results: Iterable[Numbers]) -> Iterator[str]:
     """What two times of one call differ by: of a method by its name, and of auto, which chose it."""
     if same := [found.ratio for one in results for found in ratios_of([one]) if found.beside == one.get("chosen")]:
         least, most, mean = map(_number, (min(same), max(same), geometric_mean(same)))
-        yield from ("", f"Identical calls differed by factors from {least} to {most}; their geometric mean is {mean}.")
+        yield f"\nIdentical calls differed by factors from {least} to {most}; their geometric mean is {mean}."
 
 
 def judged(one: Numbers) -> tuple[str, float]:
@@ -215,18 +203,18 @@ def _choice(results: Sequence[Numbers]) -> Iterator[str]:
         losses = [loss for one, _, loss in found if operation in (one["operation"], "all")]
         numbers = geometric_mean(1 + loss for loss in losses) - 1, np.percentile(losses, 90), max(losses)
         rows.append((operation, str(len(losses)), *(f"{number:.1%}" for number in numbers)))
-    yield from ("What auto loses against the best method by hand, on layers drawn at random.", "")
-    yield from table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
+    yield "What auto loses against the best method by hand, on layers drawn at random.\n"
+    yield table(("of", "choices", "geometric mean", "90th percentile", "worst"), rows, words=1)
     if lost := sorted([choice for choice in found if choice[-1] > SHOWN], key=lambda choice: -choice[-1]):
-        yield from ("", f"Where it loses more than {SHOWN:.0%}:", "")
+        yield f"\nWhere it loses more than {SHOWN:.0%}:\n"
     for one, best, loss in lost:
         yield f"* {loss:.0%}: {one['name']}, {one['operation']}: {one['chosen']}, not {best}"
     yield from _noise(results)
 
 
 def _rates(results: Sequence[Numbers]) -> Iterator[str]:
-    yield from ("Nanoseconds of plain things, beyond the call itself, and beyond its multiplications.", "")
-    yield from table(("rate", "ns", "of"), [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results], 3)
+    yield "Nanoseconds of plain things, beyond the call itself, and beyond its multiplications.\n"
+    yield table(("rate", "ns", "of"), [(one["name"], f"{one['value']:.3g}", one["words"]) for one in results], 3)
 
 
 def _number(value: float) -> str:

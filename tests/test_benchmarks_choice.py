@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info
 
 import xconv
 from benchmarks import filters, layers, rates, report
-from benchmarks.layers import SUITES, Layer, draw_layers, layer_of, random, shrunk
+from benchmarks.layers import SUITES, Layer, draw_layers, random, shrunk
 from benchmarks.peers import CONVOLUTIONS, case_of
 from benchmarks.report import BY_HAND, XCONV, judged
 from benchmarks.timing import Stopwatch
@@ -201,71 +201,83 @@ class TestChoiceCommand:
         assert loss == pytest.approx(times[BY_HAND + one["chosen"]] / times[BY_HAND + best] - 1)
 
 
-def plain_table():
-    return {rate.name: rate for rate in rates.plain_rates(large=1000)}
+SIZES = {"piece": 2**18, "lines": 2**12, "runs": 2**15, "large": 2**20}
+
+
+def table_of(name):
+    return {rate.name: rate for rate in rates.rates_of(load_backend(name))}
+
+
+PLAIN = table_of("numpy")
+FREE = dict.fromkeys(PLAIN, 0.0)  # rates of what takes no time
 
 
 class TestRates:
     def test_what_else_a_call_does_is_taken_off(self):
-        rate = rates.Rate("new", "", 10, "add", [(1,), (1,)], beyond={"old": 100})
-        assert rate.value(1500, {"operation": 300, "old": 2}) == pytest.approx((1500 - 300 - 200) / 10)
-        assert rate.value(400, {"operation": 300, "old": 2}) == 0
+        known = FREE | {"operation": 300, "multiplication": 2}
+        assert PLAIN["packed"].value(300 + 1806336 * 2 + 451584 * 5, known, SIZES) == pytest.approx(5)
+        assert PLAIN["packed"].value(300 + 1806336, known, SIZES) == 0
 
-    def test_the_first_is_the_call_itself(self):
-        first, *others = rates.plain_rates(large=1000)
-        assert (first.name, first.value(70, {})) == ("operation", 70)
-        known = {"operation"}
-        for rate in others:
-            assert {*rate.beyond, rate.beside} - {""} <= known
-            known.add(rate.name)
+    @pytest.mark.on("numpy", "jax", "torch")
+    def test_the_first_is_the_call_itself_and_others_are_beyond_what_is_further_up(self, backend):
+        known = {}
+        for name, rate in table_of(backend.name).items():
+            assert rate.value(70, known, SIZES) == (0 if known else 70)
+            known[name] = 1.0 if known else 70.0
+        assert next(iter(known)) == "operation"
 
     def test_a_number_of_times(self):
-        rate = plain_table()["uncached"]
-        assert rate.value(300 + 6000, {"operation": 300, "copied": 2}) == pytest.approx(3)
+        known = FREE | {"operation": 300, "copied": 2}
+        assert PLAIN["uncached"].value(300 + 6 * 2**20, known, SIZES) == pytest.approx(3)
 
-    def test_units_are_what_calls_do(self):
-        """By the shapes that the calls are made of."""
-        table = plain_table()
-        for name in ("multiplication", "packed", "written", "product"):
-            left, right = table[name].of
-            multiplications = math.prod(left) * right[-1]
-            assert multiplications == (table[name].beyond or {"multiplication": table[name].units})["multiplication"]
-        assert table["packed"].units == math.prod(table["packed"].of[1])
-        assert table["written"].units == table["written"].of[0][0] * table["written"].of[1][1]
-        assert table["product"].of[0] == (table["product"].units, 1, 9)
-        for name in ("copied", "strided", "row", "transposed", "uncached"):
-            (shape,) = table[name].of
-            elements = table[name].view(np.zeros(shape, dtype=np.bool_)).size
-            assert elements == (table["row"].beyond["copied"] if name == "row" else table[name].units)
-        assert table["row"].of[0][0] == table["row"].units
-        assert table["butterfly"].of == [(4, 256, 256)]
-        assert table["butterfly"].units == 4 * 256**2 * 16
+    @pytest.mark.parametrize("name", [name for name in PLAIN if name != "uncached"])
+    def test_units_are_what_calls_do(self, name):
+        """By the arrays that calls take and return: numbers of elements, products, rows or multiply-adds."""
+        rate = PLAIN[name]
+        result = rates.timed_call(rate, load_backend("numpy"), SIZES)()
+        inner = int(rate.on.partition(" ")[0].rpartition("x")[2]) if "matmul" in rate.line else 0
+        units = {
+            "operation": 1,
+            "multiplication": result.size * inner,
+            "packed": inner * result.shape[-1],
+            "product": len(result),
+            "row": len(result),
+            "butterfly": 4 * 256**2 * math.log2(256**2),
+        }.get(name, result.size)
+        assert rate.value(7 * units, FREE, SIZES) == pytest.approx(7)
+        besides = {"packed": result.size * inner, "written": result.size * inner, "product": result.size * inner}
+        known = FREE | {"multiplication": 2.0, "copied": 3.0}
+        others = 2 * besides.get(name, 0) + 3 * result.size * (name == "row")
+        assert rate.value(7 * units + others, known, SIZES) == pytest.approx(7)
 
-    @pytest.mark.on("jax", "torch")
-    def test_units_of_the_librarys_own_are_multiply_adds(self, backend):
-        """Or, of those for each of the filters, elements of windows."""
-        table = {rate.name: rate for rate in rates.own_rates(load_backend(backend.name))}
-        layers = {name: layer_of("own", *rate.of) for name, rate in table.items()}
-        for name in {*table} - {"own_operation", "own_multiplication", "own_looped", "own_grouped"}:
-            assert table[name].beyond["own_multiplication"] == layers[name].multiply_adds
-        assert table["own_multiplication"].units == layers["own_multiplication"].multiply_adds
-        assert table["own_moved"].units == 8 * 2 * (24 if backend.name == "jax" else 32) * 56**2  # of x and y
-        if backend.name == "jax":
-            for name in ("own_unfolded", "own_volume", "own_scattered"):
-                assert table[name].units * layers[name].weight_shape[0] == layers[name].multiply_adds
-            assert table["own_run"].units == 9 * 256**2
-            assert table["own_spread"].units == 20**3 * 16 * 27  # windows at all places of x read all of dy's channels
-        else:
-            assert table["own_unfolded"].units == layers["own_unfolded"].multiply_adds
-            for name in ("own_looped", "own_grouped"):
-                assert table[name].units == layers[name].multiply_adds
+    @pytest.mark.parametrize(
+        ("library", "name", "units"),
+        [
+            ("jax", "own_multiplication", 256 * 256 * 9 * 28**2),
+            ("jax", "own_moved", 8 * 2 * 24 * 56**2),  # of x and y
+            ("jax", "own_unfolded", 2 * 40**2 * 24 * 81),  # elements of windows
+            ("jax", "own_run", 9 * 256**2),
+            ("jax", "own_volume", 20**3 * 16 * 27),
+            ("jax", "own_spread", 20**3 * 16 * 27),  # windows at all places of x read all of dy's channels
+            ("jax", "own_scattered", 2 * 28**2 * 16 * 25),
+            ("torch", "own_multiplication", 256 * 256 * 9 * 28**2),
+            ("torch", "own_moved", 8 * 2 * 32 * 56**2),  # of whole registers
+            ("torch", "own_unfolded", 8 * 4096 * 16 * 31),
+            ("torch", "own_looped", 3 * 36**2 * 17**2),
+            ("torch", "own_grouped", 8 * 64 * 28**2 * 13**2),
+        ],
+    )
+    def test_units_of_the_librarys_own(self, library, name, units):
+        rate = {rate.name: rate for rate in rates.rates_of(types.SimpleNamespace(name=library))}[name]
+        free = FREE | {"own_multiplication": 0.0, "own_moved": 0.0}
+        assert rate.value(7 * units, free, SIZES) == pytest.approx(7)
 
     def test_time_is_divided_among_all_copies_and_repetitions(self, monkeypatch):
         """Of three threads, each of which does its own work four times, in calls that take a second."""
         one_second = {"operation": {"median": 1.0, "rounds": 7}}
         stopwatch = types.SimpleNamespace(interleave=lambda calls: one_second)
         monkeypatch.setattr(rates, "on_all_processors", lambda make: (lambda: None, 3 * 4))
-        found = rates.measure_rates(rates.plain_rates(large=1000)[:1], load_backend("numpy"), stopwatch)
+        found = rates.measure_rates([PLAIN["operation"]], load_backend("numpy"), stopwatch, quick=True)
         assert found == {"operation": pytest.approx(1e9 / 12)}
 
     def test_numpy_works_on_all_processors_with_one_blas_thread_each(self, monkeypatch):
@@ -292,14 +304,14 @@ class TestRates:
     def test_plain_calls_do_what_they_say(self, backend):
         library = load_backend(backend.name)
 
-        def call(what, *shapes, view=lambda x: x):
-            return rates.timed_call(rates.Rate("", "", 1, what, shapes, view), library)
+        def call(line, on):
+            return rates.timed_call(rates.Rate("", "", "", "", line, on), library, {})
 
         calls = {
-            "product": (call("product", (4, 3, 5), (4, 5, 2)), random((4, 3, 5)) @ random((4, 5, 2))),
-            "add": (call("add", (16,), (16,)), 2 * random((16,))),
-            "strided": (call("copy", (10,), view=lambda x: x[::2]), random((10,))[::2]),
-            "transform": (call("transform", (3, 8)), np.fft.rfft2(random((3, 8)))),
+            "product": (call("matmul(x, w)", "4x3x5 * 4x5x2"), random((4, 3, 5)) @ random((4, 5, 2))),
+            "add": (call("add(x, w)", "16 * 16"), 2 * random((16,))),
+            "strided": (call("copy(x[::2])", "10"), random((10,))[::2]),
+            "transform": (call("rfft2(x)", "3x8"), np.fft.rfft2(random((3, 8)))),
         }
         for call, expected in calls.values():
             assert library.to_numpy(call()) == pytest.approx(expected, abs=1e-5)
@@ -315,9 +327,8 @@ class TestRates:
     def test_it_writes_every_rate(self, backend, tmp_path, capsys):
         assert exit_status("rates", "--backend", backend.name, "--quick", "--seconds", 0.01, "--out", tmp_path) == 0
         found = {rate["name"]: rate for rate in recorded(tmp_path)["rates"]["results"]}
-        own_names = [rate.name for rate in rates.own_rates(load_backend(backend.name))]
-        assert bool(own_names) is (backend.name != "numpy")
-        assert list(found) == [*plain_table(), *own_names]
+        assert list(found) == [*table_of(backend.name)]
+        assert (len(found) > len(PLAIN)) is (backend.name != "numpy")
         assert all(0 <= rate["value"] < math.inf for rate in found.values())
         printed = capsys.readouterr().out
         assert all(name in printed for name in found)

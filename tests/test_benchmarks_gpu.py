@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def outcomes(tmp_path, monkeypatch, *options, **commands):
 
 def test_commands_are_ones_that_parsers_take():
     for name, (limit, command) in gpu.COMMANDS.items():
-        words = shlex.split(command.format(out="out"))
+        words = gpu.words_of(command, Path("out"))
         assert 0 < limit < gpu.SECONDS, name
         if "benchmarks" in words:
             given = parser_of("benchmarks").parse_args(words[words.index("benchmarks") + 1 :])
@@ -41,8 +40,8 @@ def test_commands_are_ones_that_parsers_take():
 
 
 def test_a_part_without_its_library_says_why_and_the_next_is_done(tmp_path, monkeypatch, capfd):
-    one = f"{gpu.TIMES} --backend cupy --suite latency"
-    status, found = outcomes(tmp_path, monkeypatch, one=one, none="no-such-command", last=f"{gpu.PYTHON} -c pass")
+    one = "{times} --backend cupy --suite latency"
+    status, found = outcomes(tmp_path, monkeypatch, one=one, none="no-such-command", last="{python} -c pass")
     assert status == 0
     assert found["one"] == "status 2"
     assert found["none"].startswith("not found: ")
@@ -63,7 +62,7 @@ def test_numbers_are_in_a_folder_of_each_command(tmp_path, monkeypatch):
 
 
 def test_time_ends(tmp_path, monkeypatch):
-    sleep = f"{gpu.PYTHON} -c 'import time; time.sleep(60)'"
+    sleep = "{python} -c 'import time; time.sleep(60)'"
     _, found = outcomes(tmp_path, monkeypatch, "--seconds", "1", long=sleep, next=sleep)
     assert found == {"long": "stopped after 1 s", "next": "skipped: no time is left"}
 
@@ -71,7 +70,7 @@ def test_time_ends(tmp_path, monkeypatch):
 STOPPED = """
 import sys
 from benchmarks import gpu
-gpu.COMMANDS = {"first": (9, f"{gpu.PYTHON} -c pass"), "second": (60, f"{gpu.PYTHON} -c 'input()'")}
+gpu.COMMANDS = {"first": (9, "{python} -c pass"), "second": (60, "{python} -c 'input()'")}
 from benchmarks.__main__ import main
 sys.exit(main(["gpu", "--quick", "--out", sys.argv[1]]))
 """

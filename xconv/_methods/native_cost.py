@@ -1,7 +1,7 @@
 """Nanoseconds of a library's own convolution on a CPU, by the path that it takes there.
 
 PyTorch has oneDNN's, and XLA Eigen's. Which code they have for what is a fact of their sources, and how long it takes
-a few rates, each measured as a plain thing: `benchmarks/rates.py`.
+a few rates, each measured as a plain thing: `benchmarks/rates.toml`.
 """
 
 from __future__ import annotations
