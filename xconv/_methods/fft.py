@@ -61,6 +61,10 @@ class Fft(Maps):
         self.copies = self.weight_copies = copies  # of spectra while they are transformed
         self.is_in_place = is_in_place  # whether its transforms write over what they read
         self.is_alone = self._are_alone(task)
+        # What the spectrum of a block takes, in elements of a factor: real ones, or complex ones with conjugates. Real
+        # ones have two for each of half as many frequencies; of complex ones a conjugate is counted as a copy.
+        last = 2 * (size[-1] // 2 + 1) if real else -(-size[-1] // 2)
+        self.spectrum = math.prod(size[:-1]) * last
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
@@ -74,10 +78,10 @@ class Fft(Maps):
         blocks = math.prod(unit_counts(windows, self.unit))
         terms = self.copies + (channels > 1)  # sums over channels keep one term more
         most = max(channels, filters) * terms
-        return blocks * self._spectrum * (most + min(channels, filters))
+        return blocks * self.spectrum * (most + min(channels, filters))
 
     def weight_workspace(self, windows: Geometry, channels: int, filters: int) -> int:
-        return self._spectrum * channels * filters
+        return self.spectrum * channels * filters
 
     def steps(self, task: Task) -> Steps:
         size = math.prod(self.size)
@@ -158,15 +162,6 @@ class Fft(Maps):
         n = len(self.size)
         spectra = self._frequencies_first(xp, spectra)
         return xp.reshape(spectra, (*spectra.shape[: n + 2], math.prod(spectra.shape[n + 2 :])))
-
-    @property
-    def _spectrum(self) -> int:
-        """What the spectrum of a block takes, in elements of a factor: real ones, or complex ones with conjugates.
-
-        Real ones have two for each of half as many frequencies; of complex ones a conjugate is counted as a copy.
-        """
-        last = 2 * (self.size[-1] // 2 + 1) if self.real else -(-self.size[-1] // 2)
-        return math.prod(self.size[:-1]) * last
 
     def _spectra(self, xp: Namespace, data: Array, norm: str) -> Array:
         """(..., *d) zero beyond d -> (..., *frequencies). Whoever gives data keeps none of it, for room."""

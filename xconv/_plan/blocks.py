@@ -7,6 +7,7 @@ convolutions themselves, by `Geometry.restrict`. They are made when they are ask
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -189,8 +190,12 @@ def evenly(size: int, count: int) -> list[slice]:
     return [slice(size * at // count, size * (at + 1) // count) for at in range(count)]
 
 
+@functools.lru_cache(maxsize=1024)
 def block_geometry(windows: Geometry, box: Ints) -> Geometry:
-    """The windows of a box of outputs at a border, if there is padding: no other box of the size takes more room."""
+    """The windows of a box of outputs at a border, if there is padding: no other box of the size takes more room.
+
+    It is the same object for as many channels and filters as are tried, whose sizes are known then.
+    """
     axes = []
     for m, d, o, s, r, (lo, hi) in zip(
         box, windows.input_size, windows.output_size, windows.stride, windows.reach, windows.padding, strict=True

@@ -141,17 +141,25 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
     shared = _apart(task, part, tile, machine, room)
     if shared is not None:
         return shared
-    smallest = part.of_channels(1)._replace(groups=1, filters=1)
-    need = _held(smallest, tile, machine) + _least(smallest, tile, machine, 1)
+    need = sum(_needs(part.of_channels(1)._replace(groups=1, filters=1), tile, machine))
     if need > room:
         return need
-    while True:
-        held, least = _held(part, tile, machine), _least(part, tile, machine, part.channels)
+    held, least = _needs(part, tile, machine)
+    while held + least > room or held > ROOM * room:
         narrower = part.halves
-        if held + least <= room and (held <= ROOM * room or not narrower):
-            return _blocked(task, part, tile, machine, room)
-        needs = [_held(one, tile, machine) + _least(one, tile, machine, one.channels) for one in narrower]
-        part = narrower[needs.index(min(needs))]
+        if not narrower:
+            break
+        needs = [_needs(one, tile, machine) for one in narrower]
+        sums = [*map(sum, needs)]
+        at = sums.index(min(sums))
+        part, (held, least) = narrower[at], needs[at]
+    return _blocked(task, part, tile, machine, room)
+
+
+def _needs(part: Task, tile: Tile, machine: Machine) -> tuple[int, int]:
+    """Bytes that a part holds all the while, and of its smallest block beside them."""
+    held = _held(part, tile, machine)
+    return held, _least(part, tile, machine, held)
 
 
 def _held(part: Task, tile: Tile, machine: Machine) -> int:
@@ -167,12 +175,12 @@ def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
     return tile.weight_workspace(part.windows, channels, part.filters) or plain
 
 
-def _least(part: Task, tile: Tile, machine: Machine, channels: int) -> int:
+def _least(part: Task, tile: Tile, machine: Machine, held: int) -> int:
     """Bytes of the smallest block, or of what transforming the filters takes before there are any."""
-    unit = tuple(map(min, tile.unit, part.windows.output_size))
-    numbers = _numbers(part, tile, channels, (1, 1, *unit)) + _sums(part, tile, channels)
-    copied = 0 if part.reduces or not part.copies_filters else part.groups * channels * part.filters * part.windows.taps
-    return max(numbers * machine.element, tile.weight_copies * _held(part, tile, machine) + copied * machine.element)
+    box, channels = (1, 1, *map(min, tile.unit, part.windows.output_size)), part.channels
+    numbers = _numbers(part, tile, channels, box) + _sums(part, tile, channels)
+    copied = 0 if part.reduces or not part.copies_filters else part.pairs * part.windows.taps
+    return max(numbers * machine.element, tile.weight_copies * held + copied * machine.element)
 
 
 def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
@@ -245,8 +253,8 @@ def _power_of_two(most: int) -> int:
 def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:
     """The blocks of parts that fit: as large as there is room, a cache holds and threads have enough of them."""
     shares = _worth(_cost(part, part, tile, machine, 1, 0)) if machine.threads else 1  # of the blocks of one part
-    sums, width = _reduction(part, tile, machine, room - _least(part, tile, machine, part.channels), shares)
-    held = _held(part, tile, machine)
+    held, least = _needs(part, tile, machine)
+    sums, width = _reduction(part, tile, machine, room - least, shares)
     if sums > 1:
         held += sums * part.groups * _weight(part, tile, width, copied=True) * machine.element
     counts = unit_counts(part.windows, tile.unit)

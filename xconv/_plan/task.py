@@ -62,9 +62,9 @@ class Task(NamedTuple):
     @property
     def halves(self) -> list[Task]:
         """The task with half of its groups, channels or filters, where it has several."""
-        groups, channels, filters = (-(-count // 2) for count in (self.groups, self.channels, self.filters))
-        halves = self._replace(groups=groups), self.of_channels(channels), self._replace(filters=filters)
-        return [half for half in halves if half != self]
+        halves = [] if self.groups < 2 else [self._replace(groups=-(-self.groups // 2))]
+        halves += [] if self.channels < 2 else [self.of_channels(-(-self.channels // 2))]
+        return halves + ([] if self.filters < 2 else [self._replace(filters=-(-self.filters // 2))])
 
     def of_channels(self, channels: int) -> Task:
         """The task with some of its channels: its filters are no longer one piece of memory."""
