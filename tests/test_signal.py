@@ -18,6 +18,7 @@ import xconv.ndimage
 import xconv.signal
 from xconv._arrays.operands import described
 from xconv._plan.arguments import window_geometry
+from xconv._plan.remembered import forget
 from xconv._run import lines
 from xconv._run.lines import Line
 
@@ -171,11 +172,17 @@ def test_drawn_pairs_are_as_scipy_has_them(data):
     st.integers(1, 30),
     st.sampled_from(EXTENSIONS),
     st.floats(-2, 2),
+    st.sampled_from([-1e9, xconv.signal.PICKED, 1e9]),
 )
-def test_drawn_resamplings_are_as_scipy_has_them(taps, size, up, down, mode, cval):
+def test_drawn_resamplings_are_as_scipy_has_them(taps, size, up, down, mode, cval, begun):
+    """Number by number, as convolutions, and by what is estimated to take less time."""
     h, x = drawn((taps,), "d"), drawn((2, size), "d", 1)
     expected = scipy_signal.upfirdn(h, x, up, down, mode=mode, cval=cval)
-    ours = xconv.signal.upfirdn(h, x, up, down, mode=mode, cval=cval)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xconv.signal, "PICKED", begun)
+        forget()
+        ours = xconv.signal.upfirdn(h, x, up, down, mode=mode, cval=cval)
+    forget()
     assert (ours.dtype, ours.shape) == (expected.dtype, expected.shape)
     assert_values(ours, expected, 1e-13)
 
@@ -262,6 +269,17 @@ def test_phases_of_one_signal_are_convolved_one_after_the_other(taps, size, up, 
     assert all(isinstance(call, Line) for call in resample.calls)
     relative = (taps + 1) * np.finfo(float).eps
     assert_values(xconv.signal.upfirdn(h, x, up, down), scipy_signal.upfirdn(h, x, up, down), relative)
+
+
+@pytest.mark.parametrize(("size", "up", "down"), [(1000, 997, 991), (50, 160, 147)])
+def test_resamplings_of_few_numbers_begin_no_convolutions(size, up, down):
+    h, x = np.random.default_rng(0).standard_normal(100), np.random.default_rng(1).standard_normal(size)
+    assert not xconv.signal._resampling(described(h=h, x=x), "", up, down, -1, "").calls
+    assert_values(xconv.signal.upfirdn(h, x, up, down), scipy_signal.upfirdn(h, x, up, down), 1e-13)
+    x[0] = np.nan
+    ours, theirs = (module.upfirdn(h, x, up, down) for module in (xconv.signal, scipy_signal))
+    assert np.isnan(ours[0])
+    assert not np.any(np.isnan(ours) & ~np.isnan(theirs))
 
 
 def test_nan_stays_in_its_windows_where_scipy_keeps_it():

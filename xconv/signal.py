@@ -28,7 +28,7 @@ from ._arrays.operands import (
     number,
     promoted,
 )
-from ._arrays.polyphase import extended, interleaved, phase_filters
+from ._arrays.polyphase import extended, interleaved, phase_filters, picked
 from ._arrays.windows import pad
 from ._conv import conv_of
 from ._plan.arguments import a_number, got, meant, one_of, workspace
@@ -36,6 +36,7 @@ from ._plan.broadcast import MODES, Convolution, Order, convolution
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
+from ._plan.schedule import cheapest
 from ._run.chunked_signals import convolved, resampled
 from ._run.graph import is_chunked, lazily
 from ._run.lines import BEGUN, CARRIED_OUT, Settled, line_of, plane_of
@@ -47,6 +48,12 @@ Method: TypeAlias = Literal["auto", "direct", "fft"]
 Boundary: TypeAlias = Literal["fill", "pad", "wrap", "circular", "symm", "symmetric"]
 Axes: TypeAlias = int | Sequence[int] | None
 CALL = 20_000  # nanoseconds that any call takes: what "auto" gives away for outputs that read their own windows alone
+PICKED, PLACE, PRODUCT = (
+    30_000,
+    10,
+    5,
+)  # nanoseconds of a resampling number by number, of each tap, and of each product,
+MOST = 2**20  # of which there is memory for so many
 SPECTRA = 3  # times operands and result: what scipy.signal holds, too, the spectra of both and their product
 SPREADS = (
     "Use of fft convolution on input with NAN or inf results in NAN or inf output. Consider using method='direct' "
@@ -528,10 +535,13 @@ def _resampling(
     if word == "alone":
         return _Resampling(like, polyphase(*words, True), axis, mode)
     together = _Resampling(like, polyphase(*words, False), axis, mode)
-    if traits(xp).threads and min(up, together.plan.outputs) * BEGUN < together.cost:
-        alone = _Resampling(like, polyphase(*words, True), axis, mode, by_lines=True)
-        return alone if alone.cost < together.cost else together
-    return together
+    if not traits(xp).threads:
+        return together
+    found = [_Picked(like, together.plan, axis, mode), together]
+    if min(up, together.plan.outputs) * BEGUN < together.cost:
+        found.append(_Resampling(like, polyphase(*words, True), axis, mode, by_lines=True))
+    best: _Resampling = cheapest(found)
+    return best
 
 
 class _Resampling:
@@ -543,6 +553,7 @@ class _Resampling:
         outer = tuple(like.shape[other] for other in others)
         self.order = Order((*others, axis), (math.prod(outer), 1, size))
         self.result = self.order.back(*outer, plan.outputs)
+        self.is_empty = 0 in (size, plan.outputs)
         self.is_local = len(plan.parts) == min(plan.up, plan.outputs)  # no phase reads what is for others alone
         self.extension = extension(mode, size, *plan.extension) if mode else None
         parts = [(part, ((math.prod(outer), 1, part.windows.input_size[0]), part.shape)) for part in plan.parts if size]
@@ -561,15 +572,35 @@ class _Resampling:
         xp, plan = self.xp, self.plan
         h, x = (array if array.dtype == self.dtype else xp.astype(array, self.dtype) for array in (h, x))
         x = joined(xp, x, self.order)
-        if not self.calls:
+        if self.is_empty:
             return split(xp, zeros(xp, x, (x.shape[0], plan.outputs), h), self.result)
         if self.extension is not None:
             x = extended(xp, x, self.extension, value)
+        return split(xp, self._outputs(h, x), self.result)
+
+    def _outputs(self, h: Array, x: Array) -> Array:
+        """(taps,), (N, 1, size) -> (N, outputs)."""
         parts = [
-            call.forward(x[(..., *part.read)], phase_filters(xp, h, plan, part))
-            for part, call in zip(plan.parts, self.calls, strict=True)
+            call.forward(x[(..., *part.read)], phase_filters(self.xp, h, self.plan, part))
+            for part, call in zip(self.plan.parts, self.calls, strict=True)
         ]
-        return split(xp, interleaved(xp, parts, plan.outputs), self.result)
+        return interleaved(self.xp, parts, self.plan.outputs)
+
+
+class _Picked(_Resampling):
+    """A resampling number by number: of few, in less time than convolutions begin."""
+
+    def __init__(self, like: Operand, plan: Polyphase, axis: int, mode: str) -> None:
+        super().__init__(like, plan._replace(parts=()), axis, mode)
+
+    @property
+    def cost(self) -> float:
+        plan = self.plan
+        taps, products = plan.terms * min(plan.up, plan.outputs), plan.terms * plan.outputs * self.order.shape[0]
+        return PICKED + taps * PLACE + products * PRODUCT if products <= MOST else math.inf
+
+    def _outputs(self, h: Array, x: Array) -> Array:
+        return picked(self.xp, h, x, self.plan)
 
 
 def _transformed(xp: Namespace, dtype: DType) -> DType:

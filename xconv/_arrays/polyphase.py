@@ -24,6 +24,22 @@ def phase_filters(xp: Namespace, h: Array, plan: Polyphase, phases: Phases) -> A
     return xp.where(inside, filters, xp.zeros_like(filters))[:, None, :]
 
 
+def picked(xp: Namespace, h: Array, x: Array, plan: Polyphase) -> Array:
+    """All outputs number by number, on NumPy: (N, 1, size) -> (N, outputs).
+
+    With p*D = q*P + r, phase p has the taps h[r + j*P] of x[q - j], and each of its outputs D elements further on.
+    """
+    phases, terms = min(plan.up, plan.outputs), xp.arange(plan.terms)[:, None]
+    places = xp.arange(phases)[None, :] * plan.down
+    taps, reads = places % plan.up + terms * plan.up, places // plan.up + (plan.terms - 1) - terms
+    count, width, before = -(-plan.outputs // phases), int(reads.max()) + 1, plan.terms - 1 - plan.extension[0]
+    behind = max((count - 1) * plan.down + width - before - x.shape[-1], 0)
+    x, h = pad(xp, x[:, 0, :], ((before, behind),)), h[:: plan.common]
+    h = pad(xp, h, ((0, plan.terms * plan.up - h.shape[0]),))
+    windows = xp.lib.stride_tricks.sliding_window_view(x, width, axis=1)[:, :: plan.down][:, :count]
+    return reshaped(xp, xp.sum(windows[:, :, reads] * h[taps], axis=2), (x.shape[0], -1))[:, : plan.outputs]
+
+
 def interleaved(xp: Namespace, parts: Sequence[Array], outputs: int) -> Array:
     """The outputs of all phases, in order: some (N, phases, positions) -> (N, outputs)."""
     y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=1)

@@ -8,6 +8,7 @@ zeros of constants, and takes half of the multiplications.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
 LEVELS = 5  # the first of those of extremes
 LANES = 2  # outputs in a row, with fewer of which NumPy adds up in another order
 STACKED = 2**21  # bytes of rows laid out at once
+MANY, FEW = 8, 1024  # taps, and outputs, of which an operation begins no sooner than it is done: terms are laid out
+LAID_OUT = 2**14  # of them at once
 Step: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Array]  # an operation, operands, and the result's memory
 
 
@@ -113,6 +116,8 @@ class Shifted(NamedTuple):
     def sums(self, taps: tuple[complex, ...], is_line: bool, place: Array | None) -> tuple[list[Step], Array]:
         """The sums of windows times taps: 1 and -1 need not be multiplied with."""
         xp, length, dtype = self.xp, self.plan.length, self.rows.dtype
+        if is_line and len(taps) > MANY and self.rows.shape[0] * length <= FEW and dtype.kind == "f":
+            return self._at_once(tuple([tap.real for tap in taps]))
         first, *others = _terms([self._view(self.rows, shift) for shift in self.plan.shifts], taps, is_line)
         total, pair, steps = self._memory(length, TOTAL), self._memory(length, OTHER), list[Step]()
         # NumPy rounds a single complex number otherwise where it is multiplied in its place.
@@ -132,6 +137,31 @@ class Shifted(NamedTuple):
             steps.append((xp.subtract if term.tap == -1 else xp.add, (so_far, share), total))
             so_far = total
         return self._ending(steps, total, place)
+
+    def _at_once(self, taps: tuple[float, ...]) -> tuple[list[Step], Array]:
+        """The same of few outputs of a line, whose terms are laid out in their order: many taps by an operation."""
+        xp, dtype, steps, sign, k = self.xp, self.rows.dtype, list[Step](), _symmetry(taps), len(taps)
+        shape, item = (self.rows.shape[0], self.plan.length), dtype.itemsize
+        strides = self.plan.shifts[1] * item, *self.rows.strides
+        views = xp.ndarray((k, *shape), dtype, self.rows, strides=strides)
+        weights = xp.asarray(taps, dtype=dtype).reshape((k, 1, 1))
+        first, count = (k // 2, k // 2) if sign else (-1, k - 1)
+        outputs, rows = math.prod(shape), max(LAID_OUT // math.prod(shape), 1)
+        total = self.room(xp, (max(outputs, LANES),), dtype, TOTAL)
+        memory = self.room(xp, (min(rows, count) + 1, *total.shape), dtype, OTHER)
+        terms = memory[:, :outputs].reshape((-1, *shape))
+        steps.append((xp.multiply, (views[first], weights[first]), terms[0]))
+        for some in pieces(count, rows):
+            laid_out, used = terms[1 : some.stop - some.start + 1], memory[: some.stop - some.start + 1]
+            share = views[some]
+            if sign:
+                opposite = views[::-1][some]
+                steps.append((xp.add if sign > 0 else xp.subtract, (share, opposite), laid_out))
+                share = laid_out
+            steps.append((xp.multiply, (share, weights[some]), laid_out))
+            steps.append((functools.partial(xp.add.reduce, axis=0), (used,), total))
+            steps.append((put, (total,), memory[0]))
+        return steps, self.results(total[:outputs].reshape(shape))
 
     def stacked(self, taps: tuple[float, ...], place: Array | None) -> tuple[list[Step], Array]:
         """The same sums of windows along more axes, of which all are read: tap by tap over rows that stay nearer.

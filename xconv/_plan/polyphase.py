@@ -45,6 +45,7 @@ class Polyphase(NamedTuple):
     down: int
     common: int
     outputs: int
+    terms: int  # products of an output, at most
     extension: tuple[int, int]
     parts: tuple[Phases, ...]
 
@@ -135,7 +136,7 @@ def polyphase(taps: int, size: int, up: int, down: int, extends: bool, alone: bo
     parts = tuple(
         _phases(numbers, taps, sum(extension) + size, up, down, extension[0], positions) for numbers in groups
     )
-    return Polyphase(up, down, common, outputs, extension, parts)
+    return Polyphase(up, down, common, outputs, -(-taps // up), extension, parts)
 
 
 def _phases(numbers: range, taps: int, size: int, up: int, down: int, before: int, positions: int) -> Phases:
