@@ -11,6 +11,9 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 import xconv
+from xconv._arrays import pooling
+from xconv._plan import pooling as _pooling
+from xconv._plan.remembered import forget
 from xconv.testing import check_adjoint
 
 POOLS = [
@@ -270,3 +273,96 @@ def pytorch_words(keywords):
     """The same along the first axis, and windows of one element along the second."""
     neutral = {"stride": 1, "padding": 0, "dilation": 1}
     return {name: (value, neutral[name]) if name in neutral else value for name, value in keywords.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int64"])
+@pytest.mark.parametrize(
+    ("shape", "k", "keywords"),
+    [
+        ((2, 3, 70), 40, {"stride": 1}),
+        ((1, 2, 300), 17, {"stride": 3, "padding": 8, "dilation": 4}),
+        ((2, 1, 9), 40, {"stride": 2, "padding": 20}),  # of which some windows are padding but for one element
+        ((1, 1, 400), 300, {"stride": 2, "padding": 150, "ceil_mode": True}),  # that no byte can number
+        ((1, 2, 30, 41), (20, 3), {"stride": (2, 1), "padding": (10, 1)}),
+    ],
+)
+def test_many_taps_by_levels_have_the_bits_of_tap_by_tap(monkeypatch, shape, k, keywords, dtype):
+    """Also where all are equal, the least that there is, or NaN."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 5, shape).astype(dtype)  # with many ties
+    info = np.iinfo(dtype) if x.dtype.kind in "iu" else None
+    least = -np.inf if info is None else info.min
+    images = [x, np.full_like(x, least), np.where(x > 3, x, least).astype(dtype)]
+    images += [] if info else [np.where(x > 3, np.nan, x).astype(dtype)]
+
+    def found(many):
+        for module in (_pooling, pooling):
+            monkeypatch.setattr(module, "MANY", many)
+        forget()
+        results = []
+        for image in images:
+            y, positions = xconv.max_pool(image, k, return_indices=True, **keywords)
+            dy = rng_of(y.shape).astype(dtype)
+            results += [positions.tobytes(), xconv.max_pool_grad(dy, image, k, **keywords).tobytes()]
+        return results
+
+    def rng_of(shape):
+        return 50 * np.random.default_rng(1).random(shape)
+
+    assert found(16) == found(10**9)
+    forget()
+
+
+MANY_TAPS = [
+    ((3, 2, 500), 20, {"stride": 1}),
+    ((2, 3, 400), 33, {"stride": 2, "padding": 16}),
+    ((2, 2, 640), 40, {"padding": 20}),  # windows apart
+    ((1, 2, 900), 20, {"stride": 12, "padding": 3}),
+    ((1, 3, 700), 300, {"stride": 7, "padding": 150}),
+    ((4, 5, 1000), 1000, {}),  # all of a plane
+    ((2, 3, 40, 37), (40, 37), {}),
+    ((2, 3, 90, 41), (30, 3), {"padding": (15, 1)}),
+    ((2, 3, 41, 90), (2, 30), {"stride": (1, 4)}),
+    ((1, 2, 30), 50, {"stride": 50, "padding": 25}),
+]
+
+
+@pytest.mark.parametrize(("shape", "k", "keywords"), MANY_TAPS)
+def test_pools_of_many_taps_are_what_loops_give(shape, k, keywords):
+    """By halves of the taps, by levels, or window by window; means and their gradients as well as the largest."""
+    x = normal(shape)
+    y = xconv.avg_pool(x, k, **keywords)
+    dy = normal(y.shape, seed=1)
+    pairs = [
+        (y, reference.avg_pool(x, k, **keywords)),
+        (xconv.avg_pool_grad(dy, x.shape, k, **keywords), reference.avg_pool_grad(dy, x.shape, k, **keywords)),
+        (xconv.max_pool(x, k, **keywords), reference.max_pool(x, k, **keywords)),
+        (xconv.max_pool_grad(dy, x, k, **keywords), reference.max_pool_grad(dy, x, k, **keywords)),
+    ]
+    for found, expected in pairs:
+        assert found.shape == expected.shape
+        assert np.max(np.abs(found - expected)) <= 1e-12 * max(1, np.max(np.abs(expected)))
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+@pytest.mark.parametrize(
+    ("shape", "k", "keywords"),
+    [
+        *(one for one in MANY_TAPS if len(one[0]) < 4),
+        ((2, 3, 90), 5, {"stride": 1, "padding": 2}),  # whose first taps some windows have not
+        ((2, 3, 90), 12, {"stride": 3, "padding": 5}),
+    ],
+)
+def test_sums_do_not_depend_on_blocks(monkeypatch, shape, k, keywords, channel_axis):
+    x = np.tile(normal(shape, dtype="float32"), (8, 8, 1))
+    x = np.moveaxis(x, 1, channel_axis)
+    results = []
+    for small in (2**40, 0):
+        monkeypatch.setattr(_pooling, "SMALL", small)
+        monkeypatch.setattr(_pooling, "CACHED", 2**40 if small else 2**14)
+        forget()
+        y = xconv.avg_pool(x, k, channel_axis=channel_axis, **keywords)
+        dx = xconv.avg_pool_grad(y, x.shape, k, channel_axis=channel_axis, **keywords)
+        results.append((y.tobytes(), dx.tobytes()))
+    assert results[0] == results[1]
+    forget()

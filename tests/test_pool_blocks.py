@@ -16,9 +16,11 @@ from geometries import check_drawn, normal, windows
 from hypothesis import strategies as st
 
 import xconv
+from xconv._arrays.pooling import maxima_adjoint
 from xconv._plan import pooling as _pooling
 from xconv._plan.arguments import window_geometry
-from xconv._plan.pooling import PoolTask, held_by_sums, pool_schedule
+from xconv._plan.geometry import Axis, Geometry
+from xconv._plan.pooling import PoolTask, held_by_maxima_adjoint, held_by_sums, pool_schedule
 from xconv._plan.remembered import forget
 from xconv._run import pools as _pools
 from xconv._run import threads as _threads
@@ -275,8 +277,26 @@ def peak_of_one(function):
     return most - result.nbytes
 
 
+@pytest.mark.parametrize("sizes", [(41, 1), (1, 41), (41, 41), (300, 1), (5, 5)])
+def test_a_block_of_largest_elements_holds_what_is_planned(sizes):
+    """Of many taps two levels, whatever threads leave of a workspace."""
+    windows = Geometry.of([Axis(400, k, 1, 1, k // 2, k // 2) for k in sizes])
+    x, dy = normal((1, 1, 400, 400), dtype="float32"), np.ones((1, 1, *windows.output_size), np.float32)
+    task = PoolTask(windows, 1, 1, True, held_by_maxima_adjoint, 4, True, False)
+    most = peak(lambda: maxima_adjoint(np, dy, x, windows, dy.dtype)) + x.nbytes
+    assert 0.5 * most < task.bytes_of(task.sizes) + SMALL > most
+
+
 LARGE = [((4, 8, 256, 256), {}), ((4, 256, 256, 8), {"channel_axis": -1}), ((1, 1, 1448, 1448), {})]
-STEPS = [(3, 2, 2 * MIB), (3, 2, 8 * MIB), (5, 1, 8 * MIB), (9, 1, 2 * MIB), (13, 1, 8 * MIB)]  # the last is workspace
+STEPS = [
+    (3, 2, 2 * MIB),
+    (3, 2, 8 * MIB),
+    (5, 1, 8 * MIB),
+    (9, 1, 2 * MIB),
+    (13, 1, 8 * MIB),
+    (41, 3, 8 * MIB),
+    (41, 1, 4 * MIB),
+]  # the last is workspace
 
 
 @pytest.mark.parametrize("images", range(len(LARGE)))

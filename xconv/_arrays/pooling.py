@@ -12,14 +12,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from .._plan.geometry import Geometry
-from .._plan.pooling import BYTE, Runs, doubles, power_of, taps_of
+from .._plan.geometry import Axis, Geometry
+from .._plan.pooling import BYTE, LONG, MANY, Runs, doubles, power_of, sums_by, taps_of
 from .elements import from_ordered, full, lowest, ordered, reshaped, resized, zeros
 from .kernels import extreme, means_along, spread, taken
 from .kernels import winners as found_winners
 from .libraries import Array, DType, Namespace, device, is_kind, traits
 from .windows import add_taps, pad, tap_views
 
+BEGUN = 8  # windows for each tap, of fewer of which a step over all takes longer to begin than it takes (NumPy)
 NARROW = 8  # channels below which rows of windows are copied along images, measured for 3x3 (NumPy)
 
 
@@ -36,8 +37,9 @@ def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, r
             if traits(xp).kernels:
                 y = extreme(xp, y, axis, line, largest, lowest(xp, x.dtype, not largest))
             elif doubles(line):
-                border = (*line.padding, *((0, 0),) * (x.ndim - axis - 1))
-                y = _over_runs(operation, pad(xp, y, border, value=lowest(xp, x.dtype)), axis, line, taps_of(line))
+                y = _over_runs(operation, _padded(xp, y, axis, line, lowest(xp, x.dtype)), axis, line, taps_of(line))
+            elif line.taps >= LONG or _are_few(math.prod(resized(y, axis, line.output_size[0])), line.taps):
+                y = _by_halves(operation, _all_taps(xp, y, axis, line, lowest(xp, x.dtype)), axis + 1)
             else:
                 y = _reduced(xp, operation, y, axis, line, lowest(xp, x.dtype))
         return xp.array(y) if y is x or y.base is not None else y
@@ -61,6 +63,9 @@ def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype:
         if traits(xp).kernels:
             ((axis, line),) = _axes(dy, stage)
             dy = taken(xp, dy, winner, axis, line)
+        elif traits(xp).plain_memory and stage.taps > MANY:
+            ((axis, line),) = _axes(dy, stage)
+            dy = _added_at(xp, dy, winner, axis, line)
         else:
             dy = _added(xp, dy, (_where(xp, winner == tap, dy) for tap in range(stage.taps)), stage)
     return dy
@@ -95,7 +100,7 @@ def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[
     if traits(xp).plain_memory:
         y = x
         for axis, line in _axes(x, windows):
-            y = _reduced(xp, xp.add, y, axis, line, 0)
+            y = _SUMS[sums_by(line)](xp, y, axis, line)
         return _divided(xp, xp.array(y) if y is x else y, counts)
     for stage in windows.by_axis:
         x, *others = tap_views(pad(xp, x, stage.padding), stage.padded)
@@ -113,7 +118,11 @@ def means_adjoint(xp: Namespace, dy: Array, windows: Geometry, counts: Sequence[
         return dx
     dx = _divided(xp, xp.astype(dy, dtype, copy=False), counts)
     for stage in reversed(windows.by_axis):
-        dx = _added(xp, dx, itertools.repeat(dx, stage.taps), stage)
+        if traits(xp).plain_memory and sums_by(stage) != "taps":
+            ((axis, line),) = _axes(dx, stage)
+            dx = _shared(xp, dx, axis, line)
+        else:
+            dx = _added(xp, dx, itertools.repeat(dx, stage.taps), stage)
     return dx
 
 
@@ -157,6 +166,94 @@ def _reduced(
     return y
 
 
+def _are_few(windows: int, taps: int) -> bool:
+    """Whether a step over all windows takes longer to begin than it takes."""
+    return taps > MANY and windows < BEGUN * taps
+
+
+def _all_taps(xp: Namespace, x: Array, axis: int, line: Geometry, neutral: complex) -> Array:
+    """Windows along an axis with their taps as one axis more behind it: plain memory, padded with a neutral number."""
+    x = _padded(xp, x, axis, line, neutral)
+    (_, k, s, a, _, _), step = line.axes[0], x.strides[axis]
+    shape = *x.shape[:axis], line.output_size[0], k, *x.shape[axis + 1 :]
+    strides = *x.strides[:axis], s * step, a * step, *x.strides[axis + 1 :]
+    return xp.lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def _padded(xp: Namespace, x: Array, axis: int, line: Geometry, neutral: complex) -> Array:
+    return pad(xp, x, (*line.padding, *((0, 0),) * (x.ndim - axis - 1)), value=neutral)
+
+
+def _sums_by_taps(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array:
+    """In the order of the taps, wherever windows lie."""
+    y, taps = xp.empty(resized(x, axis, line.output_size[0]), dtype=x.dtype), _taps(line, axis)
+    if not taps:
+        y[...] = 0
+    for at, (_, inside, elements) in enumerate(taps):
+        if at:
+            xp.add(y[inside], x[elements], out=y[inside])
+            continue
+        y[inside] = x[elements]
+        for outside in (slice(inside[axis].start), slice(inside[axis].stop, None)):
+            y[(*inside[:axis], outside)] = 0
+    return y
+
+
+def _sums_by_halves(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array:
+    """Of windows apart: of one half of the taps and of the other, again and again, as NumPy adds what lies in a run."""
+    if axis == x.ndim - 1:
+        return xp.add.reduce(_all_taps(xp, xp.ascontiguousarray(x), axis, line, 0), axis=-1)
+    return _by_halves(xp.add, _all_taps(xp, x, axis, line, 0), axis + 1)
+
+
+def _by_halves(operation: Callable[..., Array], x: Array, axis: int) -> Array:
+    """An operation over all elements along an axis, those of one half with those of the other again and again."""
+    before = (slice(None),) * axis
+    while (n := x.shape[axis]) > 1:
+        both = operation(x[(*before, slice(n // 2))], x[(*before, slice(n // 2, n // 2 * 2))])
+        if n % 2:
+            first = both[(*before, slice(1))]
+            operation(first, x[(*before, slice(n - 1, n))], out=first)
+        x = both
+    return x[(*before, 0)]
+
+
+def _sums_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array:
+    """Of sums of 2**i taps those that make up all."""
+    level, width, start, before = _padded(xp, x, axis, line, 0), 1, 0, (slice(None),) * axis
+    total: Any = None
+    while True:
+        if line.taps & width:
+            share = _tap_view(level, axis, line, (start,))
+            total = share if total is None else total + share
+            start += width
+        if start == line.taps:
+            return total
+        shift = line.dilation[0] * width
+        level = level[(*before, slice(level.shape[axis] - shift))] + level[(*before, slice(shift, None))]
+        width *= 2
+
+
+# By these rules a sum is rounded as if there were one block: they look at windows alone.
+_SUMS = {"taps": _sums_by_taps, "halves": _sums_by_halves, "levels": _sums_by_levels}
+
+
+def _shared(xp: Namespace, dy: Array, axis: int, line: Geometry) -> Array:
+    """The adjoint of sums by halves, of windows apart, or by levels: of each element those of windows that read it."""
+    ((d, k, s, a, lo, hi),), before = line.axes, (slice(None),) * axis
+    if sums_by(line) == "halves":
+        dx = xp.zeros(resized(dy, axis, lo + d + hi), dtype=dy.dtype)
+        taps = _all_taps(xp, dx, axis, line.padded, 0)
+        taps[...] = xp.expand_dims(dy, axis=axis + 1)
+    else:
+        # dx[i] is the sum of dy where windows begin, over k elements a apart of which the last is i.
+        size = max((dy.shape[axis] - 1) * s + 1, lo + d)
+        begun = xp.zeros(resized(dy, axis, (k - 1) * a + size), dtype=dy.dtype)
+        begun[(*before, slice((k - 1) * a, (k - 1) * a + (dy.shape[axis] - 1) * s + 1, s))] = dy
+        dx = _sums_by_levels(xp, begun, axis, Geometry.of([Axis(begun.shape[axis], k, 1, a)]))
+    return dx[(*before, slice(lo, lo + d))]
+
+
 def _over_runs(pick: Callable[[Array, Array], Array], x: Array, axis: int, windows: Geometry, runs: Runs) -> Array:
     """What is picked of all elements of some runs of taps, of windows over the axes from this one on that need no
     padding: by levels of 2**i elements each, of which two make up a run, however long.
@@ -188,6 +285,67 @@ def _added(xp: Namespace, dy: Array, shares: Iterable[Array], stage: Geometry) -
     return add_taps(xp, zeros(xp, dy, (*dy.shape[:2], *stage.input_size)), shares, stage)
 
 
+def _added_at(xp: Namespace, dy: Array, winner: Array, axis: int, line: Geometry) -> Array:
+    """The same in plain memory, of windows along an axis of which one tap takes all: in the order of the taps."""
+    ((d, _, s, a, lo, _),), outputs = line.axes, dy.shape[axis]
+    lead, inner = math.prod(dy.shape[:axis]), math.prod(dy.shape[axis + 1 :])
+    shape = lead, outputs, inner
+    places = xp.arange(outputs)[:, None] * s - lo + winner.reshape(shape) * a  # along the axis
+    places += xp.arange(lead)[:, None, None] * d
+    places *= inner
+    places += xp.arange(inner)
+    dx = xp.zeros(resized(dy, axis, d), dtype=dy.dtype)
+    is_real = winner.reshape(shape) < line.taps
+    taken = slice(None) if is_real.all() else is_real
+    # The first taps of an element are those of the last windows that read it.
+    xp.add.at(dx.reshape(-1), places[taken].reshape(-1)[::-1], dy.reshape(shape)[taken].reshape(-1)[::-1])
+    return dx
+
+
+def _winners_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry, number: DType) -> tuple[Array, Array]:
+    """The maxima along an axis and the tap of each, by levels of 2**i taps: of two runs the later if that is larger."""
+    (_, k, _, a, _, _), may_be_nan = line.axes[0], not is_kind(xp, x.dtype, "integral")
+
+    def better_of(old: tuple[Array, Array], new: tuple[Array, Array], taps: int) -> tuple[Array, Array]:
+        better = new[0] > old[0]
+        if may_be_nan:
+            better |= new[0] != new[0]
+        return xp.maximum(old[0], new[0]), xp.where(better, new[1] + number(taps), old[1])
+
+    best = _padded(xp, x, axis, line, lowest(xp, x.dtype))
+    level, before = (best, xp.zeros(best.shape, dtype=number)), (slice(None),) * axis
+    for power in range(power_of(k)):
+        shift = a << power
+        low, high = ((*before, slice(at, best.shape[axis] - (shift << 1) + a + at)) for at in (0, shift))
+        level = better_of(tuple([one[low] for one in level]), tuple([one[high] for one in level]), 1 << power)
+    rest = k - (1 << power_of(k))
+    first, second = (tuple([_tap_view(one, axis, line, (tap,)) for one in level]) for tap in (0, rest))
+    best, winner = better_of(first, second, rest) if rest else first
+    return best, _no_padding(xp, winner, axis, line)
+
+
+def _winners_of_all(xp: Namespace, x: Array, axis: int, line: Geometry, number: DType) -> tuple[Array, Array]:
+    """The same of few windows, whose taps are looked at where they lie."""
+    taps = xp.moveaxis(_all_taps(xp, x, axis, line, lowest(xp, x.dtype)), axis + 1, -1)
+    winner = xp.argmax(taps, axis=-1)
+    best = xp.take_along_axis(taps, winner[..., None], axis=-1)[..., 0]
+    if not is_kind(xp, x.dtype, "integral") and xp.any(best != best):  # of which it is the first
+        last = line.taps - 1 - xp.argmax((taps != taps)[..., ::-1], axis=-1)
+        winner = xp.where(best != best, last, winner)
+    return best, _no_padding(xp, winner.astype(number), axis, line)
+
+
+def _no_padding(xp: Namespace, winner: Array, axis: int, line: Geometry) -> Array:
+    """Of windows that are nothing but the least, the first tap that is no padding, and none of the taps if all are."""
+    ((d, k, s, a, lo, hi),) = line.axes
+    if not (lo or hi):
+        return winner
+    starts = xp.arange(line.output_size[0]) * s - lo
+    inside, last = xp.maximum(-(starts // a), 0), xp.minimum((d - 1 - starts) // a, k - 1)
+    first = xp.where(inside > last, k, inside).astype(winner.dtype)
+    return xp.maximum(winner, first.reshape((-1, *(1,) * (winner.ndim - axis - 1))))
+
+
 def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry, Array]]:
     """`_winners` in plain memory: the maxima once more, with the number of the tap that each is of."""
     stages, winners = windows.by_row, []
@@ -196,6 +354,11 @@ def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geo
         number = xp.uint8 if line.taps <= BYTE else xp.int32
         if traits(xp).kernels:
             x, winner = found_winners(xp, x, axis, line, lowest(xp, x.dtype), xp.dtype(number))
+            winners.append(winner)
+            continue
+        if line.taps > MANY:
+            found = _winners_by_levels if doubles(line) else _winners_of_all
+            x, winner = found(xp, x, axis, line, number)
             winners.append(winner)
             continue
         shape = resized(x, axis, line.output_size[0])

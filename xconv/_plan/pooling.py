@@ -21,6 +21,11 @@ SMALL = 2**18  # bytes of what is done before a thread would have begun
 OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
 POSITION = 8  # bytes of a position
 BYTE = 254  # taps that a byte can number
+MANY = (
+    16  # taps, of more of which NumPy finds the largest by levels, and adds shares one by one, sooner than tap by tap
+)
+LONG = 128  # taps from which they are halved sooner than taken one by one, as NumPy begins each
+FEW_STEPS = 256  # taps up to which sums tap by tap may be those of fewer operations
 WASTE = 4  # times as many elements as it gives that a box may read: 31^3 windows by boxes take three times as long
 
 
@@ -162,16 +167,31 @@ def held_by_extremes(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
 
 
 def held_by_maxima(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
-    """As sums, which go tap after tap, or by levels."""
-    held = held_by_extremes if any(map(doubles, task.windows.padded.lines)) else held_by_sums
-    return held(task, inputs, outputs)
+    """As sums, which go tap after tap, or by levels; of taps that are halved, with the border and a half of all."""
+    if any(map(doubles, task.windows.padded.lines)):
+        return held_by_extremes(task, inputs, outputs)
+    held, kernel = held_by_sums(task, inputs, outputs), task.windows.kernel_size
+    if task.in_place and max(kernel) >= LONG:
+        most = max([o * k // max(d, 1) for o, k, d in zip(outputs, kernel, inputs, strict=True)])
+        held += math.prod(read_by(task.windows, outputs)) + math.prod(inputs) * most // 2
+    return held
+
+
+def held_by_means(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
+    """As sums tap after tap, or with the border, and two levels or a half of all taps."""
+    held, ways = held_by_sums(task, inputs, outputs), {*map(sums_by, task.windows.lines)} - {"taps"}
+    return held + (3 * math.prod(read_by(task.windows, outputs)) if task.in_place and ways else 0)
 
 
 def held_by_maxima_adjoint(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
-    """Numbers of one axis at work, and the number of each window's tap for all."""
-    number = (1 if task.in_place and max(task.windows.kernel_size) <= BYTE else 4) / task.element
+    """Numbers of one axis at work, and the number of each window's tap for all; of many taps two levels and places."""
+    longest = max(task.windows.kernel_size)
+    number = (1 if task.in_place and longest <= BYTE else 4) / task.element
     sizes = _sizes(inputs, outputs)
     stage = max([before + (4 + 2 * number) * after for before, after in itertools.pairwise(sizes)])
+    if task.in_place and longest > MANY:
+        levels = (3 + 4 * number) * math.prod(read_by(task.windows, outputs))
+        stage = max(stage, sizes[0] + levels, sizes[0] + (2 + number + 4 * POSITION / task.element) * max(sizes[1:]))
     return math.ceil(stage + (sizes[0] if task.converts or not task.in_place else 0) + number * sum(sizes[1:]))
 
 
@@ -212,6 +232,20 @@ def doubles(line: Geometry) -> bool:
     size, outputs = line.padded_size[0], line.output_size[0]
     passes = power_of(line.taps) + any(map(any, line.padding))  # over an input that is padded first
     return passes * size + outputs < (line.taps - 1) * outputs
+
+
+@remembering(1)
+def sums_by(line: Geometry) -> str:
+    """How sums along an axis are found: tap after tap; by "halves" of many taps of windows apart; else by "levels".
+
+    It does not depend on how many windows there are, since sums by another way are rounded otherwise.
+    """
+    ((_, k, s, a, _, _),) = [axis for axis in line.axes if axis.k > 1] or [line.axes[0]]
+    if k <= MANY:
+        return "taps"
+    if s > a * (k - 1):
+        return "halves"
+    return "taps" if k <= FEW_STEPS and k <= s * (power_of(k) + k.bit_count()) else "levels"
 
 
 def taps_of(line: Geometry) -> Runs:

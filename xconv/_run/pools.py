@@ -23,9 +23,9 @@ from .._plan.pooling import (
     held_by_extremes,
     held_by_maxima,
     held_by_maxima_adjoint,
+    held_by_means,
     held_by_positions,
     held_by_rows,
-    held_by_sums,
     pool_schedule,
 )
 from .threads import cpu_count, for_each
@@ -128,8 +128,8 @@ KINDS = {
     "max_pool": Kind(held_by_maxima, _maxima, in_lines=True),
     "max_pool_indices": Kind(held_by_positions, _positions),
     "max_pool_grad": Kind(held_by_maxima_adjoint, _maxima_adjoint),
-    "avg_pool": Kind(held_by_sums, _means, divides=True),
-    "avg_pool_grad": Kind(held_by_sums, _means_adjoint, divides=True),
+    "avg_pool": Kind(held_by_means, _means, divides=True),
+    "avg_pool_grad": Kind(held_by_means, _means_adjoint, divides=True),
 }
 
 
