@@ -9,6 +9,7 @@ from backends import assert_array
 from geometries import check_drawn, normal, windows
 from hypothesis import assume
 from hypothesis import strategies as st
+from test_autodiff import vector_jacobian_product
 
 import xconv
 from xconv._arrays import pooling
@@ -328,20 +329,51 @@ MANY_TAPS = [
 
 
 @pytest.mark.parametrize(("shape", "k", "keywords"), MANY_TAPS)
-def test_pools_of_many_taps_are_what_loops_give(shape, k, keywords):
+def test_pools_of_many_taps_are_what_loops_give(backend, shape, k, keywords):
     """By halves of the taps, by levels, or window by window; means and their gradients as well as the largest."""
-    x = normal(shape)
-    y = xconv.avg_pool(x, k, **keywords)
+    x = np.round(4 * normal(shape))  # with ties
+    y = reference.avg_pool(x, k, **keywords)
     dy = normal(y.shape, seed=1)
+    own, own_dy = backend.array(x), backend.array(dy)
+    largest, positions = xconv.max_pool(own, k, return_indices=True, **keywords)
     pairs = [
-        (y, reference.avg_pool(x, k, **keywords)),
-        (xconv.avg_pool_grad(dy, x.shape, k, **keywords), reference.avg_pool_grad(dy, x.shape, k, **keywords)),
-        (xconv.max_pool(x, k, **keywords), reference.max_pool(x, k, **keywords)),
-        (xconv.max_pool_grad(dy, x, k, **keywords), reference.max_pool_grad(dy, x, k, **keywords)),
+        (xconv.avg_pool(own, k, **keywords), y),
+        (xconv.avg_pool_grad(own_dy, x.shape, k, **keywords), reference.avg_pool_grad(dy, x.shape, k, **keywords)),
+        (largest, reference.max_pool(x, k, **keywords)),
+        (xconv.max_pool(own, k, **keywords), reference.max_pool(x, k, **keywords)),
+        (xconv.max_pool_grad(own_dy, own, k, **keywords), reference.max_pool_grad(dy, x, k, **keywords)),
     ]
     for found, expected in pairs:
-        assert found.shape == expected.shape
-        assert np.max(np.abs(found - expected)) <= 1e-12 * max(1, np.max(np.abs(expected)))
+        assert_array(backend, found, expected, terms=1000)
+    assert np.array_equal(backend.to_numpy(positions), reference.max_pool_indices(x, k, **keywords))
+
+
+@pytest.mark.on("jax", "jax-jit", "torch")
+@pytest.mark.parametrize(("shape", "k", "keywords"), MANY_TAPS)
+def test_own_gradients_of_many_taps_go_to_one_of_equals(backend, shape, k, keywords):
+    x = backend.array(np.round(normal(shape)))
+    dy = backend.array(normal(reference.avg_pool(np.zeros(shape), k, **keywords).shape, seed=1))
+    pairs = [
+        (xconv.max_pool, xconv.max_pool_grad(dy, x, k, **keywords)),
+        (xconv.avg_pool, xconv.avg_pool_grad(dy, shape, k, **keywords)),
+    ]
+    for function, expected in pairs:
+        (own,) = vector_jacobian_product(backend, lambda x: function(x, k, **keywords), (x,), dy)  # noqa: B023
+        assert_array(backend, own, backend.to_numpy(expected), terms=1000)
+
+
+def test_the_least_and_nan_are_found_among_many_taps(backend):
+    """Not what is padded, even where all others are the least; and the last NaN."""
+    x = np.full((1, 1, 40), -np.inf)
+    keywords = {"stride": 1, "padding": 20}
+    for value in (-np.inf, np.nan):
+        x[..., 25:28] = value
+        y, positions = xconv.max_pool(backend.array(x), 41, return_indices=True, **keywords)
+        expected = reference.max_pool_indices(x, 41, **keywords)
+        assert np.array_equal(backend.to_numpy(positions), expected)
+        assert np.array_equal(backend.to_numpy(y), reference.max_pool(x, 41, **keywords), equal_nan=True)
+        dx = xconv.max_pool_grad(backend.array(np.ones((1, 1, 40))), backend.array(x), 41, **keywords)
+        assert np.array_equal(backend.to_numpy(dx)[0, 0], np.bincount(expected.ravel(), minlength=40))
 
 
 @pytest.mark.parametrize("channel_axis", [1, -1])

@@ -10,15 +10,15 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._plan.geometry import Axis, Geometry
-from .._plan.pooling import BYTE, LONG, MANY, Runs, doubles, power_of, sums_by, taps_of
-from .elements import from_ordered, full, lowest, ordered, reshaped, resized, zeros
+from .._plan.pooling import BYTE, LONG, MANY, MANY_STEPS, Runs, by_levels, doubles, power_of, sums_by, taps_of, tiles
+from .elements import flipped, from_ordered, full, lowest, ordered, reshaped, resized, zeros
 from .kernels import extreme, means_along, spread, taken
 from .kernels import winners as found_winners
 from .libraries import Array, DType, Namespace, device, is_kind, traits
-from .windows import add_taps, pad, tap_views
+from .windows import add_taps, added, pad, tap_views
 
 BEGUN = 8  # windows for each tap, of fewer of which a step over all takes longer to begin than it takes (NumPy)
 NARROW = 8  # channels below which rows of windows are copied along images, measured for 3x3 (NumPy)
@@ -51,7 +51,10 @@ def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, r
     y = pad(xp, y, windows.padding, value=least)
     lines = [(x.ndim - windows.ndim, windows)] if runs else _axes(x, windows.padded)[::-1]
     for axis, line in lines:
-        y = _over_runs(first_of, y, axis, line, runs or taps_of(line))
+        if largest and not runs and tiles(line) and not traits(xp).traced:  # XLA's places take longer than levels
+            y = _Tiles.of(xp, y, axis, line, least)[1]
+        else:
+            y = _over_runs(first_of, y, axis, line, runs or taps_of(line, steps=_steps(xp)))
     y = from_ordered(xp, y, x.dtype)
     return xp.astype(y, y.dtype) if windows.taps == 1 else y  # which may be a view of x still
 
@@ -61,11 +64,11 @@ def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype:
     dy = xp.astype(dy, dtype, copy=not windows.by_row)
     for stage, winner in reversed(_winners(xp, x, windows)):
         if traits(xp).kernels:
-            ((axis, line),) = _axes(dy, stage)
-            dy = taken(xp, dy, winner, axis, line)
+            dy = taken(xp, dy, winner, *_axis_of(dy, stage))
+        elif isinstance(winner, (_Levels, _Tiles)):
+            dy = winner.adjoint(xp, dy)
         elif traits(xp).plain_memory and stage.taps > MANY:
-            ((axis, line),) = _axes(dy, stage)
-            dy = _added_at(xp, dy, winner, axis, line)
+            dy = _added_at(xp, dy, winner, *_axis_of(dy, stage))
         else:
             dy = _added(xp, dy, (_where(xp, winner == tap, dy) for tap in range(stage.taps)), stage)
     return dy
@@ -84,6 +87,9 @@ def maxima_positions(
         found = found + xp.reshape(line, (1, 1, *(-1 if axis == other else 1 for other in range(windows.ndim))))
     winners = _winners(xp, x, windows)
     for stage, winner in winners:
+        if isinstance(winner, (_Levels, _Tiles)):
+            found = winner.picked(xp, found, -1)
+            continue
         views, found = tap_views(pad(xp, found, stage.padding), stage.padded), full(xp, found, (), -1)
         for tap, view in enumerate(views):
             found = xp.where(winner == tap, view, found)
@@ -103,6 +109,13 @@ def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[
             y = _SUMS[sums_by(line)](xp, y, axis, line)
         return _divided(xp, xp.array(y) if y is x else y, counts)
     for stage in windows.by_axis:
+        if sums_by(stage) != "taps":
+            axis, line = _axis_of(x, stage)
+            if tiles(line):
+                x = xp.sum(_tiles(xp, x, axis, line, 0), axis=axis + 1, dtype=x.dtype)
+            else:
+                x = _sums_by_levels(xp, x, axis, line)
+            continue
         x, *others = tap_views(pad(xp, x, stage.padding), stage.padded)
         for view in others:
             x = x + view
@@ -118,9 +131,8 @@ def means_adjoint(xp: Namespace, dy: Array, windows: Geometry, counts: Sequence[
         return dx
     dx = _divided(xp, xp.astype(dy, dtype, copy=False), counts)
     for stage in reversed(windows.by_axis):
-        if traits(xp).plain_memory and sums_by(stage) != "taps":
-            ((axis, line),) = _axes(dx, stage)
-            dx = _shared(xp, dx, axis, line)
+        if sums_by(stage) != "taps":
+            dx = _shared(xp, dx, *_axis_of(dx, stage))
         else:
             dx = _added(xp, dx, itertools.repeat(dx, stage.taps), stage)
     return dx
@@ -220,7 +232,7 @@ def _by_halves(operation: Callable[..., Array], x: Array, axis: int) -> Array:
 
 def _sums_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array:
     """Of sums of 2**i taps those that make up all."""
-    level, width, start, before = _padded(xp, x, axis, line, 0), 1, 0, (slice(None),) * axis
+    level, width, start = _padded(xp, x, axis, line, 0), 1, 0
     total: Any = None
     while True:
         if line.taps & width:
@@ -230,7 +242,8 @@ def _sums_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array
         if start == line.taps:
             return total
         shift = line.dilation[0] * width
-        level = level[(*before, slice(level.shape[axis] - shift))] + level[(*before, slice(shift, None))]
+        size = level.shape[axis]
+        level = level[_at(level, axis, slice(0, size - shift))] + level[_at(level, axis, slice(shift, size))]
         width *= 2
 
 
@@ -240,18 +253,21 @@ _SUMS = {"taps": _sums_by_taps, "halves": _sums_by_halves, "levels": _sums_by_le
 
 def _shared(xp: Namespace, dy: Array, axis: int, line: Geometry) -> Array:
     """The adjoint of sums by halves, of windows apart, or by levels: of each element those of windows that read it."""
-    ((d, k, s, a, lo, hi),), before = line.axes, (slice(None),) * axis
-    if sums_by(line) == "halves":
+    ((d, k, s, a, lo, hi),) = line.axes
+    if sums_by(line) == "halves" and traits(xp).plain_memory:
         dx = xp.zeros(resized(dy, axis, lo + d + hi), dtype=dy.dtype)
         taps = _all_taps(xp, dx, axis, line.padded, 0)
         taps[...] = xp.expand_dims(dy, axis=axis + 1)
+    elif tiles(line):
+        return _from_tiles(xp, xp.repeat(xp.expand_dims(dy, axis=axis + 1), k, axis=axis + 1), axis, line)
     else:
         # dx[i] is the sum of dy where windows begin, over k elements a apart of which the last is i.
-        size = max((dy.shape[axis] - 1) * s + 1, lo + d)
-        begun = xp.zeros(resized(dy, axis, (k - 1) * a + size), dtype=dy.dtype)
-        begun[(*before, slice((k - 1) * a, (k - 1) * a + (dy.shape[axis] - 1) * s + 1, s))] = dy
+        last = (dy.shape[axis] - 1) * s
+        shape = resized(dy, axis, (k - 1) * a + max(last + 1, lo + d))
+        place = slice((k - 1) * a, (k - 1) * a + last + 1, s)
+        begun = added(xp, zeros(xp, dy, shape), _at(dy, axis, place), dy)
         dx = _sums_by_levels(xp, begun, axis, Geometry.of([Axis(begun.shape[axis], k, 1, a)]))
-    return dx[(*before, slice(lo, lo + d))]
+    return dx[_at(dx, axis, slice(lo, lo + d))]
 
 
 def _over_runs(pick: Callable[[Array, Array], Array], x: Array, axis: int, windows: Geometry, runs: Runs) -> Array:
@@ -389,6 +405,12 @@ def _where(xp: Namespace, chosen: Array, values: Array) -> Array:
     return mask.view(values.dtype)
 
 
+def _axis_of(x: Array, stage: Geometry) -> tuple[int, Geometry]:
+    """The axis of windows along one."""
+    (found,) = _axes(x, stage)
+    return found
+
+
 def _axes(x: Array, windows: Geometry) -> list[tuple[int, Geometry]]:
     """Axes of x along which windows are more than single elements side by side."""
     lines = enumerate(windows.lines, start=x.ndim - windows.ndim)
@@ -443,7 +465,125 @@ def _beats(xp: Namespace, new: Array, old: Array, largest: bool = True) -> Array
     return beyond if is_kind(xp, new.dtype, "integral") else beyond | (new != new)
 
 
-def _winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry, Array]]:
+def _steps(xp: Namespace) -> int:
+    """How many operations one after another are too many: a program's are compiled."""
+    return MANY if traits(xp).traced else MANY_STEPS
+
+
+def _tiles(xp: Namespace, x: Array, axis: int, line: Geometry, neutral: complex) -> Array:
+    """Windows side by side, their taps as one more axis behind theirs."""
+    x = _padded(xp, x, axis, line, neutral)
+    outputs, k = line.output_size[0], line.taps
+    x = x[_at(x, axis, slice(0, outputs * k))]
+    return xp.reshape(x, (*x.shape[:axis], outputs, k, *x.shape[axis + 1 :]))
+
+
+def _from_tiles(xp: Namespace, tiled: Array, axis: int, line: Geometry) -> Array:
+    """The adjoint of `_tiles`."""
+    ((d, k, _, _, lo, _),), outputs = line.axes, tiled.shape[axis]
+    x = xp.reshape(tiled, (*tiled.shape[:axis], outputs * k, *tiled.shape[axis + 2 :]))
+    x = pad(xp, x, ((0, max(lo + d - outputs * k, 0)), *((0, 0),) * (x.ndim - axis - 1)))
+    return x[_at(x, axis, slice(lo, lo + d))]
+
+
+class _Tiles(NamedTuple):
+    """Of windows side by side along an axis, whether a tap is the first largest element: as `_Levels`."""
+
+    axis: int
+    line: Geometry
+    chosen: Array
+
+    @classmethod
+    def of(cls, xp: Namespace, x: Array, axis: int, line: Geometry, least: complex) -> tuple[_Tiles, Array]:
+        taps, k, last = _tiles(xp, x, axis, line, least), line.taps, axis + 1
+        best_tap = xp.argmax(taps, axis=last)
+        if not is_kind(xp, x.dtype, "integral"):
+            is_nan = taps != taps
+            last_nan = k - 1 - xp.argmax(xp.astype(flipped(xp, is_nan, last), xp.int32), axis=last)
+            best_tap = xp.where(xp.any(is_nan, axis=last), last_nan, best_tap)
+        (lo, _), shape = line.padding[0], (-1, *(1,) * (x.ndim - axis - 1))
+        if lo:  # of windows that are nothing but the least
+            first = [min(max(lo - at * k, 0), k - 1) for at in range(line.output_size[0])]
+            least_tap = xp.asarray(first, dtype=best_tap.dtype, device=device(x))
+            best_tap = xp.maximum(best_tap, xp.reshape(least_tap, shape))
+        numbers = xp.reshape(xp.arange(k, dtype=best_tap.dtype, device=device(x)), shape)
+        best_tap = xp.expand_dims(best_tap, axis=last)
+        # Not the maximum, whose gradient goes to all that are as large.
+        best = xp.squeeze(xp.take_along_axis(taps, best_tap, axis=last), axis=last)
+        return cls(axis, line, numbers == best_tap), best
+
+    def picked(self, xp: Namespace, x: Array, beyond: int) -> Array:
+        taps = _tiles(xp, x, self.axis, self.line, beyond)
+        return xp.sum(_where(xp, self.chosen, taps), axis=self.axis + 1, dtype=x.dtype)
+
+    def adjoint(self, xp: Namespace, dy: Array) -> Array:
+        taps = _where(xp, self.chosen, xp.expand_dims(dy, axis=self.axis + 1))
+        return _from_tiles(xp, taps, self.axis, self.line)
+
+
+class _Levels(NamedTuple):
+    """Of windows along an axis which of two halves has the first largest element: of runs of two taps, of four and so
+    on, and at last of the two runs that make up a window; None if one does.
+    """
+
+    axis: int
+    line: Geometry
+    later: list[Array | None]
+
+    @classmethod
+    def of(cls, xp: Namespace, x: Array, axis: int, line: Geometry, least: complex) -> tuple[_Levels, Array]:
+        """With the largest elements: padding is none, even where all others are the least."""
+        is_real = xp.ones((line.input_size[0], *(1,) * (x.ndim - axis - 1)), dtype=xp.bool, device=device(x))
+        best, is_real, later = _padded(xp, x, axis, line, least), _padded(xp, is_real, 0, line, False), []
+        for places in _halves(line):
+            old, *new = [best[_at(best, axis, place)] for place in places]
+            reals = [is_real[_at(is_real, 0, place)] for place in places]
+            later.append(_beats(xp, new[0], old) | (reals[1] & ~reals[0]) if new else None)
+            best = xp.where(later[-1], new[0], old) if new else old
+            is_real = reals[0] | reals[-1]
+        return cls(axis, line, later), best
+
+    def picked(self, xp: Namespace, x: Array, beyond: int) -> Array:
+        """The elements of another array that lie where the largest do."""
+        x = _padded(xp, x, self.axis, self.line, beyond)
+        for places, later in zip(_halves(self.line), self.later, strict=True):
+            old, *new = [x[_at(x, self.axis, place)] for place in places]
+            x = old if later is None else xp.where(later, new[0], old)
+        return x
+
+    def adjoint(self, xp: Namespace, dy: Array) -> Array:
+        """What the largest elements have of dy."""
+        steps, size = [], self.line.padded_size[0]
+        for places, later in zip(_halves(self.line), self.later, strict=True):
+            steps.append((places, later, size))
+            size = places[0].stop
+        for places, later, size in reversed(steps):
+            shares = [dy] if later is None else [_where(xp, ~later, dy), _where(xp, later, dy)]
+            dx = zeros(xp, dy, resized(dy, self.axis, size))
+            for place, share in zip(places, shares, strict=True):
+                dx = added(xp, dx, _at(dx, self.axis, place), share)
+            dy = dx
+        (lo, _), (d,) = self.line.padding[0], self.line.input_size
+        return dy[_at(dy, self.axis, slice(lo, lo + d))]
+
+
+def _halves(line: Geometry) -> list[tuple[slice, ...]]:
+    """The elements that runs of twice as many taps are made of, for each level, and those that windows are made of."""
+    (_, k, s, a, _, _), size, found = line.axes[0], line.padded_size[0], list[tuple[slice, ...]]()
+    for power in range(power_of(k)):
+        shift = a << power
+        size -= shift
+        found.append((slice(0, size), slice(shift, shift + size)))
+    last = s * (line.output_size[0] - 1) + 1
+    starts = dict.fromkeys((0, a * (k - (1 << power_of(k)))))
+    return [*found, tuple([slice(start, start + last, s) for start in starts])]
+
+
+def _at(x: Array, axis: int, place: slice) -> tuple[Any, ...]:
+    return (..., place, *(slice(None),) * (x.ndim - axis - 1))
+
+
+def _winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry, Any]]:
     """The windows in stages, and of each window the tap of its first largest element, which padding never is; none
     of the taps if there is none.
     """
@@ -453,6 +593,12 @@ def _winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry,
     inside = xp.ones(windows.input_size, dtype=xp.bool, device=device(x))
     winners = []
     for stage in stages:
+        if tiles(stage) or by_levels(stage, _steps(xp)):
+            found = _Tiles if tiles(stage) else _Levels
+            winner, x = found.of(xp, x, *_axis_of(x, stage), least)
+            winners.append(winner)
+            inside = xp.ones(stage.output_size, dtype=xp.bool, device=device(x))
+            continue
         views = tap_views(pad(xp, x, stage.padding, value=least), stage.padded)
         reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded)
         x, inside = full(xp, x, views[0].shape, least), xp.zeros_like(reals[0])

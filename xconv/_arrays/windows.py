@@ -335,9 +335,13 @@ def add_taps(xp: Namespace, x: Array, shares: Iterable[Array], geometry: Geometr
     there are steps.
     """
     for share, (windows, elements) in zip(shares, geometry.tap_slices, strict=True):
-        values, index = share[(..., *windows)], (..., *elements)
-        x = x + spread(values, index, x.shape) if is_immutable(x) else add_at(xp, x, index, values)
+        x = added(xp, x, (..., *elements), share[(..., *windows)])
     return x
+
+
+def added(xp: Namespace, x: Array, index: tuple[Any, ...], values: Array) -> Array:
+    """An array of our own with what is added to it at an index of slices behind an ellipsis."""
+    return x + spread(values, index, x.shape) if is_immutable(x) else add_at(xp, x, index, values)
 
 
 def tap_views(x: Array, geometry: Geometry) -> list[Array]:

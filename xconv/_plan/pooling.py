@@ -24,6 +24,7 @@ BYTE = 254  # taps that a byte can number
 MANY = (
     16  # taps, of more of which NumPy finds the largest by levels, and adds shares one by one, sooner than tap by tap
 )
+MANY_STEPS = 512  # taps, more of which are no steps one after another
 LONG = 128  # taps from which they are halved sooner than taken one by one, as NumPy begins each
 FEW_STEPS = 256  # taps up to which sums tap by tap may be those of fewer operations
 WASTE = 4  # times as many elements as it gives that a box may read: 31^3 windows by boxes take three times as long
@@ -168,7 +169,7 @@ def held_by_extremes(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
 
 def held_by_maxima(task: PoolTask, inputs: Ints, outputs: Ints) -> int:
     """As sums, which go tap after tap, or by levels; of taps that are halved, with the border and a half of all."""
-    if any(map(doubles, task.windows.padded.lines)):
+    if any(map(doubles, task.windows.padded.lines)) or (not task.in_place and max(task.windows.kernel_size) > MANY):
         return held_by_extremes(task, inputs, outputs)
     held, kernel = held_by_sums(task, inputs, outputs), task.windows.kernel_size
     if task.in_place and max(kernel) >= LONG:
@@ -248,9 +249,21 @@ def sums_by(line: Geometry) -> str:
     return "taps" if k <= FEW_STEPS and k <= s * (power_of(k) + k.bit_count()) else "levels"
 
 
-def taps_of(line: Geometry) -> Runs:
-    """The taps along an axis as one run, or as many of one tap."""
-    return (((0,), line.taps),) if doubles(line) else tuple([((tap,), 1) for tap in range(line.taps)])
+def by_levels(line: Geometry, steps: float = math.inf) -> bool:
+    """Whether extremes along an axis are found by levels: sooner than tap after tap, or as these are too many steps."""
+    return line.taps > MANY and (doubles(line) or line.taps > steps)
+
+
+def tiles(stage: Geometry) -> bool:
+    """Whether windows of many taps lie side by side."""
+    (axis, *others) = [axis for axis in stage.axes if axis.k > 1] or [stage.axes[0]]
+    return not others and axis.k > MANY and axis.s == axis.k and axis.a == 1
+
+
+def taps_of(line: Geometry, steps: float = math.inf) -> Runs:
+    """The taps along an axis as one run, or as many of one tap, unless those would be too many steps."""
+    is_run = doubles(line) or line.taps > steps
+    return (((0,), line.taps),) if is_run else tuple([((tap,), 1) for tap in range(line.taps)])
 
 
 @remembering(0)
