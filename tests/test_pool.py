@@ -325,6 +325,9 @@ MANY_TAPS = [
     ((2, 3, 90, 41), (30, 3), {"padding": (15, 1)}),
     ((2, 3, 41, 90), (2, 30), {"stride": (1, 4)}),
     ((1, 2, 30), 50, {"stride": 50, "padding": 25}),
+    ((1, 2, 500), 100, {"stride": 1, "dilation": 4}),  # whose numbers fit a byte, and their places do not
+    ((1, 1, 6000), 20, {"stride": 3, "dilation": 300}),
+    ((2, 1, 30, 90), (3, 20), {"stride": 1, "dilation": (5, 4)}),
 ]
 
 

@@ -306,7 +306,8 @@ def _added_at(xp: Namespace, dy: Array, winner: Array, axis: int, line: Geometry
     ((d, _, s, a, lo, _),), outputs = line.axes, dy.shape[axis]
     lead, inner = math.prod(dy.shape[:axis]), math.prod(dy.shape[axis + 1 :])
     shape = lead, outputs, inner
-    places = xp.arange(outputs)[:, None] * s - lo + winner.reshape(shape) * a  # along the axis
+    places = winner.reshape(shape).astype(xp.int64) * a  # along the axis, from where its window begins
+    places += xp.arange(outputs)[:, None] * s - lo
     places += xp.arange(lead)[:, None, None] * d
     places *= inner
     places += xp.arange(inner)
