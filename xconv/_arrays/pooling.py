@@ -1,7 +1,8 @@
 """Maxima, sums and rows of windows, and their adjoints, of one block: (..., *d) to (..., *o) and back.
 
-Maxima and sums are taken along one axis after the other: sum(k) passes instead of prod(k). Plain memory is written in
-place, and taps that lie in the padding are left out; elsewhere windows are padded, and all can be differentiated.
+Maxima and sums are taken along one axis after the other: sum(k) passes instead of prod(k), and of many taps log2(k), by
+levels of 2**i taps or by halves. Plain memory is written in place, and taps that lie in the padding are left out;
+elsewhere windows are padded, and all can be differentiated.
 """
 
 from __future__ import annotations
