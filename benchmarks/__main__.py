@@ -6,6 +6,7 @@ import functools
 import math
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,11 @@ from xconv.__main__ import Parser, whole_number
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError, complaint
 
 from .chunks import chunked, workers
-from .comparison import EVERYWHERE, Options, Suite, WrongResultError, carry_out
+from .comparison import EVERYWHERE, Suite, WrongResultError, carry_out
 from .filters import SCIPY, filters
 from .gpu import run_gpu
 from .layers import SUITES
-from .peers import PEERS, choice, networks, pools
+from .operations import TORCH, choice, networks, pools
 from .rates import run_rates
 from .report import run_report
 from .timing import THOROUGH, Stopwatch
@@ -29,12 +30,12 @@ OUT, GPU_OUT = "runs/benchmarks", "benchmarks/results/gpu"
 KINDS = {
     "layers": Suite(networks),
     "filter": Suite(filters, backends=tuple(SCIPY), packages=("scipy",)),
-    "pool": Suite(pools, backends=PEERS["torch"]),
+    "pool": Suite(pools, backends=TORCH),
     "chunked": Suite(chunked, backends=("numpy",), packages=("scipy", "dask.array", "dask_image")),
     "workers": Suite(workers, Stopwatch(3, short=math.inf), ("numpy",), ("dask.array", "distributed")),
     "choice": Suite(choice, replace(THOROUGH, least_rounds=5, total_seconds=1.5, wake_seconds=5e-3)),
 }
-RUNS: dict[str, Callable[[Options], None]] = {
+RUNS: dict[str, Callable[[Namespace], None]] = {
     **{kind: functools.partial(carry_out, kind, suite) for kind, suite in KINDS.items()},
     "rates": run_rates,
     "gpu": run_gpu,
@@ -42,9 +43,9 @@ RUNS: dict[str, Callable[[Options], None]] = {
 }
 STATUSES = {CommandError: UNUSABLE, WrongResultError: FAILED, KeyboardInterrupt: INTERRUPTED}
 ABOUT = "Time xconv and others on the same arrays, side by side, once their results are known to be right."
-FURTHER = """layers are of networks: one may be named instead. choice: what method="auto" loses on drawn layers. rates:
-plain things, which costs are estimated from. gpu: all that a GPU has to prove. report: write the tables and the figure
-of the READMEs. The name of a suite may come first, without --suite."""
+FURTHER = """layers are of networks: one may be named instead. choice: what method="auto" loses on drawn layers, beside
+methods by hand. rates: plain things, which costs are estimated from. gpu: all that a GPU has to prove. report: write
+the tables and the figure of the READMEs. The name of a suite may come first, without --suite."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +78,6 @@ def parser_of(program: str) -> Parser:
 
     several, number = {"nargs": "+", "metavar": "NAME"}, {"metavar": "N"}
     add("--suite", "default: layers", dest="suites", default=["layers"], choices=[*RUNS, *SUITES], **several)
-    add("--peers", "default: all on the backend; methods are xconv's own, by hand", choices=[*PEERS], **several)
     add("--backend", default, choices=EVERYWHERE, default="numpy")
     add("--dtype", f"of layers; {default}", choices=["float16", "float32", "float64"], default="float32")
     add("--batch", "of layers; default: what is usual for the network", type=whole_number(1), **number)

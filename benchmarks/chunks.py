@@ -15,9 +15,9 @@ import numpy as np
 
 import xconv
 
-from .comparison import Case, Run
+from .comparison import Case, Cases, Run
 from .filters import CHUNKED, calls_of
-from .layers import random
+from .lines import random
 from .report import XCONV
 from .timing import Call
 
@@ -32,7 +32,7 @@ WORKERS = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "
 POWERS = itertools.count()
 
 
-def chunked(run: Run) -> tuple[int, Generator[Case]]:
+def chunked(run: Run) -> Cases:
     """Filters of an image that is in memory, each summed: nothing else is kept of what is as large."""
     return len(CHUNKED), _chunked(run)
 
@@ -52,7 +52,7 @@ def _chunked(run: Run) -> Generator[Case]:
             yield Case("filter", f"{row['name']} @{pixels}x{pixels} by {chunk}x{chunk}", "sum", calls)
 
 
-def _summed(filtered: Call) -> np.ndarray:
+def _summed(filtered: Any) -> np.ndarray:
     return np.asarray(filtered().sum(dtype=np.float64).compute())
 
 
@@ -68,7 +68,7 @@ def _held(call: Call) -> float:
     return peak
 
 
-def workers(run: Run) -> tuple[int, Generator[Case]]:
+def workers(run: Run) -> Cases:
     """A layer of an image on two workers; each of them has an image of its own beside it."""
     return 1, _on_workers(*(2 * CHANNELS, CHANNELS) if run.options.quick else (LAYER, ROWS))
 

@@ -18,7 +18,6 @@ from xconv.demo.machine import describe
 from .report import Numbers, measured, show, write
 from .timing import QUICK, THOROUGH, Call, Stopwatch
 
-Options: TypeAlias = Namespace  # of the command line
 EVERYWHERE = [backend.name for backend in BACKENDS]
 ERROR_LIMIT = 1e-3  # far above rounding in float32, far below the error of a wrong algorithm
 ROUGH_LIMIT = 1e-2  # of results that have eleven bits
@@ -38,36 +37,34 @@ class Case(NamedTuple):
     expected: Any = None  # in place of what the first side computes
     facts: Mapping[str, Any] = {}  # what else is to be kept of it
 
-    @property
-    def words(self) -> str:
-        return f"{self.group}, {self.name}, {self.operation}"
-
 
 class Run(NamedTuple):
-    """What cases are made for, and what else is to be kept of them."""
+    """What is timed in one run of a suite, and what is kept of it beside times."""
 
     library: LoadedBackend
-    options: Options
+    options: Namespace  # of the command line
     notes: list[str]
 
     def keep(self, kind: str, results: Sequence[Numbers]) -> Numbers:
         """Write what was found, and return it."""
         about = {"command": self.options.command, "date": datetime.date.today().isoformat()}
         found = {"machine": describe(self.library) | about, "quick": self.options.quick, "notes": self.notes}
-        write(kind, found | {"results": results}, self.options.out)
-        return found | {"results": results}
+        return write(kind, found | {"results": results}, self.options.out)
+
+
+Cases: TypeAlias = tuple[int, Generator[Case]]  # how many, and each when the one before is done
 
 
 class Suite(NamedTuple):
     """Cases of one kind."""
 
-    cases: Callable[[Run], tuple[int, Generator[Case]]]  # how many, and each when the one before is done
+    cases: Callable[[Run], Cases]
     thorough: Stopwatch = THOROUGH
     backends: Sequence[str] = EVERYWHERE
     packages: tuple[str, ...] = ()  # that it needs
 
 
-def carry_out(kind: str, suite: Suite, options: Options) -> None:
+def carry_out(kind: str, suite: Suite, options: Namespace) -> None:
     """Time all cases, write the numbers after each, for a run takes long and may be stopped, and print them.
 
     Whatever is wrong or fails has no time, and fails the run at its end.
@@ -77,29 +74,31 @@ def carry_out(kind: str, suite: Suite, options: Options) -> None:
         raise CommandError(f"the suite {kind} is of arrays of {there}, got --backend {options.backend}")
     require_packages(("rich", *suite.packages))
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import Progress
 
     make_writable(options.out)
     run, results, failures = Run(load_backend(options.backend), options, []), list[Numbers](), list[str]()
     count, cases = suite.cases(run)
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
     # Drawn between cases alone: a live display would take time from the calls.
-    bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+    bar = Progress(console=Console(stderr=True), auto_refresh=False)
     with contextlib.closing(cases), bar, on_equal_terms(run.library, options, suite.thorough) as stopwatch:
-        for case in bar.track(cases, count):
-            bar.update(bar.task_ids[0], description=case.words, refresh=True)
+        for case in bar.track(cases, count, description=kind):
+            bar.refresh()
+            words = f"{case.group}, {case.name}, {case.operation}"
+            timings = measure(case, run.library, stopwatch)
+            tried = {side: found for side, found in timings.items() if callable(case.calls[side])}
+            failures += [f"{words}, {side}: {found['absent']}" for side, found in tried.items() if "absent" in found]
             one = {"group": case.group, "name": case.name, "operation": case.operation, **case.facts}
-            results.append(one | {"timings": measure(case, run.library, stopwatch, failures)})
+            results.append(one | {"timings": timings})
             kept = run.keep(kind, results)
-            line = fitted(f"{case.words}: {measured(results[-1])}", hanging="  ")
-            bar.console.print(line, markup=False, highlight=False)
+            bar.console.print(fitted(f"{words}: {measured(results[-1])}", hanging="  "), markup=False, highlight=False)
             run.library.forget()
     show(kind, kept)
     if failures:
         raise WrongResultError("; ".join(failures))
 
 
-def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: list[str]) -> dict[str, Numbers]:
+def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch) -> dict[str, Numbers]:
     """The times of each side whose result is as expected, or why there are none."""
     found, calls, expected = dict[str, Numbers](), dict[str, Call](), case.expected
     for side, call in case.calls.items():
@@ -113,11 +112,7 @@ def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch, failures: 
             calls[side] = call
         except Exception as error:
             found[side] = {"absent": f"{type(error).__name__}: {first_line(error)}"}
-            what = str(error) if isinstance(error, WrongResultError) else found[side]["absent"]
-            failures.append(f"{case.words}, {side}: {what}")
-    for side, timing in stopwatch.interleave(calls).items():
-        found[side] |= timing
-    return found
+    return found | {side: found[side] | timing for side, timing in stopwatch.interleave(calls).items()}
 
 
 def checked_error(result: Any, expected: Any) -> float:
@@ -132,7 +127,7 @@ def checked_error(result: Any, expected: Any) -> float:
 
 
 @contextlib.contextmanager
-def on_equal_terms(library: LoadedBackend, options: Options, thorough: Stopwatch) -> Iterator[Stopwatch]:
+def on_equal_terms(library: LoadedBackend, options: Namespace, thorough: Stopwatch) -> Iterator[Stopwatch]:
     """All of float32's bits in every library that is loaded, of which GPUs keep 11 unless told, and no autograd.
 
     Devices are waited for: many calls are under way on them at once.

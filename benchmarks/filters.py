@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
 import xconv
 
-from .comparison import Case, Run
-from .layers import random
-from .lines import Row, function_of, read, shapes_of
+from .comparison import Case, Cases, Run
+from .lines import Names, call_of, random, read, shapes_of
 from .report import XCONV
 from .timing import Call
 
@@ -22,11 +20,11 @@ SCIPY = {"numpy": "scipy", "cupy": "cupyx.scipy"}  # whose functions take a back
 OTHERS = {"numpy": ("cv2", "torch", "dask_image.ndfilters"), "cupy": ()}  # who else does, if installed
 WORDS = ("name", "on", "values", "dtypes", "line")  # of a row, beside lines
 QUICK_SIZES = {"x": 12, "w": 9}
-ROWS: dict[str, list[Row]] = read("filters")
+ROWS: dict[str, list[dict[str, Any]]] = read("filters")
 CHUNKED = ROWS.pop("chunked")
 
 
-def filters(run: Run) -> tuple[int, Generator[Case]]:
+def filters(run: Run) -> Cases:
     """Of images, colours, volumes and signals, in the order of the file."""
     cases = [
         (group, row, *one)
@@ -37,21 +35,21 @@ def filters(run: Run) -> tuple[int, Generator[Case]]:
     return len(cases), (_filtered(run, *case) for case in cases)
 
 
-def _filtered(run: Run, group: str, row: Row, dtype: str, on: str, value: Any) -> Case:
+def _filtered(run: Run, group: str, row: Names, dtype: str, on: str, value: Any) -> Case:
     shapes = shapes_of(on, {"v": value})
-    names = {name: "x".join(map(str, shape)) for name, shape in shapes.items()}
+    name = row["name"].format(v=value, **{name: "x".join(map(str, shape)) for name, shape in shapes.items()})
     if run.options.quick:
         shapes = {name: tuple(min(d, QUICK_SIZES[name]) for d in shape) for name, shape in shapes.items()}
     kind = "float32" if dtype == "uint8" else dtype
-    drawn = [random(shape, kind, seed) for seed, shape in enumerate(shapes.values())]
-    drawn[0] = (128 + 40 * drawn[0]).clip(0, 255).astype(dtype)
-    arrays = dict(zip(shapes, map(run.library.from_numpy, drawn), strict=True))
-    return Case(group, row["name"].format(v=value, **names), dtype, calls_of(row, run, value, arrays))
+    drawn = {name: random(shape, kind, seed) for seed, (name, shape) in enumerate(shapes.items())}
+    drawn["x"] = (128 + 40 * drawn["x"]).clip(0, 255).astype(dtype)
+    arrays = {name: run.library.from_numpy(array) for name, array in drawn.items()}
+    return Case(group, name, dtype, calls_of(row, run, value, arrays))
 
 
-def calls_of(row: Row, run: Run, value: Any, arrays: dict[str, Any]) -> dict[str, Call]:
+def calls_of(row: Names, run: Run, value: Any, arrays: Names) -> dict[str, Call | str]:
     """Each side's line, of those that are installed."""
-    scipy, names = SCIPY[run.library.name], {"np": np, "xconv": xconv, **arrays}
+    scipy, names = SCIPY[run.library.name], {"np": np, "xconv": xconv}
     for module in (f"{scipy}.ndimage", f"{scipy}.signal", "xconv.ndimage", "xconv.signal", *OTHERS[run.library.name]):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
@@ -59,5 +57,6 @@ def calls_of(row: Row, run: Run, value: Any, arrays: dict[str, Any]) -> dict[str
     lines = {side: f"{side}.{row['line']}" for side in (XCONV, "scipy") if "line" in row}
     lines |= {side: line for side, line in row.items() if side not in WORDS}
     lines = {side: line.format(v=value).replace("scipy.", f"{scipy}.") for side, line in lines.items()}
-    calls = {side: function_of(line, (), names)[1] for side, line in lines.items()}
-    return {side: call for side, call in calls.items() if call.__code__.co_names[0] in names}
+    whose = {side: compile(line, line, "eval").co_names[0] for side, line in lines.items()}
+    there = [side for side in lines if whose[side] in {*names, *arrays}]
+    return {side: call_of(lines[side], arrays, names, run.library) for side in there}

@@ -11,12 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from xconv._run.threads import cpu_count
 from xconv.demo.files import make_writable
 
-from .comparison import Options
 from .lines import read
 
 SECONDS = 540.0  # for all of it
@@ -24,7 +24,7 @@ WORDS, ALL = read("gpu").values()
 COMMANDS = {name: (limit, command) for name, (limit, command, *cores) in ALL.items() if sum(cores) <= cpu_count()}
 
 
-def run_gpu(options: Options) -> None:
+def run_gpu(options: Namespace) -> None:
     """Run one command after the other, and keep how each ended."""
     make_writable(options.out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -54,6 +54,11 @@ class Layer:
         """What convolutions take beside arrays and sizes."""
         return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
 
+    @property
+    def windows(self) -> dict[str, Ints]:
+        """What pools take beside arrays."""
+        return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding")}
+
     @functools.cached_property
     def shapes(self) -> tuple[Ints, Ints, Ints]:
         """Of x, w and dy."""
@@ -64,11 +69,6 @@ class Layer:
     def multiply_adds(self) -> int:
         """How many the direct algorithm does, those with zeros of the padding included. Both gradients do as many."""
         return math.prod(self.shapes[-1]) * math.prod(self.weight_shape[1:])
-
-
-def random(shape: Ints, dtype: str = "float32", seed: int = 0) -> np.ndarray:
-    """Numbers, the same for the same shape and seed."""
-    return np.random.default_rng(seed).standard_normal(shape, np.float32).astype(dtype, copy=False)
 
 
 def shrunk(layer: Layer) -> Layer:

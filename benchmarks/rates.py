@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from xconv.demo.backends import LoadedBackend, load_backend
 from xconv.demo.files import make_writable
 from xconv.demo.machine import heading
 
-from .comparison import Options, Run, on_equal_terms
-from .layers import layer_of, random
-from .lines import function_of, read, shapes_of
-from .peers import arrays_of, call_of, own_call
+from .comparison import Run, on_equal_terms
+from .layers import layer_of
+from .lines import call_of, random, read, shapes_of
+from .operations import arrays_of, own_call
 from .report import show
 from .timing import THOROUGH, Call, Stopwatch, repetitions
 
@@ -65,7 +66,7 @@ def rates_of(library: LoadedBackend) -> list[Rate]:
     return [Rate(*row) for row in (*tables["plain"], *tables.get(library.name, ()))]
 
 
-def run_rates(options: Options) -> None:
+def run_rates(options: Namespace) -> None:
     """Measure all rates of a library, print them, and write them to the folder, or also to the package."""
     make_writable(options.out)
     run = Run(library := load_backend(options.backend), options, [])
@@ -111,8 +112,7 @@ def timed_call(rate: Rate, library: LoadedBackend, sizes: Sizes) -> Call:
     add = xp.add if library.name == "jax" else lambda a, b: xp.add(a, b, out=a)
     names = {"matmul": xp.matmul, "add": add, "copy": copy, "rfft2": transforms(xp).rfft2}
     arrays = {name: library.from_numpy(random(shape)) for name, shape in shapes_of(rate.on, sizes).items()}
-    parameters, function = function_of(rate.line, arrays, names)
-    return call_of(library, [arrays[name] for name in parameters], function)
+    return call_of(rate.line, arrays, names, library)
 
 
 def on_all_processors(make: Callable[[], Call]) -> tuple[Call, int]:

@@ -66,7 +66,7 @@ def replace_between(readme: Path, text: str) -> None:
     readme.write_text(f"{before}{BEGIN}{text.rstrip()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def write(kind: str, run: Numbers, out: Path) -> None:
+def write(kind: str, run: Numbers, out: Path) -> Numbers:
     """Put a run into the machine's file, in the place of an earlier one of its kind: the whole file anew, at once."""
     file = out / file_name(run["machine"])
     runs = json.loads(file.read_text()) if file.exists() else {}
@@ -75,6 +75,7 @@ def write(kind: str, run: Numbers, out: Path) -> None:
     with writing_to(file):
         file.with_suffix(".part").write_text(json.dumps(runs | {kind: run}, indent=1) + "\n", encoding="utf-8")
         file.with_suffix(".part").replace(file)
+    return run
 
 
 def show(kind: str, run: Numbers) -> None:
@@ -187,19 +188,16 @@ def _noise(results: Iterable[Numbers]) -> Iterator[str]:
 
 
 def judged(one: Numbers) -> tuple[str, float]:
-    """The fastest method, and what the chosen one loses against it: exactly 0 if they are the same or equally fast.
-
-    Auto's own time stands for the chosen one's only if nobody could time that by hand.
-    """
-    timed = {side.removeprefix(BY_HAND): found["median"] for side, found in one["timings"].items() if "median" in found}
-    seconds = {one["chosen"]: timed.pop(XCONV)} | timed
-    best = min(seconds, key=seconds.__getitem__)  # of equals the first: the chosen one
-    return best, seconds[one["chosen"]] / seconds[best] - 1
+    """The fastest method by hand, and what the chosen one loses against it."""
+    seconds = {side: found["median"] for side, found in one["timings"].items() if side != XCONV and "median" in found}
+    best = min(seconds, key=seconds.__getitem__)
+    return best.removeprefix(BY_HAND), seconds[BY_HAND + one["chosen"]] / seconds[best] - 1
 
 
 def _choice(results: Sequence[Numbers]) -> Iterator[str]:
-    found, rows = [(one, *judged(one)) for one in results], []
-    for operation in dict.fromkeys([*(one["operation"] for one in results), "all"]):
+    timed = [one for one in results if "median" in one["timings"].get(BY_HAND + one["chosen"], {})]
+    found, rows = [(one, *judged(one)) for one in timed], []
+    for operation in dict.fromkeys([*(one["operation"] for one in timed), "all"] * bool(timed)):
         losses = [loss for one, _, loss in found if operation in (one["operation"], "all")]
         numbers = geometric_mean(1 + loss for loss in losses) - 1, np.percentile(losses, 90), max(losses)
         rows.append((operation, str(len(losses)), *(f"{number:.1%}" for number in numbers)))

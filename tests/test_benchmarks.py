@@ -23,8 +23,9 @@ import xconv
 from benchmarks import comparison, report, timing
 from benchmarks.__main__ import main
 from benchmarks.comparison import ERROR_LIMIT, WrongResultError, checked_error
-from benchmarks.layers import SUITES, Layer, layer_of, random, shrunk
-from benchmarks.peers import CONVOLUTIONS, POOLS, case_of, compiles_too_long
+from benchmarks.layers import SUITES, Layer, layer_of, shrunk
+from benchmarks.lines import random
+from benchmarks.operations import CONVOLUTIONS, POOLS, case_of
 from xconv.demo.backends import load_backend
 from xconv.demo.machine import describe, file_name, heading
 
@@ -36,7 +37,7 @@ QUICK_SUITES = {"numpy": ("depthwise", "large_kernel", "latency", "volume")}  # 
 
 # Who is timed in each backend's latency suite.
 OPTIONAL = {"torch"} if importlib.util.find_spec("torch") else set()
-TIMED_PEERS = {"numpy": {"xconv:im2col"} | OPTIONAL, "jax": {"xconv:native"}, "torch": {"torch"}}
+TIMED_PEERS = {"numpy": OPTIONAL, "jax": {"xconv:native"}, "torch": {"torch", "xconv:native"}}
 
 
 def exit_status(*arguments):
@@ -59,7 +60,13 @@ def last_complaint(captured):
 @pytest.fixture
 def latency(tmp_path):
     """Arguments of a run that takes no time."""
-    return ["--quick", "--suite", "latency", "--peers", "methods", "--out", tmp_path]
+    return ["--quick", "--suite", "latency", "--out", tmp_path]
+
+
+@pytest.fixture
+def choice(tmp_path):
+    """The same of a run in which methods are called by hand."""
+    return ["choice", "--quick", "--layers", 1, "--out", tmp_path]
 
 
 @pytest.mark.on("numpy", "jax", "torch", "cupy")
@@ -85,7 +92,7 @@ def test_quick_run(backend, tmp_path):
         if one["group"] == "latency":
             assert_timed(one["timings"], backend.name)
     printed = " ".join(process.stdout.split())
-    for name in (*names_of_suites, np.__version__, "Identical calls", "Tiny arrays", "python -m benchmarks --quick"):
+    for name in (*names_of_suites, np.__version__, "Others' time", "Tiny arrays", "python -m benchmarks --quick"):
         assert name in printed
     shown = f"{process.stdout}\n{process.stderr}".splitlines()
     assert all(len(line) <= 80 for line in shown if not line.startswith("|"))  # whose times mean nothing
@@ -127,7 +134,7 @@ def test_pytorch_is_timed_in_full_precision(torch_backend, monkeypatch, tmp_path
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(comparison, "measure", measure)
-    options = ["--quick", "--suite", "latency", "--peers", "torch", "--out", tmp_path]
+    options = ["--quick", "--suite", "latency", "--out", tmp_path]
     assert exit_status("--backend", backend_name, *options) == 0
     assert allowed == [False] * len(SUITES["latency"]) * len(CONVOLUTIONS)
     assert torch.backends.cudnn.allow_tf32
@@ -176,15 +183,12 @@ class TestMistakes:
         [
             (["--suite", "alexnet"], ["--suite", "'alexnet'", "resnet50"]),
             (["--backend", "tensorflow"], ["--backend", "'tensorflow'", "cupy"]),
-            (["--peers", "keras"], ["--peers", "'keras'", "methods"]),
             (["choice", "--layers", "0"], ["choice: ", "--layers", "at least 1", "'0'"]),
             (["choice", "--seed", "-1"], ["choice: ", "--seed", "at least 0"]),
             (["choice", "--backend", "strict"], ["choice: ", "invalid choice"]),
             (["--seconds", "soon"], ["--seconds", "'soon'"]),
             (["filter", "--backend", "jax"], ["filter", "numpy", "cupy", "jax"]),
-            (["--peers", "torch", "--backend", "jax"], ["'torch'", "jax", "methods"]),
             (["pool", "--backend", "jax"], ["pool", "numpy", "cupy", "jax"]),
-            (["--peers", "native"], ["numpy", "native"]),
         ],
     )
     def test_wrong_names(self, arguments, parts, capsys):
@@ -193,37 +197,35 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         ("package", "arguments"),
-        [("matplotlib", ["report"]), ("torch", ["--peers", "torch"]), ("scipy", ["--suite", "filter"])],
+        [("matplotlib", ["report"]), ("jax", ["--backend", "jax"]), ("scipy", ["--suite", "filter"])],
     )
     def test_missing_package(self, package, arguments, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
         assert exit_status(*arguments) == 2
         assert_one_complaint(capsys.readouterr(), package.split(".")[0], "pip install")
 
-    @pytest.mark.parametrize("peers", [[], ["--peers", "torch", "im2col"]])
-    def test_a_missing_peer_is_left_out_where_there_are_others(self, tmp_path, capsys, monkeypatch, peers):
+    def test_pytorch_is_left_out_where_it_is_not(self, latency, tmp_path, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
-        assert exit_status("latency", "--quick", "--out", tmp_path, *peers) == 0
+        assert exit_status(*latency) == 0
         assert "left out: torch is not installed" in capsys.readouterr().out
         assert ["torch" in note for note in recorded(tmp_path)["layers"]["notes"]] == [True]
 
     @pytest.mark.parametrize(("method", "side"), [("auto", "xconv"), ("fft", "xconv:fft")])
-    def test_a_wrong_result_is_not_timed_and_fails_the_run(self, latency, tmp_path, capsys, monkeypatch, method, side):
+    def test_a_wrong_result_is_not_timed_and_fails_the_run(self, choice, tmp_path, capsys, monkeypatch, method, side):
         def input_grad(dy, w, input_shape, **keywords):
             return (1.002 if keywords["method"] == method else 1) * original(dy, w, input_shape, **keywords)
 
         original = xconv.conv_input_grad
         monkeypatch.setattr(xconv, "conv_input_grad", input_grad)
-        assert exit_status(*latency) == 1
+        assert exit_status(*choice) == 1
         line = last_complaint(capsys.readouterr())
-        for part in ("latency", SUITES["latency"][0].name, f"input_grad, {side}: ", "relative error"):
+        for part in ("drawn", f"input_grad, {side}: ", "relative error"):
             assert part in line
-        timed = [
-            one["operation"] for one in recorded(tmp_path)["layers"]["results"] if "median" in one["timings"][side]
-        ]
-        assert timed == ["forward", "weight_grad"] * len(SUITES["latency"])
+        results = recorded(tmp_path)["choice"]["results"]
+        timed = [one["operation"] for one in results if "median" in one["timings"][side]]
+        assert timed == ["forward", "weight_grad"]
 
-    def test_a_peer_that_fails_fails_the_run(self, latency, tmp_path, capsys, monkeypatch):
+    def test_a_method_that_fails_fails_the_run(self, choice, tmp_path, capsys, monkeypatch):
         def conv(x, w, **keywords):
             if keywords["method"] == "im2col" and x.dtype == np.float32:
                 raise RuntimeError("out of order")
@@ -231,9 +233,9 @@ class TestMistakes:
 
         original = xconv.conv
         monkeypatch.setattr(xconv, "conv", conv)
-        assert exit_status(*latency) == 1
-        assert last_complaint(capsys.readouterr()).count("RuntimeError: out of order") == len(SUITES["latency"])
-        forward = recorded(tmp_path)["layers"]["results"][0]["timings"]
+        assert exit_status(*choice) == 1
+        assert last_complaint(capsys.readouterr()).count("RuntimeError: out of order") == 1
+        forward = recorded(tmp_path)["choice"]["results"][0]["timings"]
         assert forward["xconv:im2col"] == {"absent": "RuntimeError: out of order"}
 
     def test_tiny_arrays_take_no_full_runs_place(self, latency, tmp_path, capsys):
@@ -255,13 +257,12 @@ class TestMistakes:
         original = comparison.measure
 
         def interrupt_behind_latency(case, *arguments):
-            if not case.words.startswith("latency"):
+            if case.group != "latency":
                 raise KeyboardInterrupt
             return original(case, *arguments)
 
         monkeypatch.setattr(comparison, "measure", interrupt_behind_latency)
-        options = ["--quick", "--peers", "methods", "--out", str(tmp_path)]
-        assert exit_status(*options, "--suite", "latency", "small") == 130
+        assert exit_status("--quick", "--out", tmp_path, "--suite", "latency", "small") == 130
         assert [one["group"] for one in recorded(tmp_path)["layers"]["results"]] == ["latency"] * 2 * len(CONVOLUTIONS)
 
     @pytest.mark.parametrize("result", [np.array([1.0, 2.01]), np.array([1.0, np.nan]), np.array([1.0])])
@@ -371,28 +372,6 @@ class TestTiming:
         assert [timings[name]["rounds"] for name in "ab"] == [2, 2]
 
 
-@pytest.mark.parametrize(
-    ("method", "name", "left_out"),
-    [
-        ("im2col", "7x7/2 3-64 @224", False),
-        ("im2col", "image 31x31 8-8 @128", True),
-        ("toeplitz", "image 31x31 8-8 @128", True),
-        ("toeplitz", "CIFAR-10 3x3 32-32 @32", False),
-        ("toeplitz", "CIFAR-10 3x3 32-64 @16", True),
-        ("toeplitz", "MobileNet v1 3x3 512 dw @14", False),
-        ("winograd", "3x3 512-512 @14", False),
-    ],
-)
-def test_what_jax_compiles_too_long_is_left_out(method, name, left_out):
-    reason = compiles_too_long(method, LAYERS[[layer.name for layer in LAYERS].index(name)])
-    assert ("compile too long" in reason) is left_out
-
-
-def test_pairs_are_counted_within_a_group():
-    depthwise = dataclasses.replace(LAYERS[0], weight_shape=(2048, 1, 3, 3), groups=2048)
-    assert compiles_too_long("toeplitz", depthwise) == ""
-
-
 def test_compiled_programs_are_given_back_after_each_comparison(jax_backend, tmp_path, monkeypatch):
     import jax
 
@@ -404,7 +383,7 @@ def test_compiled_programs_are_given_back_after_each_comparison(jax_backend, tmp
 
     jitted = []
     monkeypatch.setattr(comparison, "measure", measure)
-    assert exit_status("latency", "--quick", "--backend", "jax", "--peers", "native", "--out", tmp_path) == 0
+    assert exit_status("latency", "--quick", "--backend", "jax", "--out", tmp_path) == 0
     assert len(jitted) == len(SUITES["latency"]) * len(CONVOLUTIONS)
 
 
@@ -569,7 +548,7 @@ def test_what_is_expected_is_right(layer):
     x, w, dy = (random(shape, seed=seed) for seed, shape in enumerate(layer.shapes))
     arrays = {"conv": (x, w), "conv_input_grad": (dy, w, x.shape), "conv_weight_grad": (dy, x, w.shape[2:])}
     for operation, function in zip(CONVOLUTIONS, arrays, strict=True):
-        found = case_of(layer, operation, "float32", [], load_backend("numpy")).expected
+        found = case_of(layer, operation, [], load_backend("numpy")).expected
         given = [a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in arrays[function]]
         right = getattr(reference, function)(*given, **layer.keywords)
         assert found.dtype == np.float64
@@ -588,10 +567,10 @@ def test_others_do_with_windows_what_xconv_does(backend, tmp_path):
 
 @pytest.mark.parametrize(("options", "suite"), [(["--dtype", "float16", "--batch", "3"], "latency float16")])
 def test_other_types_and_batches(tmp_path, options, suite):
-    assert exit_status("latency", "--quick", "--peers", "im2col", "--out", tmp_path, *options) == 0
+    assert exit_status("latency", "--quick", "--out", tmp_path, *options) == 0
     results = recorded(tmp_path)["layers"]["results"]
     assert {one["group"] for one in results} == {suite}
-    assert {*results[0]["timings"]} == {"xconv", "xconv:im2col"}
+    assert {*results[0]["timings"]} == {"xconv"} | OPTIONAL
     assert all(1e-5 < one["timings"]["xconv"]["error"] < comparison.ROUGH_LIMIT for one in results)
 
 

@@ -52,9 +52,7 @@ def test_a_part_without_its_library_says_why_and_the_next_is_done(tmp_path, monk
 
 
 def test_numbers_are_in_a_folder_of_each_command(tmp_path, monkeypatch):
-    monkeypatch.setitem(gpu.WORDS, "times", gpu.WORDS["times"].replace("--peers torch", "--peers im2col"))
     command = gpu.COMMANDS["NumPy on 1 core"][1].replace("volume", "latency")
-    assert "torch" not in gpu.words_of(command, tmp_path)  # which need not be here
     _, found = outcomes(tmp_path, monkeypatch, one=command)
     assert found == {"one": "status 0"}
     (path,) = (tmp_path / "one").glob("*-1-numpy.json")
