@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_autodiff import vector_jacobian_product
 
 import xconv
-from xconv._arrays import pooling
+from xconv._arrays import maxima
 from xconv._plan import pooling as _pooling
 from xconv._plan.remembered import forget
 from xconv.testing import check_adjoint
@@ -297,7 +297,7 @@ def test_many_taps_by_levels_have_the_bits_of_tap_by_tap(monkeypatch, shape, k, 
     images += [] if info else [np.where(x > 3, np.nan, x).astype(dtype)]
 
     def found(many):
-        for module in (_pooling, pooling):
+        for module in (_pooling, maxima):
             monkeypatch.setattr(module, "MANY", many)
         forget()
         results = []

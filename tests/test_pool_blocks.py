@@ -16,7 +16,7 @@ from geometries import check_drawn, normal, windows
 from hypothesis import strategies as st
 
 import xconv
-from xconv._arrays.pooling import maxima_adjoint
+from xconv._arrays.maxima import maxima_adjoint
 from xconv._plan import pooling as _pooling
 from xconv._plan.arguments import window_geometry
 from xconv._plan.geometry import Axis, Geometry

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
 from .._arrays.machine import machine_of
+from .._arrays.maxima import extremes, maxima_adjoint, maxima_positions
+from .._arrays.means import means, means_adjoint
 from .._arrays.operands import item_size, working_dtype
-from .._arrays.pooling import extremes, maxima_adjoint, maxima_positions, means, means_adjoint, put_rows, rows_adjoint
+from .._arrays.unfold import put_rows, rows_adjoint
 from .._arrays.windows import framed, gather, pad, scatter
 from .._plan.arguments import workspace
 from .._plan.geometry import Geometry, Ints, PoolGeometry, Words, of_samples, planned_samples
