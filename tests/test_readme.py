@@ -20,7 +20,7 @@ import xconv
 from xconv import _conv, _methods
 from xconv._arrays.libraries import Library
 from xconv._methods.maps import Maps
-from xconv._plan import arguments, geometry
+from xconv._plan import arguments, borders
 from xconv._plan.task import Steps, Tile
 
 ROOT, PACKAGE = pathlib.Path(__file__).parents[1], pathlib.Path(xconv.__file__).parent  # which may be installed
@@ -315,8 +315,8 @@ class TestWalks:
 
     def test_a_padding_mode(self, monkeypatch):
         """Two rows give a mode that nobody has: backwards without the last two elements."""
-        assert f"BORDERS = {repr(geometry.BORDERS).replace(chr(39), chr(34))}" in section(INSIDE, "Add a padding mode")
-        monkeypatch.setitem(geometry.BORDERS, "mine", (-1, 2))
+        assert f"BORDERS = {repr(borders.BORDERS).replace(chr(39), chr(34))}" in section(INSIDE, "Add a padding mode")
+        monkeypatch.setitem(borders.BORDERS, "mine", (-1, 2))
         monkeypatch.setattr(arguments, "PADDING_MODES", (*arguments.PADDING_MODES, "mine"))
         x = np.arange(1.0, 7)
         y = xconv.conv(x[None, None], np.ones((1, 1, 1)), padding=2, padding_mode="mine")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from xconv._arrays.layout import Access
 from xconv._methods.rows import Rows
 from xconv._plan.arguments import window_geometry
-from xconv._plan.choice import planned
+from xconv._plan.choice import Room, planned
 from xconv._plan.task import Task
 from xconv._run.products import Products, request
 
@@ -31,7 +31,7 @@ def access_of(x):
 def by_rows(x, w, groups=1, room=2**26, **keywords):
     """The convolution by lines of outputs, in its blocks."""
     task = task_of(x, w, groups, **keywords)
-    asked = request(access_of(x), task, room)
+    asked = request(access_of(x), task, Room(room, room))
     asked = asked._replace(methods={"toeplitz": lambda part: Rows.tiles(np, x.dtype, part)})
     return Products(access_of(x), asked, planned(asked, "toeplitz"))(x, w)
 

@@ -19,7 +19,7 @@ from xconv._arrays.layout import Access
 from xconv._arrays.windows import framed
 from xconv._methods.strips import Strips
 from xconv._plan.arguments import window_geometry
-from xconv._plan.choice import planned
+from xconv._plan.choice import Room, planned
 from xconv._plan.task import Task
 from xconv._run.products import Products, request
 from xconv._run.threads import alone
@@ -32,7 +32,7 @@ def by_strips(product, x, w, groups, room, **keywords):
     if not Strips.tiles(np, x.dtype, task):
         return None
     access = Access(np, x.dtype, x.dtype)
-    asked = request(access, task, room)
+    asked = request(access, task, Room(room, room))
     asked = asked._replace(methods={"toeplitz": lambda part: Strips.tiles(np, x.dtype, part)})
     return Products(access, asked, planned(asked, "toeplitz"))
 

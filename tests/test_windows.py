@@ -18,7 +18,7 @@ from xconv._arrays.elements import add_at
 from xconv._arrays.scratch import making_again
 from xconv._arrays.windows import framed, pad
 from xconv._plan.arguments import window_geometry
-from xconv._plan.geometry import border_steps
+from xconv._plan.borders import border_steps
 from xconv.testing import check_adjoint
 
 UNPADDED = {"stride": 1, "padding": 0, "dilation": 1}

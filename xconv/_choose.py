@@ -26,11 +26,13 @@ from ._plan.arguments import (
     workspace,
 )
 from ._plan.choice import Request, candidates, choose
+from ._plan.frames import Frame
 from ._plan.geometry import Ints
 from ._plan.plan import Plan, plan_of
 from ._plan.schedule import cheapest
 from ._plan.task import Task, task_of
 from ._progress import late_bar
+from ._run.frames import frame_of
 from ._run.integers import runner
 from ._run.threads import cpu_count
 
@@ -112,19 +114,18 @@ def plan(
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
     shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
-    asked, xp, dtype, room = _request(shapes, xp, dtype, function, keywords, output_padding)
+    asked, xp, dtype, frame = _request(shapes, xp, dtype, function, keywords, output_padding)
     word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
     chosen = choose(asked, method, others)
     if not flag("measure", measure):
-        return plan_of(function, chosen, others, cpu_count(), room)
-    task, able = asked.task, sum(not one.reason for one in others)
+        return plan_of(function, chosen, others, cpu_count(), frame)
+    able = sum(not one.reason for one in others)
     with late_bar("timing methods", TRIALS * able) as advance:
         timed = [
-            one if one.reason else one._replace(cost=_time(xp, dtype, task, one.method, room, advance))
-            for one in others
+            one if one.reason else one._replace(cost=_time(xp, dtype, asked, one.method, advance)) for one in others
         ]
-    return plan_of(function, cheapest(timed), timed, cpu_count(), room, measured=True)
+    return plan_of(function, cheapest(timed), timed, cpu_count(), frame, measured=True)
 
 
 @known_keywords
@@ -190,7 +191,7 @@ def choose_method(
 
 def _request(
     shapes: dict[str, Any], xp: Namespace, dtype: DType, function: str, keywords: Keywords, output_padding: Any = 0
-) -> tuple[Request, Namespace, DType, int]:
+) -> tuple[Request, Namespace, DType, Frame]:
     product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
     transposes = function.startswith("conv_transpose")
     if transposes:
@@ -206,19 +207,21 @@ def _request(
     conjugates = transposes and is_kind(xp, dtype, "complex floating")
     task = task_of(product, geometry, working != dtype, conjugates)
     access = Access(xp, working, dtype).of(product, geometry)._replace(dtype=planned_dtype(xp, working))
-    return request(access, task, room, working), xp, working, room
+    frame = frame_of(xp, product, geometry, working, dtype, room)
+    return request(access, frame.of_piece(task), frame.product_room, working), xp, working, frame
 
 
-def _time(xp: Namespace, dtype: DType, task: Task, method: str, room: int, advance: Callable[[], None]) -> float:
+def _time(xp: Namespace, dtype: DType, asked: Request, method: str, advance: Callable[[], None]) -> float:
     """The least time of a few trials, each of which is a step, in nanoseconds."""
-    run = runner(Access(xp, dtype, dtype), task, method, room)
+    task = asked.task
+    run = runner(Access(xp, dtype, dtype), task, method, asked.room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
     operands = {"forward": (x, w), "scatter": (y, w), "backward_filter": (y, x)}[task.product]
     times = []
     for _ in range(TRIALS):
         start = time.perf_counter_ns()
         result = run(*operands)
-        bool(result[(0,) * result.ndim] == 0)  # which waits for it
+        bool(xp.all(result[(slice(1),) * result.ndim] == 0))  # which waits for it
         times.append(time.perf_counter_ns() - start)
         advance()
     return float(min(times))

@@ -99,8 +99,7 @@ def conv(
     max_workspace : int, optional
         Bytes that may be held beyond operands and result: 64 MiB if left out, or as much as operands and result take
         together, whichever is more. Larger convolutions run in blocks, of outputs, channels and taps; with "native"
-        JAX and PyTorch decide. The gradient by the input with a ``padding_mode`` other than "zeros" needs a copy of its
-        result with borders besides, and ``flip`` one of the filters.
+        JAX and PyTorch decide. ``flip`` needs a copy of the filters besides, where a flipped array is no view.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from .._plan.broadcast import Order
 from .._plan.geometry import ConvGeometry, Pairs, Words
 from .._plan.remembered import remembered
 from .elements import add_at, conjugate, flipped, reshaped, truncated
-from .libraries import Array, DType, Namespace, device_count, is_kind
+from .libraries import Array, DType, Namespace, device_count, is_kind, traits
 from .operands import Operand, working_dtype
 from .windows import framed, pad, unpad
 
@@ -107,11 +107,12 @@ class Layout:
         devices = max([device_count(operand.device) for operand in self.operands])
         return Access(self.xp, self.working, self.dtype, self.conjugates, frame, devices)
 
-    def leave_input(self, dx: Array, b: Array | None) -> Array:
-        """Of a frame, before sums are rounded to the result's dtype."""
+    def leave_frame(self, dx: Array, b: Array | None) -> Array:
+        """Canonical, before sums are rounded to the result's dtype: an array of its own, and no view of the frame."""
         dx = pad(self.xp, dx, self.geometry.unread)
         dx = unpad(self.xp, dx, self.geometry.windows.padding, self.geometry.padding_modes)
-        return self.leave_data(self.access.leave(biased(self.access, dx, b)))
+        result = self.access.leave(biased(self.access, dx, b))
+        return self.xp.astype(result, result.dtype) if result is dx and traits(self.xp).views else result
 
     def enter_data(self, data: Array) -> Array:
         """(N, *d, C) -> (N, C, *d) if that is how the user's channels lie."""

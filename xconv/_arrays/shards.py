@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._plan.arguments import got
-from .._plan.geometry import Ints, sources
+from .._plan.borders import sources
+from .._plan.geometry import Ints
 from .libraries import Array, Namespace
 
 

@@ -12,7 +12,8 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, border_steps, fills, frame, framed_axis
+from .._plan.borders import border_steps, fills, frame, framed_axis
+from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words
 from .elements import add_at, copied, copied_view, flipped, full, has_runs, put_at, reshaped, resized, spread, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from .._arrays.layout import Access
 from .._arrays.libraries import DType, Namespace, is_kind, traits
 from .._arrays.machine import machine_of
-from .._plan.choice import Request
+from .._plan.choice import Request, Room
 from .._plan.task import Task
 from .fft import Fft
 from .im2col import Im2col
@@ -34,7 +34,7 @@ METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
 STORED = 8  # bytes of a sum on its way into an integer: by way of int64, modulo whose powers of two others are
 
 
-def request(access: Access, task: Task, room: int, dtype: DType | None = None) -> Request:
+def request(access: Access, task: Task, room: Room, dtype: DType | None = None) -> Request:
     """What is asked of the plan of a task whose sums hold those of numbers of a dtype, if that is not their own.
 
     The room is that of each of the devices.
@@ -54,7 +54,7 @@ def request(access: Access, task: Task, room: int, dtype: DType | None = None) -
     convolved = convolves(xp, dtype, task.windows.ndim)
     own = functools.partial(own_cost, xp, dtype) if convolved or is_fused(xp, task) else None
     undivided = _undivided(task, convolved) if devices > 1 else ()
-    return Request(task, machine, room * devices, methods, own, writes, devices, undivided)
+    return Request(task, machine, room.over(devices), methods, own, writes, devices, undivided)
 
 
 def _tiles(tiles: Tiles, xp: Namespace, dtype: DType, sums: DType, task: Task) -> Sequence[Maps]:

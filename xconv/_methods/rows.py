@@ -21,7 +21,8 @@ from .._arrays.elements import add_at, put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import MULTIPLIED
 from .._arrays.operands import item_size
-from .._plan.geometry import Geometry, Ints, frame
+from .._plan.borders import frame
+from .._plan.geometry import Geometry, Ints
 from .._plan.task import Steps, Task
 from .maps import Maps
 

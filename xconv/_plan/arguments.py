@@ -8,7 +8,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
-from .geometry import BORDERS, ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, Words, effective_size, is_symbol
+from .borders import BORDERS
+from .geometry import ConvGeometry, Geometry, Ints, Pairs, PoolGeometry, Words, effective_size, is_symbol
 
 MAX_WORKSPACE = 64 * 2**20  # bytes
 PerAxis: TypeAlias = int | Sequence[int]

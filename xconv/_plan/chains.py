@@ -11,7 +11,8 @@ import math
 from typing import Any, NamedTuple, TypeAlias
 
 from .blocks import equal, pieces
-from .geometry import Ints, Pairs, Slices, Words, fills, frame
+from .borders import fills, frame
+from .geometry import Ints, Pairs, Slices, Words
 from .remembered import remembering
 
 Line: TypeAlias = tuple[

@@ -27,12 +27,28 @@ class Candidate(NamedTuple):
     least: int = 0  # bytes that would do, if it is ruled out for want of them
 
 
+class Room(NamedTuple):
+    """Bytes for a product out of a workspace, beside something that takes so many, or in pieces no more than it."""
+
+    product: int
+    workspace: int
+    beside: int = 0
+
+    def over(self, devices: int) -> Room:
+        """That of all devices, of each of which it is."""
+        return Room(*[devices * part for part in self])
+
+    def least(self, product: int) -> int:
+        """The workspace in which a product has so many."""
+        return product + min(product, self.beside)
+
+
 class Request(NamedTuple):
     """What a plan is asked for: a task on a machine within a workspace, by which methods."""
 
     task: Task
     machine: Machine
-    room: int  # on all devices
+    room: Room  # on all devices
     methods: Mapping[str, Tiles]
     own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
@@ -129,13 +145,13 @@ def shortage(request: Request, method: str) -> int:
 
 def too_little(least: int, method: str, request: Request) -> str:
     """What an error says of a room."""
-    least, room = -(-least // request.devices), request.room // request.devices
+    least, room = -(-request.room.least(least) // request.devices), request.room.workspace // request.devices
     return f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
 
 
 def _scheduled(request: Request, name: str) -> Candidate | int:
     """The candidate that does the task as it is, or the bytes that would do."""
-    made = schedule(request.task, request.methods[name], request.machine, request.room)
+    made = schedule(request.task, request.methods[name], request.machine, request.room.product)
     return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
 
 
@@ -149,7 +165,7 @@ def _by_phases(request: Request, name: str, most: float) -> list[Candidate | int
         return []
     sizes = [phase.windows.taps * phase.windows.positions for phase in phases]
     largest = of_phase(task, phases[sizes.index(max(sizes))])
-    made = schedule(largest, request.methods[name], request.machine, request.room)
+    made = schedule(largest, request.methods[name], request.machine, request.room.product)
     if isinstance(made, int):
         return [made]
     return [Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)]

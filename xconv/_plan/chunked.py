@@ -8,50 +8,16 @@ that it repeats, that is one more part. Nothing is as long as an axis.
 
 from __future__ import annotations
 
-import bisect
 import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
-from .geometry import Geometry, Ints, sources
-from .remembered import remembering
+from .borders import Run, border_parts, border_runs, runs_of
+from .geometry import Geometry, Ints
 
 Span: TypeAlias = tuple[int, int]
-
-
-class Run(NamedTuple):
-    """Elements next to each other: forwards (step 1), backwards (-1), or the same one again and again (0)."""
-
-    first: int
-    length: int
-    step: int = 1
-
-    def slices(self, edges: Ints) -> list[tuple[int, slice]]:
-        """Those of an axis cut at edges: (which chunk, what of it), in order, a repeated one as often as it is."""
-        last = self.first + self.step * (self.length - 1)
-        low, high = min(self.first, last), max(self.first, last) + 1
-        found = []
-        for chunk in range(bisect.bisect_right(edges, low) - 1, bisect.bisect_left(edges, high)):
-            start, end = edges[chunk], edges[chunk + 1]
-            first, stop = max(low, start) - start, min(high, end) - start
-            found.append((chunk, slice(first, stop)))
-        if self.step == 0:
-            return found * self.length
-        if self.step > 0:
-            return found
-        return [
-            (chunk, slice(part.stop - 1, part.start - 1 if part.start else None, -1)) for chunk, part in found[::-1]
-        ]
-
-    def within(self, start: int, stop: int) -> tuple[int, Run]:
-        """How many of its elements come before those of start <= element < stop, and these."""
-        if self.step == 0:
-            return 0, self if start <= self.first < stop else Run(self.first, 0, 0)
-        before = max(start - self.first if self.step > 0 else self.first - stop + 1, 0)
-        behind = (stop - self.first if self.step > 0 else self.first - start + 1) - before
-        return before, Run(self.first + self.step * before, max(min(self.length - before, behind), 0), self.step)
 
 
 class Part(NamedTuple):
@@ -155,7 +121,7 @@ def together(axis: int, size: int, count: int) -> Reads:
 @_of_spans
 def everywhere(size: int, start: int, stop: int) -> Iterable[Part]:
     """All of an axis, of which a chunk is made somewhere."""
-    yield Part(_runs(0, size), slice(start, stop))
+    yield Part(runs_of(0, size), slice(start, stop))
 
 
 @_of_spans
@@ -167,7 +133,7 @@ def windows_of(line: Geometry, mode: str, start: int, stop: int) -> Iterable[Par
     (inputs,), windows = line.restrict([(start, stop)])
     if mode == "zeros":
         window = Window(windows.input_size[0], windows.padding[0], inputs.start)
-        yield Part(_runs(inputs.start, inputs.stop), window)
+        yield Part(runs_of(inputs.start, inputs.stop), window)
     else:
         first, count = start * line.stride[0] - line.padding[0][0], windows.padded_size[0]
         yield Part(border_runs(mode, line.input_size[0], first, first + count), Window(count, (0, 0)))
@@ -177,7 +143,7 @@ def windows_of(line: Geometry, mode: str, start: int, stop: int) -> Iterable[Par
 def adjoint_of(line: Geometry, mode: str, start: int, stop: int) -> Iterable[Part]:
     """The outputs that reach into an input that is cut at edges, and how each part of them is an adjoint of its own."""
     yield from _adjoint(line, mode, (start, stop), slice(0, stop - start), 1)
-    for place, run in _borders(mode, line.input_size[0], line.padding[0]):
+    for place, run in border_parts(mode, line.input_size[0], line.padding[0]):
         before, some = run.within(start, stop)
         if some.length:
             box = place + before, place + before + some.length
@@ -191,7 +157,7 @@ def restricted_of(line: Geometry, start: int, stop: int) -> Iterable[Part]:
     """The input that those outputs read, of windows padded with zeros: what a gradient of maxima looks at again."""
     ((m0, m1),) = line.reading([(start, stop)])
     inputs = line.restrict([(m0, m1)])[0][0] if m0 < m1 else slice(0, 0)
-    yield Part(_runs(inputs.start, inputs.stop))
+    yield Part(runs_of(inputs.start, inputs.stop))
 
 
 @_of_spans
@@ -253,13 +219,6 @@ def resampled_of(size: int, taps: int, rates: Span, words: tuple[str, str], star
     inner = word if border in ("", "zeros") and reaches else "constant"
     runs = border_runs(border or "zeros", size, begin, end)
     yield Part(runs, Resampled(slice(skipped, skipped + stop - start), inner))
-
-
-def border_runs(mode: str, d: int, start: int, stop: int) -> tuple[Run, ...]:
-    """The elements of an axis of size d from one place to another, which may lie in its borders."""
-    low, high = _border(mode, d, start, min(stop, 0)), _border(mode, d, max(start, d), stop)
-    inner = _runs(max(start, 0), min(stop, d))
-    return (*(run for _, run in low), *inner, *(run for _, run in high))
 
 
 def group_edges(edges: Ints, group: int, other: int, groups: int) -> Ints:
@@ -328,33 +287,8 @@ def _adjoint(line: Geometry, mode: str, box: Span, target: slice, step: int) -> 
         low, high = high, low
     if step:
         target = slice(target.start + low, target.stop - high)
-    return [Part(_runs(m0, m1), Adjoint(window, slice(start - first, stop - first), target, step))]
-
-
-@remembering(0)
-def _borders(mode: str, d: int, widths: Span) -> list[tuple[int, Run]]:
-    """Those of both ends, but for zeros."""
-    lo, hi = widths
-    return [] if mode == "zeros" else [*_border(mode, d, -lo, 0), *_border(mode, d, d, d + hi)]
-
-
-def _border(mode: str, d: int, start: int, stop: int) -> list[tuple[int, Run]]:
-    """Runs of the elements that a border repeats, and where each begins."""
-    found: list[tuple[int, Run]] = []
-    for place, source in zip(range(start, stop), sources(mode, d, range(start, stop)), strict=True):
-        if found:
-            begin, run = found[-1]
-            step = source - (run.first + run.step * (run.length - 1))
-            if (run.length == 1 and abs(step) <= 1) or (run.length > 1 and step == run.step):
-                found[-1] = begin, Run(run.first, run.length + 1, step)
-                continue
-        found.append((place, Run(source, 1)))
-    return found
-
-
-def _runs(start: int, stop: int) -> tuple[Run, ...]:
-    return (Run(start, stop - start),) if start < stop else ()
+    return [Part(runs_of(m0, m1), Adjoint(window, slice(start - first, stop - first), target, step))]
 
 
 def _whole(start: int, stop: int) -> Part:
-    return Part(_runs(start, stop), Window(stop - start, (0, 0)))
+    return Part(runs_of(start, stop), Window(stop - start, (0, 0)))

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from .choice import Candidate
+from .frames import Frame
 from .schedule import Schedule
 from .task import Task
 
@@ -67,14 +68,17 @@ class Plan(NamedTuple):
 
 
 def plan_of(
-    function: str, chosen: Candidate, others: list[Candidate], cpus: int, room: int, measured: bool = False
+    function: str, chosen: Candidate, others: list[Candidate], cpus: int, frame: Frame, measured: bool = False
 ) -> Plan:
-    """The plan of a candidate beside the others, whose costs may have been measured, on a machine of so many CPUs."""
+    """The plan of a candidate beside the others, whose costs may have been measured, on a machine of so many CPUs: each
+    is that of a piece of a frame.
+    """
     blocks, threads, held = _held(chosen, cpus)
-    costs = tuple((one.method, one.cost) for one in others)
+    blocks, held = blocks * frame.piece_count, held + frame.held * (chosen.schedule is not None)
+    costs = tuple((one.method, one.cost * frame.piece_count) for one in others)
     reasons = tuple((one.method, one.reason) for one in others if one.reason)
     what = _what(chosen, blocks, threads, held)
-    return Plan(function, chosen.method, blocks, threads, held, room, costs, reasons, measured, what)
+    return Plan(function, chosen.method, blocks, threads, held, frame.room, costs, reasons, measured, what)
 
 
 def _held(chosen: Candidate, cpus: int) -> tuple[int, int, int]:

@@ -7,9 +7,10 @@ from .._arrays.libraries import Array, traits
 from .._arrays.operands import item_size
 from .._arrays.pieces import Pieces
 from .._plan.arguments import workspace
-from .._plan.choice import Candidate
+from .._plan.choice import Candidate, Room
 from .._plan.remembered import remembered
 from .._plan.task import task_of
+from .frames import Framed
 from .integers import runner
 from .products import Product, Products
 
@@ -35,9 +36,7 @@ class Call:
         layout, product = self.layout, self.for_data
         if layout.is_trivial:
             return product(dy, w, b)
-        if not layout.geometry.is_framed:
-            return layout.leave_data(product(layout.enter_data(dy), layout.turned(w), b))
-        return layout.leave_input(product(layout.enter_data(dy), layout.turned(w)), b)
+        return layout.leave_data(product(layout.enter_data(dy), layout.turned(w), b))
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         layout, product = self.layout, self.for_filter
@@ -76,4 +75,6 @@ class Call:
     def _product(self, product: str) -> Product:
         layout, access = self.layout, self.layout.access
         task = task_of(product, layout.geometry, layout.casts, access.conjugates)
-        return runner(access.of(product, layout.geometry), task, self.method, self.room)
+        if product == "scatter" and layout.geometry.is_framed:
+            return Framed(layout, task, self.method, self.room)
+        return runner(access.of(product, layout.geometry), task, self.method, Room(self.room, self.room))

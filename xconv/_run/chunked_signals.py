@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from .._arrays.elements import resized, zeros
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import namespace_of
+from .._plan.borders import Run
 from .._plan.broadcast import kept as kept_by
-from .._plan.chunked import Part, Reads, Run, everything, overlaps_of, pointwise, resampled_of, scaled
+from .._plan.chunked import Part, Reads, everything, overlaps_of, pointwise, resampled_of, scaled
 from .._plan.geometry import Ints
 from .._plan.polyphase import EXTENSIONS, ODD
 from .chunked import Given, cropped

@@ -12,14 +12,14 @@ from .._arrays.layout import Access
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import dtypes_of_sums, planned_dtype
 from .._methods import request
-from .._plan.choice import Candidate, Request, choose, shortage, too_little
+from .._plan.choice import Candidate, Request, Room, choose, shortage, too_little
 from .._plan.task import Task
 from .products import Product, Products, products
 
 ALWAYS_ENOUGH = 2**20  # bytes of a workspace, from which on nothing is refused
 
 
-def runner(access: Access, task: Task, method: str, room: int) -> Product:
+def runner(access: Access, task: Task, method: str, room: Room) -> Product:
     """What carries a task out: `products`, in a dtype that is found for integers when they are there."""
     if task.batch and method != "native" and dtypes_of_sums(access.xp, access.dtype) != (access.dtype,):
         return OfIntegers(access, task, method, room)
@@ -29,14 +29,14 @@ def runner(access: Access, task: Task, method: str, room: int) -> Product:
 class OfIntegers:
     """A task on integers, in the first dtype that surely holds its sums."""
 
-    def __init__(self, access: Access, task: Task, method: str, room: int) -> None:
+    def __init__(self, access: Access, task: Task, method: str, room: Room) -> None:
         self.access = access
         self.task = task
         self.method = method
         self.room = room
         self.dtypes = dtypes_of_sums(access.xp, access.dtype)
         self.known: dict[DType, Products] = {}
-        if room < ALWAYS_ENOUGH:  # for some dtype it may not be: all are asked for before elements are looked at
+        if room.workspace < ALWAYS_ENOUGH:  # for some dtype it may not be: all are asked before elements are looked at
             asked = [self._request(dtype) for dtype in self.dtypes]
             if least := max([shortage(one, method) for one in asked]):
                 raise ValueError(too_little(least, method, asked[0]))

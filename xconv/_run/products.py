@@ -23,7 +23,7 @@ from .._arrays.operands import working_dtype
 from .._arrays.pieces import Pieces, pieces_of
 from .._methods import METHODS, request
 from .._methods.native import Native, UnsupportedError, native
-from .._plan.choice import Candidate, Request, candidates, choose, of_phase, planned
+from .._plan.choice import Candidate, Request, Room, candidates, choose, of_phase, planned
 from .._plan.geometry import Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import cheapest
@@ -44,7 +44,7 @@ class Product(Protocol):
     def __call__(self, first: Array, second: Array, b: Array | None = None, /) -> Array: ...
 
 
-def products(access: Access, task: Task, method: str, room: int) -> Product:
+def products(access: Access, task: Task, method: str, room: Room) -> Product:
     """What carries a task out by a method, or by that which a word stands for."""
     xp, dtype = access.xp, access.dtype
     asked = request(access, task, room)
@@ -73,10 +73,10 @@ def _direct(access: Access, asked: Request, found: Candidate) -> Products:
     return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
 
 
-def _own(access: Access, task: Task, room: int) -> Own:
+def _own(access: Access, task: Task, room: Room) -> Own:
     """With half precision as it is, if those are the sums that the library makes of it."""
     xp, result = access.xp, access.result
-    own = native(xp, access.dtype, task, room, access.devices)
+    own = native(xp, access.dtype, task, room.product, access.devices)
     halves = own.takes_halves and is_kind(xp, result, "real floating") and access.dtype == working_dtype(xp, result)
     return Own(access._replace(dtype=result) if halves else access, own, task.product)
 
