@@ -636,6 +636,15 @@ def measured_plan_runs(backend, function):
     assert_array(backend, result, expected, terms=8 * case.terms)
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_measuring_takes_empty_batches_and_borders(function):
+    shape = (0, 3, 5) if function.startswith("conv_transpose") else (0, 2, 5)
+    words = {"xp": np, "dtype": np.dtype("float32"), "measure": True, "padding": 1, "padding_mode": "reflect"}
+    found = xconv.plan(shape, (3, 2, 3), function=function, **words)
+    assert found.measured
+    assert found.method in dict(found.costs)
+
+
 @pytest.mark.parametrize("measure", [1, None, "yes"])
 def test_measure_is_true_or_false(measure):
     with pytest.raises(ValueError, match="measure must be True or False, got") as error:

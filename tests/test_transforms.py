@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -123,6 +124,43 @@ def test_torch_vmap_over_the_second_operand_in_blocks(torch_backend, name):
     alone = torch.stack([function(operand, one) for operand in batch])
     together = torch.func.vmap(function, in_dims=(0, None))(batch, one)
     assert_array(torch_backend, together, torch_backend.to_numpy(alone), terms=1000)
+
+
+SMALL = {"stride": 2, "padding": 2, "padding_mode": "reflect"}
+SEVERAL = {  # functions of several arrays, and their shapes
+    "conv": (lambda x, w, b, **words: xconv.conv(x, w, b, **words), (2, 3, 9), (4, 3, 2), (4,)),
+    "conv_transpose": (lambda x, w, b, **words: xconv.conv_transpose(x, w, b, **words), (2, 4, 6), (4, 3, 2), (3,)),
+    "framed": (lambda x, w, b, **words: xconv.conv_transpose(x, w, b, **SMALL, **words), (2, 4, 6), (4, 3, 2), (3,)),
+    "input": (lambda dy, w, **words: xconv.conv_input_grad(dy, w, (2, 3, 9), **words), (2, 4, 8), (4, 3, 2)),
+    "weight": (lambda dy, x, **words: xconv.conv_weight_grad(dy, x, 2, **words), (2, 4, 8), (2, 3, 9)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch loops over the conjugates of spectra
+@pytest.mark.parametrize("method", ["auto", "native", "im2col", "toeplitz", "fft"])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_torch_vmap_over_any_of_several_operands(torch_backend, name, method):
+    """The others have no hidden axis, and what is made of them alone may be written what has."""
+    function, *shapes = SEVERAL[name]
+    assert_mapped(torch_backend, lambda *operands: function(*operands, method=method), shapes)
+
+
+def test_torch_vmap_over_either_operand_of_a_pools_gradient(torch_backend):
+    assert_mapped(torch_backend, lambda dy, x: xconv.max_pool_grad(dy, x, 2), [(2, 3, 2, 2), (2, 3, 5, 5)])
+
+
+def assert_mapped(backend, function, shapes):
+    """Over each subset of the operands."""
+    import torch
+
+    for chosen in itertools.product((0, None), repeat=len(shapes)):
+        several = [backend.array(normal((3, *shape), seed)) for seed, shape in enumerate(shapes)]
+        given = [one if axis == 0 else one[0] for one, axis in zip(several, chosen, strict=True)]
+        if 0 in chosen:
+            found = torch.func.vmap(function, in_dims=chosen)(*given)
+            sets = [[one[at] if axis == 0 else one for one, axis in zip(given, chosen, strict=True)] for at in range(3)]
+            alone = torch.stack([function(*operands) for operands in sets])
+            assert_array(backend, found, backend.to_numpy(alone), terms=1000)
 
 
 def test_jax_jvp_is_linear_in_each_operand(jax_backend):

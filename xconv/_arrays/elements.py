@@ -324,8 +324,15 @@ def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -
     if not traits(xp).views:
         array[index] = array[index] + values
         return array
-    part = array[index]
-    part += values
+    try:
+        part = array[index]
+        part += values
+    except RuntimeError:
+        if not traits(xp).hidden_axes:
+            raise
+        array = array + zeros(xp, values, (), dtype=array.dtype)  # has the hidden axes of what is added, now
+        part = array[index]
+        part += values
     return array
 
 
