@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xconv.__main__ import Parser, whole_number
+from xconv.__main__ import Parser, number, whole_number
 from xconv.demo.errors import FAILED, INTERRUPTED, UNUSABLE, CommandError, complaint
 
 from .chunks import chunked, workers
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(f"{PROGRAM} {first}".strip())
     options = parser.parse_args(["--suite", *given] if first else given)
     options.command = shlex.join([*PROGRAM.split(), *given])
-    options.out = options.out or Path(GPU_OUT if "gpu" in options.suites else OUT)
+    options.out = options.out or Path(GPU_OUT if "gpu" in options.suites else OUT) / ("quick" * options.quick)
     try:
         for name in dict.fromkeys(suite if suite in RUNS else "layers" for suite in options.suites):
             RUNS[name](options)
@@ -76,16 +76,16 @@ def parser_of(program: str) -> Parser:
             words = f"out of {', '.join(others['choices'])}; {words}"
         parser.add_argument(option, help=words, **others)
 
-    several, number = {"nargs": "+", "metavar": "NAME"}, {"metavar": "N"}
+    several, count = {"nargs": "+", "metavar": "NAME"}, {"metavar": "N"}
     add("--suite", "default: layers", dest="suites", default=["layers"], choices=[*RUNS, *SUITES], **several)
     add("--backend", default, choices=EVERYWHERE, default="numpy")
     add("--dtype", f"of layers; {default}", choices=["float16", "float32", "float64"], default="float32")
-    add("--batch", "of layers; default: what is usual for the network", type=whole_number(1), **number)
-    add("--seconds", "for all calls that are compared; of gpu and rates for all", type=float, metavar="S")
+    add("--batch", "of layers; default: what is usual for the network", type=whole_number(1), **count)
+    add("--seconds", "for all calls that are compared; of gpu and rates for all", type=number(above=0), metavar="S")
     add("--quick", "tiny arrays and two rounds: whether it runs and is right", action="store_true")
-    add("--out", f"for numbers; default: {OUT}, of gpu {GPU_OUT}", type=Path, metavar="DIR")
-    add("--layers", f"how many are drawn; {default}", type=whole_number(1), default=60, **number)
-    add("--seed", f"which layers are drawn; {default}", type=whole_number(0), default=0, **number)
+    add("--out", f"for numbers; default: {OUT}, of gpu {GPU_OUT}; in quick/ of --quick", type=Path, metavar="DIR")
+    add("--layers", f"how many are drawn; {default}", type=whole_number(1), default=60, **count)
+    add("--seed", f"which layers are drawn; {default}", type=whole_number(0), default=0, **count)
     add("--write", "put rates into the package, for method='auto' to use", action="store_true")
     return parser
 

@@ -109,6 +109,19 @@ def test_conv_transpose_and_its_gradients_equal_the_loops(backend, case):
     check_transposed(backend, case)
 
 
+def test_a_stride_beyond_the_end_is_as_good_as_any(backend):
+    """Also if no library can count so far."""
+    x, w = normal((2, 3, 9, 8)), normal((4, 3, 3, 2), 1)
+    expected = reference.conv(x, w, stride=10, padding=1)
+    for stride in (10, 2**31, 2**62, 2**70):
+        keywords = {"stride": stride, "padding": 1}
+        y = xconv.conv(backend.array(x), backend.array(w), **keywords)
+        assert_array(backend, y, expected, terms=18)
+        dx = xconv.conv_input_grad(y, backend.array(w), x.shape, **keywords)
+        assert_array(backend, dx, reference.conv_input_grad(expected, w, x.shape, stride=10, padding=1), terms=4)
+        assert tuple(xconv.max_pool(backend.array(x), 2, stride=stride, ceil_mode=True).shape) == (2, 3, 1, 1)
+
+
 def test_drawn_transposed_convolutions_equal_the_loops(backend):
     check_drawn(backend, transposed_convolutions(MODES, max_groups=3), lambda case: check_transposed(backend, case))
 

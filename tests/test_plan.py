@@ -784,3 +784,13 @@ def test_no_thread_waits_for_long(method, batch):
     shapes = (batch, 48, 56, 56), (48, 48, 3, 3)
     found = xconv.plan(*shapes, xp=np, dtype=np.float32, padding=1, method=method)
     assert found.blocks not in (3, 5, 7, 9)
+
+
+@pytest.mark.on("numpy", "strict", "jax", "torch")
+@pytest.mark.parametrize(("dtype", "is_there"), [("int32", True), ("float32", False)])
+def test_integers_have_no_nan_that_zeros_could_spread(backend, dtype, is_there):
+    """Where results cannot be looked at, products with zeros are no way of "direct" but for integers."""
+    words = {"xp": backend.xp, "dtype": getattr(backend.xp, dtype), "method": "direct"}
+    found = xconv.plan((1, 1, 60, 60), (1, 1, 9, 9), **words)
+    ruled_out = "NaN and inf spread" in dict(found.reasons).get("toeplitz", "")
+    assert ruled_out is not (is_there or backend.name == "numpy")

@@ -148,7 +148,7 @@ def _add_filter(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     beyond = f"what is beyond the ends: {', '.join(MODES)}; {_DEFAULT}"
     command.add_argument("--mode", choices=[*MODES], default="reflect", metavar="MODE", help=beyond)
-    command.add_argument("--cval", type=float, default=0.0, help=f"what is there with constant; {_DEFAULT}")
+    command.add_argument("--cval", type=number(), default=0.0, help=f"what is there with constant; {_DEFAULT}")
     command.add_argument("--dtype", metavar="NAME", help="of the result; default: that of the input")
     command.add_argument("--workers", type=whole_number(1), metavar="N", help="threads; default: one for each CPU")
     command.add_argument("--picture", type=_png, metavar="FILE.png", help="thumbnails of it before and after")
@@ -189,6 +189,18 @@ def whole_number(least: int | None) -> Callable[[str], int]:
                 return number
         bound = "" if least is None else f" of at least {least}"
         raise argparse.ArgumentTypeError(f"must be a whole number{bound}, got {text!r}")
+
+    return parse
+
+
+def number(above: float | None = None) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if above is None or value > above:
+                return value
+        bound = "" if above is None else f" above {above:g}"
+        raise argparse.ArgumentTypeError(f"must be a number{bound}, got {text!r}")
 
     return parse
 

@@ -160,7 +160,8 @@ def check_numeric(name: str, xp: Namespace, dtype: DType) -> None:
         hint = f": {library(xp)}.{dtype} is one" if isinstance(dtype, str) and hasattr(xp, dtype) else ""
         raise TypeError(f"{name} must be a dtype that {library(xp)} computes with, {got(dtype)}{hint}") from error
     if bits == 0:
-        raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}")
+        hint = ": None is no array, nor are rows of several lengths" if str(dtype) == "object" else ""
+        raise TypeError(f"{name} must have an integer, real or complex dtype, got {dtype}{hint}")
     if bits < SMALLEST:
         raise TypeError(f"{name} must have a dtype of at least {SMALLEST} bits, got {dtype}")
 
@@ -356,7 +357,7 @@ def one_namespace(operands: Sequence[Operand]) -> Namespace:
     """The one namespace of operands of any dtypes, on one device."""
     xp = operands[0].xp
     if any(operand.xp is not xp for operand in operands):
-        libraries = ", ".join(f"{name} from {library(xp)}" for name, xp, *_ in operands)
+        libraries = ", ".join(f"{one.name} from {'chunks of ' * one.is_chunked}{library(one.xp)}" for one in operands)
         likely = [operand for operand in operands if operand.is_chunked or library(operand.xp) != "numpy"]
         other = max(likely, key=lambda operand: operand.is_chunked)  # chunks are many, and may be larger than memory
         name = next(operand.name for operand in operands if operand.xp is not other.xp)

@@ -54,7 +54,8 @@ def request(access: Access, task: Task, room: Room, dtype: DType | None = None) 
     convolved = convolves(xp, dtype, task.windows.ndim)
     own = functools.partial(own_cost, xp, dtype) if convolved or is_fused(xp, task) else None
     undivided = _undivided(task, convolved) if devices > 1 else ()
-    return Request(task, machine, room.over(devices), methods, own, writes, devices, undivided)
+    is_finite = is_kind(xp, dtype, "integral")
+    return Request(task, machine, room.over(devices), methods, own, writes, devices, undivided, is_finite)
 
 
 def _tiles(tiles: Tiles, xp: Namespace, dtype: DType, sums: DType, task: Task) -> Sequence[Maps]:

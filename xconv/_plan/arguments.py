@@ -283,14 +283,19 @@ def _unchecked_windows(
     strides = per_axis("stride", stride, n, minimum=1, data=data)
     dilations = per_axis("dilation", dilation, n, minimum=1, data=data)
     reach = effective_size(kernel, dilations)
-    return Geometry(input_size, kernel, strides, dilations, _padding(padding, input_size, strides, reach))
+    windows = Geometry(input_size, kernel, strides, dilations, _padding(padding, input_size, strides, reach))
+    if any(map(is_symbol, input_size)) or not any(map(operator.gt, strides, windows.padded_size)):
+        return windows
+    # A step beyond the end leads to no other window, however long it is: libraries count in 64 bits.
+    strides = tuple([min(s, max(p, 1)) for s, p in zip(strides, windows.padded_size, strict=True)])
+    return Geometry(input_size, kernel, strides, dilations, windows.padding)
 
 
 def _check_fit(windows: Geometry, declared: Pairs) -> None:
     if math.prod(windows.padded_size) > ADDRESSED:
         raise ValueError(
-            f"padding must leave no more than {ADDRESSED} elements, got an input of size {windows.input_size} with "
-            f"padding {declared}"
+            f"the input must have no more than {ADDRESSED} elements with its padding, got size {windows.input_size} "
+            f"with padding {declared}"
         )
     axes = zip(windows.input_size, windows.padded_size, declared, windows.reach, strict=True)
     for axis, (d, padded, pads, r) in enumerate(axes):

@@ -54,6 +54,7 @@ class Request(NamedTuple):
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
     devices: int = 1  # that operands are divided over
     undivided: tuple[str, ...] = ()  # methods that leave them where they are then, the best first
+    is_finite: bool = False  # whether no number is NaN or inf: integers
 
 
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
@@ -95,7 +96,7 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
         return Candidate(name, math.inf, str(error))
     if direct and not tile.is_local:
         return Candidate(name, math.inf, "its outputs are no sums over their own windows")
-    if direct and tile.mixes_zeros and not request.machine.threads:
+    if direct and tile.mixes_zeros and not (request.machine.threads or request.is_finite):
         return Candidate(name, math.inf, "NaN and inf spread, and results cannot be looked at for them")
     if not tile.is_accurate(request.task):
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
