@@ -77,7 +77,8 @@ def parser_of(program: str) -> Parser:
         parser.add_argument(option, help=words, **others)
 
     several, count = {"nargs": "+", "metavar": "NAME"}, {"metavar": "N"}
-    add("--suite", "default: layers", dest="suites", default=["layers"], choices=[*RUNS, *SUITES], **several)
+    suites = [*dict.fromkeys([*RUNS, *SUITES])]
+    add("--suite", "default: layers", dest="suites", default=["layers"], choices=suites, **several)
     add("--backend", default, choices=EVERYWHERE, default="numpy")
     add("--dtype", f"of layers; {default}", choices=["float16", "float32", "float64"], default="float32")
     add("--batch", "of layers; default: what is usual for the network", type=whole_number(1), **count)

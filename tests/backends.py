@@ -12,7 +12,7 @@ import numpy as np
 
 from xconv._arrays.libraries import TABLE
 
-VARIANTS = {"numpy": ("numpy", "numpy-readonly"), "jax": ("jax", "jax-jit")}
+VARIANTS = {"numpy": ("numpy", "numpy-readonly"), "jax": ("jax", "jax-jit"), "torch": ("torch", "torch-watched")}
 CAUTIOUS = ("strict", "strict-device1")  # which have no row in the table
 TAKEN = [row.name for row in TABLE.values() if not (row.refused or row.chunked)]  # chunks are of one of these
 NAMES = (*(name for library in TAKEN for name in VARIANTS.get(library, (library,))), *CAUTIOUS)
@@ -173,6 +173,23 @@ class Torch(Backend):
         return array.detach().cpu().resolve_conj().numpy()
 
 
+class WatchedTorch(Torch):
+    """Tensors that are more than memory, as those that compilers trace: of a class of their own."""
+
+    name = "torch-watched"
+    examples = 20
+
+    def array(self, values, dtype=None):
+        return super().array(values, dtype).as_subclass(_watched())
+
+
+@functools.cache
+def _watched():
+    import torch
+
+    return type("Watched", (torch.Tensor,), {"__module__": "torch.watched"})
+
+
 class CuPy(Backend):
     name = "cupy"
 
@@ -199,7 +216,7 @@ class CuPy(Backend):
 
 def load(name):
     """The backend of that name, or `UnavailableError`."""
-    kinds = (Backend, ReadOnlyNumPy, Strict, StrictOtherDevice, Jax, JaxJit, Torch, CuPy)
+    kinds = (Backend, ReadOnlyNumPy, Strict, StrictOtherDevice, Jax, JaxJit, Torch, WatchedTorch, CuPy)
     return {kind.name: kind for kind in kinds}[name]()
 
 

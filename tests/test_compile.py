@@ -6,7 +6,9 @@ import itertools
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from backends import assert_array
 from geometries import normal
@@ -263,3 +265,64 @@ def test_torch_jit_trace_says_that_sizes_become_constants(torch_backend, name):
     with pytest.warns(torch.jit.TracerWarning, match=f"xconv.{name} constants.*torch.compile or torch.export"):
         traced = torch.jit.trace(call[name], (x, w), check_trace=False)
     assert_array(torch_backend, traced(x, w), torch_backend.to_numpy(call[name](x, w)), terms=1000)
+
+
+class TestMemory:
+    """Tensors that are no more than memory are computed with as NumPy's arrays, which share it."""
+
+    CALLS: ClassVar = {
+        "ndimage": lambda x: xconv.ndimage.gaussian_filter(x, 1),
+        "signal": lambda x: xconv.signal.convolve(x[0, 0], x[0, 0, :3, :3], mode="same"),
+        "direct": lambda x: xconv.conv(x, x[:1, :, :2, :2], method="direct", flip=True),
+        "pool": lambda x: xconv.max_pool(x, 2),
+        "pairs": lambda x: xconv.max_pool(x, 2, return_indices=True)[1],
+        "rows": lambda x: xconv.im2col(x, 2),
+    }
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "complex64"])
+    @pytest.mark.parametrize("name", CALLS)
+    def test_bits_are_numpys(self, torch_backend, name, dtype):
+        if dtype == "complex64" and name in ("pool", "pairs"):
+            pytest.skip("complex numbers have no order")
+        x = normal((2, 3, 9, 8), 0, dtype)
+        found, expected = self.CALLS[name](torch_backend.array(x)), self.CALLS[name](x)
+        assert_array(torch_backend, found, expected, terms=0 if torch_backend.where == "cpu" else 100)
+        assert found.is_contiguous() or name == "direct"
+
+    def test_what_is_written_to_is_the_tensor(self, torch_backend):
+        x, output = torch_backend.array(normal((9, 8))), torch_backend.array(np.zeros((9, 8)))
+        assert xconv.ndimage.sobel(x, output=output) is output
+        assert_array(torch_backend, output, torch_backend.to_numpy(xconv.ndimage.sobel(x)))
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_inputs_share_no_memory_with_results(self, torch_backend, name):
+        x = torch_backend.array(normal((2, 3, 9, 8)))
+        before, found = x.clone(), self.CALLS[name](x)
+        found += 1
+        assert torch_backend.xp.all(x == before)
+
+    def test_who_watches_sees_all(self, torch_backend):
+        """Derivatives forwards and backwards, modes, mixed dtypes and dtypes of NumPy's that there are not."""
+        import torch
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.utils.flop_counter import FlopCounterMode
+
+        x, w = (torch_backend.array(normal(shape)) for shape in ((1, 2, 6, 6), (3, 2, 2, 2)))
+
+        def direct(x, w):
+            return xconv.conv(x, w, method="im2col")
+
+        traced = make_fx(direct)(x, w)
+        assert_array(torch_backend, traced(2 * x, w), torch_backend.to_numpy(2 * direct(x, w)), terms=100)
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+            tangent = torch.autograd.forward_ad.unpack_dual(direct(dual, w)).tangent
+        assert_array(torch_backend, tangent, torch_backend.to_numpy(direct(torch.ones_like(x), w)), terms=100)
+        with FlopCounterMode(display=False) as counter:
+            direct(x, w)
+        assert counter.get_total_flops() > 0
+        assert direct(x.requires_grad_(), w).requires_grad
+        with torch.no_grad():
+            assert not direct(x, w).requires_grad
+        assert direct(x.detach().bfloat16(), w.bfloat16()).dtype == torch.bfloat16
+        assert direct(x.detach().float(), w.int()).dtype == torch.float32

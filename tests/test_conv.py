@@ -20,6 +20,7 @@ from geometries import (
 )
 
 import xconv
+from xconv._methods import METHODS
 
 
 def operands(case, dtype="float64"):
@@ -107,6 +108,17 @@ def test_every_dtype_equals_the_loops(backend, dtype):
 @pytest.mark.over("case", TRANSPOSED)
 def test_conv_transpose_and_its_gradients_equal_the_loops(backend, case):
     check_transposed(backend, case)
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {"winograd"}))
+def test_windows_that_lie_in_the_padding_give_nothing(numpy_backend, method):
+    """Of several blocks and of one, which begin behind all that is read."""
+    for padding, stride in ((((6, 1),), 4), (((9, 0),), 9), (((5, 5),), 1), (((0, 7),), 3)):
+        keywords, one = {"stride": stride, "padding": padding}, np.ones((1, 1, 1))
+        y = reference.conv(one, one, **keywords)
+        dx = xconv.conv_input_grad(np.ones_like(y), one, (1, 1, 1), method=method, **keywords)
+        expected = reference.conv_input_grad(np.ones_like(y), one, (1, 1, 1), **keywords)
+        assert_array(numpy_backend, dx, expected, terms=8)
 
 
 def test_a_stride_beyond_the_end_is_as_good_as_any(backend):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import array_api_compat
 import numpy as np
 import pytest
@@ -101,6 +103,38 @@ def test_a_frame_far_larger_than_its_input_is_within_the_default_workspace():
     assert peak(lambda: [xconv.conv_input_grad(y, w, x.shape, **keywords)]) < 64 * MIB
     dx = xconv.conv_input_grad(np.ones_like(y), w, x.shape, **keywords)
     assert dx.sum() == 9 * y.size  # each output reads nine elements
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "uint8"])
+@pytest.mark.parametrize("method", ["im2col", "toeplitz", "fft", "direct"])
+def test_the_least_that_an_error_names_will_do(method, dtype):
+    """Pieces grow with the workspace, and need more then."""
+    if method == "fft" and dtype != "float64":
+        pytest.skip("transforms are of floating-point numbers")
+    x, w = np.ones((2, 1, 8, 6), dtype), np.ones((2, 1, 3, 3), dtype)
+    keywords = {"padding": [(1, 1), (11, 9)], "padding_mode": "reflect", "method": method}
+    y = xconv.conv(x, w, **keywords)
+    expected = xconv.conv_input_grad(y, w, x.shape, **keywords)
+    for room in (1, 100, 1000):
+        try:
+            found = xconv.conv_input_grad(y, w, x.shape, max_workspace=room, **keywords)
+        except ValueError as error:
+            (least,) = re.findall(rf"at least (\d+) bytes.* got {room}$", str(error))
+            found = xconv.conv_input_grad(y, w, x.shape, max_workspace=int(least), **keywords)
+        assert np.allclose(found, expected)
+
+
+def test_a_batch_of_any_size_is_exported(torch_backend):
+    import torch
+
+    class Transposed(torch.nn.Module):
+        def forward(self, x, w):
+            return xconv.conv_transpose(x, w, padding=2, padding_mode="circular", max_workspace=20_000)
+
+    x, w = (torch_backend.array(normal(shape, dtype="float32")) for shape in ((2, 8, 20, 20), (8, 8, 3, 3)))
+    batch = {0: torch.export.Dim("batch", min=2, max=64)}
+    exported = torch.export.export(Transposed(), (x, w), dynamic_shapes=(batch, None)).module()
+    assert exported(torch.concat([x, x, x]), w).shape == (6, 8, 18, 18)
 
 
 @pytest.mark.on("numpy", "torch")

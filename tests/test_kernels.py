@@ -15,7 +15,7 @@ from calls import CALLS, operands, results
 from geometries import normal
 
 import xconv
-from xconv._arrays import kernels, pooling
+from xconv._arrays import kernels, maxima
 from xconv._plan.arguments import window_geometry
 
 LAUNCHES = standin.Array.launches
@@ -118,7 +118,7 @@ def test_the_smallest_of_windows(cupy, dtype, k):
         window_geometry((20, 190), (1, k), stride=1, padding=0, dilation=1),
     )
     x = (100 + 30 * x).astype(dtype)
-    found = pooling.extremes(cupy, standin.wrapped(x), windows, largest=False)
+    found = maxima.extremes(cupy, standin.wrapped(x), windows, largest=False)
     assert np.array_equal(standin.plain(found), np.lib.stride_tricks.sliding_window_view(x, k, -1).min(-1))
 
 

@@ -117,7 +117,7 @@ def promotion(backend, name, expected, arrays):
     """The dtype as the library promotes, where SciPy has NumPy do it: float32 with integers is float32 in others."""
     dtypes = [array.dtype.name for array in arrays]
     mixed = "int32" in dtypes and "float32" in dtypes and name in ("convolve", "correlate")
-    return "float32" if mixed and backend.name in ("torch", "jax", "jax-jit") else expected.dtype.name
+    return "float32" if mixed and backend.name in ("torch", "torch-watched", "jax", "jax-jit") else expected.dtype.name
 
 
 @pytest.mark.over("case", RESAMPLED)

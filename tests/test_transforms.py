@@ -145,6 +145,18 @@ def test_torch_vmap_over_any_of_several_operands(torch_backend, name, method):
     assert_mapped(torch_backend, lambda *operands: function(*operands, method=method), shapes)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+@pytest.mark.parametrize("mode", ["circular", "zeros"])
+def test_torch_vmap_over_a_bias_that_results_of_other_sums_have(torch_backend, mode, dtype):
+    """In blocks, and frames in pieces, which are rounded as they are written."""
+    import torch
+
+    x, w, b = (torch_backend.array(np.ones(shape), dtype) for shape in ((1, 1, 9), (1, 1, 3), (2, 1)))
+    words = {"padding": 1, "padding_mode": mode, "max_workspace": 400}
+    found = torch.func.vmap(lambda b: xconv.conv_transpose(x, w, b, **words))(b)
+    assert_array(torch_backend, found[0], torch_backend.to_numpy(xconv.conv_transpose(x, w, b[0], **words)))
+
+
 def test_torch_vmap_over_either_operand_of_a_pools_gradient(torch_backend):
     assert_mapped(torch_backend, lambda dy, x: xconv.max_pool_grad(dy, x, 2), [(2, 3, 2, 2), (2, 3, 5, 5)])
 

@@ -26,7 +26,7 @@ from ._plan.arguments import (
     workspace,
 )
 from ._plan.choice import Request, candidates, choose
-from ._plan.frames import Frame
+from ._plan.frames import Frame, fitting
 from ._plan.geometry import Ints
 from ._plan.plan import Plan, plan_of
 from ._plan.schedule import cheapest
@@ -114,10 +114,11 @@ def plan(
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
     shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
-    asked, xp, dtype, frame = _request(shapes, xp, dtype, function, keywords, output_padding)
+    ask, xp, dtype, frame = _request(shapes, xp, dtype, function, keywords, output_padding)
+    asked = ask(frame)
     word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
-    chosen = choose(asked, method, others)
+    chosen = fitting(frame, lambda one: choose(ask(one), method, others if one is frame else None))
     if not flag("measure", measure):
         return plan_of(function, chosen, others, cpu_count(), frame)
     able = sum(not one.reason for one in others)
@@ -185,13 +186,13 @@ def choose_method(
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
     shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
-    asked, *_ = _request(shapes, xp, dtype, function, keywords)
-    return choose(asked, "auto").method
+    ask, _, _, frame = _request(shapes, xp, dtype, function, keywords)
+    return fitting(frame, lambda one: choose(ask(one), "auto")).method
 
 
 def _request(
     shapes: dict[str, Any], xp: Namespace, dtype: DType, function: str, keywords: Keywords, output_padding: Any = 0
-) -> tuple[Request, Namespace, DType, Frame]:
+) -> tuple[Callable[[Frame], Request], Namespace, DType, Frame]:
     product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
     transposes = function.startswith("conv_transpose")
     if transposes:
@@ -208,7 +209,11 @@ def _request(
     task = task_of(product, geometry, working != dtype, conjugates)
     access = Access(xp, working, dtype).of(product, geometry)._replace(dtype=planned_dtype(xp, working))
     frame = frame_of(xp, product, geometry, working, dtype, room)
-    return request(access, frame.of_piece(task), frame.product_room, working), xp, working, frame
+
+    def ask(frame: Frame) -> Request:
+        return request(access, frame.of_piece(task), frame.product_room, working)
+
+    return ask, xp, working, frame
 
 
 def _time(xp: Namespace, dtype: DType, asked: Request, method: str, advance: Callable[[], None]) -> float:

@@ -212,10 +212,12 @@ def _within(xp: Namespace, value: Any, dtype: DType) -> Any:
     return complex(*parts) if isinstance(value, complex) else parts[0]
 
 
-def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
+def zeros(
+    xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array | None, dtype: DType | None = None
+) -> Array:
     """A new array of zeros, as `full` but for another dtype; memory from the system may be zero already.
 
-    It has the hidden axes of the others, too: it may be written what is computed of all of them.
+    It has the hidden axes of the others, too, those left out that are None: it may be written what is computed of all.
     """
     if not (traits(xp).threads and is_making_again()):
         return _new(xp, "zeros", like, shape, others, dtype)
@@ -224,7 +226,9 @@ def zeros(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dt
     return array
 
 
-def empty(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array, dtype: DType | None = None) -> Array:
+def empty(
+    xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array | None, dtype: DType | None = None
+) -> Array:
     """A new array to fill wholly, as `zeros`."""
     return _new(xp, "empty", like, shape, others, dtype)
 
@@ -388,8 +392,10 @@ def conjugate(xp: Namespace, array: Array) -> Array:
     return xp.conj(array) if is_kind(xp, array.dtype, "complex floating") else array
 
 
-def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array) -> Array:
+def _number_of(xp: Namespace, like: Array, shape: tuple[int, ...], *others: Array | None) -> Array:
     """A number with the hidden axes of arrays, broadcast; float32, since not every dtype can be summed."""
-    pieces = [array[tuple(slice(0, min(1, size)) for size in array.shape)] for array in (like, *others)]
+    pieces = [
+        array[tuple(slice(0, min(1, size)) for size in array.shape)] for array in (like, *others) if array is not None
+    ]
     numbers = [xp.sum(xp.zeros_like(piece, dtype=xp.float32)) for piece in pieces]
     return xp.broadcast_to(sum(numbers[1:], numbers[0]), shape)

@@ -1,13 +1,19 @@
-"""How tensors come in: as one node of a graph that is compiled, without autocast, and not by torch.jit unwarned."""
+"""How tensors come in: as one node of a graph that is compiled, without autocast, and not by torch.jit unwarned; and as
+NumPy's arrays, whose memory they share, where they are no more than memory.
+"""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from torch.autograd import forward_ad
+from torch.utils import _python_dispatch
 
 from .entrances import PUBLIC
 
@@ -15,15 +21,23 @@ TRACED = (
     "torch.jit.trace makes the sizes of this call of xconv.{} constants: the traced function is wrong for others. Use "
     "torch.compile or torch.export, which take any batch"
 )
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # and no class of somebody's, as are the tensors of compilers
+OWN = ("auto", "native")  # methods that may be PyTorch's own convolution
 
 
 def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with its results in the dtypes of its operands, by whatever method: autocast knows only some."""
+    by_default = inspect.signature(function).parameters
+    own = by_default["method"].default if "groups" in by_default else None
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         if torch.jit.is_tracing():
             warnings.warn(TRACED.format(function.__name__), torch.jit.TracerWarning, stacklevel=3)
+        elif keywords.get("method", own) not in OWN if own else True:
+            result = _as_memory(function, arguments, keywords)
+            if result is not NotImplemented:
+                return result
         first = arguments[0] if arguments else next(iter(keywords.values()))
         kind = first.device.type if isinstance(first, torch.Tensor) else ""
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
@@ -32,6 +46,43 @@ def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments, **keywords)
 
     return call
+
+
+def _as_memory(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """What the function gives of NumPy's arrays, which compute faster, as tensors; not, where somebody watches tensors,
+    or NumPy has no such dtype or another rule for two of them. Mistakes are PyTorch's to tell.
+    """
+    given = [*arguments, *keywords.values()]
+    tensors = [one for one in given if isinstance(one, torch.Tensor)]
+    if not tensors or any(isinstance(one, torch.dtype) for one in given) or not all(map(_is_memory, tensors)):
+        return NotImplemented
+    if len({one.dtype for one in tensors}) > 1 or _is_watched():
+        return NotImplemented
+    try:
+        known = {id(one): one.detach().numpy() for one in tensors}
+        places = [known.get(id(one), one) for one in arguments]
+        result = function(*places, **{name: known.get(id(one), one) for name, one in keywords.items()})
+    except (RuntimeError, TypeError, ValueError):
+        return NotImplemented
+    written = {id(known[id(one)]): one for one in tensors}  # of these what is an ``output`` is given back
+
+    def left(array: Any) -> Any:
+        if id(array) in written:
+            return written[id(array)]
+        array = np.asarray(array)
+        return torch.from_numpy(array if min(array.strides, default=0) >= 0 else array.copy())
+
+    return tuple(map(left, result)) if isinstance(result, tuple) else left(result)
+
+
+def _is_memory(tensor: torch.Tensor) -> bool:
+    is_plain = type(tensor) in PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided
+    return is_plain and not (tensor.requires_grad and torch.is_grad_enabled())
+
+
+def _is_watched() -> bool:
+    """Whether operations on tensors are recorded, by a mode or for derivatives forwards."""
+    return forward_ad._current_level >= 0 or _python_dispatch._get_current_dispatch_mode() is not None
 
 
 # What compiles follows the operations of a call then, and not the integers before them, which decide on no tensor.

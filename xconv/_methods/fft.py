@@ -214,12 +214,14 @@ def _lying(geometry: Geometry, unit: Ints, sizes: Ints) -> tuple[_Axis, ...]:
         (d, _, s, _, lo, _), o, r = axis, axis.o, axis.r
         count = -(-o // u)
         if count == 1:
-            kept, front = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
-            end = 0 if kept + front else 1  # PyTorch transforms no empty arrays, and a block may read padding alone
-            axes.append(_Axis(1, o, kept, front, end, r - 1 - lo + front))
+            kept, before = min(d, max((o - 1) * s + r - lo, 0)), max(lo - r + 1, 0)
+            front = min(before, size)  # of a block that may read padding alone
+            end = 0 if kept + front else 1  # PyTorch transforms no empty arrays
+            axes.append(_Axis(1, o, kept, front, end, r - 1 - lo + before))
         else:
             read = (count - 1) * u * s + size
-            axes.append(_Axis(count, u, min(d, read - lo), lo, max(read - lo - d, 0), r - 1))
+            front, kept = min(lo, read), min(d, max(read - lo, 0))  # blocks may read nothing but padding
+            axes.append(_Axis(count, u, kept, front, read - front - kept, r - 1))
     return tuple(axes)
 
 

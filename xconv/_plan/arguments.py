@@ -287,7 +287,8 @@ def _unchecked_windows(
     if any(map(is_symbol, input_size)) or not any(map(operator.gt, strides, windows.padded_size)):
         return windows
     # A step beyond the end leads to no other window, however long it is: libraries count in 64 bits.
-    strides = tuple([min(s, max(p, 1)) for s, p in zip(strides, windows.padded_size, strict=True)])
+    steps = zip(strides, windows.padded_size, reach, strict=True)
+    strides = tuple([min(s, max(p, r)) for s, p, r in steps])
     return Geometry(input_size, kernel, strides, dilations, windows.padding)
 
 

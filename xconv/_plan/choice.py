@@ -57,6 +57,22 @@ class Request(NamedTuple):
     is_finite: bool = False  # whether no number is NaN or inf: integers
 
 
+class TooLittleError(ValueError):
+    """A workspace in which a method cannot do it, and one in which it may."""
+
+    def __init__(self, least: int, method: str, got: int) -> None:
+        super().__init__(
+            f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {got}"
+        )
+        self.least, self.method = least, method
+
+    @classmethod
+    def of(cls, product: int, method: str, request: Request) -> TooLittleError:
+        """That of the bytes that a product needs."""
+        devices, room = request.devices, request.room
+        return cls(-(-room.least(product) // devices), method, room.workspace // devices)
+
+
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
     """The least costly candidate that a word stands for, or the method of that name: a ValueError if it cannot."""
     if method not in AUTOMATIC:
@@ -66,7 +82,7 @@ def choose(request: Request, method: str, found: list[Candidate] | None = None) 
     found = candidates(request, method) if found is None else found
     best: Candidate = cheapest(found)
     if math.isinf(best.cost):
-        raise ValueError(too_little(min([one.least for one in found if one.least]), method, request))
+        raise TooLittleError.of(min([one.least for one in found if one.least]), method, request)
     return best
 
 
@@ -102,7 +118,7 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
     found = _fitting(request, name)
     if isinstance(found, int):
-        return Candidate(name, math.inf, too_little(found, name, request), least=found)
+        return Candidate(name, math.inf, str(TooLittleError.of(found, name, request)), least=found)
     return found
 
 
@@ -116,7 +132,7 @@ def planned(request: Request, name: str) -> Candidate:
         return Candidate(name, request.own(request.task))
     found = _fitting(request, name)
     if isinstance(found, int):
-        raise ValueError(too_little(found, name, request))
+        raise TooLittleError.of(found, name, request)
     return found
 
 
@@ -142,12 +158,6 @@ def shortage(request: Request, method: str) -> int:
         return fitting if isinstance(fitting, int) else 0
     found = candidates(request, method)
     return min([one.least for one in found if one.least], default=0) if math.isinf(cheapest(found).cost) else 0
-
-
-def too_little(least: int, method: str, request: Request) -> str:
-    """What an error says of a room."""
-    least, room = -(-request.room.least(least) // request.devices), request.room.workspace // request.devices
-    return f"max_workspace must be at least {least} bytes for this convolution by method {method!r}, got {room}"
 
 
 def _scheduled(request: Request, name: str) -> Candidate | int:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from .blocks import boxes
 from .borders import Run, border_parts
-from .choice import Room
+from .choice import Room, TooLittleError
 from .geometry import Axis, ConvGeometry, Geometry, Pairs, Slices
 from .remembered import remembering
 from .task import Task
 
+Value = TypeVar("Value")
 Span: TypeAlias = tuple[int, int]
 
 HALF = 2  # of the workspace, that a frame may take; the product has what is left
@@ -124,6 +125,21 @@ class Frame(NamedTuple):
         sizes = self.geometry.samples, *self.geometry.zero_padded.input_size
         pairs = zip(sizes, self.piece, strict=True)
         return 1 if self.is_whole else math.prod([-(-size // max(piece, 1)) for size, piece in pairs])
+
+
+def fitting(frame: Frame, make: Callable[[Frame], Value]) -> Value:
+    """What is made for a frame; or an error of its room, by which it can be made: pieces grow with rooms."""
+    try:
+        return make(frame)
+    except TooLittleError as error:
+        least, method = error.least, error.method
+    while True:
+        try:
+            make(frame._replace(room=least))
+        except TooLittleError as error:
+            least = error.least
+        else:
+            raise ValueError(str(TooLittleError(least, method, frame.room)))
 
 
 def _over(axis: Axis, span: Span) -> tuple[slice, Axis]:

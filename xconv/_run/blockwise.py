@@ -76,7 +76,7 @@ class Blockwise:
         """y, written to that if it is given: plain memory."""
         schedule, task, access = self.schedule, self.task, self.access
         if schedule.groups < task.groups:
-            y = empty(self.xp, x, output_shape(task, x), w, dtype=access.result) if y is None else y
+            y = empty(self.xp, x, output_shape(task, x), w, b, dtype=access.result) if y is None else y
             return self._by_groups(Blockwise.forward, (y, 1), (x, 1), (w, 0), (b, 0))
         if self._only_part is not None:
             return self._forward_part(x, w, b, y)
@@ -85,7 +85,7 @@ class Blockwise:
     def _forward_parts(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
         """As `forward`: the sums of blocks are kept until all parts are added, of some where the result holds none."""
         xp, schedule, access = self.xp, self.schedule, self.access
-        target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
+        target: Array = empty(xp, x, output_shape(self.task, x), w, b, dtype=access.result) if y is None else y
         whole = schedule.grid(whole_part(self.task.windows, self.task.channels))
         is_own = not access.rounds and traits(xp).plain_memory
 
@@ -152,7 +152,7 @@ class Blockwise:
             return self._product(rows, block, columns, place)
 
         is_own = y is None and not access.rounds
-        target: Array = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
+        target: Array = empty(xp, x, output_shape(self.task, x), w, b, dtype=access.result) if y is None else y
 
         def fill(block: Block) -> None:
             nonlocal target
@@ -216,7 +216,7 @@ class Blockwise:
         """As `_forward_part`, by parts of the filters."""
         xp, access, part = self.xp, self.access, self._only_part
         columns = self._shared_input(x, part)
-        y = empty(xp, x, output_shape(self.task, x), w, dtype=access.result) if y is None else y
+        y = empty(xp, x, output_shape(self.task, x), w, b, dtype=access.result) if y is None else y
 
         def fill(filters: slice) -> None:
             nonlocal y
@@ -246,7 +246,7 @@ class Blockwise:
         """dx, to which the windows of all parts are added."""
         xp, schedule, task, access = self.xp, self.schedule, self.task, self.access
         if schedule.groups < task.groups:
-            dx = empty(xp, dy, input_shape(task, dy), w, dtype=access.result)
+            dx = empty(xp, dy, input_shape(task, dy), w, b, dtype=access.result)
             return self._by_groups(Blockwise.scatter, (dx, 1), (dy, 1), (w, 0), (b, 0))
         dx = None
         for filters in pieces(task.filters, schedule.filters):

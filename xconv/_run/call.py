@@ -7,7 +7,7 @@ from .._arrays.libraries import Array, traits
 from .._arrays.operands import item_size
 from .._arrays.pieces import Pieces
 from .._plan.arguments import workspace
-from .._plan.choice import Candidate, Room
+from .._plan.choice import Candidate, Room, TooLittleError
 from .._plan.remembered import remembered
 from .._plan.task import task_of
 from .frames import Framed
@@ -77,4 +77,7 @@ class Call:
         task = task_of(product, layout.geometry, layout.casts, access.conjugates)
         if product == "scatter" and layout.geometry.is_framed:
             return Framed(layout, task, self.method, self.room)
-        return runner(access.of(product, layout.geometry), task, self.method, Room(self.room, self.room))
+        try:
+            return runner(access.of(product, layout.geometry), task, self.method, Room(self.room, self.room))
+        except TooLittleError as error:
+            raise ValueError(str(error)) from None

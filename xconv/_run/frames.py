@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .._arrays.elements import add_at, empty, flipped, put_at, resized, zeros
 from .._arrays.layout import Access, Layout, biased
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.operands import item_size
 from .._plan.borders import Run
-from .._plan.frames import Frame, Line
-from .._plan.geometry import ConvGeometry
+from .._plan.frames import Frame, Line, fitting
+from .._plan.geometry import ConvGeometry, is_symbol
 from .._plan.task import Task
 from .integers import runner
 from .products import Product
@@ -18,8 +16,8 @@ from .products import Product
 
 def frame_of(xp: Namespace, product: str, geometry: ConvGeometry, working: DType, dtype: DType, room: int) -> Frame:
     """What a product that gives this dtype, by sums of another, has of a frame: none, but for the gradient by one."""
-    is_framed = product == "scatter" and geometry.is_framed
-    return Frame(geometry, item_size(xp, working), room, bool(working != dtype), traits(xp).traced, is_framed)
+    is_framed, compiled = product == "scatter" and geometry.is_framed, traits(xp).traced or is_symbol(geometry.batch)
+    return Frame(geometry, item_size(xp, working), room, bool(working != dtype), compiled, is_framed)
 
 
 class Framed:
@@ -27,19 +25,21 @@ class Framed:
 
     def __init__(self, layout: Layout, task: Task, method: str, room: int) -> None:
         access, geometry = layout.access, layout.geometry
-        self.layout, self.task = layout, task
+        self.layout, self.task, self.method = layout, task, method
         self.frame = frame_of(access.xp, "scatter", geometry, access.dtype, access.result, room)
         self.access: Access = access.of("scatter", geometry)
         self.known: dict[Task, Product] = {}
-        self.run: Callable[[Task], Product] = lambda task: runner(self.access, task, method, self.frame.product_room)
-        self.product = self._of(self.frame.of_piece(task))  # whose errors are due now
+        # Errors are due now.
+        self.product = fitting(
+            self.frame, lambda frame: runner(self.access, frame.of_piece(task), method, frame.product_room)
+        )
 
     def __call__(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         if self.frame.is_whole:
             return self.layout.leave_frame(self.product(dy, w), b)
         xp, access, sizes = self.access.xp, self.layout.access, self.layout.geometry.windows.input_size
         shape = dy.shape[0], self.layout.geometry.channels, *sizes
-        dx = (empty if access.rounds else zeros)(xp, dy, shape, w, dtype=access.result)
+        dx = (empty if access.rounds else zeros)(xp, dy, shape, w, b, dtype=access.result)
         for box in self.frame.boxes(dy.shape[0]):
             index = (slice(*box[0]), slice(None), *(slice(*span) for span in box[1:]))
             if access.rounds:
@@ -64,7 +64,9 @@ class Framed:
 
     def _of(self, task: Task) -> Product:
         if task not in self.known:
-            self.known[task] = self.run(task)
+            self.known[task] = fitting(
+                self.frame, lambda frame: runner(self.access, task, self.method, frame.product_room)
+            )
         return self.known[task]
 
 

@@ -12,7 +12,7 @@ from .._arrays.layout import Access
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import dtypes_of_sums, planned_dtype
 from .._methods import request
-from .._plan.choice import Candidate, Request, Room, choose, shortage, too_little
+from .._plan.choice import Candidate, Request, Room, TooLittleError, choose, shortage
 from .._plan.task import Task
 from .products import Product, Products, products
 
@@ -39,7 +39,7 @@ class OfIntegers:
         if room.workspace < ALWAYS_ENOUGH:  # for some dtype it may not be: all are asked before elements are looked at
             asked = [self._request(dtype) for dtype in self.dtypes]
             if least := max([shortage(one, method) for one in asked]):
-                raise ValueError(too_little(least, method, asked[0]))
+                raise TooLittleError.of(least, method, asked[0])
         self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
 
     def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:

@@ -225,7 +225,7 @@ class Products:
         if count == 1:
             return run(*phases[0])
         made = empty if len(phases) == count else zeros
-        dx: Array = made(xp, dy, input_shape(task, dy), w, dtype=self.access.result)
+        dx: Array = made(xp, dy, input_shape(task, dy), w, b, dtype=self.access.result)
         if len(phases) < count:  # which hold the bias alone
             dx = biased(self.access, dx, b)
         for phase, convolution in phases:
