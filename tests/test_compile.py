@@ -301,6 +301,7 @@ class TestMemory:
         found += 1
         assert torch_backend.xp.all(x == before)
 
+    @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # by what forward derivatives load
     def test_who_watches_sees_all(self, torch_backend):
         """Derivatives forwards and backwards, modes, mixed dtypes and dtypes of NumPy's that there are not."""
         import torch
