@@ -294,6 +294,21 @@ class TestMemory:
         assert xconv.ndimage.sobel(x, output=output) is output
         assert_array(torch_backend, output, torch_backend.to_numpy(xconv.ndimage.sobel(x)))
 
+    def test_functions_of_the_users_are_given_tensors(self, torch_backend):
+        import torch
+
+        def second(x, axis, output, mode, cval):
+            return x.diff(n=2, dim=axis, prepend=x[:2] if axis == 0 else x[:, :2])
+
+        found = xconv.ndimage.generic_laplace(torch_backend.array(normal((6, 5))), second)
+        assert isinstance(found, torch.Tensor)
+
+    def test_no_warning_is_numpys(self, torch_backend):
+        """Warnings are errors here."""
+        x = torch_backend.array(np.full((2, 3, 9, 8), np.finfo("float32").max, "float32"))
+        x[0, 0, 2, 2] = np.inf
+        assert not torch_backend.xp.all(torch_backend.xp.isfinite(xconv.conv(x, -x[:1, :, :2, :2], method="direct")))
+
     @pytest.mark.parametrize("name", CALLS)
     def test_inputs_share_no_memory_with_results(self, torch_backend, name):
         x = torch_backend.array(normal((2, 3, 9, 8)))
