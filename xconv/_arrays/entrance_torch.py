@@ -49,13 +49,12 @@ def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _as_memory(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """What the function gives of NumPy's arrays, which compute faster, as tensors; not, where somebody watches tensors
-    or is to be called with them, or NumPy has no such dtype or another rule for two. Mistakes are PyTorch's to tell.
+    """What the function gives of NumPy's arrays, which compute faster, as tensors; not, where somebody watches tensors,
+    or NumPy has no such dtype or another rule for two of them. Mistakes are PyTorch's to tell.
     """
     given = [*arguments, *keywords.values()]
     tensors = [one for one in given if isinstance(one, torch.Tensor)]
-    others = [one for one in given if isinstance(one, torch.dtype) or callable(one)]
-    if not tensors or others or not all(map(_is_memory, tensors)):
+    if not tensors or any(isinstance(one, torch.dtype) for one in given) or not all(map(_is_memory, tensors)):
         return NotImplemented
     if len({one.dtype for one in tensors}) > 1 or _is_watched():
         return NotImplemented
