@@ -92,7 +92,7 @@ def test_quick_run(backend, tmp_path):
         if one["group"] == "latency":
             assert_timed(one["timings"], backend.name)
     printed = " ".join(process.stdout.split())
-    for name in (*names_of_suites, np.__version__, "No result is further", "Tiny arrays", "python -m benchmarks --quick"):
+    for name in (*names_of_suites, np.__version__, "No result", "Tiny arrays", "python -m benchmarks --quick"):
         assert name in printed
     shown = f"{process.stdout}\n{process.stderr}".splitlines()
     assert all(len(line) <= 80 for line in shown if not line.startswith("|"))  # whose times mean nothing
