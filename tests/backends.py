@@ -18,8 +18,8 @@ TAKEN = [row.name for row in TABLE.values() if not (row.refused or row.chunked)]
 NAMES = (*(name for library in TAKEN for name in VARIANTS.get(library, (library,))), *CAUTIOUS)
 
 # Which part of a list of cases is enough, another part by every test: eager JAX compiles every operation for every new
-# shape, jax.jit every call.
-EVERY = {"jax": 8, "jax-jit": 2}
+# shape, jax.jit every call; and watched tensors have all that autograd's tests have besides.
+EVERY = {"jax": 8, "jax-jit": 2, "torch-watched": 4}
 
 
 def part(name, values, start):
@@ -177,7 +177,7 @@ class WatchedTorch(Torch):
     """Tensors that are more than memory, as those that compilers trace: of a class of their own."""
 
     name = "torch-watched"
-    examples = 20
+    examples = 8
 
     def array(self, values, dtype=None):
         return super().array(values, dtype).as_subclass(_watched())
