@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from .remembered import remembered, remembering
@@ -121,8 +121,8 @@ class Geometry:
         """The same windows over an input that already carries its padding."""
         return self.over(self.padded_size)
 
-    @remembered
-    def tap_slices(self) -> tuple[tuple[Slices, Slices], ...]:
+    @property
+    def tap_slices(self) -> Iterator[tuple[Slices, Slices]]:
         """For each kernel offset, row-major: (windows whose tap lies in the input, input elements that it reads).
 
         Tap j of window m reads the input at a*j + s*m - lo, so the elements that one tap reads form a strided slice.
@@ -132,9 +132,15 @@ class Geometry:
         NumPy does not need them. The Array API leaves a stop beyond the end unspecified, so portable code stops
         exactly, and then no array needs extra rows either.
         """
+        inside, elements = self._taps_along
+        return zip(itertools.product(*inside), itertools.product(*elements), strict=True)
+
+    @remembered
+    def _taps_along(self) -> tuple[list[Slices], list[Slices]]:
+        """The same along each axis alone: nothing as long as all taps is kept."""
         axes = zip(self.axes, self.output_size, strict=True)
-        taps = itertools.product(*([_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes))
-        return tuple(tuple(zip(*slices, strict=True)) for slices in taps)
+        taps = [[_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes]
+        return [tuple([inside for inside, _ in line]) for line in taps], [tuple([read for _, read in line]) for line in taps]
 
     def restrict(
         self, block: Sequence[tuple[int, int]], taps: Sequence[tuple[int, int]] = ()
@@ -244,19 +250,25 @@ class Geometry:
             axes[at] = Axis(self.axes[at].o)
         return found
 
-    @remembered
+    @property
     def steps(self) -> list[Geometry]:
-        """The stages that do anything, or all of them as one, as of tiles, whichever lays out windows sooner.
+        """The stages that do anything, or all of them as one, as of tiles, whichever lays out windows sooner."""
+        found = self._sooner_in_stages  # geometries must not keep themselves: memory would wait to be looked for
+        return [self] if found is None else found
 
-        The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
+    @remembered
+    def _sooner_in_stages(self) -> list[Geometry] | None:
+        """The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
         rows, k times, and the others long runs, but what is laid out for the next stage is written and read once more.
         """
-        stages = [self] if self.is_tiling else [stage for stage in self.stages if not stage.is_identity]
+        if self.is_tiling:
+            return None
+        stages = [stage for stage in self.stages if not stage.is_identity]
         taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
         laid_out = [count * stage.positions for count, stage in zip(taps, stages, strict=True)]
         rows = ROW / self.output_size[-1]
         at_once, in_stages = self.taps * self.positions * (1 + rows), 2 * sum(laid_out) + sum(laid_out[:1]) * rows
-        return stages if in_stages - sum(laid_out[-1:]) < at_once else [self]
+        return stages if in_stages - sum(laid_out[-1:]) < at_once else None
 
     def taps_inside(self, margins: Pairs) -> list[list[int]]:
         """Along each axis, how many taps of each window lie in the input widened by (lo, hi) margins.

@@ -13,6 +13,8 @@ from .._plan.task import Task
 from .integers import runner
 from .products import Product
 
+KEPT = 8  # products of pieces: each has blocks of its own, which are planned for as long as it is kept
+
 
 def frame_of(xp: Namespace, product: str, geometry: ConvGeometry, working: DType, dtype: DType, room: int) -> Frame:
     """What a product that gives this dtype, by sums of another, has of a frame: none, but for the gradient by one."""
@@ -64,6 +66,8 @@ class Framed:
 
     def _of(self, task: Task) -> Product:
         if task not in self.known:
+            if len(self.known) == KEPT:
+                self.known.clear()
             self.known[task] = fitting(
                 self.frame, lambda frame: runner(self.access, task, self.method, frame.product_room)
             )

@@ -135,7 +135,6 @@ class Products:
         self.request = request
         self.candidate = candidate
         self.task = request.task
-        self.plain = self if exact is None else Products(access, request, candidate)
         self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
         alone = COMPLEX_ALONE if is_kind(xp, access.dtype, "complex floating") else ALONE
         self.spreads = traits(xp).threads and self.task.multiplications > alone and self._multiplies_matrices
@@ -163,7 +162,7 @@ class Products:
         if self.exact is not None:
             seen: list[int] = []
             with self.xp.errstate(all="ignore"):  # it is NumPy, and warns again if it has a reason to
-                result = self.plain._with(lambda one: one.looking(seen))._checked(*operands)
+                result = self._with(lambda one: one.looking(seen))._product(*operands)
             has_seen_all = sum(seen) == math.prod(result.shape) and is_finite(self.xp, operands[1])
             is_fine = has_seen_all or is_finite(self.xp, result)
             return result if is_fine else self.exact._checked(*operands)
