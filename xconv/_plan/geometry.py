@@ -140,7 +140,9 @@ class Geometry:
         """The same along each axis alone: nothing as long as all taps is kept."""
         axes = zip(self.axes, self.output_size, strict=True)
         taps = [[_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes]
-        return [tuple([inside for inside, _ in line]) for line in taps], [tuple([read for _, read in line]) for line in taps]
+        return [tuple([inside for inside, _ in line]) for line in taps], [
+            tuple([read for _, read in line]) for line in taps
+        ]
 
     def restrict(
         self, block: Sequence[tuple[int, int]], taps: Sequence[tuple[int, int]] = ()

@@ -120,7 +120,10 @@ class Blockwise:
     def _by_groups(
         self, product: Callable[..., Array], result: tuple[Array, int], *operands: tuple[Array | None, int]
     ) -> Array:
-        """Some groups after others, each of which is a convolution: of arrays that have groups along an axis each."""
+        """Some groups after others, each of which is a convolution: of arrays that have groups along an axis each.
+
+        Plain memory holds each where it belongs, and nothing besides.
+        """
 
         def index(some: slice, axis: int) -> tuple[Any, ...]:
             return (*(slice(None),) * axis, some, ...)
@@ -130,7 +133,9 @@ class Blockwise:
             task = self.task._replace(groups=some.stop - some.start)
             part = Blockwise(self.access, self.schedule._replace(task=task, groups=task.groups), self.maps)
             given = [None if one is None else one[index(some, axis)] for one, axis in operands]
-            whole = put_at(whole, index(some, along), product(part, *given))
+            place = whole[index(some, along)] if traits(self.xp).plain_memory else None
+            found = product(part, *given, place)
+            whole = put_at(whole, index(some, along), found) if place is None else whole
         return whole
 
     def _forward_part(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
@@ -242,13 +247,13 @@ class Blockwise:
         self._each(fill, range(len(shares)))
         return self.xp.concat([columns[at] for at in range(len(shares))], axis=-2)
 
-    def scatter(self, dy: Array, w: Array, b: Array | None) -> Array:
-        """dx, to which the windows of all parts are added."""
+    def scatter(self, dy: Array, w: Array, b: Array | None, place: Array | None = None) -> Array:
+        """dx, to which the windows of all parts are added, in a place if it is given: plain memory."""
         xp, schedule, task, access = self.xp, self.schedule, self.task, self.access
         if schedule.groups < task.groups:
             dx = empty(xp, dy, input_shape(task, dy), w, b, dtype=access.result)
             return self._by_groups(Blockwise.scatter, (dx, 1), (dy, 1), (w, 0), (b, 0))
-        dx = None
+        dx = None if place is None or access.rounds else put_at(place, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
                 grid = self._grid(part)
@@ -261,7 +266,7 @@ class Blockwise:
                     return self.maps.input_adjoint(xp, products, block.windows)
 
                 if schedule.is_whole and grid.only is not None:
-                    return access.leave(biased(access, share(grid.only), b))
+                    return _stored(place, access.leave(biased(access, share(grid.only), b)))
                 dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
                 for same in grid.colours:
 
@@ -272,26 +277,28 @@ class Blockwise:
 
                     self._each(add, same)
         dx = zeros(xp, dy, input_shape(task, dy), w, dtype=access.dtype) if dx is None else dx
-        return access.leave(biased(access, dx, b))
+        return _stored(place, access.leave(biased(access, dx, b)))
 
-    def backward_filter(self, dy: Array, x: Array) -> Array:
-        """dw, of which parts of channels, filters and taps are different elements."""
+    def backward_filter(self, dy: Array, x: Array, place: Array | None = None) -> Array:
+        """dw, of which parts of channels, filters and taps are different elements, as `scatter`."""
         xp, schedule, task, result = self.xp, self.schedule, self.task, self.access.result
         if schedule.groups < task.groups:
             dw = empty(xp, dy, weight_shape(task), x, dtype=result)
             return self._by_groups(Blockwise.backward_filter, (dw, 0), (dy, 1), (x, 1))
         if self._only_part is not None:
-            return self._backward_filter_part(dy, x, self._only_part)
-        dw = zeros(xp, dy, weight_shape(task), x, dtype=result)
+            return self._backward_filter_part(dy, x, self._only_part, place)
+        dw = zeros(xp, dy, weight_shape(task), x, dtype=result) if place is None else put_at(place, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
-                share = self._backward_filter_part(dy[:, :, filters, ...], x, part)
-                dw = put_at(dw, (slice(None), filters, *part.weight_index[2:]), share)
+                index = (slice(None), filters, *part.weight_index[2:])
+                own = dw[index] if traits(xp).plain_memory else None
+                share = self._backward_filter_part(dy[:, :, filters, ...], x, part, own)
+                dw = put_at(dw, index, share) if own is None else dw
         return dw
 
-    def _backward_filter_part(self, dy: Array, x: Array, part: Part) -> Array:
+    def _backward_filter_part(self, dy: Array, x: Array, part: Part, place: Array | None) -> Array:
         if self.schedule.apart:
-            return self._backward_filter_apart(dy, x, part)
+            return _stored(place, self._backward_filter_apart(dy, x, part))
         xp, access, sums = self.xp, self.access, self._only_sums if part is self._only_part else self._sums(part)
 
         def rows_of(block: Block, channels: slice) -> Array:
@@ -308,11 +315,11 @@ class Blockwise:
             return self.maps.weight_adjoint(xp, rows, part.windows)
 
         if len(sums) == 1:
-            return access.leave_filters(share(sums[0]))
+            return _stored(place, access.leave_filters(share(sums[0])))
         width = part.channels.stop - part.channels.start
         shape = (x.shape[1], dy.shape[2], width, *part.windows.kernel_size)
         if len({one.target for one in sums}) == len(sums):
-            dw = empty(xp, dy, shape, x, dtype=access.result)
+            dw = empty(xp, dy, shape, x, dtype=access.result) if place is None else place
 
             def fill(one: _Sum) -> None:
                 nonlocal dw
@@ -324,7 +331,7 @@ class Blockwise:
         self._each(lambda at: shares.update({at: share(sums[at])}), range(len(sums)))
         for at, one in enumerate(sums):
             dw = add_at(xp, dw, one.place(part), shares.pop(at))
-        return access.leave_filters(dw)
+        return _stored(place, access.leave_filters(dw))
 
     @remembered
     def _only_sums(self) -> list[_Sum]:
@@ -389,6 +396,11 @@ class _Sum(NamedTuple):
         groups = self.grid[0].groups
         start = part.channels.start
         return (groups, slice(None), slice(self.channels.start - start, self.channels.stop - start), ...)
+
+
+def _stored(place: Array | None, values: Array) -> Array:
+    """In a place, if one is given, where they may be already."""
+    return values if place is None or values is place else put_at(place, (...,), values)
 
 
 def _of_filters(block: Block, filters: slice) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from .._plan.task import Task
 from .integers import runner
 from .products import Product
 
-KEPT = 8  # products of pieces: each has blocks of its own, which are planned for as long as it is kept
+KEPT = 2  # products of pieces, all samples and what is left of them: each has blocks of its own, a kilobyte each
 
 
 def frame_of(xp: Namespace, product: str, geometry: ConvGeometry, working: DType, dtype: DType, room: int) -> Frame:
