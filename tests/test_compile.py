@@ -312,6 +312,33 @@ class TestMemory:
         x[0, 0, 2, 2] = np.inf
         assert not torch_backend.xp.all(torch_backend.xp.isfinite(xconv.conv(x, -x[:1, :, :2, :2], method="direct")))
 
+    def test_numpys_arrays_beside_tensors_are_refused_by_all_ways(self, torch_backend):
+        x, w = torch_backend.array(normal((9, 8))), normal((3, 3))
+        calls = [
+            lambda: xconv.ndimage.correlate(x, w),
+            lambda: xconv.ndimage.correlate(x.clone().requires_grad_(), w),
+            lambda: xconv.signal.convolve(x, w),
+            lambda: xconv.signal.convolve(w, x),
+            *(
+                lambda method=method: xconv.conv(x[None, None], w[None, None], method=method)
+                for method in ("auto", "direct", "im2col")
+            ),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match="^all arrays must come from one library, got "):
+                call()
+
+    def test_the_first_call_of_a_process_may_be_mapped(self, torch_backend):
+        """No tensor was looked at before, and those that are mapped may not be asked for their data."""
+        code = """
+            import torch, xconv
+            x = torch.rand(2, 9, 8)
+            for f in (xconv.ndimage.sobel, lambda x: xconv.signal.convolve(x, x)):
+                assert torch.allclose(torch.func.vmap(f)(x)[1], f(x[1]), atol=1e-5)
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
     @pytest.mark.parametrize("name", CALLS)
     def test_inputs_share_no_memory_with_results(self, torch_backend, name):
         x = torch_backend.array(normal((2, 3, 9, 8)))

@@ -22,6 +22,7 @@ TRACED = (
     "torch.compile or torch.export, which take any batch"
 )
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # and no class of somebody's, as are the tensors of compilers
+FOREIGN = (torch.dtype, np.ndarray)  # of which NumPy has no such, and which is no array beside tensors
 OWN = ("auto", "native")  # methods that may be PyTorch's own convolution
 
 
@@ -54,7 +55,7 @@ def _as_memory(function: Callable[..., Any], arguments: tuple[Any, ...], keyword
     """
     given = [*arguments, *keywords.values()]
     tensors = [one for one in given if isinstance(one, torch.Tensor)]
-    if not tensors or any(isinstance(one, torch.dtype) for one in given) or not all(map(_is_memory, tensors)):
+    if not tensors or any(isinstance(one, FOREIGN) for one in given) or not all(map(_is_memory, tensors)):
         return NotImplemented
     if len({one.dtype for one in tensors}) > 1 or _is_watched():
         return NotImplemented

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._plan.arguments import a_number, got
 from .._plan.remembered import loading
-from .libraries import Array, DType, Namespace, device, has_float64, is_kind, library, mesh, row_of, traits
+from .libraries import UNKNOWN, Array, DType, Namespace, device, has_float64, is_kind, library, mesh, row_of, traits
 
 SMALLEST = 8  # bits of a number that every operation takes
 
@@ -90,7 +90,7 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
 
     values = tuple([np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else value for value in values])
     for value in values:
-        if not isinstance(value, np.ndarray) and row_of(getattr(value, "data", None)).chunked:
+        if row_of(value) is UNKNOWN and row_of(getattr(value, "data", None)).chunked:  # tensors may not be asked
             kind = type(value).__name__
             raise TypeError(
                 f"an array must not be wrapped, got {kind} of chunks, all of them to be computed: pass its .data"

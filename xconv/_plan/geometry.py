@@ -140,9 +140,8 @@ class Geometry:
         """The same along each axis alone: nothing as long as all taps is kept."""
         axes = zip(self.axes, self.output_size, strict=True)
         taps = [[_tap(j * axis.a, axis, o) for j in range(axis.k)] for axis, o in axes]
-        return [tuple([inside for inside, _ in line]) for line in taps], [
-            tuple([read for _, read in line]) for line in taps
-        ]
+        inside, elements = [[tuple([pair[at] for pair in line]) for line in taps] for at in (0, 1)]
+        return inside, elements
 
     def restrict(
         self, block: Sequence[tuple[int, int]], taps: Sequence[tuple[int, int]] = ()
@@ -260,8 +259,8 @@ class Geometry:
 
     @remembered
     def _sooner_in_stages(self) -> list[Geometry] | None:
-        """The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first copies
-        rows, k times, and the others long runs, but what is laid out for the next stage is written and read once more.
+        """The rows of x are short. All taps at once copy each of them prod(k) times; of the stages only the first
+        copies rows, k times, and the others long runs, but what is laid out for the next is written and read once more.
         """
         if self.is_tiling:
             return None
