@@ -7,7 +7,9 @@ padded, and all can be differentiated.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -95,19 +97,47 @@ def maxima_positions(
 
     Positions add up over the axes of x: each has a range of them, and how many elements lie between two.
     """
-    found: Any = 0
-    for axis, (place, step) in enumerate(places):
-        line = xp.arange(place.start, place.stop, dtype=dtype, device=device(x)) * step
-        found = found + xp.reshape(line, (1, 1, *(-1 if axis == other else 1 for other in range(windows.ndim))))
-    winners = _winners(xp, x, windows)
-    for stage, winner in winners:
+    first, where = x.ndim - windows.ndim, device(x)
+    ends = [step * (place.start + d) for (place, step), d in zip(places, windows.padded_size, strict=True)]
+    short = xp.int32 if sum(ends) <= xp.iinfo(xp.int32).max else dtype
+
+    def along(axis: int, line: Array) -> Array:
+        return xp.reshape(line, tuple([-1 if axis == at else 1 for at in range(x.ndim)]))
+
+    def numbers(axis: int, some: range) -> Array:
+        return along(axis, xp.arange(some.start, some.stop, some.step, dtype=short, device=where))
+
+    found, rest = xp.zeros((1,) * x.ndim, dtype=short, device=where), {*range(first, x.ndim)}
+    for stage, winner in _winners(xp, x, windows):
+        axis, line = line_of(x, stage)
+        (place, step), ((_, _, s, a, lo, _),), o = places[axis - first], line.axes, line.output_size[0]
+        rest.remove(axis)
         if isinstance(winner, (_Levels, _Tiles)):
-            found = winner.picked(xp, found, -1)
+            found = winner.picked(xp, found + numbers(axis, place) * step, -1)
             continue
-        views, found = tap_views(pad(xp, found, stage.padding), stage.padded), full(xp, found, (), -1)
-        for tap, view in enumerate(views):
-            found = xp.where(winner == tap, view, found)
-    return found if winners else xp.astype(xp.broadcast_to(found, x.shape), dtype)
+        element = numbers(axis, range(-lo, s * o - lo, s)) + a * xp.astype(winner, short)
+        found = _picked(xp, found, axis, line, winner, element) + (element + place.start) * step
+    for axis in rest:
+        place, step = places[axis - first]
+        found = found + numbers(axis, place) * step
+    found = xp.broadcast_to(found, (*x.shape[:first], *windows.output_size))
+    for axis, counts in enumerate(windows.taps_inside(((0, 0),) * windows.ndim), start=first):
+        if 0 in counts:
+            is_real = xp.asarray([count > 0 for count in counts], device=where)
+            found = xp.where(along(axis, is_real), found, full(xp, found, (), -1))
+    return xp.astype(found, dtype)
+
+
+def _picked(xp: Namespace, x: Array, axis: int, line: Geometry, winner: Array, element: Array) -> Array:
+    """What windows along an axis have of another array where their largest elements lie: by taps, or these elements."""
+    if x.shape[axis] == 1:
+        return x
+    if line.taps > MANY:
+        inside = xp.clip(element, 0, line.input_size[0] - 1)
+        return xp.take_along_axis(x, xp.astype(inside, xp.int64), axis=axis)
+    padded = padded_along(xp, x, axis, line, 0)
+    shares = (values_where(xp, winner == tap, tap_view(padded, axis, line, (tap,))) for tap in range(line.taps))
+    return functools.reduce(operator.ior if traits(xp).plain_memory else operator.or_, shares)
 
 
 def _reduced(
