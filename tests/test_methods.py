@@ -142,22 +142,23 @@ WINDOWS = {
 
 
 BATCH, GROUPS, CHANNELS, FILTERS = 3, 2, 4, 5
-COUNTS = {"im2col": 2, "im2col of rows": 2, "toeplitz": 2, "toeplitz of rows": 3, "winograd": 1}
+COUNTS = {"im2col": 2, "im2col of rows": 1, "toeplitz": 2, "toeplitz of rows": 2, "winograd": 1}
 
 
-def tiles_of(method, geometry, dtype):
-    """All that the method has for these windows, forward and for sums over positions."""
+def tiles_of(method, geometry, dtype, names=()):
+    """All with these maps that the method has for these windows, forward and for sums over positions."""
     found = {}
     for product in ("forward", "backward_filter"):
         task = Task(product, geometry, BATCH, GROUPS, CHANNELS, FILTERS)
-        found |= dict.fromkeys(METHODS[method.split()[0]](np, np.dtype(dtype), task))
-    return list(found)
+        tiles = METHODS[method.split()[0]](np, np.dtype(dtype), task)
+        found |= {(type(tile), *vars(tile).values()): tile for tile in tiles}
+    return [tile for tile in found.values() if set(names) <= vars(type(tile)).keys()]
 
 
 def inner(left, right, maps):
     """<left, right>; of a real block's half spectrum, that of the whole spectrum."""
     weights = np.ones(left.shape)
-    if maps.name == "fft" and maps.real and np.iscomplexobj(left):
+    if hasattr(maps, "real") and maps.real and np.iscomplexobj(left):
         size = maps.size[-1]
         weights[:, 1 : (size + 1) // 2] = 2  # the second axis is half a spectrum
     return np.sum(weights * left.conj() * right)
@@ -175,7 +176,7 @@ def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
         "output": (BATCH, GROUPS, FILTERS, *geometry.output_size),
     }[pair]
     names = (f"{pair}_map", f"{pair}_adjoint") if pair != "output" else ("output_adjoint", "output_map")
-    tiles = tiles_of(method, geometry, dtype)
+    tiles = tiles_of(method, geometry, dtype, names)
     assert len(tiles) == COUNTS.get(method, len(tiles))
     for maps in tiles:
         forward, adjoint = (functools.partial(getattr(maps, name), np, geometry=geometry) for name in names)

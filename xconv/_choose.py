@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from ._arrays.layout import Access
 from ._arrays.libraries import Array, DType, Namespace, is_kind
@@ -114,7 +114,26 @@ def plan(
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
     shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
-    ask, xp, dtype, frame = _request(shapes, xp, dtype, function, keywords, output_padding)
+    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
+    transposes = function.startswith("conv_transpose")
+    if transposes:
+        geometry = conv_transpose_geometry(shapes, keywords, output_padding)
+    elif not (isinstance(output_padding, int) and output_padding == 0):
+        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, {got(output_padding)}")
+    else:
+        geometry = conv_geometry(shapes, keywords)
+    xp = namespace_of_library(xp)
+    check_numeric("dtype", xp, dtype)
+    room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
+    working = working_dtype(xp, dtype)
+    conjugates = transposes and is_kind(xp, dtype, "complex floating")
+    task = task_of(product, geometry, working != dtype, conjugates)
+    access = Access(xp, working, dtype).of(product, geometry)._replace(dtype=planned_dtype(xp, working))
+    frame = frame_of(xp, product, geometry, working, dtype, room)
+
+    def ask(frame: Frame) -> Request:
+        return request(access, frame.of_piece(task), frame.product_room, working)
+
     asked = ask(frame)
     word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
     others = candidates(asked, word)
@@ -124,7 +143,7 @@ def plan(
     able = sum(not one.reason for one in others)
     with late_bar("timing methods", TRIALS * able) as advance:
         timed = [
-            one if one.reason else one._replace(cost=_time(xp, dtype, asked, one.method, advance)) for one in others
+            one if one.reason else one._replace(cost=_time(xp, working, asked, one.method, advance)) for one in others
         ]
     return plan_of(function, cheapest(timed), timed, cpu_count(), frame, measured=True)
 
@@ -185,35 +204,7 @@ def choose_method(
     'winograd'
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
-    shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
-    ask, _, _, frame = _request(shapes, xp, dtype, function, keywords)
-    return fitting(frame, lambda one: choose(ask(one), "auto")).method
-
-
-def _request(
-    shapes: dict[str, Any], xp: Namespace, dtype: DType, function: str, keywords: Keywords, output_padding: Any = 0
-) -> tuple[Callable[[Frame], Request], Namespace, DType, Frame]:
-    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
-    transposes = function.startswith("conv_transpose")
-    if transposes:
-        geometry = conv_transpose_geometry(shapes, keywords, output_padding)
-    elif not (isinstance(output_padding, int) and output_padding == 0):
-        raise ValueError(f"output_padding must be 0 but for functions of conv_transpose, {got(output_padding)}")
-    else:
-        geometry = conv_geometry(shapes, keywords)
-    xp = namespace_of_library(xp)
-    check_numeric("dtype", xp, dtype)
-    room = workspace(keywords.max_workspace, item_size(xp, dtype) * geometry.elements)
-    working = working_dtype(xp, dtype)
-    conjugates = transposes and is_kind(xp, dtype, "complex floating")
-    task = task_of(product, geometry, working != dtype, conjugates)
-    access = Access(xp, working, dtype).of(product, geometry)._replace(dtype=planned_dtype(xp, working))
-    frame = frame_of(xp, product, geometry, working, dtype, room)
-
-    def ask(frame: Frame) -> Request:
-        return request(access, frame.of_piece(task), frame.product_room, working)
-
-    return ask, xp, working, frame
+    return plan(input_shape, weight_shape, xp=xp, dtype=dtype, function=function, **keywords._asdict()).method
 
 
 def _time(xp: Namespace, dtype: DType, asked: Request, method: str, advance: Callable[[], None]) -> float:

@@ -407,7 +407,8 @@ def _convolution(
     xp, data, weights = namespace_of_numbers(operands), tuple(first.shape), tuple(second.shape)
     _check_ranks(data, weights)
     taken, result = _axes(axes, len(data)), promoted(xp, *(operand.dtype for operand in operands))
-    bordered = border != "zeros" and mode != "valid"
+    border = "zeros" if mode == "valid" else border
+    bordered = border != "zeros"
     one = [weights[a] == 1 or (data[a] == 1 and not name.startswith("correlate")) for a in range(len(data))]
     spatial = tuple([axis for axis in taken if bordered or not one[axis]])  # correlation turns in2 round
     for axis in range(len(data)):
@@ -429,10 +430,8 @@ def _convolution(
     if any(operand.is_chunked for operand in operands):
         by_name = {"fftconvolve": (_axes(axes, len(data)) or None,), "convolve": (method,), "correlate": (method,)}
         words = by_name.get(name)
-        border = border if bordered else "zeros"
         return functools.partial(_chunk_by_chunk, name, taken, mode, border, words, result)
     plan = convolution(data, weights, spatial, mode, bordered)
-    border = border if bordered else "zeros"
     return _Convolution(first._replace(dtype=dtype), result, plan, name, method, border)
 
 

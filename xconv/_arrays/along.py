@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from .._plan.geometry import Geometry
 from .._plan.pooling import Runs, power_of
 from .elements import zeros
 from .libraries import Array, Namespace, traits
-from .windows import add_taps, pad
+from .windows import add_taps, at_axis, pad
 
 
 def lines_of(x: Array, windows: Geometry) -> list[tuple[int, Geometry]]:
@@ -23,10 +22,6 @@ def line_of(x: Array, stage: Geometry) -> tuple[int, Geometry]:
     """The axis of windows along one."""
     (found,) = lines_of(x, stage)
     return found
-
-
-def at_axis(x: Array, axis: int, place: slice) -> tuple[Any, ...]:
-    return (..., place, *(slice(None),) * (x.ndim - axis - 1))
 
 
 def padded_along(xp: Namespace, x: Array, axis: int, line: Geometry, neutral: complex) -> Array:
@@ -62,7 +57,7 @@ def tiled(xp: Namespace, x: Array, axis: int, line: Geometry, neutral: complex) 
     """Windows side by side, their taps as one more axis behind theirs."""
     x = padded_along(xp, x, axis, line, neutral)
     outputs, k = line.output_size[0], line.taps
-    x = x[at_axis(x, axis, slice(0, outputs * k))]
+    x = x[at_axis(axis, slice(0, outputs * k))]
     return xp.reshape(x, (*x.shape[:axis], outputs, k, *x.shape[axis + 1 :]))
 
 
@@ -71,7 +66,7 @@ def from_tiles(xp: Namespace, tiles: Array, axis: int, line: Geometry) -> Array:
     ((d, k, _, _, lo, _),), outputs = line.axes, tiles.shape[axis]
     x = xp.reshape(tiles, (*tiles.shape[:axis], outputs * k, *tiles.shape[axis + 2 :]))
     x = pad(xp, x, ((0, max(lo + d - outputs * k, 0)), *((0, 0),) * (x.ndim - axis - 1)))
-    return x[at_axis(x, axis, slice(lo, lo + d))]
+    return x[at_axis(axis, slice(lo, lo + d))]
 
 
 def over_runs(pick: Callable[[Array, Array], Array], x: Array, axis: int, windows: Geometry, runs: Runs) -> Array:

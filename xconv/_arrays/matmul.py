@@ -132,29 +132,25 @@ def _of_limbs(xp: Namespace, left: Limbs, right: Array) -> Array:
 
 
 def summed_matmul(xp: Namespace, left: Array, right: Array) -> Array:
-    """The sum over s of left (*s, G, K, q) @ right (f, *s, G, q, p) -> (f, 1, ..., 1, G, K, p), of NumPy's arrays.
+    """The sum over s of left (*s, G, K, q) @ right (f, *s, G, q, p) -> (f, G, K, p), of NumPy's arrays.
 
     It is done in pieces of G and p, in few operations on all of s: between two a thread may have to wait for another.
+    In memory the result is (G, p, f, K).
     """
-    with xp.errstate(invalid="ignore", over="ignore"):  # of what lies between the windows
-        return _summed_matrices(xp, left, right)[(slice(None), *(None,) * (left.ndim - 3))]
-
-
-def _summed_matrices(xp: Namespace, left: Array, right: Array) -> Array:
-    """(f, G, K, p), in memory (G, p, f, K)."""
     stack, (groups, filters, _), n = left.shape[:-3], left.shape[-3:], left.ndim - 3
     copies, count = right.shape[0], right.shape[-1]
     left, right = left[(*(slice(None),) * n, None)], xp.moveaxis(right, 0, -4)
     result = xp.empty((groups, count, copies, filters), dtype=right.dtype)
     order = (*range(n), n + 2, n, n + 1, n + 3)
     length = max(MULTIPLIED // (result.itemsize * math.prod(stack) * copies * filters), 1)
-    for some in pieces(groups, max(length // count, 1)):
-        for piece in pieces(count, length):
-            place = result[some, piece]
-            products = scratch(xp, (*stack, *place.shape), place.dtype)
-            factors = right[..., some, :, piece], left[..., some, :, :]
-            xp.matmul(*map(xp.matrix_transpose, factors), out=xp.permute_dims(products, order))
-            xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=place)
+    with xp.errstate(invalid="ignore", over="ignore"):  # of what lies between the windows
+        for some in pieces(groups, max(length // count, 1)):
+            for piece in pieces(count, length):
+                place = result[some, piece]
+                products = scratch(xp, (*stack, *place.shape), place.dtype)
+                factors = right[..., some, :, piece], left[..., some, :, :]
+                xp.matmul(*map(xp.matrix_transpose, factors), out=xp.permute_dims(products, order))
+                xp.add.reduce(reshaped(xp, products, (-1, *place.shape)), axis=0, out=place)
     return xp.permute_dims(result, (2, 0, 3, 1))
 
 

@@ -17,7 +17,6 @@ from .._plan.geometry import Geometry
 from .._plan.pooling import BYTE, LONG, MANY, MANY_STEPS, Runs, by_levels, doubles, power_of, taps_of, tiles
 from .along import (
     all_taps,
-    at_axis,
     by_halves,
     from_tiles,
     line_of,
@@ -34,7 +33,7 @@ from .elements import flipped, from_ordered, full, lowest, ordered, resized, zer
 from .kernels import extreme, taken
 from .kernels import winners as found_winners
 from .libraries import Array, DType, Namespace, device, is_kind, traits
-from .windows import added, pad, tap_views
+from .windows import added, at_axis, pad, tap_views
 
 BEGUN = 8  # windows for each tap, of fewer of which a step over all takes longer to begin than it takes (NumPy)
 
@@ -75,7 +74,7 @@ def extremes(xp: Namespace, x: Array, windows: Geometry, largest: bool = True, r
     return xp.astype(y, y.dtype) if windows.taps == 1 else y  # which may be a view of x still
 
 
-def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype: DType) -> Array:
+def maxima_adjoint(xp: Namespace, x: Array, dy: Array, windows: Geometry, dtype: DType) -> Array:
     """Of each window the first largest element, or the last NaN, takes what dy has for it; sums in this dtype."""
     dy = xp.astype(dy, dtype, copy=not windows.by_row)
     for stage, winner in reversed(_winners(xp, x, windows)):
@@ -91,7 +90,7 @@ def maxima_adjoint(xp: Namespace, dy: Array, x: Array, windows: Geometry, dtype:
 
 
 def maxima_positions(
-    xp: Namespace, x: Array, places: Sequence[tuple[range, int]], windows: Geometry, dtype: DType
+    xp: Namespace, x: Array, windows: Geometry, places: Sequence[tuple[range, int]], dtype: DType
 ) -> Array:
     """Of each window the position of the element that `maxima_adjoint` gives its share; -1 if all is padding.
 
@@ -220,55 +219,48 @@ def _winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry,
 def _plain_winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry, Array]]:
     """`_winners` in plain memory: the maxima once more, with the number of the tap that each is of."""
     stages, winners = windows.by_row, []
-    may_be_nan = not is_kind(xp, x.dtype, "integral")
     for axis, line in lines_of(x, windows)[::-1]:
         number = xp.uint8 if line.taps <= BYTE else xp.int32
         if traits(xp).kernels:
             x, winner = found_winners(xp, x, axis, line, lowest(xp, x.dtype), xp.dtype(number))
-            winners.append(winner)
-            continue
-        if line.taps > MANY:
-            found = _winners_by_levels if doubles(line) else _winners_of_all
+        else:
+            found = _winners_by_taps if line.taps <= MANY else _winners_by_levels if doubles(line) else _winners_of_all
             x, winner = found(xp, x, axis, line, number)
-            winners.append(winner)
-            continue
-        shape = resized(x, axis, line.output_size[0])
-        best = xp.full(shape, lowest(xp, x.dtype), dtype=x.dtype)
-        winner = xp.full(shape, line.taps, dtype=number)
-        taps = tap_places(line, axis)
-        for tap, inside, _ in reversed(taps):  # the first that is no padding, should none be larger
-            winner[inside] = tap
-        for tap, inside, elements in taps:
-            new, old, taken = xp.ascontiguousarray(x[elements]), best[inside], winner[inside]
-            better = new > old
-            if may_be_nan:
-                better |= new != new
-            xp.maximum(old, new, out=old)
-            xp.maximum(taken, better.astype(number) * tap, out=taken)
-        x = best
         winners.append(winner)
     return [*zip(stages, winners, strict=True)]
 
 
+def _winners_by_taps(xp: Namespace, x: Array, axis: int, line: Geometry, number: DType) -> tuple[Array, Array]:
+    """The maxima along an axis and the tap of each, tap after tap."""
+    shape, may_be_nan = resized(x, axis, line.output_size[0]), not is_kind(xp, x.dtype, "integral")
+    best = xp.full(shape, lowest(xp, x.dtype), dtype=x.dtype)
+    winner = xp.full(shape, line.taps, dtype=number)
+    taps = tap_places(line, axis)
+    for tap, inside, _ in reversed(taps):  # the first that is no padding, should none be larger
+        winner[inside] = tap
+    for tap, inside, elements in taps:
+        new, old, taken = xp.ascontiguousarray(x[elements]), best[inside], winner[inside]
+        better = new > old
+        if may_be_nan:
+            better |= new != new
+        xp.maximum(old, new, out=old)
+        xp.maximum(taken, better.astype(number) * tap, out=taken)
+    return best, winner
+
+
 def _winners_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry, number: DType) -> tuple[Array, Array]:
     """The maxima along an axis and the tap of each, by levels of 2**i taps: of two runs the later if that is larger."""
-    (_, k, _, a, _, _), may_be_nan = line.axes[0], not is_kind(xp, x.dtype, "integral")
-
-    def better_of(old: tuple[Array, Array], new: tuple[Array, Array], taps: int) -> tuple[Array, Array]:
-        better = new[0] > old[0]
-        if may_be_nan:
-            better |= new[0] != new[0]
-        return xp.maximum(old[0], new[0]), xp.where(better, new[1] + number(taps), old[1])
-
+    may_be_nan = not is_kind(xp, x.dtype, "integral")
     best = padded_along(xp, x, axis, line, lowest(xp, x.dtype))
-    level, before = (best, xp.zeros(best.shape, dtype=number)), (slice(None),) * axis
-    for power in range(power_of(k)):
-        shift = a << power
-        low, high = ((*before, slice(at, best.shape[axis] - (shift << 1) + a + at)) for at in (0, shift))
-        level = better_of(tuple([one[low] for one in level]), tuple([one[high] for one in level]), 1 << power)
-    rest = k - (1 << power_of(k))
-    first, second = (tuple([tap_view(one, axis, line, (tap,)) for one in level]) for tap in (0, rest))
-    best, winner = better_of(first, second, rest) if rest else first
+    winner = xp.zeros(best.shape, dtype=number)
+    for places in _halves(line):
+        (best, winner), *later = [[one[at_axis(axis, place)] for one in (best, winner)] for place in places]
+        for new, tap in later:
+            better = new > best
+            if may_be_nan:
+                better |= new != new
+            shift = places[1].start // line.dilation[0]
+            best, winner = xp.maximum(best, new), xp.where(better, tap + number(shift), winner)
     return best, _no_padding(xp, winner, axis, line)
 
 
@@ -355,8 +347,8 @@ class _Levels(NamedTuple):
         is_real = xp.ones((line.input_size[0], *(1,) * (x.ndim - axis - 1)), dtype=xp.bool, device=device(x))
         best, is_real, later = padded_along(xp, x, axis, line, least), padded_along(xp, is_real, 0, line, False), []
         for places in _halves(line):
-            old, *new = [best[at_axis(best, axis, place)] for place in places]
-            reals = [is_real[at_axis(is_real, 0, place)] for place in places]
+            old, *new = [best[at_axis(axis, place)] for place in places]
+            reals = [is_real[at_axis(0, place)] for place in places]
             later.append(_beats(xp, new[0], old) | (reals[1] & ~reals[0]) if new else None)
             best = xp.where(later[-1], new[0], old) if new else old
             is_real = reals[0] | reals[-1]
@@ -366,7 +358,7 @@ class _Levels(NamedTuple):
         """The elements of another array that lie where the largest do."""
         x = padded_along(xp, x, self.axis, self.line, beyond)
         for places, later in zip(_halves(self.line), self.later, strict=True):
-            old, *new = [x[at_axis(x, self.axis, place)] for place in places]
+            old, *new = [x[at_axis(self.axis, place)] for place in places]
             x = old if later is None else xp.where(later, new[0], old)
         return x
 
@@ -380,10 +372,10 @@ class _Levels(NamedTuple):
             shares = [dy] if later is None else [values_where(xp, ~later, dy), values_where(xp, later, dy)]
             dx = zeros(xp, dy, resized(dy, self.axis, size))
             for place, share in zip(places, shares, strict=True):
-                dx = added(xp, dx, at_axis(dx, self.axis, place), share)
+                dx = added(xp, dx, at_axis(self.axis, place), share)
             dy = dx
         (lo, _), (d,) = self.line.padding[0], self.line.input_size
-        return dy[at_axis(dy, self.axis, slice(lo, lo + d))]
+        return dy[at_axis(self.axis, slice(lo, lo + d))]
 
 
 def _halves(line: Geometry) -> list[tuple[slice, ...]]:

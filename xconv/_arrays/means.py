@@ -14,7 +14,6 @@ from .._plan.geometry import Axis, Geometry
 from .._plan.pooling import sums_by, tiles
 from .along import (
     all_taps,
-    at_axis,
     by_halves,
     from_tiles,
     line_of,
@@ -28,7 +27,7 @@ from .along import (
 from .elements import reshaped, resized, zeros
 from .kernels import means_along, spread
 from .libraries import Array, DType, Namespace, device, traits
-from .windows import added, pad, tap_views
+from .windows import added, at_axis, pad, tap_views
 
 
 def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[int]], dtype: DType) -> Array:
@@ -49,7 +48,7 @@ def means(xp: Namespace, x: Array, windows: Geometry, counts: Sequence[Sequence[
             if tiles(line):
                 x = xp.sum(tiled(xp, x, axis, line, 0), axis=axis + 1, dtype=x.dtype)
             else:
-                x = _sums_by_levels(xp, x, axis, line)
+                x = sums_by_levels(xp, x, axis, line)
             continue
         x, *others = tap_views(pad(xp, x, stage.padding), stage.padded)
         for view in others:
@@ -95,7 +94,7 @@ def _sums_by_halves(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array
     return by_halves(xp.add, all_taps(xp, x, axis, line, 0), axis + 1)
 
 
-def _sums_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array:
+def sums_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array:
     """Of sums of 2**i taps those that make up all."""
     level, width, start = padded_along(xp, x, axis, line, 0), 1, 0
     total: Any = None
@@ -108,12 +107,12 @@ def _sums_by_levels(xp: Namespace, x: Array, axis: int, line: Geometry) -> Array
             return total
         shift = line.dilation[0] * width
         size = level.shape[axis]
-        level = level[at_axis(level, axis, slice(0, size - shift))] + level[at_axis(level, axis, slice(shift, size))]
+        level = level[at_axis(axis, slice(0, size - shift))] + level[at_axis(axis, slice(shift, size))]
         width *= 2
 
 
 # By these rules a sum is rounded as if there were one block: they look at windows alone.
-_SUMS = {"taps": _sums_by_taps, "halves": _sums_by_halves, "levels": _sums_by_levels}
+_SUMS = {"taps": _sums_by_taps, "halves": _sums_by_halves, "levels": sums_by_levels}
 
 
 def _shared(xp: Namespace, dy: Array, axis: int, line: Geometry) -> Array:
@@ -130,9 +129,9 @@ def _shared(xp: Namespace, dy: Array, axis: int, line: Geometry) -> Array:
         last = (dy.shape[axis] - 1) * s
         shape = resized(dy, axis, (k - 1) * a + max(last + 1, lo + d))
         place = slice((k - 1) * a, (k - 1) * a + last + 1, s)
-        begun = added(xp, zeros(xp, dy, shape), at_axis(dy, axis, place), dy)
-        dx = _sums_by_levels(xp, begun, axis, Geometry.of([Axis(begun.shape[axis], k, 1, a)]))
-    return dx[at_axis(dx, axis, slice(lo, lo + d))]
+        begun = added(xp, zeros(xp, dy, shape), at_axis(axis, place), dy)
+        dx = sums_by_levels(xp, begun, axis, Geometry.of([Axis(begun.shape[axis], k, 1, a)]))
+    return dx[at_axis(axis, slice(lo, lo + d))]
 
 
 def _divided(xp: Namespace, sums: Array, counts: Sequence[Sequence[int]]) -> Array:

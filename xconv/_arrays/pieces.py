@@ -58,7 +58,7 @@ class Pieces:
             box, made(xp, shape, self.dtype, is_read=True) if traits(xp).threads else empty(xp, self.first, shape)
         )
 
-    def put(self, box: Sequence[slice], place: Array) -> Array:
+    def put(self, box: Sequence[slice], out: Array) -> Array:
         """Write a part to an array of its shape, what lies in each piece once."""
         for at, piece in self.parts.items():
             source, target = [], []
@@ -68,8 +68,8 @@ class Pieces:
                 source.append(slice(first - low, max(end, first) - low))
                 target.append(slice(first - part.start, max(end, first) - part.start))
             if all([part.start < part.stop for part in source]):  # noqa: C419 - of few axes a generator takes longer
-                place = put_at(place, tuple(target), piece[tuple(source)])
-        return place
+                out = put_at(out, tuple(target), piece[tuple(source)])
+        return out
 
 
 def pieces_of(array: Array | Pieces) -> Iterable[Array]:

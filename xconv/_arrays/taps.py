@@ -19,7 +19,6 @@ from .._plan.chains import Pass
 from .._plan.geometry import Geometry
 from .._plan.pooling import power_of, runs_of
 from .libraries import Array, Namespace
-from .scratch import scratch
 from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
@@ -101,11 +100,7 @@ class Shifted(NamedTuple):
     memory: Array
     plan: Pass
     rows: Array
-    room: Callable[..., Array] = scratch
-
-    @classmethod
-    def over(cls, xp: Namespace, memory: Array, plan: Pass, room: Callable[..., Array]) -> Shifted:
-        return cls(xp, memory, plan, memory.reshape(plan.rows), room)
+    room: Callable[..., Array]
 
     def results(self, rows: Array) -> Array:
         """Rows of results in their shape."""
@@ -255,22 +250,3 @@ class Shifted(NamedTuple):
     def _memory(self, length: int, place: int) -> Array:
         """Rows of so many elements to fill, of a thread's own."""
         return self.room(self.xp, (self.rows.shape[0], length), self.rows.dtype, place)
-
-
-def means(x: Array, axis: int, size: int) -> Array:
-    """The means of so many neighbours: of sums of twice as many again and again those that make them up."""
-
-    def part(array: Array, start: int, stop: int) -> Array:
-        return array[(*(slice(None),) * axis, slice(start, stop), ...)]
-
-    count, sums, width, start = x.shape[axis] - size + 1, x, 1, 0
-    total: Any = None
-    while True:
-        if size & width:
-            share = part(sums, start, start + count)
-            total = share if total is None else total + share
-            start += width
-        if start == size:
-            return total / size
-        sums = part(sums, 0, sums.shape[axis] - width) + part(sums, width, sums.shape[axis])
-        width *= 2

@@ -6,14 +6,13 @@ adjoint pairs, <pad(x), y> = <x, unpad(y)>. ``im2col`` and ``col2im`` are the pa
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from .._plan.borders import border_steps, fills, frame, framed_axis
-from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words
+from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, numbers_of
 from .elements import add_at, copied, copied_view, flipped, full, has_runs, put_at, reshaped, resized, spread, zeros
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
@@ -45,7 +44,7 @@ def pad(
     for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=first):
         for border in () if word == "zeros" else border_steps(word, x.shape[axis], lo, hi):
             low, high = (
-                _continued(xp, x[_along(axis, source)], axis, border.direction, width)
+                _continued(xp, x[at_axis(axis, source)], axis, border.direction, width)
                 for source, width in zip(border.sources, border.widths, strict=True)
             )
             x = xp.concat([low, x, high], axis=axis)
@@ -60,9 +59,9 @@ def unpad(xp: Namespace, y: Array, padding: Pairs, mode: str | Words = "zeros") 
     for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=first):
         for border in reversed(() if word == "zeros" else border_steps(word, y.shape[axis] - lo - hi, lo, hi)):
             start, stop = border.widths[0], y.shape[axis] - border.widths[1]
-            low, y, high = (y[_along(axis, part)] for part in (slice(start), slice(start, stop), slice(stop, None)))
+            low, y, high = (y[at_axis(axis, part)] for part in (slice(start), slice(start, stop), slice(stop, None)))
             for source, share in zip(border.sources, (low, high), strict=True):
-                y = add_at(xp, y, _along(axis, source), _gathered_back(xp, share, axis, border.direction))
+                y = add_at(xp, y, at_axis(axis, source), _gathered_back(xp, share, axis, border.direction))
     zeros_alone = _only("zeros", padding, modes)
     if not any(map(any, zeros_alone)):
         return y
@@ -98,7 +97,7 @@ def framed(
     for axis, (low, inner, high) in cuts:
         if low or high:
             before, behind = (_border(xp, x, axis, places, value) for places in (low, high))
-            x = xp.concat([before, x[_along(axis, inner)], behind], axis=axis)
+            x = xp.concat([before, x[at_axis(axis, inner)], behind], axis=axis)
     return x
 
 
@@ -132,13 +131,13 @@ def _fill(xp: Namespace, block: Array, x: Array, axes: Sequence[Cut], value: com
     (axis, (low, inner, high)), *others = axes
     start, stop = len(low), block.shape[axis] - len(high)
     if inner.stop > inner.start:
-        _fill(xp, block[_along(axis, slice(start, stop))], x[_along(axis, inner)], others, value)
+        _fill(xp, block[at_axis(axis, slice(start, stop))], x[at_axis(axis, inner)], others, value)
     for places, border in ((low, slice(0, start)), (high, slice(stop, None))):
         if places and places[0] < 0:
-            block[_along(axis, border)] = value
+            block[at_axis(axis, border)] = value
         elif places:
-            repeated = x[_along(axis, xp.asarray(places))]  # of what is in no one run, take would copy all
-            _fill(xp, block[_along(axis, border)], repeated, others, value)
+            repeated = x[at_axis(axis, xp.asarray(places))]  # of what is in no one run, take would copy all
+            _fill(xp, block[at_axis(axis, border)], repeated, others, value)
 
 
 def _border(xp: Namespace, x: Array, axis: int, places: tuple[int, ...], value: complex) -> Array:
@@ -170,7 +169,7 @@ def _tap_by_tap(xp: Namespace, x: Array, windows: Geometry, axis: int) -> Array:
     first = x.ndim - windows.ndim
     columns = zeros(xp, x, (*x.shape[:axis], windows.taps, *x.shape[axis:first], *windows.output_size))
     for tap, (inside, elements) in enumerate(windows.tap_slices):
-        columns = put_at(columns, (*_along(axis, tap), *inside), x[(..., *elements)])
+        columns = put_at(columns, (*at_axis(axis, tap), *inside), x[(..., *elements)])
     return columns
 
 
@@ -194,11 +193,9 @@ def _steps(xp: Namespace, x: Array, windows: Geometry) -> list[Geometry]:
 
 def _compiled(windows: Geometry) -> list[Geometry]:
     """The same for compilers, which take long for many taps; at once where more would be held on the way than then."""
-    stages = [stage for stage in windows.stages if not stage.is_identity]
-    taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
-    held = max([count * stage.positions for count, stage in zip(taps, stages, strict=True)], default=0)
+    held = max(numbers_of(windows.stages), default=0)
     is_at_once = windows.taps <= FEW or windows.is_tiling or held > windows.taps * windows.positions
-    return [windows] if is_at_once else stages
+    return [windows] if is_at_once else windows.stages
 
 
 def _is_short(x: Array) -> bool:
@@ -259,7 +256,7 @@ def _clear_beyond_rows(columns: Array, axis: int, windows: Geometry) -> None:
     for tap, shift in enumerate(range(-lo, windows.reach[-1] - lo, windows.dilation[-1])):
         beyond = slice(0, -shift) if shift < 0 else slice(max(d - shift, 0), d)
         if shift:
-            put_at(columns, (*_along(axis, tap), beyond), 0)
+            put_at(columns, (*at_axis(axis, tap), beyond), 0)
 
 
 def _strides(strides: Ints, windows: Geometry) -> tuple[Iterable[int], Iterable[int]]:
@@ -269,7 +266,7 @@ def _strides(strides: Ints, windows: Geometry) -> tuple[Iterable[int], Iterable[
 
 
 def _overlap_taps(xp: Namespace, columns: Array, windows: Geometry, axis: int) -> Array:
-    shares = [columns[_along(axis, tap)] for tap in range(windows.taps)]
+    shares = [columns[at_axis(axis, tap)] for tap in range(windows.taps)]
     x = zeros(xp, columns, (*shares[0].shape[: -windows.ndim], *windows.input_size))
     return add_taps(xp, x, shares, windows)
 
@@ -303,7 +300,7 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
             starts, length, step = range(0, o * s, s), axis.r, a
         else:
             starts, length, step = range(0, k * a, a), (o - 1) * s + 1, s
-        parts = [x[_along(place, slice(start, start + length, step))] for start in starts]
+        parts = [x[at_axis(place, slice(start, start + length, step))] for start in starts]
         x = xp.stack(parts, axis=place + (o >= k))
     end = first + 2 * geometry.ndim
     return xp.permute_dims(x, (*range(first), *range(first, end, 2), *range(first + 1, end, 2)))
@@ -319,12 +316,12 @@ def overlap_add(xp: Namespace, pieces: Array, geometry: Geometry) -> Array:
         x = zeros(xp, pieces, (*pieces.shape[:window], *others, d, *pieces.shape[tap + 1 :]))
         if o < k:
             for m in range(o):
-                x = add_at(xp, x, _along(tap - 1, slice(m * s, m * s + axis.r, a)), pieces[_along(window, m)])
+                x = add_at(xp, x, at_axis(tap - 1, slice(m * s, m * s + axis.r, a)), pieces[at_axis(window, m)])
         else:
             order = (*range(window), *range(window + 1, tap), window, *range(tap, pieces.ndim))
             pieces = xp.permute_dims(pieces, order)
             for j in range(k):
-                x = add_at(xp, x, _along(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[_along(tap, j)])
+                x = add_at(xp, x, at_axis(tap - 1, slice(j * a, j * a + (o - 1) * s + 1, s)), pieces[at_axis(tap, j)])
         pieces = x
     return pieces
 
@@ -376,5 +373,5 @@ def _gathered_back(xp: Namespace, border: Array, axis: int, direction: int) -> A
     return flipped(xp, border, axis) if direction < 0 else border
 
 
-def _along(axis: int, part: Any) -> tuple[Any, ...]:
+def at_axis(axis: int, part: Any) -> tuple[Any, ...]:
     return (*(slice(None),) * axis, part, ...)

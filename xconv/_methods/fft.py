@@ -51,7 +51,6 @@ class _Axis(NamedTuple):
 class Fft(Maps):
     """The maps for blocks of ``size`` elements along each axis; real arrays have half a spectrum on the last one."""
 
-    name = "fft"
     transforms = True
     is_local = False
     mixes_zeros = True

@@ -5,16 +5,14 @@ NaN and inf stay in the windows that read them.
 
 from __future__ import annotations
 
-import itertools
 import math
-import operator
 
 from .._arrays.elements import reshaped
 from .._arrays.layout import batch_inwards, batch_outwards
 from .._arrays.libraries import Array, DType, Namespace, on_accelerator, traits
 from .._arrays.matmul import has_outer_kernels
 from .._arrays.windows import gather, scatter
-from .._plan.geometry import Geometry, Ints
+from .._plan.geometry import Geometry, Ints, numbers_of
 from .._plan.task import OVERLAPPING, Steps, Task
 from .maps import Maps
 from .shifts import Shifts
@@ -30,8 +28,6 @@ class Im2col(Maps):
 
     Samples of many positions need no company for a fast product, and by themselves they need not be moved.
     """
-
-    name = "im2col"
 
     def __init__(self, unit: Ints, stacked: int, at_once: bool, is_moved: bool) -> None:
         self.unit, self.stacked = unit, stacked
@@ -60,9 +56,7 @@ class Im2col(Maps):
 
     def _laid_out(self, windows: Geometry) -> list[int]:
         """How many numbers each step lays out."""
-        steps = [windows] if self.at_once or windows.is_sparse else windows.steps
-        taps = itertools.accumulate((step.taps for step in steps), operator.mul)
-        return [k * step.positions for k, step in zip(taps, steps, strict=True)]
+        return numbers_of([windows] if self.at_once or windows.is_sparse else windows.steps)
 
     def steps(self, task: Task) -> Steps:
         windows, stack = task.windows, task.batch * task.groups

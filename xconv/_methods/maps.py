@@ -41,9 +41,6 @@ class Scaled(NamedTuple):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.maps, name)
 
-    def writes_in_place(self, samples: int, filters: int) -> bool:
-        return False
-
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         return self.maps.input_map(xp, x * (self.second if self.reduces else self.first), geometry)
 

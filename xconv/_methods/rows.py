@@ -13,11 +13,10 @@ What is computed for the ends of rows, between the windows, is left out.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
-from .._arrays.elements import add_at, put_at, zeros
+from .._arrays.elements import put_at, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import MULTIPLIED
 from .._arrays.operands import item_size
@@ -35,7 +34,6 @@ LINE = 64  # bytes of m outputs: one register of the widest, and a line of cache
 class Rows(Maps):
     """The maps for blocks of m outputs along the last axis: stacked by h, then by channels and taps, which add up."""
 
-    name = "toeplitz"
     mixes_zeros = True
     stacked = 1
     stacks_taps = True
@@ -84,39 +82,18 @@ class Rows(Maps):
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
-        """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows, which may be those of x itself."""
-        rows, place = self._rows(xp, x, x.shape[:3], geometry)
-        put_at(place, (...,), x)
-        return self._columns(xp, rows, x.shape[:3], geometry)
-
-    def _rows(self, xp: Namespace, like: Array, sizes: Ints, geometry: Geometry) -> tuple[Array, Array]:
-        """Memory for the rows of padded samples, of zeros, and where in it these lie, (N, G, C, *d)."""
-        (batch, groups, channels), memory = sizes, _memory(geometry, self.m)
+        """(N, G, C, *d) -> (f, C, *j, G, e, p), a view of the rows of padded samples."""
+        (batch, groups, channels), memory = x.shape[:3], _memory(geometry, self.m)
         size, inside = frame(geometry.input_size, geometry.padding)
         shape = (groups, channels, batch, *size[:-1], memory.pitch)
-        rows = zeros(xp, like, (math.prod(shape) + geometry.reach[-1] - 1,))
+        rows = zeros(xp, x, (math.prod(shape) + geometry.reach[-1] - 1,))
         framed = xp.reshape(rows[: math.prod(shape)], shape)
-        return rows, xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim)))[(..., *inside)]
-
-    def _columns(self, xp: Namespace, rows: Array, sizes: Ints, geometry: Geometry) -> Array:
-        """Rows as the matrices that they are."""
-        batch, groups, channels = sizes
-        memory, element = _memory(geometry, self.m), rows.itemsize
-        plane = batch * memory.size
+        put_at(xp.permute_dims(framed, (2, 0, 1, *range(3, framed.ndim))), (..., *inside), x)
+        plane, stacked = batch * memory.size, geometry.kernel_size[:-1]
         taps = [a * stride for a, stride in zip(geometry.dilation, memory.strides, strict=True)]
-        stacked = geometry.kernel_size[:-1]
         shape = (memory.copies, channels, *stacked, groups, _window(geometry, self.m), memory.count(batch))
         strides = (self.m, plane, *taps[: len(stacked)], channels * plane, 1, memory.step)
-        return xp.lib.stride_tricks.as_strided(rows, shape, tuple(stride * element for stride in strides))
-
-    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-        """(f, C, *j, G, e, p) -> (N, G, C, *d)."""
-        sizes = _memory(geometry, self.m).batch(columns.shape[-1]), columns.shape[-3], columns.shape[1]
-        rows, place = self._rows(xp, columns, sizes, geometry)
-        view = self._columns(xp, rows, sizes, geometry)
-        for at in itertools.product(*map(range, columns.shape[:-3])):
-            add_at(xp, view, at, columns[at])
-        return place
+        return xp.lib.stride_tricks.as_strided(rows, shape, tuple(stride * rows.itemsize for stride in strides))
 
     def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
         """(G, K, C, *k) -> (C, *j, G, K*m, e)."""
@@ -127,41 +104,16 @@ class Rows(Maps):
             bands = put_at(bands, (..., band, slice(None), b), w)
         return xp.matrix_transpose(xp.reshape(bands, (*bands.shape[:-2], filters * self.m)))
 
-    def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
-        """(C, *j, G, K*m, e) -> (G, K, C, *k)."""
-        n = geometry.ndim
-        groups, filters = rows.shape[-3], rows.shape[-2] // self.m
-        bands = xp.reshape(rows, (*rows.shape[:n], groups, filters, self.m, rows.shape[-1]))
-        dw = zeros(xp, rows, (*rows.shape[:n], groups, filters, geometry.kernel_size[-1]))
-        for b, band in enumerate(geometry.axes[-1].bands(self.m)):
-            dw = add_at(xp, dw, (...,), bands[..., b, band])
-        return xp.permute_dims(dw, (n, n + 1, *range(n), n + 2))
-
     def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
-        """(f, 1, ..., 1, G, K*m, p) -> (N, G, K, *o)."""
-        memory, copies = _memory(geometry, self.m), products.shape[0]
-        groups, filters, count = products.shape[-3:]
+        """(f, G, K*m, p) -> (N, G, K, *o)."""
+        memory, (copies, groups, filters, count) = _memory(geometry, self.m), products.shape
         filters //= self.m
         blocks = xp.reshape(products, (copies, groups, filters, self.m, count))
         flat = xp.reshape(xp.permute_dims(blocks, (1, 2, 4, 0, 3)), (groups, filters, count * memory.step))
-        return self._outputs(xp, flat, memory.batch(count), geometry)
-
-    def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
-        """(N, G, K, *o) -> (f, 1, ..., 1, G, K*m, p)."""
-        batch, groups, filters = y.shape[:3]
-        memory = _memory(geometry, self.m)
-        count = memory.count(batch)
-        flat = zeros(xp, y, (groups, filters, count * memory.step))
-        put_at(self._outputs(xp, flat, batch, geometry), (...,), y)
-        blocks = xp.permute_dims(xp.reshape(flat, (groups, filters, count, memory.copies, self.m)), (3, 0, 1, 4, 2))
-        ones = (1,) * geometry.ndim
-        return xp.reshape(blocks, (memory.copies, *ones, groups, filters * self.m, count))
-
-    def _outputs(self, xp: Namespace, flat: Array, batch: int, geometry: Geometry) -> Array:
-        """A view of what is wanted of (G, K, outputs of all rows)."""
-        memory, (*outer, element) = _memory(geometry, self.m), flat.strides
+        *outer, element = flat.strides
         strides = (memory.size * element, *outer, *(stride * element for stride in memory.strides))
-        return xp.ndarray((batch, *flat.shape[:2], *geometry.output_size), flat.dtype, flat, strides=strides)
+        shape = (memory.batch(count), groups, filters, *geometry.output_size)
+        return xp.ndarray(shape, flat.dtype, flat, strides=strides)
 
 
 class Memory(NamedTuple):

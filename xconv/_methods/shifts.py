@@ -13,10 +13,10 @@ from __future__ import annotations
 import functools
 import math
 
-from .._arrays.elements import add_at, reshaped, zeros
+from .._arrays.elements import reshaped
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from .._arrays.matmul import has_outer_kernels
-from .._arrays.windows import gather, scatter
+from .._arrays.windows import gather
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Steps, Task
 from .maps import Maps
@@ -28,7 +28,6 @@ OVERLAPS = 3  # times as many rows of outputs as windows reach, that a block has
 class Shifts(Maps):
     """The maps: stacked by the taps of the first axis, which add up in y."""
 
-    name = "im2col"
     stacked = 1
     stacks_taps = True
 
@@ -74,42 +73,18 @@ class Shifts(Maps):
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:
         """(N, G, C, *d) -> (N, k[0], G, C*prod(k[1:]), prod(o)), views of the same rows."""
         rows, (batch, groups, channels) = _rows(geometry), x.shape[:3]
-        laid_out = reshaped(xp, gather(xp, x, rows, axis=3), (batch, groups, channels * rows.taps, rows.positions))
-        return self._shifted(xp, laid_out, geometry)
-
-    def _shifted(self, xp: Namespace, laid_out: Array, geometry: Geometry) -> Array:
-        """(N, G, q, rows) as what each tap of the first axis reads of it."""
-        batch, groups, columns, _ = laid_out.shape
+        columns = channels * rows.taps
+        laid_out = reshaped(xp, gather(xp, x, rows, axis=3), (batch, groups, columns, rows.positions))
         sample, group, column, element = laid_out.strides
-        row = geometry.dilation[0] * math.prod(geometry.output_size[1:]) * element
+        row = geometry.dilation[0] * math.prod(geometry.output_size[1:]) * element  # between taps of the first axis
         shape = (batch, geometry.kernel_size[0], groups, columns, geometry.positions)
         return xp.lib.stride_tricks.as_strided(laid_out, shape, (sample, row, group, column, element))
-
-    def input_adjoint(self, xp: Namespace, columns: Array, geometry: Geometry) -> Array:
-        """(N, k[0], G, C*prod(k[1:]), prod(o)) -> (N, G, C, *d): overlaps add."""
-        rows, (batch, taps, groups, count, _) = _rows(geometry), columns.shape
-        laid_out = zeros(xp, columns, (batch, groups, count, rows.positions))
-        views = self._shifted(xp, laid_out, geometry)
-        for tap in range(taps):
-            add_at(xp, views, (slice(None), tap), columns[:, tap])
-        shape = (batch, groups, count // rows.taps, rows.taps, *rows.output_size)
-        return scatter(xp, reshaped(xp, laid_out, shape), rows, axis=3)
-
-    def weight_map(self, xp: Namespace, w: Array, geometry: Geometry) -> Array:
-        """(G, K, C, *k) -> (k[0], G, K, C*prod(k[1:]))."""
-        w = xp.permute_dims(w, (3, 0, 1, 2, *range(4, w.ndim)))
-        return reshaped(xp, w, (*w.shape[:3], math.prod(w.shape[3:])))
 
     def weight_adjoint(self, xp: Namespace, rows: Array, geometry: Geometry) -> Array:
         """(k[0], G, K, C*prod(k[1:])) -> (G, K, C, *k)."""
         others = geometry.kernel_size[1:]
         rows = reshaped(xp, rows, (*rows.shape[:3], rows.shape[3] // math.prod(others), *others))
         return xp.permute_dims(rows, (1, 2, 3, 0, *range(4, rows.ndim)))
-
-    def output_map(self, xp: Namespace, products: Array, geometry: Geometry) -> Array:
-        """(N, 1, G, K, prod(o)) -> (N, G, K, *o)."""
-        batch, _, groups, filters, _ = products.shape
-        return reshaped(xp, products, (batch, groups, filters, *geometry.output_size))
 
     def output_adjoint(self, xp: Namespace, y: Array, geometry: Geometry) -> Array:
         """(N, G, K, *o) -> (N, 1, G, K, prod(o))."""

@@ -49,7 +49,7 @@ class Strips(Maps):
         self.widest = widest  # as many columns as BLAS multiplies without a copy, in rows that lie close together
         self.reads_views = reads_views  # and writes them, if rows of outputs are no boxes
         self.scatters = scatters  # the adjoint of views: each strip has rows of its own then
-        self.name, self.mixes_zeros = ("toeplitz", True) if m > 1 else ("im2col", False)
+        self.mixes_zeros = m > 1
 
     @classmethod
     def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:

@@ -32,7 +32,6 @@ LONGEST = 16  # outputs in a row that are one block: what fills the registers of
 class Toeplitz(Maps):
     """The maps for blocks of ``unit`` outputs: m along the last axis, 1 along the others. Samples stay apart."""
 
-    name = "toeplitz"
     mixes_zeros = True
     stacked = 1
 

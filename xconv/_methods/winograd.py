@@ -39,7 +39,6 @@ OPERATIONS = 450  # of the shortest, that a block, or parts of filters, take as 
 class Winograd(Maps):
     """The maps for tiles of ``unit`` outputs: m along every axis, or 1 where the kernel has one element."""
 
-    name = "winograd"
     transforms = True
     is_local = False
     mixes_zeros = True

@@ -151,15 +151,6 @@ def _fitting(request: Request, name: str) -> Candidate | int:
     return min([one for one in found if isinstance(one, int)])
 
 
-def shortage(request: Request, method: str) -> int:
-    """The bytes that would do where a request has too little room for what `choose` gives; 0 where it has enough."""
-    if method not in AUTOMATIC:
-        fitting = _fitting(request, method)
-        return fitting if isinstance(fitting, int) else 0
-    found = candidates(request, method)
-    return min([one.least for one in found if one.least], default=0) if math.isinf(cheapest(found).cost) else 0
-
-
 def _scheduled(request: Request, name: str) -> Candidate | int:
     """The candidate that does the task as it is, or the bytes that would do."""
     made = schedule(request.task, request.methods[name], request.machine, request.room.product)

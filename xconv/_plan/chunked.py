@@ -68,10 +68,7 @@ class Adjoint(NamedTuple):
 
 def edges_of(lengths: Iterable[int]) -> Ints:
     """Where chunks begin, and where the last one ends."""
-    edges = [0]
-    for length in lengths:
-        edges.append(edges[-1] + length)
-    return tuple(sorted(set(edges)))
+    return tuple(sorted({0, *itertools.accumulate(lengths)}))
 
 
 def lengths_of(edges: Ints) -> Ints:

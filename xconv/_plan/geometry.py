@@ -231,7 +231,7 @@ class Geometry:
         Windows of k elements along each of n axes then cost sum(k) instead of prod(k). The first stage has all padding.
         """
         first, *others = self.padded._in_turn(range(self.ndim)[::-1])
-        return [first.over(self.input_size, self.padding), *others]
+        return [stage for stage in (first.over(self.input_size, self.padding), *others) if not stage.is_identity]
 
     @remembered
     def by_axis(self) -> list[Geometry]:
@@ -264,22 +264,18 @@ class Geometry:
         """
         if self.is_tiling:
             return None
-        stages = [stage for stage in self.stages if not stage.is_identity]
-        taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
-        laid_out = [count * stage.positions for count, stage in zip(taps, stages, strict=True)]
+        laid_out = numbers_of(self.stages)
         rows = ROW / self.output_size[-1]
         at_once, in_stages = self.taps * self.positions * (1 + rows), 2 * sum(laid_out) + sum(laid_out[:1]) * rows
-        return stages if in_stages - sum(laid_out[-1:]) < at_once else None
+        return self.stages if in_stages - sum(laid_out[-1:]) < at_once else None
 
     def taps_inside(self, margins: Pairs) -> list[list[int]]:
         """Along each axis, how many taps of each window lie in the input widened by (lo, hi) margins.
 
         One number stands for all windows of an axis that has no padding.
         """
-        return [
-            _taps_inside(axis, lo, hi) if axis.lo or axis.hi else [axis.k]
-            for axis, (lo, hi) in zip(self.axes, margins, strict=True)
-        ]
+        axes = zip(self.axes, margins, strict=True)
+        return [_taps_inside(axis, *margin) if axis.lo or axis.hi else [axis.k] for axis, margin in axes]
 
 
 class Phase(NamedTuple):
@@ -390,6 +386,12 @@ def of_samples(windows: Geometry, samples: int, place: int) -> Geometry:
 @remembering(0)
 def at_every_element(size: Ints, kernel_size: Ints, padding: Pairs = ()) -> Geometry:
     return Geometry(size, kernel_size, padding=padding)
+
+
+def numbers_of(stages: Sequence[Geometry]) -> list[int]:
+    """How many numbers each of the stages lays out, for each plane."""
+    taps = itertools.accumulate((stage.taps for stage in stages), operator.mul)
+    return [count * stage.positions for count, stage in zip(taps, stages, strict=True)]
 
 
 def _taps_inside(axis: Axis, lo: int, hi: int) -> list[int]:

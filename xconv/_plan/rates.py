@@ -6,7 +6,7 @@ NumPy's are of all CPUs together, in float32. Only the ratios of a row matter.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .remembered import loading
 from .task import Steps
@@ -38,14 +38,6 @@ class Rates(NamedTuple):
     own: Own | None = None
 
 
-def _row(measured: dict[str, Any]) -> Rates:
-    """Numbers by their names, of which those of the library's own convolution begin with ``own_``."""
-    found = {name.removeprefix("own_"): rate for name, rate in measured.items() if name.startswith("own_")}
-    own = Own(**found) if found else None
-    steps = Steps(*[measured[name] for name in Steps._fields])
-    return Rates(measured["machine"], steps, measured["uncached"], own)
-
-
 @functools.cache
 @loading
 def rates_of(name: str) -> Rates:
@@ -54,4 +46,7 @@ def rates_of(name: str) -> Rates:
     import pkgutil
 
     rows = json.loads(pkgutil.get_data(__package__, FILE) or "")
-    return _row(rows.get(name, rows["numpy"]))
+    measured = rows.get(name, rows["numpy"])
+    found = {name.removeprefix("own_"): rate for name, rate in measured.items() if name.startswith("own_")}
+    steps = Steps(*[measured[name] for name in Steps._fields])
+    return Rates(measured["machine"], steps, measured["uncached"], Own(**found) if found else None)

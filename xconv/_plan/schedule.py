@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .blocks import Grid, Part, block_geometry, boxes, grid, lengths, parts, unit_counts
 from .geometry import Geometry, Ints
-from .task import Steps, Task, Tile, unit_count
+from .task import Steps, Task, Tile
 
 CACHED = 10 * 2**20  # bytes of a block: in 8 MiB Winograd's tiles take a tenth longer, in 16 depthwise rows a fifth
 WORTHWHILE = 200_000  # nanoseconds: starting a thread takes a tenth of that
@@ -158,15 +158,9 @@ def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> 
 
 def _needs(part: Task, tile: Tile, machine: Machine) -> tuple[int, int]:
     """Bytes that a part holds all the while, and of its smallest block beside them."""
-    held = _held(part, tile, machine)
+    weight = 0 if part.reduces else part.groups * _weight(part, tile, part.channels, part.copies_filters)
+    held = weight * machine.element  # transformed filters, or those turned round
     return held, _least(part, tile, machine, held)
-
-
-def _held(part: Task, tile: Tile, machine: Machine) -> int:
-    """Bytes of transformed filters, or of those turned round, all the while."""
-    if part.reduces:
-        return 0
-    return part.groups * _weight(part, tile, part.channels, part.copies_filters) * machine.element
 
 
 def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
@@ -213,7 +207,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     """
     if part.windows.taps < task.windows.taps:
         return None
-    columns = part.batch * unit_count(part.windows, tile)
+    columns = part.batch * math.prod(unit_counts(part.windows, tile.unit))
     cost = _cost(task, part, tile, machine, 1, 0)
     shares = _worth(cost)
     if not (

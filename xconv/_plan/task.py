@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
-from .blocks import unit_counts
 from .geometry import ConvGeometry, Geometry, Ints
 
 ANY = 2**62  # outputs: as many as there are
@@ -106,7 +105,6 @@ class Tile(Protocol):
     Numbers are elements of the dtype that is computed in. What is not told of a method is as here.
     """
 
-    name: str = ""
     unit: Ints = ()  # outputs along each axis that the maps work on at once: blocks hold whole units
     stacked: int = 0  # axes by which In(x) and Out*(y) are stacked first, each multiplied by Wt(w): samples, and strips
     stacks_taps: bool = False  # In(x), behind those, and Wt(w) are stacked by what adds up in y: of plain memory
@@ -117,13 +115,6 @@ class Tile(Protocol):
     cuts_taps: bool = True  # a box of the taps is as good a kernel as all
     weight_copies: int = 0  # how many times Wt(w) is held besides while it is made
     is_local: bool = True  # every output is the sum of the products in its own window, and of zeros
-
-    def __eq__(self, other: object) -> bool:
-        """By value: those of which the same is told are equal."""
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(vars(self).values()))
 
     def is_accurate(self, task: Task) -> bool:
         """Whether errors in float32 stay below 1e-5 of the largest output, so that "auto" may take it."""
@@ -142,8 +133,3 @@ class Tile(Protocol):
 
     def steps(self, task: Task) -> Steps:
         """What a task takes in one block."""
-
-
-def unit_count(windows: Geometry, tile: Tile) -> int:
-    """How many units of outputs a sample has."""
-    return math.prod(unit_counts(windows, tile.unit))

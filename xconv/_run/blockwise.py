@@ -18,6 +18,7 @@ from .._arrays.layout import Access, biased
 from .._arrays.libraries import Array, traits
 from .._arrays.matmul import Limbs, factor, matmul, outer_matmul, summed_matmul
 from .._arrays.scratch import PAGED, making_again
+from .._arrays.windows import at_axis
 from .._methods.maps import Maps, Scaled
 from .._plan.blocks import Block, Grid, Part, evenly, pieces, whole_part
 from .._plan.geometry import Ints
@@ -124,18 +125,14 @@ class Blockwise:
 
         Plain memory holds each where it belongs, and nothing besides.
         """
-
-        def index(some: slice, axis: int) -> tuple[Any, ...]:
-            return (*(slice(None),) * axis, some, ...)
-
         whole, along = result
         for some in pieces(self.task.groups, self.schedule.groups):
             task = self.task._replace(groups=some.stop - some.start)
             part = Blockwise(self.access, self.schedule._replace(task=task, groups=task.groups), self.maps)
-            given = [None if one is None else one[index(some, axis)] for one, axis in operands]
-            place = whole[index(some, along)] if traits(self.xp).plain_memory else None
+            given = [None if one is None else one[at_axis(axis, some)] for one, axis in operands]
+            place = whole[at_axis(along, some)] if traits(self.xp).plain_memory else None
             found = product(part, *given, place)
-            whole = put_at(whole, index(some, along), found) if place is None else whole
+            whole = put_at(whole, at_axis(along, some), found) if place is None else whole
         return whole
 
     def _forward_part(self, x: Array, w: Array, b: Array | None, y: Array | None) -> Array:
@@ -149,19 +146,19 @@ class Blockwise:
             return access.leave(biased(access, self.maps.output_map(xp, products, block.windows), bias))
 
         if y is None and grid.only is not None:
-            return left(grid.only, self._product(*self._only_factors(x, w, grid.only)))
+            rows, columns = self._only_factors(x, w, grid.only)
+            return left(grid.only, self._product(rows, grid.only, columns))
         rows = self._rows(w, part)
 
         def product(block: Block, place: Array | None = None) -> Array:
             columns = self._columns(x, block, part.channels, w.shape[1])
             return self._product(rows, block, columns, place)
 
-        is_own = y is None and not access.rounds
         target: Array = empty(xp, x, output_shape(self.task, x), w, b, dtype=access.result) if y is None else y
 
         def fill(block: Block) -> None:
             nonlocal target
-            place = self._place(target, block) if is_own else None
+            place = None if access.rounds else self._place(target, block)
             if place is not None:
                 product(block, place)
                 if b is not None:
@@ -173,18 +170,14 @@ class Blockwise:
         self._each(fill, grid)
         return target
 
-    def _only_factors(self, x: Array, w: Array, block: Block) -> tuple[Array | Limbs, Block, Array]:
-        """Wt(w), the only block, and In(x): large ones at once, and then in no thread's own memory."""
+    def _only_factors(self, x: Array, w: Array, block: Block) -> list[Any]:
+        """Wt(w) and In(x) of the only block: large ones at once, and then in no thread's own memory."""
         part, filters = self._only_part, w.shape[1]
         if not self.shares_maps:
-            return self._rows(w, part), block, self._columns(x, block, part.channels, filters)
-        found: dict[str, Any] = {}
-        maps: dict[str, Callable[[], Any]] = {
-            "w": lambda: self._rows(w, part),
-            "x": lambda: self._mapped(x, block, part.channels, filters),
-        }
-        for_each(lambda name: found.update({name: maps[name]()}), [*maps], cpu_count())
-        return found["w"], block, found["x"]
+            return [self._rows(w, part), self._columns(x, block, part.channels, filters)]
+        found: list[Any] = [lambda: self._rows(w, part), lambda: self._mapped(x, block, part.channels, filters)]
+        for_each(lambda at: found.__setitem__(at, found[at]()), range(2), cpu_count())
+        return found
 
     def _rows(self, w: Array, part: Part, conjugates: bool = False) -> Array | Limbs:
         """The filters of a part as the first factor of its products."""
@@ -367,7 +360,7 @@ class Blockwise:
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
-        if not traits(self.xp).threads:
+        if not traits(self.xp).threads or y.strides[-1] > y.itemsize:  # of phases: BLAS writes in runs
             return None
         share = y[block.output_index]
         if not self.maps.writes_in_place(share.shape[0], y.shape[2]):

@@ -38,13 +38,6 @@ class Rows(NamedTuple):
     value: complex = 0
 
 
-class Unpooling(NamedTuple):
-    """The same of the inverse of a pooling."""
-
-    pool: PoolGeometry
-    dtype: DType
-
-
 def runner(*arrays: Array) -> ModuleType:
     """Where the functions of such arrays are: here or in `pools`."""
     from . import chunked_pools
@@ -80,9 +73,8 @@ def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> A
         cuts[axis] = scaled(cuts[axis], size, y.shape[axis], size)
         reads.append(everywhere(y.shape[axis], axis, cuts[axis]))
     given = _reads(tuple(cuts), reads)
-    return write(
-        Chunked(max_unpool_block, Unpooling(pool, y.dtype), tuple(cuts), y.dtype, ((y, given), (indices, given)))
-    )
+    call = Pooling("max_unpool", pool, y.dtype)
+    return write(Chunked(max_unpool_block, call, tuple(cuts), y.dtype, ((y, given), (indices, given))))
 
 
 def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
@@ -138,7 +130,7 @@ def adjoint_block(call: Pooling, sizes: Ints, like: Array, dys: Given, xs: Given
     return summed_parts(like, sizes, call.dtype, spatial_axes(pool), dys, adjoint)
 
 
-def max_unpool_block(settings: Unpooling, sizes: Ints, like: Array, ys: Given, indices: Given) -> Array:
+def max_unpool_block(settings: Pooling, sizes: Ints, like: Array, ys: Given, indices: Given) -> Array:
     """Positions in the plane become those in the chunk, or none."""
     ((places, y),), ((_, found),) = ys, indices
     xp, pool = namespace_of(x=like), settings.pool

@@ -6,6 +6,7 @@ from .._arrays.elements import add_at, empty, flipped, put_at, resized, zeros
 from .._arrays.layout import Access, Layout, biased
 from .._arrays.libraries import Array, DType, Namespace, traits
 from .._arrays.operands import item_size
+from .._arrays.windows import at_axis
 from .._plan.borders import Run
 from .._plan.frames import Frame, Line, fitting
 from .._plan.geometry import ConvGeometry, is_symbol
@@ -81,12 +82,12 @@ def _folded(xp: Namespace, part: Array, axis: int, line: Line) -> Array:
         return shares[0][1]
     total = zeros(xp, part, resized(part, axis, line.target.stop - line.target.start))
     for target, share in shares:
-        total = add_at(xp, total, (*(slice(None),) * axis, target, ...), share)
+        total = add_at(xp, total, at_axis(axis, target), share)
     return total
 
 
 def _share(xp: Namespace, part: Array, axis: int, place: int, run: Run) -> tuple[slice, Array]:
-    share = part[(*(slice(None),) * axis, slice(place, place + run.length), ...)]
+    share = part[at_axis(axis, slice(place, place + run.length))]
     if run.step == 0:
         return slice(run.first, run.first + 1), xp.sum(share, axis=axis, keepdims=True, dtype=share.dtype)
     if run.step < 0:

@@ -12,7 +12,7 @@ from .._arrays.layout import Access
 from .._arrays.libraries import Array, DType
 from .._arrays.operands import dtypes_of_sums, planned_dtype
 from .._methods import request
-from .._plan.choice import Candidate, Request, Room, TooLittleError, choose, shortage
+from .._plan.choice import Candidate, Room, TooLittleError, choose
 from .._plan.task import Task
 from .products import Product, Products, products
 
@@ -37,9 +37,14 @@ class OfIntegers:
         self.dtypes = dtypes_of_sums(access.xp, access.dtype)
         self.known: dict[DType, Products] = {}
         if room.workspace < ALWAYS_ENOUGH:  # for some dtype it may not be: all are asked before elements are looked at
-            asked = [self._request(dtype) for dtype in self.dtypes]
-            if least := max([shortage(one, method) for one in asked]):
-                raise TooLittleError.of(least, method, asked[0])
+            refusals = []
+            for dtype in self.dtypes:
+                try:
+                    self._in(dtype)
+                except TooLittleError as error:
+                    refusals.append(error)
+            if refusals:
+                raise max(refusals, key=lambda error: error.least)
         self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
 
     def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
@@ -53,9 +58,7 @@ class OfIntegers:
 
     def _in(self, dtype: DType) -> Products:
         if dtype not in self.known:
-            asked = self._request(dtype)
-            self.known[dtype] = Products(self.access._replace(dtype=dtype), asked, choose(asked, self.method))
+            access = self.access._replace(dtype=dtype)
+            asked = request(access, self.task, self.room, self.access.dtype)
+            self.known[dtype] = Products(access, asked, choose(asked, self.method))
         return self.known[dtype]
-
-    def _request(self, dtype: DType) -> Request:
-        return request(self.access._replace(dtype=dtype), self.task, self.room, self.access.dtype)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from .._arrays.elements import truncated
 from .._arrays.libraries import Array, DType, Namespace, is_kind
+from .._arrays.means import sums_by_levels
 from .._arrays.pieces import Pieces
 from .._arrays.scratch import Bench, scratch
-from .._arrays.taps import PADDED, Shifted, Step, in_order, means, put, weighted
+from .._arrays.taps import PADDED, Shifted, Step, in_order, put, weighted
 from .._arrays.windows import framed, pad, put_framed
 from .._plan.chains import MOVED, Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
@@ -55,9 +56,11 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
     """Weighted sums of windows, computed in a working dtype and stored in another, as many as there are elements."""
     sizes, padding, modes = on_all_axes(*windows[:4], x.ndim)
     padded = pad(xp, x, padding, modes, windows.value, working)
+    around = at_every_element(padded.shape, sizes)
     if windows.taps is None:
-        return truncated(xp, means(padded, windows.axes[0], windows.sizes[0]), dtype)
-    return truncated(xp, weighted(padded, at_every_element(padded.shape, sizes), windows.taps, windows.is_line), dtype)
+        (at,), (size,) = windows.axes, windows.sizes
+        return truncated(xp, sums_by_levels(xp, padded, at, around.lines[at]) / size, dtype)
+    return truncated(xp, weighted(padded, around, windows.taps, windows.is_line), dtype)
 
 
 class Stage(NamedTuple):
@@ -198,9 +201,8 @@ class _Run(NamedTuple):
             _carry_out(xp, self.stages(box, part if is_ready else None, place), part, place)
             return
         stage, *others = self.stages(box, place=place)
-        step: Step = (_put_pieces, (x, box.read), stage.inside)
-        if not box.is_inside:
-            step = put_framed, (xp, x, *framing), stage.inside
+        write, operands = (x.put, (box.read,)) if box.is_inside else (put_framed, (xp, x, *framing))
+        step: Step = write, operands, stage.inside
         _carry_out(xp, [stage._replace(before=[*stage.before, step], inside=None), *others], x, place)
 
     def stages(self, box: Box, memory: Array | None = None, place: Array | None = None) -> list[Stage]:
@@ -216,7 +218,8 @@ class _Run(NamedTuple):
             target = following[0].inside if following else place
             if place is None or target is None or not place.dtype == working == target.dtype:
                 target = None
-            steps, found = self._steps(line, Shifted.over(self.xp, room.memory, plan, self.room), target)
+            shifted = Shifted(self.xp, room.memory, plan, room.memory.reshape(plan.rows), self.room)
+            steps, found = self._steps(line, shifted, target)
             stages.append(Stage(before, room.inside, [*room.borders, *steps], found))
         return stages
 
@@ -237,7 +240,3 @@ class _Run(NamedTuple):
         if len(line.axes) > 1 and all(line.taps) and is_kind(self.xp, windows.rows.dtype, "real floating"):
             return windows.stacked(line.taps, place)
         return windows.sums(line.taps, line.is_line, place)
-
-
-def _put_pieces(pieces: Pieces, box: Sequence[slice], out: Array) -> None:
-    pieces.put(box, out)

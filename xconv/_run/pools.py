@@ -54,8 +54,8 @@ class Kind(NamedTuple):
     """What a pool does with what a block has of x and dy, with sums in a dtype, and how many numbers it then holds."""
 
     held: Held
-    kernel: Callable[[Namespace, Pooling, DType, PoolBlock, Any, Any], Array]
-    divides: bool = False
+    kernel: Callable[..., Array]
+    more: Callable[[Pooling, PoolBlock], tuple[Any, ...]] = lambda call, block: ()  # that it is given of a block
     in_lines: bool = False  # whether it may be done along one axis after the other, each rounded to the result's dtype
 
 
@@ -86,10 +86,11 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
                 part = call._replace(pool=pool._replace(windows=line), max_workspace=room - between)
                 given[0] = pooled(xp, part, given[0])
             return given[0]
-    sums, call = working_dtype(xp, dtype), call._replace(counts=pool.counts if kind.divides else ())
+    sums, call = working_dtype(xp, dtype), call._replace(counts=pool.counts if kind.more is _counted else ())
 
     def piece(block: PoolBlock) -> Array:
-        return kind.kernel(xp, call, sums, block, _of_x(x, block), _of_y(dy, block))
+        parts = [part for part in (_of_x(x, block), _of_y(dy, block)) if part is not None]
+        return kind.kernel(xp, *parts, block.windows, *kind.more(call, block), sums)
 
     return reshaped(xp, _gathered(xp, cut, piece, given[0], canonical, dtype), shape)
 
@@ -98,40 +99,29 @@ def _with_one(shape: Ints) -> Ints:
     return (shape[0], 1, *shape[1:])
 
 
-def _maxima(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: None) -> Array:
-    return extremes(xp, x, block.windows)
-
-
-def _maxima_adjoint(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: Array) -> Array:
-    return maxima_adjoint(xp, dy, x, block.windows, sums)
-
-
-def _means(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: None) -> Array:
-    return means(xp, x, block.windows, _counted(call, block), sums)
-
-
-def _means_adjoint(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: None, dy: Array) -> Array:
-    return means_adjoint(xp, dy, block.windows, _counted(call, block), sums)
-
-
-def _positions(xp: Namespace, call: Pooling, sums: DType, block: PoolBlock, x: Array, dy: None) -> Array:
-    """Of each output, the position of its element in the plane of its sample and channel."""
+def _places(call: Pooling, block: PoolBlock) -> tuple[Any]:
+    """The positions of a block's elements in the plane of their sample and channel, by axes."""
     pool, size = call.pool, call.pool.windows.input_size
     steps = [math.prod((call.plane or size)[axis:]) for axis in range(1, len(size) + 1)]
     corner = call.corner or (0,) * len(size)
     ranges = [range(first, first + d) for first, d in zip(corner, size, strict=True)]
     if pool.channels_last:
         ranges, steps = [*ranges, range(pool.channels)], [*steps, 0]
-    places = [(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)]
-    return maxima_positions(xp, x, places, block.windows, call.dtype)
+    return ([(some[part], step) for some, part, step in zip(ranges, block.inputs, steps, strict=True)],)
+
+
+def _counted(call: Pooling, block: PoolBlock) -> tuple[Any]:
+    """The counts of the windows of a block, for the axes that have more than one."""
+    counts = zip(call.counts, block.outputs, strict=False)
+    return ([count if len(count) == 1 else count[part] for count, part in counts],)
 
 
 KINDS = {
-    "max_pool": Kind(held_by_maxima, _maxima, in_lines=True),
-    "max_pool_indices": Kind(held_by_positions, _positions),
-    "max_pool_grad": Kind(held_by_maxima_adjoint, _maxima_adjoint),
-    "avg_pool": Kind(held_by_means, _means, divides=True),
-    "avg_pool_grad": Kind(held_by_means, _means_adjoint, divides=True),
+    "max_pool": Kind(held_by_maxima, lambda xp, x, windows, sums: extremes(xp, x, windows), in_lines=True),
+    "max_pool_indices": Kind(held_by_positions, maxima_positions, _places),
+    "max_pool_grad": Kind(held_by_maxima_adjoint, maxima_adjoint),
+    "avg_pool": Kind(held_by_means, means, _counted),
+    "avg_pool_grad": Kind(held_by_means, means_adjoint, _counted),
 }
 
 
@@ -263,9 +253,3 @@ def _of_y(y: Array | None, block: PoolBlock) -> Any:
 
 def _of_rows(rows: Array, block: PoolBlock) -> Array:
     return rows[(block.samples, *block.outputs, block.channels)]
-
-
-def _counted(call: Pooling, block: PoolBlock) -> Sequence[Sequence[int]]:
-    """The counts of the windows of a block, for the axes that have more than one."""
-    counts = zip(call.counts, block.outputs, strict=False)
-    return [count if len(count) == 1 else count[part] for count, part in counts]

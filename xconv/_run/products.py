@@ -137,13 +137,9 @@ class Products:
         self.task = request.task
         self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
         alone = COMPLEX_ALONE if is_kind(xp, access.dtype, "complex floating") else ALONE
-        self.spreads = traits(xp).threads and self.task.multiplications > alone and self._multiplies_matrices
-
-    @property
-    def _multiplies_matrices(self) -> bool:
-        """Whether BLAS has anything to do: products of single numbers are NumPy's own, but for their sums."""
-        found = self.candidate.schedule
-        return found is None or self.task.reduces or found.tile.steps(found.task).multiplication > 0
+        found, self.spreads = candidate.schedule, traits(xp).threads and self.task.multiplications > alone
+        if self.spreads and found and not self.task.reduces:  # products of single numbers are NumPy's own, but for sums
+            self.spreads = found.tile.steps(found.task).multiplication > 0
 
     def __call__(self, *operands: Array | None) -> Array:
         """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""

@@ -12,15 +12,12 @@ from .backends import find_backends
 from .errors import CHUNKED_PACKAGES, DEMO_PACKAGES, PICTURES, CommandError, fitted, require_packages
 from .machine import blas, processor
 
-DEPENDENCIES = ("array-api-compat", "array-api-extra")
-
 
 def run() -> int:
     """Print what there is, by means of the standard library only, and return the exit status 0."""
     print(f"xconv {__version__}")
     print(f"Python {platform.python_version()} on {platform.platform(terse=True)}")
-    for name in DEPENDENCIES:
-        print(f"{name} {importlib.metadata.version(name)}")
+    print(f"array-api-compat {importlib.metadata.version('array-api-compat')}")
     print("\nbackends")
     found, others = find_backends(_announce)
     for library in found:
