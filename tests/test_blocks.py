@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import gc
 import os
 import signal
 import subprocess
@@ -335,6 +336,43 @@ def test_a_transposed_convolution_takes_no_more_than_its_workspace(method, strid
     call = functools.partial(xconv.conv_transpose, x, w, b, max_workspace=2 * MIB, **keywords)
     assert min(x.nbytes, call().nbytes) > 2 * MIB + 2**19  # and what is loaded once, is
     assert peak(lambda: [call()]) < 2 * MIB + 2**19
+
+
+@pytest.mark.parametrize("product", ["forward", "scatter", "backward_filter"])
+def test_groups_one_after_another_are_held_nowhere_else(numpy_backend, product):
+    """Some of the groups are up to 3 MiB of the result."""
+    keywords = {"groups": 4, "method": "fft", "max_workspace": MIB}
+    sizes = {
+        "forward": ((2, 8, 141, 143), (16, 2, 15, 15)),
+        "scatter": ((2, 8, 141, 143), (8, 4, 15, 15)),
+        "backward_filter": ((2, 256, 9, 9), (2, 128, 16, 16)),
+    }
+    first, second = map(normal, sizes[product])
+    call = {
+        "forward": lambda: xconv.conv(first, second, padding=14, **keywords),
+        "scatter": lambda: xconv.conv_input_grad(first, second, (2, 16, 155, 157), **keywords),
+        "backward_filter": lambda: xconv.conv_weight_grad(first, second, 8, **keywords | {"method": "im2col"}),
+    }[product]
+    call()  # what is remembered of the plan is no array's
+    assert peak(lambda: [call()]) < MIB + 2**17
+
+
+def test_geometries_are_given_up_at_once(numpy_backend):
+    """Those of many blocks keep none of themselves, which would wait for the garbage to be looked for."""
+    dy, w = normal((1, 8, 332, 393)), normal((8, 2, 9, 9))
+    keywords = {"dilation": (9, 2), "padding": (0, 1), "groups": 2, "padding_mode": "circular"}
+
+    def call():
+        xconv.conv_input_grad(dy, w, (1, 4, 404, 407), method="im2col", max_workspace=MIB, **keywords)
+
+    call()
+    gc.collect()
+    gc.disable()
+    try:
+        call()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def gpu_peak(function):
