@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 import subprocess
 import sys
 import types
@@ -111,6 +113,27 @@ def test_arithmetic(backend):
         assert_array(backend, made @ backend.array(x), dense @ x, terms=2000)
         assert_array(backend, made.H @ backend.array(y), dense.conj().T @ y, terms=2000)
         assert_array(backend, made @ backend.array(X), dense @ X, terms=2000)
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict")
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_and_pickles(backend, again):
+    """Of sums, products and transposes as well, which lead processes of others, and checkpoints, back to their maps."""
+    for made, dense in composites(*three_operators(backend.array)):
+        copied = again(made)
+        assert type(copied) is type(made)
+        assert (tuple(copied.shape), copied.dtype) == (dense.shape, made.dtype)
+        for one, matrix in ((copied, dense), (copied.H, dense.conj().T), (copied.T, dense.T), (again(made.T), dense.T)):
+            x = normal((matrix.shape[1],), 0, "complex128")
+            assert_array(backend, one @ backend.array(x), matrix @ x, terms=2000)
+
+
+def test_another_process_unpickles_what_it_never_made():
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    A, x = xconv.linear_operator(np.ones((1, 1, 3)), (1, 1, 5), padding=1), np.arange(5.0)
+    code = f"import pickle, numpy; print(list(pickle.loads({pickle.dumps(A.T)!r}) @ numpy.arange(5.0)))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == str(list(A.T @ x))
 
 
 @pytest.mark.on("jax", "torch")

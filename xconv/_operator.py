@@ -20,6 +20,7 @@ from ._plan.geometry import Ints
 from ._run.graph import is_chunked
 
 Map = Callable[[Array], Array]
+Function = Callable[..., Any]
 
 
 @known_keywords
@@ -101,27 +102,28 @@ def linear_operator(
     if math.prod(shapes.output_shape):
         _ = call.for_forward, call.for_data  # whose errors are due now
 
-    def forward(x: Array) -> Array:
-        return conv(x, w, **words)
-
-    def adjoint(y: Array) -> Array:
-        return conv_input_grad(y, w, (y.shape[0], *shapes.input_shape[1:]), **words)
-
+    forward = functools.partial(_convolved, w=w, words=words)
+    adjoint = functools.partial(_adjoint, w=w, sample=shapes.input_shape[1:], words=words)
     made = Operator(xp, dtype, forward, adjoint, (shapes.output_shape, shapes.input_shape))
-    module = "" if operand.is_chunked else traits(xp).solvers  # which would compute chunks at once
-    return _of_solvers(made, module) if module else made
+    has_solvers = traits(xp).solvers and not operand.is_chunked  # which would compute chunks at once
+    return _of_solvers(made) if has_solvers else made
 
 
 class Operator:
     """The protocol of SciPy's linear operators on arrays of any library.
 
-    The two maps are of samples, however many, and ``shapes`` those of one result and of one operand.
+    The two maps are of samples, however many, and ``shapes`` those of one result and of one operand. Maps are functions
+    that are found by their names, bound to what they need: an operator is copied and pickled where its arrays can be.
     """
 
     def __init__(self, xp: Namespace, dtype: DType, forward: Map, adjoint: Map, shapes: tuple[Ints, Ints]) -> None:
         self.shape = math.prod(shapes[0]), math.prod(shapes[1])
         self.dtype = dtype
         self._xp, self._maps, self._shapes = xp, (forward, adjoint), shapes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the namespace's name, since modules are neither copied nor pickled."""
+        return _made_again, (self._xp.__name__, self.dtype, *self._maps, self._shapes)
 
     def __repr__(self) -> str:
         rows, columns = self.shape
@@ -135,7 +137,7 @@ class Operator:
     @property
     def T(self) -> Operator:  # noqa: N802 - SciPy's name
         """The transpose: the adjoint without its conjugate."""
-        forward, adjoint = (self._conjugated(one) for one in self._maps)
+        forward, adjoint = (functools.partial(_conjugated, one) for one in self._maps)
         return Operator(self._xp, self.dtype, adjoint, forward, self._shapes[::-1])
 
     def __add__(self, other: Any) -> Operator:
@@ -144,7 +146,7 @@ class Operator:
         if self.shape != other.shape:
             raise ValueError(f"operators must have one shape to be added, got {self.shape} and {other.shape}")
         pairs = zip(self._maps, other._between(self._shapes), strict=True)
-        maps = [_total(mine, theirs) for mine, theirs in pairs]
+        maps = [functools.partial(_total, mine, theirs) for mine, theirs in pairs]
         return Operator(self._xp, self._xp.result_type(self.dtype, other.dtype), maps[0], maps[1], self._shapes)
 
     def __sub__(self, other: Any) -> Any:
@@ -158,7 +160,8 @@ class Operator:
         if not isinstance(factor, Number):
             return self @ factor
         number = plain_number(factor)
-        forward, adjoint = (_scaled(*pair) for pair in zip(self._maps, (number, number.conjugate()), strict=True))
+        pairs = zip(self._maps, (number, number.conjugate()), strict=True)
+        forward, adjoint = (functools.partial(_scaled, one, factor) for one, factor in pairs)
         return Operator(self._xp, self._xp.result_type(self.dtype, number), forward, adjoint, self._shapes)
 
     def __rmul__(self, factor: Any) -> Operator:
@@ -204,7 +207,8 @@ class Operator:
             raise ValueError(f"operators must fit one after the other, got shapes {self.shape} and {x.shape}")
         (forward, adjoint), (first, last) = self._maps, x._between((self._shapes[1], x._shapes[1]))
         shapes, dtype = (self._shapes[0], x._shapes[1]), self._xp.result_type(self.dtype, x.dtype)
-        return Operator(self._xp, dtype, _after(forward, first), _after(last, adjoint), shapes)
+        maps = [functools.partial(_after, *pair) for pair in ((forward, first), (last, adjoint))]
+        return Operator(self._xp, dtype, maps[0], maps[1], shapes)
 
     def __rmatmul__(self, x: Array) -> Array:
         """Rows from the left: the transpose, which is no adjoint, of each."""
@@ -226,56 +230,85 @@ class Operator:
         self.check(x)
         if tuple(x.shape) == operand:
             return self._maps[0](x)
-        reshape, samples = self._reshaped, math.prod(x.shape[1:]) * operand[0]
+        reshape, samples = functools.partial(_reshaped, self._xp), math.prod(x.shape[1:]) * operand[0]
         y = self._maps[0](reshape(x.T if len(x.shape) == 2 else x, (samples, *operand[1:])))
         return reshape(y, (x.shape[1], self.shape[0])).T if len(x.shape) == 2 else reshape(y, self.shape[:1])
-
-    def _reshaped(self, x: Array, shape: Ints) -> Array:
-        """By way of a line: Dask divides no axis, and joins none, but evenly."""
-        return self._xp.reshape(self._xp.reshape(x, (-1,)), shape)
 
     def _between(self, shapes: tuple[Ints, Ints]) -> tuple[Map, Map]:
         """The maps, of results and operands of as many elements in other shapes."""
         (result, operand), own = shapes, self._shapes
-
-        def through(one: Map, source: Ints, inner: tuple[Ints, Ints], target: Ints) -> Map:
-            def carried(x: Array, old: Ints, new: Ints) -> Array:
-                samples = x.shape[0] // max(old[0], 1) * new[0]
-                return x if old == new else self._reshaped(x, (samples, *new[1:]))
-
-            return lambda x: carried(one(carried(x, source, inner[0])), inner[1], target)
-
-        return through(self._maps[0], operand, own[::-1], result), through(self._maps[1], result, own, operand)
-
-    def _conjugated(self, one: Map) -> Map:
-        return lambda x: conjugate(self._xp, one(conjugate(self._xp, x)))
+        outer = (operand, own[1], own[0], result), (result, own[0], own[1], operand)
+        forward, adjoint = (functools.partial(_through, *pair) for pair in zip(self._maps, outer, strict=True))
+        return forward, adjoint
 
 
-def _after(second: Map, first: Map) -> Map:
-    return lambda x: second(first(x))
+def _made_again(name: str, *arguments: Any) -> Operator:
+    return Operator(importlib.import_module(name), *arguments)
 
 
-def _total(one: Map, other: Map) -> Map:
-    return lambda x: one(x) + other(x)
+def _convolved(x: Array, w: Array, words: dict[str, Any]) -> Array:
+    return conv(x, w, **words)
 
 
-def _scaled(one: Map, factor: Any) -> Map:
-    return lambda x: one(x) * factor
+def _adjoint(y: Array, w: Array, sample: Ints, words: dict[str, Any]) -> Array:
+    return conv_input_grad(y, w, (y.shape[0], *sample), **words)
 
 
-def _of_solvers(made: Operator, module: str) -> Any:
+def _conjugated(one: Map, x: Array) -> Array:
+    xp = namespace_of(operand=x)
+    return conjugate(xp, one(conjugate(xp, x)))
+
+
+def _after(second: Map, first: Map, x: Array) -> Array:
+    return second(first(x))
+
+
+def _total(one: Map, other: Map, x: Array) -> Array:
+    return one(x) + other(x)
+
+
+def _scaled(one: Map, factor: Any, x: Array) -> Array:
+    return one(x) * factor
+
+
+def _through(one: Map, shapes: tuple[Ints, Ints, Ints, Ints], x: Array) -> Array:
+    """A map of what is in another shape than its operand, to what is in another shape than its result."""
+    source, operand, result, target = shapes
+    return _carried(one(_carried(x, source, operand)), result, target)
+
+
+def _carried(x: Array, old: Ints, new: Ints) -> Array:
+    samples = x.shape[0] // max(old[0], 1) * new[0]
+    return x if old == new else _reshaped(namespace_of(operand=x), x, (samples, *new[1:]))
+
+
+def _reshaped(xp: Namespace, x: Array, shape: Ints) -> Array:
+    """By way of a line: Dask divides no axis, and joins none, but evenly."""
+    return xp.reshape(xp.reshape(x, (-1,)), shape)
+
+
+def _of_solvers(made: Operator) -> Any:
     """The same operator as that of the library's own solvers."""
     try:
-        solvers = importlib.import_module(module)
+        solvers = importlib.import_module(traits(made._xp).solvers)
     except ImportError:
         raise ImportError(f"linear operators of {library(made._xp)} need SciPy: pip install scipy") from None
+    return _class_for(solvers.LinearOperator)(made)
 
-    class LinearOperator(solvers.LinearOperator):  # type: ignore[misc,name-defined]
+
+@functools.cache
+def _class_for(theirs: Any) -> Any:
+    """The one class of our operators for the class of theirs."""
+
+    class LinearOperator(theirs):  # type: ignore[misc]
         """That of the solvers, which takes x in its own shape as well, and refuses others in words of ours."""
 
         def __init__(self, made: Operator) -> None:
             super().__init__(made.dtype, made.shape)
             self._made = made
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _of_solvers, (self._made,)  # since no name finds its class, which is made where SciPy is
 
         def _adjoint(self) -> Any:
             return type(self)(self._made.H)
@@ -294,33 +327,33 @@ def _of_solvers(made: Operator, module: str) -> Any:
         def __rmatmul__(self, x: Any) -> Any:
             return x @ self._made if is_chunked(x) else super().__rmatmul__(x)
 
-    def of_ours(name: str) -> Callable[..., Any]:
-        """Theirs makes an operator that makes an array of what it is given."""
-        theirs = getattr(solvers.LinearOperator, name)
-
-        def method(self: Any, *others: Any) -> Any:
-            if not all(map(_is_ours, others)):
-                return theirs(self, *others)
-            return type(self)(getattr(self._made, name)(*[getattr(other, "_made", other) for other in others]))
-
-        return method
-
     for name in ("__add__", "__neg__", "__rmul__", "__truediv__", "__pow__"):
-        if hasattr(solvers.LinearOperator, name):
-            setattr(LinearOperator, name, of_ours(name))
-
-    def made_by(name: str) -> Callable[[Any, Array], Array]:
-        return lambda self, x: getattr(self._made, name)(x)
-
-    def lazily(name: str) -> Callable[[Any, Array], Array]:
-        """Theirs makes an array of what it is given, for which chunks would be computed."""
-        theirs = getattr(solvers.LinearOperator, name)
-        return lambda self, x: getattr(self._made, name)(x) if is_chunked(x) else theirs(self, x)
-
+        if hasattr(theirs, name):
+            setattr(LinearOperator, name, _of_ours(getattr(theirs, name), name))
     for name in ("matvec", "matmat", "rmatvec", "rmatmat"):
-        setattr(LinearOperator, f"_{name}", made_by(name))
-        setattr(LinearOperator, name, lazily(name))
-    return LinearOperator(made)
+        setattr(LinearOperator, f"_{name}", _made_by(name))
+        setattr(LinearOperator, name, _lazily(getattr(theirs, name), name))
+    return LinearOperator
+
+
+def _of_ours(theirs: Function, name: str) -> Function:
+    """Theirs makes an operator that makes an array of what it is given."""
+
+    def method(self: Any, *others: Any) -> Any:
+        if not all(map(_is_ours, others)):
+            return theirs(self, *others)
+        return type(self)(getattr(self._made, name)(*[getattr(other, "_made", other) for other in others]))
+
+    return method
+
+
+def _made_by(name: str) -> Function:
+    return lambda self, x: getattr(self._made, name)(x)
+
+
+def _lazily(theirs: Function, name: str) -> Function:
+    """Theirs makes an array of what it is given, for which chunks would be computed."""
+    return lambda self, x: getattr(self._made, name)(x) if is_chunked(x) else theirs(self, x)
 
 
 def _is_ours(other: Any) -> bool:
