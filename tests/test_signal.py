@@ -70,7 +70,22 @@ RESAMPLED = [
     ((5,), (2, 3), "FD", {"mode": "antireflect"}),
     ((3,), (4,), "bb", {}),
     ((9,), (2, 0), "dd", {"up": 3}),
+    *[
+        ((3,), shape, dtypes, {"up": 2, "down": 3, "axis": axis, "mode": mode})
+        for shape in ((0, 5), (5, 0), (3, 0, 4))
+        for axis, size in enumerate(shape)
+        for dtypes, mode in (("dd", "constant"), ("ff", "wrap"), ("di", "line"))
+        if size  # SciPy divides by a size of 0 where "wrap" goes on
+    ],
 ]
+# Of shapes with no elements, which either function of two arrays may be given.
+EMPTY_LINES = [((0,), (3,)), ((0,), (1,)), ((3,), (0,)), ((1,), (0,)), ((0,), (0,))]
+EMPTY_IMAGES = [
+    (shape, other)
+    for shape, other in itertools.product([(0, 5), (5, 0), (0, 0), (3, 3), (1, 1), (1, 5)], repeat=2)
+    if 0 in (*shape, *other)
+]
+EMPTY_VOLUMES = [((2, 0, 4), (2, 3, 1)), ((2, 3, 1), (2, 0, 4)), ((0, 2, 2), (1, 2, 3)), ((0, 3, 2), (3, 2, 2))]
 
 
 def drawn(shape, code, seed=0):
@@ -96,6 +111,72 @@ def test_pairs_are_as_scipy_has_them(backend, case):
     ours, expected = answers(backend, name, arrays, keywords)
     lost = 2**29 if is_mixed(arrays) else 1
     assert_array(backend, ours, expected, dtype=promotion(backend, name, expected, arrays), terms=100 * lost)
+
+
+def outcome(function, *arguments, **keywords):
+    """What is given, or the class of the error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of SciPy's, which divides by sizes to find its method
+            return function(*arguments, **keywords)
+    except (ValueError, IndexError) as error:
+        return type(error)
+
+
+def assert_outcome(backend, found, expected):
+    if isinstance(expected, type):
+        assert found is expected
+    else:
+        assert_array(backend, found, expected, dtype=expected.dtype.name, terms=100)
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "oaconvolve"])
+def test_of_no_elements(backend, name, mode):
+    """SciPy's answers, by "direct": its "auto" looks for the largest integer, and finds none."""
+    direct = {"method": "direct"} if name in ("convolve", "correlate") else {}
+    for shapes, dtypes in itertools.product(EMPTY_LINES + EMPTY_IMAGES + EMPTY_VOLUMES, ("dd", "ii", "FF")):
+        arrays = [drawn(shape, code) for shape, code in zip(shapes, dtypes, strict=True)]
+        given = [backend.array(array, array.dtype) for array in arrays]
+        expected = outcome(getattr(scipy_signal, name), *arrays, mode=mode, **direct)
+        for words in (direct, {}):
+            assert_outcome(backend, outcome(getattr(xconv.signal, name), *given, mode=mode, **words), expected)
+        if direct:
+            found = outcome(getattr(xconv.signal, name), *given, mode=mode, method="fft")
+            assert found is outcome(getattr(scipy_signal, name), *arrays, mode=mode, method="fft")
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["convolve2d", "correlate2d"])
+def test_of_images_of_no_elements(backend, name, mode):
+    """Windows of a border alone hold ``fillvalue``; there is none that repeats nothing, for which SciPy ends Python."""
+    for shapes, dtypes in itertools.product(EMPTY_IMAGES, ("dd", "ii", "FF")):
+        arrays = [drawn(shape, code) for shape, code in zip(shapes, dtypes, strict=True)]
+        given = [backend.array(array, array.dtype) for array in arrays]
+        filled = outcome(getattr(scipy_signal, name), *arrays, mode=mode, fillvalue=2)
+        found = outcome(getattr(xconv.signal, name), *given, mode=mode, fillvalue=2)
+        assert_outcome(backend, found, filled)
+        for boundary in ("wrap", "symm"):
+            words = {"mode": mode, "boundary": boundary}
+            has_none = mode == "full" and 0 in shapes[0] and 0 not in getattr(filled, "shape", (0,))
+            expected = ValueError if has_none else outcome(getattr(scipy_signal, name), *arrays, **words)
+            assert_outcome(backend, outcome(getattr(xconv.signal, name), *given, **words), expected)
+
+
+def test_chunks_of_no_elements():
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    image, taps = np.zeros((0, 5)), np.ones((3, 3))
+    for name, words in (("convolve", {"mode": "same"}), ("convolve2d", {}), ("correlate2d", {"fillvalue": 2.0})):
+        found = getattr(xconv.signal, name)(da.from_array(image), taps, **words)
+        assert isinstance(found, da.Array)
+        expected = getattr(scipy_signal, name)(image, taps, **words)
+        assert np.array_equal(found.compute(), expected)
+        assert found.shape == expected.shape
+    for axis in (0, 1):
+        found = xconv.signal.upfirdn(taps[0], da.from_array(image), 2, 3, axis=axis)
+        assert np.array_equal(found.compute(), scipy_signal.upfirdn(taps[0], image, 2, 3, axis=axis))
 
 
 @pytest.mark.parametrize("mode", MODES)

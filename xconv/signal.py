@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from ._arrays.elements import are_exact_in_floats, conjugate, is_finite, reshaped, zeros
+from ._arrays.elements import are_exact_in_floats, conjugate, full, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
 from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look, traits
@@ -21,6 +21,7 @@ from ._arrays.operands import (
     Operand,
     arrays,
     as_element,
+    chunk_of,
     described,
     floating,
     item_size,
@@ -32,7 +33,7 @@ from ._arrays.polyphase import extended, interleaved, phase_filters, picked
 from ._arrays.windows import pad
 from ._conv import conv_of
 from ._plan.arguments import a_number, got, meant, one_of, workspace
-from ._plan.broadcast import MODES, Convolution, Order, convolution
+from ._plan.broadcast import MODES, Convolution, Order, convolution, kept_shape
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
@@ -98,7 +99,10 @@ def convolve(in1: Array, in2: Array, mode: Mode = "full", method: Method = "auto
     Raises
     ------
     ValueError
-        If shapes do not fit together, an array is empty, or a keyword has no such value.
+        If shapes do not fit together, a keyword has no such value, or an array is empty. But "same" of an empty ``in1``
+        is empty, and of more than one axis sums of nothing are zeros wherever SciPy has them.
+    IndexError
+        If an array is empty, and the method is "fft".
     TypeError
         If operands are of two libraries, or not of numbers.
 
@@ -135,7 +139,9 @@ def correlate(in1: Array, in2: Array, mode: Mode = "full", method: Method = "aut
     Raises
     ------
     ValueError
-        If shapes do not fit together, an array is empty, or a keyword has no such value.
+        If shapes do not fit together, a keyword has no such value, or an array is empty, as in `convolve`.
+    IndexError
+        If an array is empty, and the method is "fft".
     TypeError
         If operands are of two libraries, or not of numbers.
 
@@ -255,7 +261,8 @@ def convolve2d(
     Raises
     ------
     ValueError
-        If shapes do not fit together, a keyword has no such value, or ``fillvalue`` is no number of out's dtype.
+        If shapes do not fit together, a keyword has no such value, ``fillvalue`` is no number of out's dtype, or out
+        would repeat elements of an empty ``in1``.
     TypeError
         If operands are of two libraries, or not of numbers.
 
@@ -297,7 +304,8 @@ def correlate2d(
     Raises
     ------
     ValueError
-        If shapes do not fit together, a keyword has no such value, or ``fillvalue`` is no number of out's dtype.
+        If shapes do not fit together, a keyword has no such value, ``fillvalue`` is no number of out's dtype, or out
+        would repeat elements of an empty ``in1``.
     TypeError
         If operands are of two libraries, or not of numbers.
 
@@ -395,7 +403,28 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
     value = number("fillvalue", fillvalue)
     if border == "zeros" and value != 0:
         border = "value"
-    return _convolution(described(in1=in1, in2=in2), name, mode, "direct", (0, 1), border)(in1, in2, value)
+    descriptions = described(in1=in1, in2=in2)
+    outputs = kept_shape(in1.shape, in2.shape, "full")
+    if border == "value" and mode == "full" and 0 in in1.shape and 0 not in (*in2.shape, *outputs):
+        in1, mode, border = _border_alone(descriptions, in1, value), "valid", "zeros"
+        descriptions = described(in1=in1, in2=in2)
+    return _convolution(descriptions, name, mode, "direct", (0, 1), border)(in1, in2, value)
+
+
+def _border_alone(descriptions: tuple[Description, ...], in1: Array, value: complex) -> Array:
+    """What all windows read of an empty image: as many numbers of its border as a full convolution adds to it."""
+    first, second = (Operand(*description) for description in descriptions)
+    xp = namespace_of_numbers([first, second])
+    dtype = promoted(xp, first.dtype, second.dtype)
+    shape = tuple([d + 2 * (k - 1) for d, k in zip(first.shape, second.shape, strict=True)])
+    border = full(xp, chunk_of(in1), shape, as_element("fillvalue", xp, value, dtype), dtype)
+    return lazily(border) if first.is_chunked or second.is_chunked else border
+
+
+def _of_nothing(xp: Namespace, shape: Ints, dtype: DType, in1: Array, in2: Array, value: complex = 0) -> Array:
+    """The sums of no products."""
+    nothing = zeros(xp, chunk_of(in1), shape, chunk_of(in2), dtype=dtype)
+    return lazily(nothing) if is_chunked(in1, in2) else nothing
 
 
 @remembering(trusted=2)
@@ -425,7 +454,8 @@ def _convolution(
             result = dtype = promoted(xp, *(_transformed(xp, operand.dtype) for operand in operands))
     _check_mode(mode, [(data[axis], weights[axis]) for axis in taken])
     if 0 in data or 0 in weights:
-        raise ValueError(f"in1 and in2 must not be empty, got shapes {data} and {weights}")
+        _check_empty(name, data, weights, mode, method, border if bordered else "zeros")
+        return functools.partial(_of_nothing, xp, kept_shape(data, weights, mode), result)
     mode = "same_high" if mode == "same" and name == "correlate2d" else mode
     if any(operand.is_chunked for operand in operands):
         by_name = {"fftconvolve": (_axes(axes, len(data)) or None,), "convolve": (method,), "correlate": (method,)}
@@ -552,12 +582,12 @@ class _Resampling:
         outer = tuple(like.shape[other] for other in others)
         self.order = Order((*others, axis), (math.prod(outer), 1, size))
         self.result = self.order.back(*outer, plan.outputs)
-        self.is_empty = 0 in (size, plan.outputs)
+        self.is_empty = 0 in (*like.shape, plan.outputs)
         self.is_local = len(plan.parts) == min(plan.up, plan.outputs)  # no phase reads what is for others alone
         self.extension = extension(mode, size, *plan.extension) if mode else None
-        parts = [(part, ((math.prod(outer), 1, part.windows.input_size[0]), part.shape)) for part in plan.parts if size]
         self.calls: list[Settled] = []
-        for part, shapes in parts:
+        for part in () if self.is_empty else plan.parts:
+            shapes = (math.prod(outer), 1, part.windows.input_size[0]), part.shape
             words: dict[str, Any] = {"stride": part.windows.stride, "padding": part.windows.padding}
             line = line_of(like.xp, like.dtype, shapes, part.windows, flip=False) if by_lines else None
             self.calls.append(line or conv_of(like, shapes, method="direct", **words))
@@ -631,6 +661,22 @@ def _check_ranks(first: Ints, second: Ints) -> None:
         raise ValueError(
             f"in1 and in2 should have the same dimensionality, got shapes {tuple(first)} and {tuple(second)}"
         )
+
+
+def _check_empty(name: str, first: Ints, second: Ints, mode: str, method: str, border: str) -> None:
+    """Refuse sums of no products where SciPy does: where it has no room for them, no such element, or no border."""
+    words = f"got shapes {first} and {second} with {mode=}"
+    sizes = [*zip(first, second, strict=True)]
+    is_refused = mode == "full" and any(d + k == 0 for d, k in sizes)
+    if name in ("convolve", "correlate"):
+        if method == "fft":
+            raise IndexError(f"in1 and in2 must not be empty with method='fft', which looks at an element, {words}")
+        is_refused = any(d + k != 1 and 0 in ((d, k) if mode == "full" else (k,)) for d, k in sizes) and mode != "valid"
+        is_refused = is_refused or (len(sizes) == 1 and (mode != "same" or 0 in second))
+    if is_refused:
+        raise ValueError(f"in1 and in2 must not be empty, {words}")
+    if border in ("circular", "symmetric") and 0 in first and 0 not in kept_shape(first, second, mode):
+        raise ValueError(f"in1 must not be empty with a boundary that repeats its elements, {words}")
 
 
 def _check_mode(mode: Any, sizes: Sequence[tuple[int, int]]) -> None:

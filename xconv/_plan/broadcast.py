@@ -78,6 +78,12 @@ def kept(first: int, second: int, mode: str) -> tuple[int, int]:
     }[mode]
 
 
+def kept_shape(first: Ints, second: Ints, mode: str) -> Ints:
+    """How many outputs a mode keeps along each axis, of which either may have no elements, but not both if all."""
+    boxes = [kept(d, k, mode) for d, k in zip(first, second, strict=True)]
+    return tuple([stop - start for start, stop in boxes])
+
+
 class Convolution(NamedTuple):
     """A convolution of two arrays along some axes: the larger one is the data of windows, of which a part is read."""
 
