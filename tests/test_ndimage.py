@@ -433,7 +433,7 @@ REFUSED = [
     (lambda x: ndimage.correlate(x, np.ones((3, 3)), axes=(0, 0)), ValueError, "axes must be unique"),
     (lambda x: ndimage.correlate(x, np.ones((3, 3)), axes=(0, 1.0)), TypeError, "integer"),
     (lambda x: ndimage.correlate1d(x, np.ones((3, 3))), RuntimeError, "weights must be at least one number along one"),
-    (lambda x: ndimage.sobel(x, axis=2), ValueError, "got 2, which is out of range"),
+    (lambda x: ndimage.sobel(x, axis=2), np.exceptions.AxisError, "got 2, which is out of range"),
     (lambda x: ndimage.uniform_filter1d(x, 0), RuntimeError, "size must be at least 1, got 0"),
     (lambda x: ndimage.uniform_filter(x, (3, 3, 3)), RuntimeError, "length equal to input rank"),
     (lambda x: ndimage.gaussian_filter(x, 1, order=-1), ValueError, "order must be at least 0, got -1"),
@@ -450,6 +450,38 @@ REFUSED = [
     (lambda x: ndimage.correlate(x, x, mode="symmetric"), RuntimeError, "mode must.*'reflect' is likely meant"),
     (lambda x: ndimage.correlate(x, x, mode="edge"), RuntimeError, "mode must.*'nearest' is likely meant"),
 ]
+
+
+OF_ONE_AXIS = {"correlate1d": ([1.0],), "convolve1d": ([1.0],), "gaussian_filter1d": (1,), "sobel": (), "prewitt": ()}
+OF_ONE_AXIS |= dict.fromkeys(["uniform_filter1d", "maximum_filter1d", "minimum_filter1d"], (3,))
+OF_SOME_AXES = dict.fromkeys(["gaussian_filter", "gaussian_laplace", "gaussian_gradient_magnitude"], (1,))
+OF_SOME_AXES |= dict.fromkeys(["uniform_filter", "maximum_filter", "minimum_filter"], (3,)) | {"laplace": ()}
+WRONG_AXES = [(5,), (-3,), (0, 5), (0, 0), (0, -2), (0, 1.0), ("0",), 1.5]
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict")
+def test_wrong_axes_raise_what_scipys_do(backend):
+    """Axes out of range an AxisError, which is a ValueError and an IndexError, whatever library the array is of."""
+    x = np.ones((4, 5))
+    for name, words in OF_ONE_AXIS.items():
+        for axis in (2, -3, 1.5, "0", None, (0,)):
+            assert_raises_alike(backend, name, x, *words, axis)
+    for name, words in OF_SOME_AXES.items():
+        for axes in WRONG_AXES:
+            assert_raises_alike(backend, name, x, *words, axes=axes)
+    for axes in (5, (-3,)):
+        assert_raises_alike(backend, "correlate", x, np.ones(3), axes=axes)
+
+
+def given_to(backend, *arguments):
+    return [backend.array(one) if isinstance(one, np.ndarray) else one for one in arguments]
+
+
+def assert_raises_alike(backend, name, *arguments, **keywords):
+    with pytest.raises((ValueError, IndexError, TypeError, RuntimeError)) as theirs:
+        getattr(scipy.ndimage, name)(*arguments, **keywords)
+    with pytest.raises(theirs.type):
+        getattr(ndimage, name)(*given_to(backend, *arguments), **keywords)
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), REFUSED)

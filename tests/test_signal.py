@@ -165,6 +165,21 @@ def test_of_images_of_no_elements(backend, name, mode):
             assert_outcome(backend, outcome(getattr(xconv.signal, name), *given, **words), expected)
 
 
+@pytest.mark.on("numpy", "jax", "torch", "strict")
+def test_axes_are_any_sequence_and_lie_within(backend):
+    x = drawn((4, 5), "d")
+    given = backend.array(x)
+    for axes in ([0], range(1, 2), np.array([0, 1]), np.int64(1)):
+        found = xconv.signal.fftconvolve(given, given, axes=axes, mode="same")
+        assert_array(backend, found, scipy_signal.fftconvolve(x, x, axes=axes, mode="same"), terms=100)
+    for axes in (2, (0, -3), [5]):
+        with pytest.raises(np.exceptions.AxisError, match="axes exceeds dimensionality of input"):
+            xconv.signal.fftconvolve(given, given, axes=axes)
+    for axis in (2, -3):
+        with pytest.raises(np.exceptions.AxisError, match="axis must be one of the 2 axes of x"):
+            xconv.signal.upfirdn(backend.array(np.ones(3)), given, axis=axis)
+
+
 def test_chunks_of_no_elements():
     da = pytest.importorskip("dask.array", reason="dask is not installed")
     image, taps = np.zeros((0, 5)), np.ones((3, 3))

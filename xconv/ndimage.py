@@ -26,6 +26,7 @@ from ._arrays.operands import (
     Description,
     Operand,
     arrays,
+    axis_error,
     complex_dtype,
     described,
     filter_dtype,
@@ -1267,7 +1268,7 @@ def _axis(axis: Any, ndim: int, name: str = "axis") -> int:
         raise TypeError(f"{name} must be an int, {got(axis)}, which cannot be interpreted as an integer")
     index: int = a_number(name, axis, operator.index)
     if not -ndim <= index < ndim:
-        raise ValueError(f"{name} must lie within the {ndim} axes of input, {got(axis)}, which is out of range")
+        raise axis_error(f"{name} must lie within the {ndim} axes of input, {got(axis)}, which is out of range")
     return index % ndim
 
 

@@ -21,6 +21,7 @@ from ._arrays.operands import (
     Operand,
     arrays,
     as_element,
+    axis_error,
     chunk_of,
     described,
     floating,
@@ -32,7 +33,7 @@ from ._arrays.operands import (
 from ._arrays.polyphase import extended, interleaved, phase_filters, picked
 from ._arrays.windows import pad
 from ._conv import conv_of
-from ._plan.arguments import a_number, got, meant, one_of, workspace
+from ._plan.arguments import a_number, entries, got, meant, one_of, workspace
 from ._plan.broadcast import MODES, Convolution, Order, convolution, kept_shape
 from ._plan.geometry import Ints
 from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
@@ -385,7 +386,8 @@ def upfirdn(
 
 def _along(in1: Array, in2: Array, mode: Mode, axes: Axes) -> Array:
     in1, in2 = arrays(in1, in2)
-    axes, descriptions = tuple(axes) if isinstance(axes, list) else axes, described(in1=in1, in2=in2)
+    given, descriptions = entries(axes), described(in1=in1, in2=in2)
+    axes = axes if given is None else given
     if 0 in in1.shape or 0 in in2.shape:
         _check_ranks(in1.shape, in2.shape)
         xp, place = descriptions[0][1], descriptions[0][4]
@@ -557,7 +559,7 @@ def _resampling(
     if up < 1 or down < 1:
         raise ValueError(f"Both up and down must be >= 1, got {up} and {down}")
     if not -len(x.shape) <= axis < len(x.shape):
-        raise IndexError(f"axis must be one of the {len(x.shape)} axes of x, got {axis}")
+        raise axis_error(f"axis must be one of the {len(x.shape)} axes of x, got {axis}")
     dtype = promoted(xp, floating(xp, h.dtype), floating(xp, x.dtype), xp.float32)
     axis, shape = axis % len(x.shape), tuple(x.shape)
     like, words = x._replace(dtype=dtype), (h.shape[0], shape[axis], up, down, mode != "")
@@ -650,7 +652,7 @@ def _axes(axes: Any, count: int) -> Ints:
     if not found:
         raise ValueError("when provided, axes cannot be empty")
     if not all(-count <= axis < count for axis in found):
-        raise ValueError(f"axes exceeds dimensionality of input: must be from {-count} to {count - 1}, {got(axes)}")
+        raise axis_error(f"axes exceeds dimensionality of input: must be from {-count} to {count - 1}, {got(axes)}")
     if len({axis % count for axis in found}) < len(found):
         raise ValueError(f"all axes must be unique, {got(axes)}")
     return tuple(sorted([axis % count for axis in found]))

@@ -289,6 +289,13 @@ def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
         raise ValueError(f"method {method!r} must have floating-point arrays, got {dtype}")
 
 
+def axis_error(message: str) -> Exception:
+    """What NumPy and SciPy raise of an axis that an array has not: a ValueError and an IndexError, of all libraries."""
+    from numpy.exceptions import AxisError
+
+    return AxisError(message)
+
+
 def plain_number(value: Any) -> Any:
     """A scalar of NumPy's as the number of Python's own that it is; anything else as it is."""
     return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
