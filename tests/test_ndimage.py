@@ -473,6 +473,36 @@ def test_wrong_axes_raise_what_scipys_do(backend):
         assert_raises_alike(backend, "correlate", x, np.ones(3), axes=axes)
 
 
+COMPLEX = OF_ONE_AXIS | OF_SOME_AXES | {"correlate": (np.ones((3, 3)),), "convolve": (np.ones((3, 3)),)}
+
+
+@pytest.mark.on("numpy", "jax", "torch", "strict")
+@pytest.mark.parametrize("name", COMPLEX)
+def test_real_outputs_of_complex_results_are_as_scipy_has_them(backend, name):
+    """A dtype promotes with a warning, or is refused; a word, or an array, is refused."""
+    x = numbers((4, 5), "complex64", 0)
+    for output in ("float32", "f4", np.float32, np.dtype("float64"), np.int32, np.complex128, "complex64"):
+        with warnings.catch_warnings(record=True) as theirs:
+            warnings.simplefilter("always")
+            expected = outcome(getattr(scipy.ndimage, name), x, *COMPLEX[name], output=output)
+        with warnings.catch_warnings(record=True) as ours:
+            warnings.simplefilter("always")
+            found = outcome(getattr(ndimage, name), *given_to(backend, x, *COMPLEX[name]), output=output)
+        assert [one.category for one in ours] == [one.category for one in theirs]
+        if isinstance(expected, type):
+            assert found is expected
+        else:
+            assert_array(backend, found, expected, dtype=expected.dtype.name, terms=100)
+
+
+def outcome(function, *arguments, **keywords):
+    """What is given, or the class of the error."""
+    try:
+        return function(*arguments, **keywords)
+    except (RuntimeError, TypeError) as error:
+        return type(error)
+
+
 def given_to(backend, *arguments):
     return [backend.array(one) if isinstance(one, np.ndarray) else one for one in arguments]
 

@@ -466,7 +466,7 @@ def gaussian_filter(
     >>> y.shape, y.dtype
     ((64, 48), dtype('float32'))
     """
-    return _filtered(_gaussians, input, output, (cval, sigma, truncate), order, mode, radius, axes)
+    return _filtered(_gaussians, input, output, (cval, sigma, truncate), order, mode, radius, axes, promotes=False)
 
 
 @entrance
@@ -501,7 +501,7 @@ def prewitt(
     >>> y.shape, y[1].tolist()
     ((3, 4), [24.0, 24.0, 24.0, 24.0])
     """
-    return _filtered(_differences, input, output, (cval, (1.0, 1.0, 1.0)), axis, mode)
+    return _filtered(_differences, input, output, (cval, (1.0, 1.0, 1.0)), axis, mode, promotes=False)
 
 
 @entrance
@@ -534,7 +534,7 @@ def sobel(
     >>> y.shape, y[1].tolist()
     ((3, 4), [32.0, 32.0, 32.0, 32.0])
     """
-    return _filtered(_differences, input, output, (cval, (1.0, 2.0, 1.0)), axis, mode)
+    return _filtered(_differences, input, output, (cval, (1.0, 2.0, 1.0)), axis, mode, promotes=False)
 
 
 def generic_laplace(
@@ -967,11 +967,22 @@ def _along_one(
 
 
 def _filtered(
-    translate: Function, input: Any, output: Any, values: Any, *words: Any, find: Function = separable
+    translate: Function,
+    input: Any,
+    output: Any,
+    values: Any,
+    *words: Any,
+    find: Function = separable,
+    promotes: bool = True,
 ) -> Array:
     """What is found by the lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
     (x,) = arrays(input)
-    dtype, target = (None, None) if output is None else _output(output, described(input=x), *values[1:])
+    dtype, target = None, None
+    if output is not None:
+        operands = described(input=x)
+        if find is not separable:
+            _check_order(operands[0])
+        dtype, target = _output(output, operands, *values[1:], promotes=promotes)
     return _written(_found(find, translate, x, dtype, values, *words), target)
 
 
@@ -1147,8 +1158,7 @@ def _extremes(operand: Description, lines: Sequence[Windows], dtype: DType, pick
     may not fit the integers that they are stored as.
     """
     _, xp, _, own, *_ = operand
-    if is_kind(xp, own, "complex floating"):
-        raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {own}")
+    _check_order(operand)
     if Operand(*operand).is_chunked:
         arguments = lines, dtype, pick
         return lambda x: neighbourhoods(_extremes_of, x, halos(lines), dtype, (), arguments)
@@ -1162,6 +1172,12 @@ def _extremes(operand: Description, lines: Sequence[Windows], dtype: DType, pick
         picked.append(line._replace(value=value, taps=line.taps or (True,) * line.sizes[0], pick=pick))
         workings.append(xp.dtype(working))
     return separable(operand, picked, dtype, workings)
+
+
+def _check_order(operand: Description) -> None:
+    _, xp, _, dtype, *_ = operand
+    if is_kind(xp, dtype, "complex floating"):
+        raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {dtype}")
 
 
 def _extremes_of(x: Array, lines: Sequence[Windows], dtype: DType, pick: str) -> Array:
@@ -1287,7 +1303,9 @@ def _summed(
     """The sum over axes of a filter for each, or what else is made of these, in the result's dtype."""
     (x,) = arrays(input)
     operands = described(input=x)
-    dtype, target = (_dtype(operands, None, False), None) if output is None else _output(output, operands)
+    dtype, target = _dtype(operands, None, False), None
+    if output is not None:
+        dtype, target = _output(output, operands, promotes=False)
     found = _axes(axes, x.ndim)
     if not found:
         return _written(separable(operands[0], (), dtype)(x), target)
@@ -1326,8 +1344,14 @@ def _has_place(xp: Namespace, dtype: DType) -> bool:
     return traits(xp).threads and is_kind(xp, dtype, "real floating") and filter_dtype(xp, dtype) == dtype
 
 
-def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tuple[DType, Array | None]:
-    """The result's dtype, and the array that it is to be written to, if one was given."""
+def _output(
+    output: Any, operands: tuple[Description, ...], *values: Any, promotes: bool = True
+) -> tuple[DType, Array | None]:
+    """The result's dtype, and the array that it is to be written to, if one was given.
+
+    Of a complex result, a real dtype ``promotes`` to a complex one; its name and a real array are refused. SciPy's
+    filters of several steps, which hand an array of that dtype from one to the next, refuse it as well.
+    """
     _, xp, shape, *_ = operands[0]
     target, named = None, output
     if hasattr(type(output), "__setitem__"):
@@ -1345,7 +1369,7 @@ def _output(output: Any, operands: tuple[Description, ...], *values: Any) -> tup
         named = target.dtype
     dtype, needed = _dtype(operands, named, False), _dtype(operands, None, _are_complex(values))
     if is_kind(xp, needed, "complex floating") and not is_kind(xp, dtype, "complex floating"):
-        if target is not None or isinstance(output, str):
+        if target is not None or isinstance(output, str) or not promotes:
             raise RuntimeError(f"output must be complex, as the result is, got {dtype}")
         warnings.warn("promoting specified output dtype to complex", stacklevel=5)
         dtype = complex_dtype(xp, dtype)
