@@ -510,8 +510,9 @@ def given_to(backend, *arguments):
 def assert_raises_alike(backend, name, *arguments, **keywords):
     with pytest.raises((ValueError, IndexError, TypeError, RuntimeError)) as theirs:
         getattr(scipy.ndimage, name)(*arguments, **keywords)
-    with pytest.raises(theirs.type):
+    with pytest.raises(theirs.type) as ours:
         getattr(ndimage, name)(*given_to(backend, *arguments), **keywords)
+    assert "got" in str(ours.value)
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), REFUSED)
