@@ -68,6 +68,37 @@ def test_numpy(dtype):
     assert works == (len(calls.CALLS) - lacking(integral, dtype.kind == "c") if integral or floating else 0)
 
 
+@pytest.mark.parametrize("code", ["f2", "f4", "f8", "i2", "u4", "u8", "F", "D"])
+@pytest.mark.parametrize("name", calls.CALLS)
+def test_results_are_in_the_byte_order_of_the_machine(name, code):
+    """As those of NumPy's own arithmetic, and the same numbers as of operands that are in it."""
+    swapped = np.dtype(code).newbyteorder("S")
+    arrays = [values.astype(code) for values in drawn(name, 1)]
+    try:
+        expected = calls.results(name, arrays)
+    except TypeError:
+        pytest.skip("not of this kind")
+    found = calls.results(name, [array.astype(swapped) for array in arrays])
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype.isnative
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["im2col", "col2im", "max_pool", "max_unpool", "avg_pool", "avg_pool_grad"])
+def test_so_are_those_of_chunks(name):
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    arrays = [values.astype("f4") for values in drawn(name, 1)]
+    expected, found = (
+        calls.results(name, [da.from_array(array.astype(code), chunks=2) for array in arrays])
+        for code in ("=f4", np.dtype("f4").newbyteorder("S"))
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert one.compute().dtype.isnative
+        assert np.array_equal(one.compute(), other.compute())
+
+
 def jax_dtypes():
     jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
     kinds = {name: getattr(jnp, name) for name in dir(jnp) if isinstance(getattr(jnp, name), type(jnp.int8))}

@@ -180,6 +180,15 @@ def test_axes_are_any_sequence_and_lie_within(backend):
             xconv.signal.upfirdn(backend.array(np.ones(3)), given, axis=axis)
 
 
+@pytest.mark.parametrize("name", [*PAIRS, "upfirdn"])
+def test_results_are_in_the_byte_order_of_the_machine(name):
+    arrays = [drawn(shape, "f") for shape in (((4,), (6, 5)) if name == "upfirdn" else ((6, 5), (1, 1)))]
+    swapped = [array.astype(array.dtype.newbyteorder("S")) for array in arrays]
+    found = getattr(xconv.signal, name)(*swapped)
+    assert found.dtype.isnative
+    assert np.array_equal(found, getattr(xconv.signal, name)(*arrays))
+
+
 def test_chunks_of_no_elements():
     da = pytest.importorskip("dask.array", reason="dask is not installed")
     image, taps = np.zeros((0, 5)), np.ones((3, 3))

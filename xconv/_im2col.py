@@ -78,7 +78,7 @@ def im2col(
     xp, dtype = namespace_and_dtype(x=x)
     _, _, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    return runner(x).im2col(xp, x, geometry, _fill(xp, dtype, pad_value))
+    return runner(x).im2col(xp, x, geometry, _fill(xp, dtype, pad_value), dtype)
 
 
 @entrance
@@ -134,13 +134,13 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    xp, _ = namespace_and_dtype(col=col)
+    xp, dtype = namespace_and_dtype(col=col)
     batch, channels, size, _ = data_shape("input_shape", input_shape, 1)
     words = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
     geometry = window_geometry(size, **words, data="input_shape")
     expected = (batch * geometry.positions, channels * geometry.taps)
     check_shape("col", col.shape, expected, "(N*prod(o), C*prod(k))", input_shape=input_shape, **words)
-    return runner(col).col2im(xp, col, batch, channels, geometry)
+    return runner(col).col2im(xp, col, batch, channels, geometry, dtype)
 
 
 def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:

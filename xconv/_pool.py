@@ -80,10 +80,10 @@ def max_pool(
     array([[ 5,  7],
            [13, 15]])
     """
-    xp = common_namespace(x=x)
-    _check(xp, "x", x.dtype, ORDERED)
+    xp, dtype = namespace_and_dtype(x=x)
+    _check(xp, "x", dtype, ORDERED)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
-    call = Pooling("max_pool", pool, x.dtype, max_workspace)
+    call = Pooling("max_pool", pool, dtype, max_workspace)
     if not flag("return_indices", return_indices):
         return runner(x).pooled(xp, call, x)
     places = call._replace(kind="max_pool_indices", dtype=position_dtype(xp, chunk_of(x)))
@@ -146,7 +146,8 @@ def max_unpool(
         raise TypeError(f"indices must have an integer dtype, got {indices.dtype}")
     pool = unpool_geometry(y.shape, kernel_size, stride, padding, output_size, channel_axis)
     check_shape("indices", indices.shape, tuple(y.shape), "that of y")
-    return runner(y, indices).max_unpool(xp, y, indices, pool)
+    _, dtype = namespace_and_dtype(y=y)
+    return runner(y, indices).max_unpool(xp, y, indices, pool, dtype)
 
 
 @entrance
@@ -252,11 +253,11 @@ def avg_pool(
     >>> y[0, 0]
     array([2., 3., 5., 6.])
     """
-    xp = common_namespace(x=x)
-    _check(xp, "x", x.dtype, DIVISIBLE)
+    xp, dtype = namespace_and_dtype(x=x)
+    _check(xp, "x", dtype, DIVISIBLE)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    return runner(x).pooled(xp, Pooling("avg_pool", pool, x.dtype, max_workspace), x)
+    return runner(x).pooled(xp, Pooling("avg_pool", pool, dtype, max_workspace), x)
 
 
 @entrance
@@ -307,12 +308,12 @@ def avg_pool_grad(
     >>> dx[0, 0]
     array([1., 3., 2.])
     """
-    xp = common_namespace(dy=dy)
-    _check(xp, "dy", dy.dtype, DIVISIBLE)
+    xp, dtype = namespace_and_dtype(dy=dy)
+    _check(xp, "dy", dtype, DIVISIBLE)
     windows = kernel_size, stride, padding, dilation, ceil_mode, channel_axis
     pool = pool_geometry("input_shape", input_shape, *windows, dy.shape)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    return runner(dy).pooled(xp, Pooling("avg_pool_grad", pool, dy.dtype, max_workspace), None, dy)
+    return runner(dy).pooled(xp, Pooling("avg_pool_grad", pool, dtype, max_workspace), None, dy)
 
 
 ORDERED = "complex floating", "an integer or real dtype, whose elements have an order"

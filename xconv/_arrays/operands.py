@@ -124,7 +124,10 @@ def namespace_of(**arrays: Array) -> Namespace:
 
 
 def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
-    """The one namespace of operands on one device, and the dtype that they promote to."""
+    """The one namespace of operands on one device, and the dtype that they promote to: in the machine's byte order.
+
+    Results take it from here, and not from an operand, whose bytes NumPy may have in the other order.
+    """
     xp = _checked_namespace(operands)
     try:
         return xp, xp.result_type(*(operand.dtype for operand in operands))

@@ -26,7 +26,7 @@ def rows_adjoint(xp: Namespace, rows: Array, windows: Geometry, dtype: DType) ->
     size = (channels, *windows.input_size) if narrow else (*windows.input_size, channels)
     x = xp.zeros((samples, *size), dtype=dtype)
     if rows.itemsize == x.itemsize:  # unsigned integers are added up as signed ones
-        rows = rows.view(dtype)
+        rows = rows.view(dtype) if rows.dtype.isnative else xp.astype(rows, dtype)
     for entries, elements in _entries(xp, rows, windows):
         part = x[elements]
         part += entries

@@ -65,7 +65,7 @@ def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = Non
     return write(Chunked(function, call, result, call.dtype, given, word=call.kind))
 
 
-def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> Array:
+def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry, dtype: DType) -> Array:
     """Where an element is put is not known before it is computed, so that each chunk reads whole planes."""
     cuts, first = [*edges(y)], 1 if pool.channels_last else 2
     reads = []
@@ -73,11 +73,11 @@ def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> A
         cuts[axis] = scaled(cuts[axis], size, y.shape[axis], size)
         reads.append(everywhere(y.shape[axis], axis, cuts[axis]))
     given = _reads(tuple(cuts), reads)
-    call = Pooling("max_unpool", pool, y.dtype)
-    return write(Chunked(max_unpool_block, call, tuple(cuts), y.dtype, ((y, given), (indices, given))))
+    call = Pooling("max_unpool", pool, dtype)
+    return write(Chunked(max_unpool_block, call, tuple(cuts), dtype, ((y, given), (indices, given))))
 
 
-def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
+def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex, dtype: DType) -> Array:
     """Rows are in chunks as samples are, or each sample's as the first axis of its windows."""
     (samples, _, first, *_), (outer, *inner) = edges(x), windows.output_size
     along = scaled(first, 1, windows.stride[0], outer)
@@ -94,10 +94,10 @@ def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
         *(windows_of(other, "zeros", 0, (0, o))._replace(axes=()) for other, o in zip(others, inner, strict=True)),
     )
     result = rows, (0, x.shape[1] * windows.taps)
-    return write(Chunked(im2col_block, Rows(windows, x.dtype, value), result, x.dtype, ((x, reads),)))
+    return write(Chunked(im2col_block, Rows(windows, dtype, value), result, dtype, ((x, reads),)))
 
 
-def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geometry) -> Array:
+def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geometry, dtype: DType) -> Array:
     """x is in chunks as rows are: samples, and the first axis where a chunk begins within a sample."""
     (outer, *inner), line = windows.output_size, windows.lines[0]
     width, rows = math.prod(inner), edges(col)[0]
@@ -106,7 +106,7 @@ def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geom
     along = scaled(within, line.stride[0], 1, line.input_size[0])
     reads = (rows_of(adjoint_of(line, "zeros", 2, along), 0, batch, outer, width), everything(col.shape[1]))
     result = batch, (0, channels), along, *((0, d) for d in windows.input_size[1:])
-    return write(Chunked(col2im_block, Rows(windows, col.dtype), result, col.dtype, ((col, reads),)))
+    return write(Chunked(col2im_block, Rows(windows, dtype), result, dtype, ((col, reads),)))
 
 
 def pool_block(call: Pooling, sizes: Ints, like: Array, xs: Given) -> Array:
@@ -149,7 +149,7 @@ def max_unpool_block(settings: Pooling, sizes: Ints, like: Array, ys: Given, ind
     plane = tuple([part.stop - part.start for part in box])
     channels = sizes[-1] if pool.channels_last else sizes[1]
     chunk = pool._replace(batch=sizes[0], channels=channels, windows=pool.windows.over(plane))
-    return pools.max_unpool(xp, y, xp.where(inside, place, xp.full_like(place, -1)), chunk)
+    return pools.max_unpool(xp, y, xp.where(inside, place, xp.full_like(place, -1)), chunk, settings.dtype)
 
 
 def im2col_block(settings: Rows, sizes: Ints, like: Array, xs: Given) -> Array:
@@ -157,7 +157,7 @@ def im2col_block(settings: Rows, sizes: Ints, like: Array, xs: Given) -> Array:
     xp = namespace_of(x=like)
     if x is None:
         return full(xp, like, sizes, settings.value, settings.dtype)
-    return pools.im2col(xp, x, _restricted(settings.windows, places[2:]), settings.value)
+    return pools.im2col(xp, x, _restricted(settings.windows, places[2:]), settings.value, settings.dtype)
 
 
 def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array:
@@ -165,7 +165,8 @@ def col2im_block(settings: Rows, sizes: Ints, like: Array, cols: Given) -> Array
     whole = [Window(axis.input_size[0], axis.padding[0]) for axis in settings.windows.lines[1:]]
 
     def adjoint(col: Array, first: list[Window]) -> Array:
-        return pools.col2im(xp, col, samples, channels, _restricted(settings.windows, [*first, *whole]))
+        windows = _restricted(settings.windows, [*first, *whole])
+        return pools.col2im(xp, col, samples, channels, windows, settings.dtype)
 
     along = [((None, None, rows), col) for (rows, _), col in cols]
     return summed_parts(like, sizes, settings.dtype, (2,), along, adjoint)

@@ -152,7 +152,7 @@ def extreme_filter(
     return y if plain else from_ordered(xp, y, dtype)
 
 
-def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> Array:
+def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry, result: DType) -> Array:
     """(N, C, *o) -> (N, C, *d), or with channels last."""
     samples, channels, size = y.shape[0], pool.channels, pool.windows.input_size
     dtype, axes, plane = position_dtype(xp, y), (1,) * len(size), math.prod(size)
@@ -163,9 +163,9 @@ def max_unpool(xp: Namespace, y: Array, indices: Array, pool: PoolGeometry) -> A
     indices = xp.astype(indices, dtype, copy=False)
     check_positions(xp, indices, size)
     positions = xp.where((indices >= 0) & (indices < plane), planes + step * indices, xp.full_like(indices, total))
-    values = xp.astype(y, working_dtype(xp, y.dtype), copy=False)
+    values = xp.astype(y, working_dtype(xp, result), copy=False)
     x = placed(xp, xp.reshape(values, (-1,)), xp.reshape(positions, (-1,)), total)
-    return xp.astype(xp.reshape(x, pool.input_shape), y.dtype, copy=False)
+    return xp.astype(xp.reshape(x, pool.input_shape), result, copy=False)
 
 
 def check_positions(xp: Namespace, indices: Array, size: Ints) -> None:
@@ -183,11 +183,11 @@ def position_dtype(xp: Namespace, array: Array) -> DType:
     return xp.arange(1, device=device(array)).dtype
 
 
-def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
+def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex, dtype: DType) -> Array:
     """(N, C, *d) -> (N*prod(o), C*prod(k))."""
     samples, channels = x.shape[:2]
     if traits(xp).plain_memory:
-        rows = xp.empty((samples, *windows.output_size, channels, windows.taps), dtype=x.dtype)
+        rows = xp.empty((samples, *windows.output_size, channels, windows.taps), dtype=dtype)
         task = PoolTask(windows, samples, channels, False, held_by_rows, x.itemsize, True, False)
 
         def fill(block: PoolBlock) -> None:
@@ -198,23 +198,23 @@ def im2col(xp: Namespace, x: Array, windows: Geometry, value: complex) -> Array:
         columns = gather(xp, pad(xp, x, windows.padding, value=value), windows.padded, axis=2)
         rows = xp.permute_dims(columns, (0, *range(3, columns.ndim), 1, 2))
     col = reshaped(xp, rows, (samples * windows.positions, channels * windows.taps))
-    return xp.astype(col, x.dtype, copy=windows.taps == 1)  # which may be a view of x still
+    return xp.astype(col, dtype, copy=windows.taps == 1)  # which may be a view of x still
 
 
-def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geometry) -> Array:
+def col2im(xp: Namespace, col: Array, samples: int, channels: int, windows: Geometry, dtype: DType) -> Array:
     """(N*prod(o), C*prod(k)) -> (N, C, *d)."""
-    shape, sums = (samples, channels, *windows.input_size), working_dtype(xp, col.dtype)
+    shape, sums = (samples, channels, *windows.input_size), working_dtype(xp, dtype)
     rows = reshaped(xp, col, (samples, *windows.output_size, channels, windows.taps))
     if traits(xp).plain_memory:
         task = PoolTask(windows, samples, channels, True, held_by_rows, item_size(xp, sums), True, col.dtype != sums)
         room = workspace(None, col.nbytes + math.prod(shape) * col.itemsize)
         cut = pool_schedule(task, room, traits(xp).threads)
         return _gathered(
-            xp, cut, lambda block: rows_adjoint(xp, _of_rows(rows, block), block.windows, sums), col, shape, col.dtype
+            xp, cut, lambda block: rows_adjoint(xp, _of_rows(rows, block), block.windows, sums), col, shape, dtype
         )
     order = (0, rows.ndim - 2, rows.ndim - 1, *range(1, rows.ndim - 2))
     x = scatter(xp, xp.permute_dims(xp.astype(rows, sums, copy=False), order), windows, axis=2)
-    return xp.astype(x, col.dtype, copy=windows.is_tiling)  # which may be a view of col still
+    return xp.astype(x, dtype, copy=windows.is_tiling)  # which may be a view of col still
 
 
 def _gathered(
