@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from xconv.demo.errors import CommandError, fitted, require_packages
 from xconv.demo.files import writing_to
-from xconv.demo.machine import file_name, heading
+from xconv.demo.machine import file_name, heading, machine_name
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- written by python -m benchmarks report: begin -->\n", "<!-- end -->\n"
@@ -86,37 +87,38 @@ def show(kind: str, run: Numbers) -> None:
 
 def texts(files: Mapping[str, Numbers]) -> dict[Path, str]:
     """What stands in each README."""
-    runs = [(name, *run) for name, kinds in files.items() for run in kinds.items()]
-    sections = [f"### {name}: {kind}\n\n{render(kind, run)}" for name, kind, run in runs]
-    rows = [(*words, _cell(ratios)) for *words, ratios in summarized(files)]
-    summary = table(("what", "beside", "on", "mean (least)"), rows, words=3)
+    runs = [(file, *run) for file, kinds in files.items() for run in kinds.items()]
+    sections = [f"### {file}: {kind}\n\n{render(kind, run)}" for file, kind, run in runs]
+    summary = _pivot(("what", "beside"), "on_what", summarized(files))
     return {FOLDER / "README.md": "\n\n".join(sections), FOLDER.parent / "README.md": summary}
 
 
-def summarized(files: Mapping[str, Numbers]) -> Iterator[tuple[str, str, str, list[float]]]:
-    """What README.md says of NumPy's runs: words, a side, a machine, and ratios of times."""
-    for runs, (words, kind, groups, operation, side) in itertools.product(files.values(), SUMMARY):
+def summarized(files: Mapping[str, Numbers]) -> Iterator[Ratio]:
+    """What README.md says of NumPy's runs, each on a machine."""
+    for (words, kind, groups, operation, side), runs in itertools.product(SUMMARY, files.values()):
         if kind in runs and runs[kind]["machine"]["backend"] == "numpy":
-            found = [one for one in ratios_of(runs[kind]["results"]) if one.what in groups]
-            if ratios := [one.ratio for one in found if (one.of, one.beside) == (operation, side)]:
-                yield words, side, runs[kind]["machine"]["processor"], ratios
+            for found in ratios_of(runs[kind]["results"]):
+                if found.what in groups and (found.of, found.beside) == (operation, side):
+                    yield found._replace(what=words, on_what=machine_name(runs[kind]["machine"]))
 
 
-def draw_summary(rows: Iterable[tuple[str, str, str, Sequence[float]]]) -> Any:
+def draw_summary(found: Iterable[Ratio]) -> Any:
     """The figure of README.md: a dot for each call on a logarithmic axis, and a bar at the geometric mean."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axes, names = Figure(figsize=(8, 3.3), dpi=110, layout="constrained").subplots(), []
-    for height, (words, side, _, ratios) in enumerate(rows):
-        names.append(f"{words}, beside {side}")
+    axes, names = Figure(figsize=(8, 6), dpi=110, layout="constrained").subplots(), []
+    key = operator.attrgetter("what", "beside", "on_what")
+    for height, ((words, side, machine), group) in enumerate(itertools.groupby(found, key)):
+        ratios = [one.ratio for one in group]
+        names.append(f"{words}, beside {side}\n{machine}")
         axes.plot(ratios, [height] * len(ratios), "o", color=COLOURS[side], markersize=5, alpha=0.5)
         axes.plot(geometric_mean(ratios), height, "|", color=COLOURS[side], markersize=18, markeredgewidth=3)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
     axes.set_title("the other's time / xconv's time: right of 1, xconv is faster", fontsize=9, loc="left")
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=7)
     axes.grid(axis="x", alpha=0.25)
     return axes.figure
 

@@ -508,7 +508,7 @@ class TestReport:
 
 
 def test_the_figure_has_a_dot_for_each_call_and_a_bar_for_their_mean():
-    (axes,) = report.draw_summary([("calls", "scipy", "", [2.0, 8.0])]).axes
+    (axes,) = report.draw_summary([report.Ratio("calls", "here", "float32", "scipy", ratio) for ratio in (2, 8)]).axes
     dots, bar, _ = axes.lines
     assert dots.get_xdata().tolist() == [2, 8]
     assert bar.get_xdata().tolist() == pytest.approx([4])

@@ -60,8 +60,15 @@ def heading(machine: dict[str, Any]) -> str:
     return ", ".join([*device, machine["processor"], *versions, *blas, machine["date"]])
 
 
+def machine_name(machine: dict[str, Any]) -> str:
+    """The device, or the processor with that by whose kernels NumPy's matrices are multiplied: of one name are many."""
+    if "cpu" not in machine["device"].lower():
+        return str(machine["device"])
+    kernels = re.search(r"\((\w+),", " ".join(machine["blas"][:1]))
+    return f"{machine['processor']}, {kernels[1]}" if kernels else str(machine["processor"])
+
+
 def file_name(machine: dict[str, Any]) -> str:
     """One for each machine and backend."""
-    device = machine["processor" if "cpu" in machine["device"].lower() else "device"]
-    words = re.findall("[a-z0-9]+", f"{re.sub(' cores?$', '', device)} {machine['backend']}".lower())
-    return "-".join(words) + ".json"
+    name = re.sub(" cores?(,|$)", " ", machine_name(machine))
+    return "-".join(re.findall("[a-z0-9]+", f"{name} {machine['backend']}".lower())) + ".json"
