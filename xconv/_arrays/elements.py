@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .libraries import Array, DType, Namespace, device, has_int64, is_immutable, is_kind, may_look, traits
@@ -62,6 +63,17 @@ def reshaped(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
 def resized(array: Array, axis: int, size: int) -> tuple[int, ...]:
     """The shape of an array with another size of one axis."""
     return (*array.shape[:axis], size, *array.shape[axis + 1 :])
+
+
+def cut(xp: Namespace, array: Array, axis: int, edges: Sequence[int]) -> Sequence[Array]:
+    """The parts of an array along an axis: before the first edge, between edges, and behind the last one."""
+    if not edges:
+        return [array]
+    if traits(xp).splits:
+        parts: Sequence[Array] = getattr(xp, traits(xp).splits)(array, tuple(edges), axis)
+        return parts
+    before, bounds = (slice(None),) * axis, itertools.pairwise((0, *edges, array.shape[axis]))
+    return [array[(*before, slice(start, stop), ...)] for start, stop in bounds]
 
 
 def is_finite(xp: Namespace, array: Array) -> bool:

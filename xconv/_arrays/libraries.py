@@ -34,6 +34,7 @@ class Library(NamedTuple):
     keeps_arrays: bool = False  # an array made once serves every later call: one device, and no trace it belongs to
     entrance: str = ""  # which of the ways in `_arrays.entrances` its arrays take
     gathers: bool = False  # matrices of a stack are copied one by one where BLAS cannot read them
+    splits: str = ""  # its function that cuts an array along an axis, whose derivative joins parts, and adds nothing
     unfolds: bool = False  # arrays have `unfold`, views that overlap, though not of what PyTorch's vmap differentiates
     chunked: bool = False  # arrays are chunks of another library's, computed later
     layouts: bool = False  # arrays may be sparse or nested, by an attribute of each
@@ -68,13 +69,14 @@ TABLE = {
             own="cudnn",
             own_extras=("cudnn12", "cudnn13"),
         ),
-        Library("jax", ("jax",), scatters=True, traced=True, entrance="jax", own="lax"),
+        Library("jax", ("jax",), scatters=True, traced=True, splits="split", entrance="jax", own="lax"),
         Library(
             "torch",
             ("torch",),
             views=True,
             scatters=True,
             hidden_axes=True,
+            splits="tensor_split",
             unfolds=True,
             layouts=True,
             entrance="torch",

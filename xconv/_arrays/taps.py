@@ -18,8 +18,8 @@ from .._plan.blocks import pieces
 from .._plan.chains import Pass
 from .._plan.geometry import Geometry
 from .._plan.pooling import power_of, runs_of
-from .libraries import Array, Namespace
-from .windows import tap_views
+from .libraries import Array, Namespace, is_kind, traits
+from .windows import tap_views, view_by_padding
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
 LEVELS = 5  # the first of those of extremes
@@ -39,17 +39,64 @@ class Term(NamedTuple):
     is_sum: bool = True
 
 
-def weighted(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
+def weighted(xp: Namespace, x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
     """The sums of windows, which need no padding, times taps: numbers in the order of the windows, or an array.
 
     Windows of more than a line do not read where taps are 0.
     """
+    if not (traits(xp).traced and is_kind(xp, x.dtype, ("real floating", "complex floating"))):
+        return _added(x, windows, taps, is_line)
+    are_numbers = isinstance(taps, tuple)
+    return _differentiable()(x, None if are_numbers else taps, windows, taps if are_numbers else None, is_line)
+
+
+def _added(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
     total: Any = None
     for term in _terms(tap_views(x, windows), taps, is_line):
         share = term.view
         if term.opposite is not None:
             share = share + term.opposite if term.is_sum else share - term.opposite
         share = share * term.tap
+        total = share if total is None else total + share
+    return total
+
+
+@functools.cache
+def _differentiable() -> Any:
+    """JAX's sum with a derivative of which it makes gradients that are such sums, too."""
+    import jax
+    from jax.custom_derivatives import SymbolicZero
+
+    def total(x: Array, weights: Array | None, windows: Geometry, numbers: Any, is_line: bool) -> Array:
+        return _added(x, windows, numbers if weights is None else weights, is_line)
+
+    def derivative(windows: Geometry, numbers: Any, is_line: bool, operands: Any, changes: Any) -> tuple[Array, Array]:
+        (x, weights), (dx, dweights) = operands, changes
+        y, taps, dy = total(x, weights, windows, numbers, is_line), numbers if weights is None else weights, list[Any]()
+        if not isinstance(dx, SymbolicZero):
+            dy.append(_change(dx, windows, taps, is_line))
+        if not (weights is None or isinstance(dweights, SymbolicZero)):
+            dy.append(_added(x, windows, dweights, is_line))
+        return y, functools.reduce(operator.add, dy) if dy else jax.numpy.zeros_like(y)
+
+    differentiable = jax.custom_jvp(total, nondiff_argnums=(2, 3, 4))
+    differentiable.defjvp(derivative, symbolic_zeros=True)
+    return differentiable
+
+
+def _change(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
+    """The same sum as `_added`, of arrays that are multiplied first: the adjoint adds views, and multiplies the sums.
+
+    So it is no longer computed than the sum is, where XLA computes that of plain views, a sum of arrays with zeros
+    around, again for each of those that what follows reads.
+    """
+    total: Any = None
+    for term in _terms([elements for _, elements in windows.tap_slices], taps, is_line):
+        product = x * term.tap
+        share = view_by_padding(product, windows, term.view)
+        if term.opposite is not None:
+            other = view_by_padding(product, windows, term.opposite)
+            share = share + other if term.is_sum else share - other
         total = share if total is None else total + share
     return total
 

@@ -11,9 +11,22 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from .._plan.borders import border_steps, fills, frame, framed_axis
+from .._plan.borders import Border, border_steps, fills, frame, framed_axis
 from .._plan.geometry import Geometry, Ints, Pairs, Slices, Words, numbers_of
-from .elements import add_at, copied, copied_view, flipped, full, has_runs, put_at, reshaped, resized, spread, zeros
+from .elements import (
+    add_at,
+    copied,
+    copied_view,
+    cut,
+    flipped,
+    full,
+    has_runs,
+    put_at,
+    reshaped,
+    resized,
+    spread,
+    zeros,
+)
 from .kernels import windows_adjoint, windows_of
 from .libraries import Array, DType, Namespace, device, is_immutable, is_kind, may_look, traits
 from .scratch import made
@@ -43,11 +56,7 @@ def pad(
     x = _framed(xp, x, _only("zeros", padding, modes), value, dtype)
     for axis, (word, (lo, hi)) in enumerate(zip(modes, padding, strict=True), start=first):
         for border in () if word == "zeros" else border_steps(word, x.shape[axis], lo, hi):
-            low, high = (
-                _continued(xp, x[at_axis(axis, source)], axis, border.direction, width)
-                for source, width in zip(border.sources, border.widths, strict=True)
-            )
-            x = xp.concat([low, x, high], axis=axis)
+            x = _bordered(xp, x, axis, border)
     return x
 
 
@@ -347,6 +356,21 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
     return [x[(..., *elements)] for _, elements in geometry.tap_slices]
 
 
+def view_by_padding(x: Array, geometry: Geometry, elements: Slices) -> Array:
+    """One of `tap_views` of an array of JAX, as what is left in one place of it with zeros around.
+
+    XLA makes a slice of that. In the adjoint it is what every tap reads, with zeros around, that is made first and
+    once, and of which the taps' slices are taken: not each of them put among zeros, and these added.
+    """
+    from jax import lax
+
+    first = x.ndim - geometry.ndim
+    spread = [(r - 1 - part.start, part.start, 0) for r, part in zip(geometry.reach, elements, strict=True)]
+    widened = lax.pad(x, x.dtype.type(0), [*((0, 0, 0),) * first, *spread])
+    axes = zip(geometry.reach, geometry.stride, geometry.output_size, strict=True)
+    return widened[(..., *(slice(r - 1, r + s * (o - 1), s) for r, s, o in axes))]
+
+
 def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DType) -> Array:
     if not any(map(any, padding)):
         return x if x.dtype == dtype else xp.astype(x, dtype)
@@ -359,11 +383,31 @@ def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DTyp
     return put_at(padded, (..., *inside), x)
 
 
-def _continued(xp: Namespace, source: Array, axis: int, direction: int, width: int) -> Array:
-    """What a border holds of the part of an axis that it repeats."""
-    if direction == 0:
-        return xp.broadcast_to(source, resized(source, axis, width))
-    return flipped(xp, source, axis) if direction < 0 else source
+def _bordered(xp: Namespace, x: Array, axis: int, border: Border) -> Array:
+    """An axis with what its border repeats.
+
+    It is cut in parts, and these are joined: a derivative then adds up what lies at the ends, where that of views of
+    the whole would add up whole arrays, and XLA would compute again for each what is added.
+    """
+    ends = [*zip(border.sources, border.widths, strict=True)]
+    used = {edge for source, width in ends if width for edge in (source.start, source.stop)}
+    edges = sorted(used - {0, x.shape[axis]})
+    parts = cut(xp, x, axis, edges)
+    starts = [*zip((0, *edges), parts, strict=True)]
+    low, high = (
+        _continued(xp, [part for start, part in starts if source.start <= start < source.stop], axis, border, width)
+        for source, width in ends
+    )
+    return xp.concat([*low, *parts, *high], axis=axis)
+
+
+def _continued(xp: Namespace, parts: list[Array], axis: int, border: Border, width: int) -> list[Array]:
+    """What a border holds at one end, of the parts of an axis that it repeats there."""
+    if width == 0:
+        return []
+    if border.direction == 0:
+        return [xp.broadcast_to(part, resized(part, axis, width)) for part in parts]
+    return [flipped(xp, part, axis) for part in reversed(parts)] if border.direction < 0 else parts
 
 
 def _gathered_back(xp: Namespace, border: Array, axis: int, direction: int) -> Array:

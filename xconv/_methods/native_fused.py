@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from .._arrays.libraries import Array, Namespace
-from .._arrays.windows import pad, tap_views
+from .._arrays.windows import pad, tap_views, view_by_padding
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Task
 
@@ -54,7 +54,7 @@ def _differentiable() -> Any:
         (x, w), (dx, dw) = operands, changes
         y = _sum(x, w, windows, groups)
         is_single = w.shape[0] == groups and w.shape[1] == 1  # of more the adjoint of each product is a sum
-        dy = [] if isinstance(dx, SymbolicZero) else [(_sum if is_single else _convolution)(dx, w, windows, groups)]
+        dy = [] if isinstance(dx, SymbolicZero) else [(_change if is_single else _convolution)(dx, w, windows, groups)]
         dy += [] if isinstance(dw, SymbolicZero) else [_convolution(x, dw, windows, groups)]
         return y, functools.reduce(jax.numpy.add, dy) if dy else jax.numpy.zeros_like(y)
 
@@ -74,6 +74,21 @@ def _sum(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
     )  # (N, G, 1, *o) times (G, K, 1, ...)
     y = functools.reduce(jnp.add, products)
     return y.reshape(y.shape[0], groups * filters, *windows.output_size)
+
+
+def _change(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
+    """The same sum with a filter for each channel, of which JAX makes `_backward_data`."""
+    import jax.numpy as jnp
+
+    channels, places = pad(jnp, x, windows.padding), windows.padded
+    w = w.reshape(groups, windows.taps, *(1 for _ in windows.kernel_size))
+    return functools.reduce(
+        jnp.add,
+        (
+            view_by_padding(channels * w[:, tap], places, elements)
+            for tap, (_, elements) in enumerate(places.tap_slices)
+        ),
+    )
 
 
 def _backward_data(dy: Array, w: Array, windows: Geometry, groups: int) -> Array:

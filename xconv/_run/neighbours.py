@@ -60,7 +60,7 @@ def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working:
     if windows.taps is None:
         (at,), (size,) = windows.axes, windows.sizes
         return truncated(xp, sums_by_levels(xp, padded, at, around.lines[at]) / size, dtype)
-    return truncated(xp, weighted(padded, around, windows.taps, windows.is_line), dtype)
+    return truncated(xp, weighted(xp, padded, around, windows.taps, windows.is_line), dtype)
 
 
 class Stage(NamedTuple):
