@@ -55,7 +55,7 @@ def test_numbers_are_in_a_folder_of_each_command(tmp_path, monkeypatch):
     command = gpu.COMMANDS["NumPy on 1 core"][1].replace("volume", "latency")
     _, found = outcomes(tmp_path, monkeypatch, one=command)
     assert found == {"one": "status 0"}
-    (path,) = (tmp_path / "one").glob("*-1-numpy.json")
+    (path,) = (tmp_path / "one").glob("*-1-*numpy.json")
     run = json.loads(path.read_text())["layers"]
     assert run["quick"]
     assert run["machine"]["processor"].endswith(", 1 core")

@@ -407,7 +407,7 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
         border = "value"
     descriptions = described(in1=in1, in2=in2)
     outputs = kept_shape(in1.shape, in2.shape, "full")
-    if border == "value" and mode == "full" and 0 in in1.shape and 0 not in (*in2.shape, *outputs):
+    if border == "value" and 0 in in1.shape and 0 not in (*in2.shape, *outputs) and mode == "full":
         in1, mode, border = _border_alone(descriptions, in1, value), "valid", "zeros"
         descriptions = described(in1=in1, in2=in2)
     return _convolution(descriptions, name, mode, "direct", (0, 1), border)(in1, in2, value)
@@ -438,7 +438,7 @@ def _convolution(
     xp, data, weights = namespace_of_numbers(operands), tuple(first.shape), tuple(second.shape)
     _check_ranks(data, weights)
     taken, result = _axes(axes, len(data)), promoted(xp, *(operand.dtype for operand in operands))
-    border = "zeros" if mode == "valid" else border
+    border = "zeros" if isinstance(mode, str) and mode == "valid" else border  # it is checked with sizes
     bordered = border != "zeros"
     one = [weights[a] == 1 or (data[a] == 1 and not name.startswith("correlate")) for a in range(len(data))]
     spatial = tuple([axis for axis in taken if bordered or not one[axis]])  # correlation turns in2 round
