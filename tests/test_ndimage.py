@@ -418,10 +418,10 @@ PADDING_MODES = {
     "wrap": "circular",
     "constant": "zeros",
 }
-SUMS = {  # with how many arrays the taps of their adjoints read: those of differences also one's negative
+SUMS = {  # with how many arrays the taps of their adjoints read
     "gaussian_filter": (lambda x, mode: ndimage.gaussian_filter(x, 2, mode=mode), 2),
     "gaussian_laplace": (lambda x, mode: ndimage.gaussian_laplace(x, 1, mode=mode), 3),
-    "sobel": (lambda x, mode: ndimage.sobel(x, mode=mode), 3),
+    "sobel": (lambda x, mode: ndimage.sobel(x, mode=mode), 2),
     "laplace": (lambda x, mode: ndimage.laplace(x, mode=mode), 1),
     "correlate1d": (lambda x, mode: ndimage.correlate1d(x, [1.0, 2, 3, 4, 5], mode=mode), 1),
     "conv": (convolved, 1),

@@ -18,8 +18,9 @@ from .._plan.blocks import pieces
 from .._plan.chains import Pass
 from .._plan.geometry import Geometry
 from .._plan.pooling import power_of, runs_of
+from .derivatives import bilinear, sum_of_products
 from .libraries import Array, Namespace, is_kind, traits
-from .windows import tap_views, view_by_padding
+from .windows import tap_views
 
 TOTAL, OTHER, PAIR, *PADDED = range(5)  # places of a thread's own memory
 LEVELS = 5  # the first of those of extremes
@@ -63,42 +64,20 @@ def _added(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
 
 @functools.cache
 def _differentiable() -> Any:
-    """JAX's sum with a derivative of which it makes gradients that are such sums, too."""
-    import jax
-    from jax.custom_derivatives import SymbolicZero
-
-    def total(x: Array, weights: Array | None, windows: Geometry, numbers: Any, is_line: bool) -> Array:
-        return _added(x, windows, numbers if weights is None else weights, is_line)
-
-    def derivative(windows: Geometry, numbers: Any, is_line: bool, operands: Any, changes: Any) -> tuple[Array, Array]:
-        (x, weights), (dx, dweights) = operands, changes
-        y, taps, dy = total(x, weights, windows, numbers, is_line), numbers if weights is None else weights, list[Any]()
-        if not isinstance(dx, SymbolicZero):
-            dy.append(_change(dx, windows, taps, is_line))
-        if not (weights is None or isinstance(dweights, SymbolicZero)):
-            dy.append(_added(x, windows, dweights, is_line))
-        return y, functools.reduce(operator.add, dy) if dy else jax.numpy.zeros_like(y)
-
-    differentiable = jax.custom_jvp(total, nondiff_argnums=(2, 3, 4))
-    differentiable.defjvp(derivative, symbolic_zeros=True)
-    return differentiable
+    return bilinear(_weighted, _change, lambda x, dw, windows, numbers, is_line: _added(x, windows, dw, is_line))
 
 
-def _change(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
-    """The same sum as `_added`, of arrays that are multiplied first: the adjoint adds views, and multiplies the sums.
+def _weighted(x: Array, weights: Array | None, windows: Geometry, numbers: Any, is_line: bool) -> Array:
+    """`_added`, of taps that are an array, or else numbers."""
+    return _added(x, windows, numbers if weights is None else weights, is_line)
 
-    So it is no longer computed than the sum is, where XLA computes that of plain views, a sum of arrays with zeros
-    around, again for each of those that what follows reads.
-    """
-    total: Any = None
-    for term in _terms([elements for _, elements in windows.tap_slices], taps, is_line):
-        product = x * term.tap
-        share = view_by_padding(product, windows, term.view)
-        if term.opposite is not None:
-            other = view_by_padding(product, windows, term.opposite)
-            share = share + other if term.is_sum else share - other
-        total = share if total is None else total + share
-    return total
+
+def _change(x: Array, weights: Array | None, windows: Geometry, numbers: Any, is_line: bool) -> Array:
+    """The same of a change of x."""
+    terms = _terms([elements for _, elements in windows.tap_slices], numbers if weights is None else weights, is_line)
+    pairs = [(term.tap, term.view) for term in terms]
+    pairs += [(term.tap if term.is_sum else -term.tap, term.opposite) for term in terms if term.opposite is not None]
+    return sum_of_products(x, windows, pairs)
 
 
 def _terms(views: Sequence[Array], taps: Any, is_line: bool) -> list[Term]:

@@ -356,21 +356,6 @@ def tap_views(x: Array, geometry: Geometry) -> list[Array]:
     return [x[(..., *elements)] for _, elements in geometry.tap_slices]
 
 
-def view_by_padding(x: Array, geometry: Geometry, elements: Slices) -> Array:
-    """One of `tap_views` of an array of JAX, as what is left in one place of it with zeros around.
-
-    XLA makes a slice of that. In the adjoint it is what every tap reads, with zeros around, that is made first and
-    once, and of which the taps' slices are taken: not each of them put among zeros, and these added.
-    """
-    from jax import lax
-
-    first = x.ndim - geometry.ndim
-    spread = [(r - 1 - part.start, part.start, 0) for r, part in zip(geometry.reach, elements, strict=True)]
-    widened = lax.pad(x, x.dtype.type(0), [*((0, 0, 0),) * first, *spread])
-    axes = zip(geometry.reach, geometry.stride, geometry.output_size, strict=True)
-    return widened[(..., *(slice(r - 1, r + s * (o - 1), s) for r, s, o in axes))]
-
-
 def _framed(xp: Namespace, x: Array, padding: Pairs, value: complex, dtype: DType) -> Array:
     if not any(map(any, padding)):
         return x if x.dtype == dtype else xp.astype(x, dtype)

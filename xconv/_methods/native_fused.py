@@ -10,8 +10,9 @@ import functools
 import math
 from typing import Any
 
+from .._arrays.derivatives import bilinear, sum_of_products
 from .._arrays.libraries import Array, Namespace
-from .._arrays.windows import pad, tap_views, view_by_padding
+from .._arrays.windows import pad, tap_views
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Task
 
@@ -47,20 +48,12 @@ def program(product: str) -> Any:
 
 def _differentiable() -> Any:
     """The sum with a derivative of which JAX makes gradients: by filters that of a convolution, not of each product."""
-    import jax
-    from jax.custom_derivatives import SymbolicZero
 
-    def derivative(windows: Geometry, groups: int, operands: Any, changes: Any) -> tuple[Array, Array]:
-        (x, w), (dx, dw) = operands, changes
-        y = _sum(x, w, windows, groups)
+    def by_data(dx: Array, w: Array, windows: Geometry, groups: int) -> Array:
         is_single = w.shape[0] == groups and w.shape[1] == 1  # of more the adjoint of each product is a sum
-        dy = [] if isinstance(dx, SymbolicZero) else [(_change if is_single else _convolution)(dx, w, windows, groups)]
-        dy += [] if isinstance(dw, SymbolicZero) else [_convolution(x, dw, windows, groups)]
-        return y, functools.reduce(jax.numpy.add, dy) if dy else jax.numpy.zeros_like(y)
+        return (_change if is_single else _convolution)(dx, w, windows, groups)
 
-    differentiable = jax.custom_jvp(_sum, nondiff_argnums=(2, 3))
-    differentiable.defjvp(derivative, symbolic_zeros=True)
-    return differentiable
+    return bilinear(_sum, by_data, _convolution)
 
 
 def _sum(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
@@ -80,15 +73,9 @@ def _change(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
     """The same sum with a filter for each channel, of which JAX makes `_backward_data`."""
     import jax.numpy as jnp
 
-    channels, places = pad(jnp, x, windows.padding), windows.padded
-    w = w.reshape(groups, windows.taps, *(1 for _ in windows.kernel_size))
-    return functools.reduce(
-        jnp.add,
-        (
-            view_by_padding(channels * w[:, tap], places, elements)
-            for tap, (_, elements) in enumerate(places.tap_slices)
-        ),
-    )
+    places, w = windows.padded, w.reshape(groups, windows.taps, *(1 for _ in windows.kernel_size))
+    taps = ((w[:, tap], elements) for tap, (_, elements) in enumerate(places.tap_slices))
+    return sum_of_products(pad(jnp, x, windows.padding), places, taps)
 
 
 def _backward_data(dy: Array, w: Array, windows: Geometry, groups: int) -> Array:
