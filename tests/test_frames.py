@@ -16,6 +16,7 @@ from test_blocks import peak
 import xconv
 from xconv._plan import frames
 from xconv._plan.remembered import forget
+from xconv._run.frames import Framed
 
 MIB = 2**20
 BORDERS = [mode for mode in MODES if mode != "zeros"]
@@ -60,6 +61,21 @@ def test_pieces_are_rounded_once(in_pieces, mode, dtype):
     difference = np.abs(found.astype(complex) - whole.astype(complex)).max()
     limit = {"float16": 2**-10, "complex64": 2**-19}.get(dtype, 0)  # of the largest, which is rounded once
     assert difference <= limit * np.abs(whole.astype(complex)).max()
+
+
+class Forgetful(dict):
+    """What another thread empties at once."""
+
+    def __setitem__(self, key, value):
+        pass
+
+
+def test_threads_may_give_up_the_pieces_of_others(in_pieces, monkeypatch):
+    in_pieces(512)
+    w, dy, keywords = normal((3, 2, 3, 3)), normal((3, 3, 9, 8)), {"padding": 1, "padding_mode": "reflect"}
+    expected = reference.conv_input_grad(dy, w, (3, 2, 9, 8), **keywords)
+    monkeypatch.setattr(Framed, "known", property(lambda self: Forgetful(), lambda self, known: None), raising=False)
+    assert np.allclose(xconv.conv_input_grad(dy, w, (3, 2, 9, 8), **keywords), expected)
 
 
 def test_axes_of_borders_and_of_zeros(backend, in_pieces):

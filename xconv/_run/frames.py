@@ -66,13 +66,13 @@ class Framed:
         return total
 
     def _of(self, task: Task) -> Product:
-        if task not in self.known:
-            if len(self.known) == KEPT:
+        found = self.known.get(task)  # of calls on several threads one may give up what another has just made
+        if found is None:
+            found = fitting(self.frame, lambda frame: runner(self.access, task, self.method, frame.product_room))
+            if len(self.known) >= KEPT:
                 self.known.clear()
-            self.known[task] = fitting(
-                self.frame, lambda frame: runner(self.access, task, self.method, frame.product_room)
-            )
-        return self.known[task]
+            self.known[task] = found
+        return found
 
 
 def _folded(xp: Namespace, part: Array, axis: int, line: Line) -> Array:
