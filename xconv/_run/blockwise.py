@@ -156,9 +156,12 @@ class Blockwise:
 
         target: Array = empty(xp, x, output_shape(self.task, x), w, b, dtype=access.result) if y is None else y
 
+        # BLAS writes in runs, which phases of strides, and their positions, are none of.
+        in_place = not access.rounds and traits(xp).threads and target[:1, :1, :1].flags.c_contiguous
+
         def fill(block: Block) -> None:
             nonlocal target
-            place = None if access.rounds else self._place(target, block)
+            place = self._place(target, block) if in_place else None
             if place is not None:
                 product(block, place)
                 if b is not None:
@@ -360,8 +363,6 @@ class Blockwise:
 
     def _place(self, y: Array, block: Block) -> Array | None:
         """Where in y the product itself belongs, if the output map is a view and a product can be written to one."""
-        if not traits(self.xp).threads or y.strides[-1] > y.itemsize:  # of phases: BLAS writes in runs
-            return None
         share = y[block.output_index]
         if not self.maps.writes_in_place(share.shape[0], y.shape[2]):
             return None
