@@ -14,15 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xconv
-from xconv._arrays import scratch
+from xconv._arrays import matmul, scratch
 from xconv._arrays.layout import Access
 from xconv._arrays.windows import framed
 from xconv._methods.strips import Strips
 from xconv._plan.arguments import window_geometry
 from xconv._plan.choice import Room, planned
-from xconv._plan.task import Task
+from xconv._plan.remembered import forget
+from xconv._plan.task import ANY, Task
 from xconv._run.products import Products, request
 from xconv._run.threads import alone
+
+
+@pytest.fixture(params=["reads", "copies"], autouse=True, scope="module")
+def blas(request):
+    """With AVX-512, BLAS reads the factors of small products where they lie; without, it copies those of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matmul, "reads_small_factors", lambda: request.param == "reads")
+        forget()
+        yield request.param
+    forget()
 
 
 def by_strips(product, x, w, groups, room, **keywords):
@@ -55,7 +66,7 @@ def drawn(draw):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @settings(max_examples=40, deadline=None)
-@given(case=drawn(), room=st.sampled_from([2**15, 2**20]))
+@given(case=drawn(), room=st.sampled_from([2**17, 2**20]))
 def test_every_block_equals_the_loops(dtype, case, room):
     shape, weight_shape, groups, keywords = case
     x, w = normal(shape, 0, dtype), normal(weight_shape, 1, dtype)
@@ -160,3 +171,14 @@ def test_one_filter_is_written_where_the_result_is():
     rows = np.arange(256)[:, None, None, None] + np.arange(5)[:, None]
     columns = np.arange(296)[:, None, None] + np.arange(5)
     np.testing.assert_allclose(y[0, 0], np.sum(x[0, 0][rows, columns] * w[0, 0], (2, 3)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("filters", "dtype", "reads", "copies"), [(1, "float32", 4, 8), (2, "float64", 4, 4)])
+def test_strips_are_as_high_as_pays_for_what_blas_copies(blas, filters, dtype, reads, copies):
+    """Products of strips that are copied, in pieces of columns, would copy the filters as often."""
+    geometry = window_geometry((260, 300), (5, 5), stride=1, padding=0, dilation=1)
+    (tile,) = Strips.tiles(np, np.dtype(dtype), Task("forward", geometry, 1, 1, 1, filters))
+    assert tile.m == (reads if blas == "reads" else copies)
+    assert (tile.widest == ANY) is (blas == "copies")
+    (tile,) = Strips.tiles(np, np.dtype("complex64"), Task("forward", geometry, 1, 1, 1, 1))  # no kernels anywhere
+    assert (tile.m, tile.widest) == (8, ANY)

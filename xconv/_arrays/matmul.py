@@ -70,7 +70,7 @@ def matmul(xp: Namespace, left: Array | Limbs, right: Array, place: Array | None
         return xp.multiply(left, right, out=place)
     if place is None and _are_tiny(xp, left, right):
         return _outer_products(xp, left, right)
-    columns = _columns(left, right) if _reads_small_factors(xp, left) else 0
+    columns = _columns(left, right) if reads_small(xp, left.dtype) else 0
     if columns:
         return _by_columns(xp, left, right, columns, place)
     if place is not None:
@@ -92,7 +92,7 @@ def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
     (rows, count), columns, right = left.shape[-2:], right.shape[-2], transposed(xp, conjugate(xp, right))
     if traits(xp).threads and not has_runs(left):  # BLAS has no kernels for such small products
         left = copied(xp, left)
-    if not _reads_small_factors(xp, left) or (rows * columns <= RESULTS and rows * columns * count <= SMALL):
+    if not reads_small(xp, left.dtype) or (rows * columns <= RESULTS and rows * columns * count <= SMALL):
         return matmul(xp, left, right)
     stack = xp.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     if not has_outer_kernels(rows, columns, count, math.prod(stack)):
@@ -106,6 +106,11 @@ def _outer_stack(xp: Namespace, left: Array, right: Array) -> Array:
         for piece in others:
             place += xp.matmul(left[..., piece], right[..., piece, some])
     return total
+
+
+def reads_small(xp: Namespace, dtype: DType) -> bool:
+    """Whether BLAS multiplies small matrices as they lie, which it has no kernels for if they are complex."""
+    return traits(xp).threads and is_kind(xp, dtype, "real floating") and reads_small_factors()
 
 
 def has_outer_kernels(rows: int, columns: int, count: int, stack: int) -> bool:
@@ -211,11 +216,6 @@ def _in_runs(xp: Namespace, stack: Array) -> Array:
         return stack
     is_read = (across == 1 and down >= columns) or (down == 1 and across >= rows)
     return stack if is_read else reshaped(xp, reshaped(xp, stack, (-1,)), stack.shape)
-
-
-def _reads_small_factors(xp: Namespace, factor: Array) -> bool:
-    """Whether BLAS multiplies small matrices as they lie, which it has no kernels for if they are complex."""
-    return traits(xp).threads and is_kind(xp, factor.dtype, "real floating") and reads_small_factors()
 
 
 def _columns(left: Array, right: Array) -> int:

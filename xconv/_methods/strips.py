@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from .._arrays.elements import add_at, put_at, reshaped, zeros
 from .._arrays.libraries import Array, DType, Namespace, is_kind, traits
-from .._arrays.matmul import FEWEST_COLUMNS, SMALL
+from .._arrays.matmul import FEWEST_COLUMNS, SMALL, reads_small
 from .._arrays.windows import gather, pad, scatter, unpad
 from .._plan.blocks import equal
 from .._plan.geometry import Geometry, Ints
@@ -27,10 +27,11 @@ from .._plan.task import ANY, OVERLAPPING, Steps, Task
 from .maps import Maps
 
 OPERATIONS = 200  # of the shortest, that a block takes as long as, with what Python does for it
-ROWS = 4  # of outputs of a strip: of fewer, products take no less time, of more they have more zeros
+ROWS = 4  # of a product: of fewer, it takes no less time, of more outputs of a strip there are more zeros
+COPIED = 8  # rows of a product, with fewer of which copying its right factor, where BLAS does, takes longer than it
 BEGUN = 8  # rows of a product that take as long to begin as the product does: 16 by 54 and 28 columns, by measurement
 OVERLAPS = 3  # times as many rows of outputs as windows reach, that a block has at least
-SHORT = 32  # rows of outputs up to which rows that are computed for nothing would weigh
+SHORT = 8  # strips, up to which rows of outputs that are computed for nothing would weigh
 AT_ONCE = 32  # columns of a product that kernels for small ones multiply at once, in two registers of AVX-512
 RAGGED = 0.6  # times as long again takes what is left of more columns, and twice as long all of fewer, for many rows
 KEPT = 2**12  # rows of a right factor: of more none is left in a core's own cache when the next strip reads them
@@ -56,29 +57,30 @@ class Strips(Maps):
         """For windows along several axes on NumPy, of numbers that BLAS multiplies."""
         first, *others = task.windows.output_size
         wanted = math.prod(others) >= NARROW and _has_rows(xp, dtype, task)
-        return [tile for tile in (cls._of_rows(task, _rows(first)),) if tile is not None] if wanted else []
+        is_read = reads_small(xp, dtype)
+        m = ROWS if is_read else max(COPIED // task.filters, ROWS)
+        return cls._of_rows(task, _rows(first, m), is_read) if wanted else []
 
     @classmethod
     def of_single_rows(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
         """Strips without zeros, for which im2col copies prod(k[1:]) times where else it does prod(k) times."""
         windows = task.windows
         wanted = task.filters > 1 and not task.reduces and windows.kernel_size[0] > 1 == windows.dilation[0]
-        wanted = wanted and _has_rows(xp, dtype, task)
-        return [tile for tile in (cls._of_rows(task, 1),) if tile is not None] if wanted else []
+        return cls._of_rows(task, 1, reads_small(xp, dtype)) if wanted and _has_rows(xp, dtype, task) else []
 
     @classmethod
-    def _of_rows(cls, task: Task, m: int) -> Strips | None:
-        """Strips of m rows; none if each would give more numbers than it has."""
+    def _of_rows(cls, task: Task, m: int, is_read: bool) -> list[Strips]:
+        """Strips of m rows; none if each would give more numbers than it has. Small ones may be read where they are."""
         windows = task.windows
         first, *others = windows.output_size
         strips = min(-(-OVERLAPS * windows.reach[0] // (m * windows.stride[0])), -(-first // m))
         unit = (max(strips, 1) * m, *(1 for _ in others))
         window = _strips(windows, m).window * task.channels * math.prod(windows.kernel_size[1:])
         if task.reduces and window > math.prod(others):
-            return None
+            return []
         columns = SMALL // (task.filters * m * window)
-        is_small = columns >= min(FEWEST_COLUMNS, math.prod(others))
-        return cls(unit, m, columns if is_small else ANY, windows.ndim == 2, task.product == "scatter")
+        is_small = is_read and columns >= min(FEWEST_COLUMNS, math.prod(others))
+        return [cls(unit, m, columns if is_small else ANY, windows.ndim == 2, task.product == "scatter")]
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return filters == 1 or self.m == 1
@@ -230,9 +232,9 @@ def _has_rows(xp: Namespace, dtype: DType, task: Task) -> bool:
     return traits(xp).threads and task.windows.ndim > 1 and not is_kind(xp, dtype, "integral")
 
 
-def _rows(outputs: int) -> int:
+def _rows(outputs: int, wanted: int) -> int:
     """How many rows a strip has: a divisor, where those that are computed for nothing would weigh."""
-    if outputs <= ROWS:
+    if outputs <= wanted:
         return outputs
-    near = (ROWS, ROWS + 1, ROWS - 1, ROWS + 2, ROWS + 3)
-    return next((m for m in near if outputs <= SHORT and outputs % m == 0), ROWS)
+    near = (wanted, wanted + 1, wanted - 1, wanted + 2, wanted + 3)
+    return next((m for m in near if outputs <= SHORT * wanted and outputs % m == 0), wanted)
