@@ -9,7 +9,8 @@ from geometries import FULL_CASES, TRANSPOSED, normal, output_shape, transposed_
 
 import xconv
 
-pytestmark = pytest.mark.on("jax-jit", "torch")  # those that differentiate by themselves
+# Those that differentiate by themselves: of watched tensors PyTorch records all operations, of others each product.
+pytestmark = pytest.mark.on("jax-jit", "torch", "torch-watched")
 
 POOLS = [
     ((2, 2, 7, 6), 3, {"stride": 2, "padding": 1}),
@@ -20,7 +21,7 @@ POOLS = [
 
 def vector_jacobian_product(backend, function, arrays, dy):
     """The backend's own gradients of <function(*arrays), dy> by each array."""
-    if backend.name == "torch":
+    if backend.name.startswith("torch"):
         leaves = [array.clone().requires_grad_() for array in arrays]
         function(*leaves).backward(dy)
         return [leaf.grad for leaf in leaves]

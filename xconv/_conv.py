@@ -35,7 +35,7 @@ from ._plan.arguments import (
 )
 from ._plan.geometry import ConvGeometry, Ints
 from ._plan.remembered import remembering
-from ._run.call import Call
+from ._run.call import Call, call_of
 from ._run.chunked import ChunkedCall
 
 
@@ -449,8 +449,9 @@ def _call(
     geometry = check({operand.name: tuple(operand.shape) for operand in operands}, keywords, *more)
     method = one_of("method", keywords.method, get_args(Method))
     layout = Layout(xp, operands, dtype, geometry, flip, check is conv_transpose_geometry)
-    kind = ChunkedCall if any(operand.is_chunked for operand in operands) else Call
-    return kind(layout, method, keywords.max_workspace)
+    if any(operand.is_chunked for operand in operands):
+        return ChunkedCall(layout, method, keywords.max_workspace)
+    return call_of(layout, method, keywords.max_workspace)
 
 
 def conv_of(like: Operand, shapes: tuple[Ints, Ints], *, flip: bool = False, **keywords: Any) -> Call:

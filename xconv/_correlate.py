@@ -33,7 +33,7 @@ from ._plan.chains import on_all_axes
 from ._plan.geometry import Ints
 from ._plan.remembered import remembering
 from ._plan.task import Steps
-from ._run.call import Call
+from ._run.call import Call, call_of
 from ._run.chunked_filters import Halo, neighbourhoods
 from ._run.graph import Chunked, is_chunked
 from ._run.neighbours import UNPLANNED, Filters, Windows, neighbours
@@ -146,7 +146,7 @@ def _planned(
     geometry = conv_geometry({"x": inner, "w": filters}, Keywords(padding=padding, padding_mode=modes))
     layout = Layout(xp, (x, w), dtype, geometry._replace(pad_value=windows.value), flip, not flip, working)
     room = workspace(BESIDE_OTHERS if alone else None, item_size(xp, working) * geometry.elements)
-    return Call(layout, "direct", room), inner, filters
+    return call_of(layout, "direct", room), inner, filters
 
 
 def separable(
@@ -163,7 +163,7 @@ def separable(
     if 0 in shape:
         return lambda x: full(xp, x, shape, 0, dtype)
     if not lines:
-        return lambda x: truncated(xp, xp.asarray(x, copy=True), dtype)
+        return lambda x: truncated(xp, gathered(xp, xp.asarray(x, copy=True)), dtype)
     if traits(xp).threads:
         return Filters(xp, shape, own, lines, dtype, workings or _workings(xp, own, lines, dtype))
     return functools.partial(_elsewhere, lines=lines, dtype=dtype)

@@ -23,24 +23,22 @@ TRACED = (
 )
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # and no class of somebody's, as are the tensors of compilers
 FOREIGN = (torch.dtype, np.ndarray)  # of which NumPy has no such, and which is no array beside tensors
-OWN = ("auto", "native")  # methods that may be PyTorch's own convolution
 
 
 def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with its results in the dtypes of its operands, by whatever method: autocast knows only some."""
-    by_default = inspect.signature(function).parameters
-    own = by_default["method"].default if "groups" in by_default else None
+    is_whole = "groups" not in inspect.signature(function).parameters  # else it is for each product to say
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         if torch.jit.is_tracing():
             warnings.warn(TRACED.format(function.__name__), torch.jit.TracerWarning, stacklevel=3)
-        elif keywords.get("method", own) not in OWN if own else True:
+        elif is_whole:
             result = _as_memory(function, arguments, keywords)
             if result is not NotImplemented:
                 return result
         first = arguments[0] if arguments else next(iter(keywords.values()))
-        kind = first.device.type if isinstance(first, torch.Tensor) else ""
+        kind = first.device.type if isinstance(first, torch.Tensor) else "cpu"
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             with torch.autocast(kind, enabled=False):
                 return function(*arguments, **keywords)
@@ -55,12 +53,12 @@ def _as_memory(function: Callable[..., Any], arguments: tuple[Any, ...], keyword
     """
     given = [*arguments, *keywords.values()]
     tensors = [one for one in given if isinstance(one, torch.Tensor)]
-    if not tensors or any(isinstance(one, FOREIGN) for one in given) or not all(map(_is_memory, tensors)):
+    if not tensors or any(isinstance(one, FOREIGN) for one in given) or not all(map(is_memory, tensors)):
         return NotImplemented
-    if len({one.dtype for one in tensors}) > 1 or _is_watched():
+    if len({one.dtype for one in tensors}) > 1 or is_watched():
         return NotImplemented
     try:
-        known = {id(one): one.detach().numpy() for one in tensors}
+        known = {id(one): memory_of(one) for one in tensors}
         places = [known.get(id(one), one) for one in arguments]
         with np.errstate(all="ignore"):  # of which PyTorch does not warn
             result = function(*places, **{name: known.get(id(one), one) for name, one in keywords.items()})
@@ -69,20 +67,33 @@ def _as_memory(function: Callable[..., Any], arguments: tuple[Any, ...], keyword
     written = {id(known[id(one)]): one for one in tensors}  # of these what is an ``output`` is given back
 
     def left(array: Any) -> Any:
-        if id(array) in written:
-            return written[id(array)]
-        array = np.asarray(array)
-        return torch.from_numpy(array if min(array.strides, default=0) >= 0 else array.copy())
+        return written[id(array)] if id(array) in written else as_tensor(array)
 
     return tuple(map(left, result)) if isinstance(result, tuple) else left(result)
 
 
-def _is_memory(tensor: torch.Tensor) -> bool:
-    is_plain = type(tensor) in PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided
-    return is_plain and not (tensor.requires_grad and torch.is_grad_enabled())
+def memory_of(tensor: torch.Tensor) -> np.ndarray:
+    """NumPy's array of the same memory."""
+    array: np.ndarray = tensor.detach().numpy()
+    return array
 
 
-def _is_watched() -> bool:
+def as_tensor(array: Any) -> torch.Tensor:
+    """The tensor of an array's memory, which may not run backwards."""
+    array = np.asarray(array)
+    return torch.from_numpy(array if min(array.strides, default=0) >= 0 else array.copy())
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    return type(tensor) in PLAIN and tensor.layout is torch.strided
+
+
+def is_memory(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is no more than memory now."""
+    return is_plain(tensor) and tensor.device.type == "cpu" and not (tensor.requires_grad and torch.is_grad_enabled())
+
+
+def is_watched() -> bool:
     """Whether operations on tensors are recorded, by a mode or for derivatives forwards."""
     return forward_ad._current_level >= 0 or _python_dispatch._get_current_dispatch_mode() is not None
 

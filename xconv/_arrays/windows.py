@@ -197,7 +197,7 @@ def _steps(xp: Namespace, x: Array, windows: Geometry) -> list[Geometry]:
     """Windows as what is laid out at once: a core copies long rows sooner one axis after the other."""
     if traits(xp).threads:
         return [windows] if windows.wraps or _is_short(x) else windows.steps
-    return [windows] if traits(xp).plain_memory or (traits(xp).unfolds and may_look(xp, x)) else _compiled(windows)
+    return [windows] if traits(xp).plain_memory or _unfolds(xp, x, windows) else _compiled(windows)
 
 
 def _compiled(windows: Geometry) -> list[Geometry]:
@@ -214,7 +214,7 @@ def _is_short(x: Array) -> bool:
 
 def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int, rows: int = 0) -> Array:
     """`gather` in one step: on NumPy in rows that are `made`, behind so many axes, before taps are one."""
-    if traits(xp).unfolds and may_look(xp, x):
+    if _unfolds(xp, x, windows):
         pieces = _unfolded(pad(xp, x, windows.padding), windows)
         first, end = x.ndim - windows.ndim, pieces.ndim - windows.ndim
         columns = xp.permute_dims(pieces, (*range(axis), *range(end, pieces.ndim), *range(axis, end)))
@@ -236,10 +236,15 @@ def _laid_out(xp: Namespace, x: Array, windows: Geometry, axis: int, rows: int =
     return reshaped(xp, columns, (*lead, windows.taps, *shape[axis + windows.ndim :]))
 
 
+def _unfolds(xp: Namespace, x: Array, windows: Geometry) -> bool:
+    """Whether views of windows are had by `unfold`, whose derivative is as large as what windows reach."""
+    return traits(xp).unfolds and windows.reach == windows.kernel_size and may_look(xp, x)
+
+
 def _unfolded(x: Array, windows: Geometry) -> Array:
     """Views of the windows of what is padded, (..., *d) -> (..., *o, *k)."""
     for at, axis in enumerate(windows.axes, start=x.ndim - windows.ndim):
-        x = x.unfold(at, axis.r, axis.s)[..., :: axis.a]
+        x = x.unfold(at, axis.k, axis.s)
     return x
 
 

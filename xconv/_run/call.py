@@ -81,3 +81,12 @@ class Call:
             return runner(access.of(product, layout.geometry), task, self.method, Room(self.room, self.room))
         except TooLittleError as error:
             raise ValueError(str(error)) from None
+
+
+def call_of(layout: Layout, method: str, max_workspace: int | None) -> Call:
+    """The call of arrays as their library has them."""
+    if traits(layout.xp).entrance != "torch":
+        return Call(layout, method, max_workspace)
+    from .recorded import TensorCall
+
+    return TensorCall(layout, method, max_workspace)

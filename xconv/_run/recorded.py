@@ -1,0 +1,119 @@
+"""Convolutions of PyTorch's tensors: each product is one step of autograd, and NumPy's where tensors are only memory.
+
+Recorded operation by operation, a product keeps all that its method makes on its way, and in the derivative each part
+that it reads has zeros around. But the derivatives of a product are the other two, by the same call, which need its
+operands alone. With g the gradient by the result:
+
+    y  = forward(x, w, b)           dx  = backward_data(g, w),   dw = backward_filter(g, x),   db = the sum of g
+    dx = backward_data(dy, w, b)    ddy = forward(g, w),         dw = backward_filter(dy, g),  db = the sum of g
+    dw = backward_filter(dy, x)     ddy = forward(x, g),         dx = backward_data(dy, g)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._arrays.entrance_torch import as_tensor, is_memory, is_plain, is_watched, memory_of
+from .._arrays.layout import Layout
+from .._arrays.libraries import Array
+from .._arrays.operands import namespace_of_library
+from .._plan.remembered import remembered
+from .call import Call
+from .frames import Framed
+from .products import Own, Product
+
+Operands = tuple[Any, ...]
+NATIVE = "native"
+
+
+class TensorCall(Call):
+    """A call of tensors. PyTorch's own convolution has derivatives of its own."""
+
+    def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
+        return self._step("forward", self.for_forward, (x, w, b))
+
+    def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
+        return self._step("backward_data", self.for_data, (dy, w, b))
+
+    def backward_filter(self, dy: Array, x: Array) -> Array:
+        return self._step("backward_filter", self.for_filter, (dy, x))
+
+    def _step(self, name: str, product: Product, operands: Operands) -> Array:
+        if isinstance(product.product if isinstance(product, Framed) else product, Own):
+            return getattr(Call, name)(self, *operands)
+        return _Step.apply(self, name, *operands) if _are_recorded(operands) else self.carry_out(name, operands)
+
+    def carry_out(self, name: str, operands: Operands) -> Array:
+        """A product, by NumPy if it can: of what it cannot PyTorch tells."""
+        there = [one for one in operands if one is not None]
+        if all(map(is_memory, there)) and not is_watched() and self.in_memory is not None:
+            try:
+                with np.errstate(all="ignore"):  # of which PyTorch does not warn
+                    arrays = [None if one is None else memory_of(one) for one in operands]
+                    return as_tensor(np.ascontiguousarray(getattr(self.in_memory, name)(*arrays)))
+            except (RuntimeError, TypeError, ValueError):
+                pass
+        return getattr(Call, name)(self, *operands)
+
+    @remembered
+    def in_memory(self) -> Call | None:
+        """The same of NumPy's arrays; none of dtypes that it has not."""
+        layout, xp = self.layout, namespace_of_library(np)
+        try:
+            dtype, working, *others = [
+                memory_of(torch.empty((), dtype=one)).dtype
+                for one in (layout.dtype, layout.working, *(operand.dtype for operand in layout.operands))
+            ]
+        except TypeError:
+            return None
+        pairs = zip(layout.operands, others, strict=True)
+        operands = tuple(operand._replace(xp=xp, dtype=own, device="cpu") for operand, own in pairs)
+        twin = Layout(xp, operands, dtype, layout.geometry, layout.flip, layout.conjugates, working)
+        return Call(twin, self.method, self.room)
+
+    def gradients(self, name: str, operands: Operands, g: Array) -> list[Any]:
+        """What gives the gradient by each operand."""
+        first, second, *_ = operands
+        by_data, by_filter, forward = self.backward_data, self.backward_filter, self.forward
+        return {
+            "forward": [lambda: by_data(g, second), lambda: by_filter(g, first)],
+            "backward_data": [lambda: forward(g, second), lambda: by_filter(first, g)],
+            "backward_filter": [lambda: forward(second, g), lambda: by_data(first, g)],
+        }[name] + [lambda: self.bias_adjoint(g)]
+
+    def gradients_of_batches(self, name: str, operands: Operands, g: Array, needed: list[bool]) -> list[Array]:
+        """Those of many g at once (``is_grads_batched``), which go through PyTorch's own convolution alone."""
+        with torch.enable_grad():
+            result = getattr(Call(self.layout, NATIVE, self.room), name)(*operands)
+        some = [one for one, is_needed in zip(operands, needed, strict=True) if is_needed]
+        return list(torch.autograd.grad(result, some, g, create_graph=torch.is_grad_enabled()))
+
+
+class _Step(torch.autograd.Function):  # type: ignore[misc]
+    """A product in autograd's graph."""
+
+    @staticmethod
+    def forward(ctx: Any, call: TensorCall, name: str, *operands: Any) -> Any:
+        ctx.call, ctx.name = call, name
+        ctx.save_for_backward(*operands)
+        return call.carry_out(name, operands)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (g,), call, operands, needed = gradients, ctx.call, ctx.saved_tensors, [*ctx.needs_input_grad[2:]]
+        if torch._C._functorch.is_legacy_batchedtensor(g):
+            found = iter(call.gradients_of_batches(ctx.name, operands, g, needed))
+            return None, None, *(next(found) if is_needed else None for is_needed in needed)
+        makers = zip(call.gradients(ctx.name, operands, g), needed, strict=False)
+        return None, None, *(make() if is_needed else None for make, is_needed in makers)
+
+
+def _are_recorded(operands: Operands) -> bool:
+    """Whether autograd records what plain tensors of one dtype go through, and nobody else looks at it."""
+    there = [one for one in operands if one is not None]
+    if not (torch.is_grad_enabled() and any(one.requires_grad for one in there) and all(map(is_plain, there))):
+        return False
+    return len({one.dtype for one in there}) == 1 and not (is_watched() or torch._C._are_functorch_transforms_active())
