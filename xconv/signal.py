@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from ._arrays.elements import are_exact_in_floats, conjugate, full, is_finite, reshaped, zeros
+from ._arrays.elements import are_exact_in_floats, conjugate, full, gathered, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
 from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look, traits
@@ -517,7 +517,7 @@ class _Convolution:
         x = x[(..., *plan.read)] if plan.read else x
         if self.border == "value":
             x = pad(xp, x, plan.windows.padding, value=as_element("fillvalue", xp, value, self.result))
-        y = split(xp, self._convolved(x, w), plan.result)
+        y = gathered(xp, split(xp, self._convolved(x, w), plan.result))
         return self._as(y, self.result)
 
     def _convolved(self, x: Array, w: Array) -> Array:
@@ -607,7 +607,7 @@ class _Resampling:
             return split(xp, zeros(xp, x, (x.shape[0], plan.outputs), h), self.result)
         if self.extension is not None:
             x = extended(xp, x, self.extension, value)
-        return split(xp, self._outputs(h, x), self.result)
+        return gathered(xp, split(xp, self._outputs(h, x), self.result))
 
     def _outputs(self, h: Array, x: Array) -> Array:
         """(taps,), (N, 1, size) -> (N, outputs)."""

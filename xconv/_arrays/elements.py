@@ -110,9 +110,10 @@ def are_exact_in_floats(xp: Namespace, first: Array, second: Array, terms: int) 
 
 
 def squares_of(xp: Namespace, array: Array, dtype: DType) -> float | None:
-    """The sum of squares of NumPy's numbers of a dtype, if they lie in one run, so that nothing is copied."""
-    plainly = traits(xp).threads and array.flags.c_contiguous and array.dtype == dtype
-    return _squares(xp, array) if plainly else None
+    """The sum of squares of NumPy's numbers of a dtype, if they lie in one run or are so few that a copy is nothing."""
+    if not traits(xp).threads or array.dtype != dtype:
+        return None
+    return _squares(xp, array) if array.flags.c_contiguous or array.size <= ALONE else None
 
 
 def are_moderate(xp: Namespace, dtype: DType, *arrays: Array | float) -> bool:
@@ -135,7 +136,7 @@ def scale(xp: Namespace, array: Array, dtype: DType) -> Array:
     largest = _largest(xp, array, dtype)
     moderate, dtype, place = _moderate(xp, dtype), largest.dtype, device(array)
     bounds, factors = (
-        xp.asarray([2.0**exponent for exponent in exponents], dtype=dtype, device=place)
+        xp.asarray([[2.0**exponent for exponent in exponents]], dtype=dtype, device=place)
         for exponents in ((moderate, 2 * moderate, 3 * moderate), (-moderate, -moderate, -moderate // 5))
     )
     largest = xp.where((largest > 0) & (largest <= xp.finfo(dtype).max), largest, xp.ones_like(largest))
@@ -152,6 +153,7 @@ def has_outliers(xp: Namespace, array: Array, dtype: DType, squares: float | Non
     """
     if not (math.prod(array.shape) and may_look(xp, array)):
         return False
+    array = array.detach() if traits(xp).hidden_axes else array  # of what is only looked at no derivative is recorded
     some = xp.abs(array[tuple(slice(None, None, max(size // SAMPLED, 1)) for size in array.shape)])
     typical = float(xp.sort(xp.reshape(some, (-1,)))[math.prod(some.shape) // 2])
     eps = float(xp.finfo(dtype).eps)
@@ -177,6 +179,7 @@ def _largest(xp: Namespace, array: Array, dtype: DType) -> Array:
 
     It is of a dtype that is computed in, or of its real parts.
     """
+    array = xp.astype(array, dtype) if _is_byte(xp, array.dtype) else array  # which not every library compares
     parts = (xp.real(array), xp.imag(array)) if is_kind(xp, array.dtype, "complex floating") else (array,)
     bounds = [xp.astype(bound, dtype, copy=False) for part in parts for bound in (xp.max(part), xp.min(part))]
     bounds = [xp.real(bound) for bound in bounds] if is_kind(xp, dtype, "complex floating") else bounds

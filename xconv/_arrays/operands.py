@@ -289,7 +289,7 @@ def named_dtype(xp: Namespace, value: Any) -> DType:
 def check_floating(method: str, xp: Namespace, dtype: DType) -> None:
     """What computes with fractions or roots of unity cannot be exact for integers."""
     if is_kind(xp, dtype, "integral"):
-        raise ValueError(f"method {method!r} must have floating-point arrays, got {dtype}")
+        raise ValueError(f"method {method!r} must have floating-point arrays, got integers, computed as {dtype}")
 
 
 def axis_error(message: str) -> Exception:

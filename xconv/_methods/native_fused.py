@@ -61,10 +61,10 @@ def _sum(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
     import jax.numpy as jnp
 
     views, filters = _views(jnp, x, windows, groups), w.shape[0] // groups
-    w = w.reshape(groups, filters, w.shape[1], windows.taps, *(1 for _ in windows.kernel_size))
+    w = w.reshape(1, groups, filters, w.shape[1], windows.taps, *(1 for _ in windows.kernel_size))
     products = (
-        view[:, :, c] * w[:, :, c, tap] for tap, view in enumerate(views) for c in range(w.shape[2])
-    )  # (N, G, 1, *o) times (G, K, 1, ...)
+        view[:, :, c] * w[:, :, :, c, tap] for tap, view in enumerate(views) for c in range(w.shape[3])
+    )  # (N, G, 1, *o) times (1, G, K, 1, ...)
     y = functools.reduce(jnp.add, products)
     return y.reshape(y.shape[0], groups * filters, *windows.output_size)
 
@@ -73,8 +73,8 @@ def _change(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
     """The same sum with a filter for each channel, of which JAX makes `_backward_data`."""
     import jax.numpy as jnp
 
-    places, w = windows.padded, w.reshape(groups, windows.taps, *(1 for _ in windows.kernel_size))
-    taps = ((w[:, tap], elements) for tap, (_, elements) in enumerate(places.tap_slices))
+    places, w = windows.padded, w.reshape(1, groups, windows.taps, *(1 for _ in windows.kernel_size))
+    taps = ((w[:, :, tap], elements) for tap, (_, elements) in enumerate(places.tap_slices))
     return sum_of_products(pad(jnp, x, windows.padding), places, taps)
 
 

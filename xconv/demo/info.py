@@ -36,7 +36,7 @@ def run() -> int:
 
 def _announce(name: str) -> None:
     """Some take seconds: a line on a terminal, which the next one takes the place of."""
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         print(f"looking for {name:20}", end="\r", flush=True)
 
 
