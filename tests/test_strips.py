@@ -44,7 +44,7 @@ def by_strips(product, x, w, groups, room, **keywords):
         return None
     access = Access(np, x.dtype, x.dtype)
     asked = request(access, task, Room(room, room))
-    asked = asked._replace(methods={"toeplitz": lambda part: Strips.tiles(np, x.dtype, part)})
+    asked = asked._replace(methods={"toeplitz": lambda part: Strips.tiles(np, x.dtype, part)[-1:]})
     return Products(access, asked, planned(asked, "toeplitz"))
 
 
@@ -164,7 +164,7 @@ def test_many_blocks_are_made_as_they_are_asked_for():
 def test_one_filter_is_written_where_the_result_is():
     x, w = normal((1, 1, 260, 300)), normal((1, 1, 5, 5), 1)
     geometry, y = window_geometry((260, 300), (5, 5), stride=1, padding=0, dilation=1), np.empty((1, 1, 256, 296))
-    (tile,) = Strips.tiles(np, x.dtype, Task("forward", geometry, 1, 1, 1, 1))
+    tile, *_ = Strips.tiles(np, x.dtype, Task("forward", geometry, 1, 1, 1, 1))
     place = tile.output_adjoint(np, y[None], geometry)
     assert np.shares_memory(place, y)
     np.matmul(tile.weight_map(np, w[None], geometry), tile.input_map(np, x[:, :, None], geometry), out=place)
@@ -173,12 +173,12 @@ def test_one_filter_is_written_where_the_result_is():
     np.testing.assert_allclose(y[0, 0], np.sum(x[0, 0][rows, columns] * w[0, 0], (2, 3)), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("filters", "dtype", "reads", "copies"), [(1, "float32", 4, 8), (2, "float64", 4, 4)])
-def test_strips_are_as_high_as_pays_for_what_blas_copies(blas, filters, dtype, reads, copies):
+@pytest.mark.parametrize(("filters", "copies"), [(1, [4, 8]), (2, [4])])
+def test_strips_are_as_high_as_pays_for_what_blas_copies(blas, filters, copies):
     """Products of strips that are copied, in pieces of columns, would copy the filters as often."""
     geometry = window_geometry((260, 300), (5, 5), stride=1, padding=0, dilation=1)
-    (tile,) = Strips.tiles(np, np.dtype(dtype), Task("forward", geometry, 1, 1, 1, filters))
-    assert tile.m == (reads if blas == "reads" else copies)
-    assert (tile.widest == ANY) is (blas == "copies")
-    (tile,) = Strips.tiles(np, np.dtype("complex64"), Task("forward", geometry, 1, 1, 1, 1))  # no kernels anywhere
-    assert (tile.m, tile.widest) == (8, ANY)
+    found = Strips.tiles(np, np.dtype("float64"), Task("forward", geometry, 1, 1, 1, filters))
+    assert [tile.m for tile in found] == ([4] if blas == "reads" else copies)
+    assert all((tile.widest == ANY) is (blas == "copies") for tile in found)
+    found = Strips.tiles(np, np.dtype("complex64"), Task("forward", geometry, 1, 1, 1, 1))  # no kernels anywhere
+    assert [(tile.m, tile.widest) for tile in found] == [(4, ANY), (8, ANY)]

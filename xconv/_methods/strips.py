@@ -14,6 +14,7 @@ For this there are e*s/k times as many multiplications: it pays where there are 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -58,8 +59,9 @@ class Strips(Maps):
         first, *others = task.windows.output_size
         wanted = math.prod(others) >= NARROW and _has_rows(xp, dtype, task)
         is_read = reads_small(xp, dtype)
-        m = ROWS if is_read else max(COPIED // task.filters, ROWS)
-        return cls._of_rows(task, _rows(first, m), is_read) if wanted else []
+        heights = {ROWS} if is_read else {ROWS, max(COPIED // task.filters, ROWS)}
+        strips = (cls._of_rows(task, _rows(first, m), is_read) for m in sorted(heights))
+        return list(itertools.chain.from_iterable(strips)) if wanted else []
 
     @classmethod
     def of_single_rows(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
