@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import reference
 from geometries import normal
 
 import xconv
@@ -52,22 +53,6 @@ def test_first_and_second_derivatives_equal_finite_differences(name, words, leaf
     assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
 
-def test_only_operands_are_kept_for_the_derivative(torch_backend):
-    import torch
-
-    x, w = (
-        torch_backend.array(normal(shape, 0, "float32")).requires_grad_() for shape in ((2, 8, 64, 64), (8, 8, 5, 5))
-    )
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.numel()) or one, lambda one: one):
-        y = xconv.conv(x, w, padding=2, method="im2col")
-    assert sum(kept) == x.numel() + w.numel()
-    expected = torch.nn.functional.conv2d(x, w, padding=2)
-    g = torch_backend.array(normal(tuple(y.shape), 1, "float32"))
-    for found, own in zip(*(torch.autograd.grad(one, (x, w), g) for one in (y, expected)), strict=True):
-        assert torch.allclose(found, own, atol=1e-3)
-
-
 def test_windows_far_apart_keep_no_more_than_near_ones(torch_backend):
     """A derivative by PyTorch's ``unfold`` would be as large as what windows reach."""
     import torch
@@ -87,18 +72,49 @@ def test_windows_far_apart_keep_no_more_than_near_ones(torch_backend):
     assert not [name for name in made if "Unfold" in name]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("method", ["auto", "direct", "fft"])
-def test_many_gradients_at_once_equal_one_after_the_other(method, torch_backend):
+def test_many_gradients_at_once_equal_one_after_the_other(method, dtype, torch_backend):
+    """Also where operands depend on each other, and where one needs none and the other is not kept."""
     import torch
 
-    x, w = (torch_backend.array(normal(shape, 0)).requires_grad_() for shape in ((2, 4, 7, 6), (6, 4, 3, 2)))
-    y = xconv.conv(x, w, padding=1, method=method)
-    g = torch_backend.array(normal((3, *y.shape), 1))
-    together = torch.autograd.grad(y, (x, w), g, is_grads_batched=True, retain_graph=True)
-    for found, *alone in zip(
-        together, *(torch.autograd.grad(y, (x, w), one, retain_graph=True) for one in g), strict=True
-    ):
-        assert torch.allclose(found, torch.stack(alone), atol=1e-9)
+    x, w, b = (
+        torch_backend.array(normal(shape, 0, dtype)).requires_grad_() for shape in ((2, 4, 7, 6), (6, 4, 3, 2), (6,))
+    )
+    given = [(x + w.sum(), w, b), (xconv.conv(x, w, padding="same")[:, :4], w, None), (x, w.detach(), b)]
+    for operands in [*given, (x.detach(), w.detach(), b)]:
+        y = xconv.conv(*operands, padding=1, method=method)
+        g = torch_backend.array(normal((3, *y.shape), 1, dtype))
+        some = [one for one in (x, w, b) if one in set(_leaves(y.grad_fn))]
+        together = torch.autograd.grad(y, some, g, is_grads_batched=True, retain_graph=True)
+        each = zip(*(torch.autograd.grad(y, some, one, retain_graph=True) for one in g), strict=True)
+        for found, alone in zip(together, each, strict=True):
+            assert torch.allclose(found, torch.stack(alone), atol=1e-8)
+
+
+def _leaves(node):
+    """The tensors that a graph ends at."""
+    if node is not None:
+        yield from [node.variable] if hasattr(node, "variable") else []
+        for other, _ in node.next_functions:
+            yield from _leaves(other)
+
+
+@pytest.mark.parametrize(("needs", "kept"), [("xwb", "xw"), ("x", "w"), ("w", "x"), ("b", ""), ("xb", "w")])
+def test_only_factors_that_a_derivative_needs_are_kept(needs, kept, torch_backend):
+    import torch
+
+    shapes, sizes = {"x": (2, 3, 9, 8), "w": (5, 3, 3, 3), "b": (5,)}, []
+    arrays = {
+        name: torch_backend.array(normal(shape, 0)).requires_grad_(name in needs) for name, shape in shapes.items()
+    }
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: sizes.append(one.numel()) or one, lambda one: one):
+        y = xconv.conv(*arrays.values(), padding=1, method="direct")
+    assert sizes == [arrays[name].numel() for name in kept]
+    expected = torch.nn.functional.conv2d(*arrays.values(), padding=1)
+    some = [arrays[name] for name in needs]
+    for found, own in zip(*(torch.autograd.grad(one.sum(), some) for one in (y, expected)), strict=True):
+        assert torch.allclose(found, own)
 
 
 def test_who_watches_more_than_gradients_sees_operations(torch_backend):
@@ -136,3 +152,20 @@ def test_what_pytorch_traces_by_symbols_is_no_array(torch_backend):
         torch.fx.symbolic_trace(Layer())
     assert "x must be an array" in str(error.value)
     assert "got Proxy" in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("method", ["toeplitz", "im2col", "winograd", "fft"])
+@pytest.mark.parametrize("step", ["stride", "dilation"])
+def test_steps_along_one_axis_are_kept_where_pytorch_computes(step, method, dtype, torch_backend):
+    """Of tensors that NumPy has not, or of two dtypes with gradients."""
+    x, w = np.round(4 * normal((1, 1, 13, 12))), np.round(4 * normal((1, 1, 2, 2), 1))
+    for steps in ((2, 1), (1, 2)):
+        if method == "winograd":
+            steps = (1, 1)
+        single = dtype == "float32"
+        first = torch_backend.array(x).to(torch_backend.dtype(dtype)).requires_grad_(single)
+        second = torch_backend.array(w).to(torch_backend.dtype("float64" if single else dtype))
+        y = xconv.conv(first, second, method=method, **{step: steps})
+        expected = reference.conv(x, w, **{step: steps})
+        assert np.allclose(torch_backend.to_numpy(y.detach().double()), expected, atol=1e-2 * np.max(np.abs(expected)))

@@ -306,7 +306,7 @@ def frames(xp: Namespace, x: Array, geometry: Geometry) -> Array:
     if traits(xp).plain_memory:
         taps, positions = _strides(x.strides, geometry)
         return copied_view(xp, x, shape, (*x.strides[:first], *positions, *taps))
-    if traits(xp).unfolds and may_look(xp, x):
+    if _unfolds(xp, x, geometry):
         return _unfolded(x, geometry)
     for at, axis in enumerate(geometry.axes):  # one after the other, in as few slices as compilers are quick with
         (_, k, s, a, *_), o, place = axis, axis.o, first + 2 * at

@@ -11,6 +11,7 @@ operands alone. With g the gradient by the result:
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .._arrays.entrance_torch import as_tensor, is_memory, is_plain, is_watched,
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array
 from .._arrays.operands import namespace_of_library
+from .._methods.native import convolves
 from .._plan.remembered import remembered
 from .call import Call
 from .frames import Framed
@@ -64,7 +66,7 @@ class TensorCall(Call):
         layout, xp = self.layout, namespace_of_library(np)
         try:
             dtype, working, *others = [
-                memory_of(torch.empty((), dtype=one)).dtype
+                memory_of(torch.empty((), dtype=one, device="cpu")).dtype
                 for one in (layout.dtype, layout.working, *(operand.dtype for operand in layout.operands))
             ]
         except TypeError:
@@ -85,10 +87,13 @@ class TensorCall(Call):
         }[name] + [lambda: self.bias_adjoint(g)]
 
     def gradients_of_batches(self, name: str, operands: Operands, g: Array, needed: list[bool]) -> list[Array]:
-        """Those of many g at once (``is_grads_batched``), which go through PyTorch's own convolution alone."""
-        with torch.enable_grad():
-            result = getattr(Call(self.layout, NATIVE, self.room), name)(*operands)
-        some = [one for one, is_needed in zip(operands, needed, strict=True) if is_needed]
+        """Those of many g at once (``is_grads_batched``), which PyTorch's own convolution takes, and few others do."""
+        own = convolves(self.layout.xp, self.layout.dtype, self.layout.geometry.windows.ndim)
+        call = Call(self.layout, NATIVE if own else self.method, self.room)
+        with torch.enable_grad():  # of views, since operands may depend on each other
+            views = [None if one is None else one.view_as(one) for one in operands]
+            result = getattr(call, name)(*views)
+        some = [one for one, is_needed in zip(views, needed, strict=True) if is_needed]
         return list(torch.autograd.grad(result, some, g, create_graph=torch.is_grad_enabled()))
 
 
@@ -97,15 +102,19 @@ class _Step(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(ctx: Any, call: TensorCall, name: str, *operands: Any) -> Any:
+        """Keep of two factors that which the other one's derivative needs."""
         ctx.call, ctx.name = call, name
-        ctx.save_for_backward(*operands)
+        ctx.described = [None if one is None else (one.shape, one.dtype, one.device) for one in operands]
+        first, second, *_ = operands
+        by_first, by_second, *_ = ctx.needs_input_grad[2:]
+        ctx.save_for_backward(first if by_second else None, second if by_first else None)
         return call.carry_out(name, operands)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (g,), call, operands, needed = gradients, ctx.call, ctx.saved_tensors, [*ctx.needs_input_grad[2:]]
         if torch._C._functorch.is_legacy_batchedtensor(g):
-            found = iter(call.gradients_of_batches(ctx.name, operands, g, needed))
+            found = iter(call.gradients_of_batches(ctx.name, _all_operands(ctx, needed), g, needed))
             return None, None, *(next(found) if is_needed else None for is_needed in needed)
         makers = zip(call.gradients(ctx.name, operands, g), needed, strict=False)
         return None, None, *(make() if is_needed else None for make, is_needed in makers)
@@ -117,3 +126,14 @@ def _are_recorded(operands: Operands) -> bool:
     if not (torch.is_grad_enabled() and any(one.requires_grad for one in there) and all(map(is_plain, there))):
         return False
     return len({one.dtype for one in there}) == 1 and not (is_watched() or torch._C._are_functorch_transforms_active())
+
+
+def _all_operands(ctx: Any, needed: list[bool]) -> Operands:
+    """Zeros in the place of those that are not kept, on which the derivative by them does not depend."""
+
+    def zeros(description: Any, is_needed: bool) -> Any:
+        shape, dtype, device = description
+        return torch.zeros(shape, dtype=dtype, device=device, requires_grad=is_needed)
+
+    kept = itertools.zip_longest(ctx.saved_tensors, ctx.described, needed)
+    return tuple(zeros(one, is_needed) if there is None and one else there for there, one, is_needed in kept)
