@@ -279,6 +279,17 @@ class TestMemory:
         "rows": lambda x: xconv.im2col(x, 2),
     }
 
+    @pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+    @pytest.mark.parametrize("name", CALLS)
+    def test_a_trace_makes_no_constant_of_elements(self, torch_backend, name):
+        """What NumPy computes is none of the operations that are traced."""
+        import torch
+
+        x, other = (torch_backend.array(normal((2, 3, 9, 8), seed, "float32")) for seed in range(2))
+        traced = torch.jit.trace(self.CALLS[name], (x,), check_trace=False)
+        assert torch.allclose(traced(other).double(), self.CALLS[name](other).double(), atol=1e-4)
+
     @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "complex64"])
     @pytest.mark.parametrize("name", CALLS)
     def test_bits_are_numpys(self, torch_backend, name, dtype):

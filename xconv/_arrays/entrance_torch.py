@@ -94,8 +94,9 @@ def is_memory(tensor: torch.Tensor) -> bool:
 
 
 def is_watched() -> bool:
-    """Whether operations on tensors are recorded, by a mode or for derivatives forwards."""
-    return forward_ad._current_level >= 0 or _python_dispatch._get_current_dispatch_mode() is not None
+    """Whether operations on tensors are recorded, by a mode, by a trace or for derivatives forwards."""
+    is_recorded = torch.jit.is_tracing() or forward_ad._current_level >= 0
+    return is_recorded or _python_dispatch._get_current_dispatch_mode() is not None
 
 
 # What compiles follows the operations of a call then, and not the integers before them, which decide on no tensor.
