@@ -590,10 +590,11 @@ class TestNoOutput:
         [("/dev/full", 2, "xconv: cannot write: No space left on device\n"), ("&-", 0, "")],
         ids=["full", "closed"],
     )
-    def test_no_traceback(self, target, status, said, tmp_path):
+    @pytest.mark.parametrize("arguments", ['figure --out "$1"', "info"])
+    def test_no_traceback(self, target, status, said, arguments, tmp_path):
         if target == "/dev/full" and not os.path.exists(target):
             pytest.skip("this system has no device that is always full")
-        command = [*("sh", "-c", f'"$0" -m xconv figure --out "$1" >{target}'), sys.executable, tmp_path / "a.png"]
+        command = [*("sh", "-c", f'"$0" -m xconv {arguments} >{target}'), sys.executable, tmp_path / "a.png"]
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
         assert (result.returncode, result.stderr) == (status, said)
 

@@ -9,6 +9,7 @@ import pytest
 from geometries import normal
 
 import xconv
+from xconv._arrays.elements import squares_of
 
 METHODS = ("im2col", "toeplitz", "winograd", "fft", "native")
 X, W, Y = (2, 4, 9, 8), (6, 2, 3, 3), (2, 6, 9, 8)
@@ -90,3 +91,38 @@ def test_wide_numbers_keep_their_digits(numpy_backend, method, dtype):
     for result, exact in zip(products(x, w, b, dy, method), products(x, w, b, dy, "im2col"), strict=True):
         assert result.dtype == x.dtype
         assert np.max(np.abs(result - exact)) <= 500 * info.eps * np.max(np.abs(exact))
+
+
+@pytest.mark.on("torch")
+@pytest.mark.parametrize("method", ["fft", "winograd"])
+def test_floats_of_a_byte_are_looked_at_in_the_dtype_that_is_computed_in(backend, method):
+    """PyTorch finds no extremes of its own."""
+    dtype = backend.xp.float8_e4m3fn
+    x, w = (backend.array(np.ones(shape)).to(dtype) for shape in ((2, 4, 9, 8), (2, 4, 3, 3)))
+    y = xconv.conv(x, w, method=method)
+    assert y.dtype == dtype
+    assert bool((y.double() == 36).all())
+
+
+@pytest.mark.on("jax")
+@pytest.mark.parametrize("method", ["native", "fft", "winograd", "toeplitz", "im2col"])
+def test_no_array_takes_axes_of_another_under_strict_ranks(backend, method):
+    import jax
+
+    x, w = (backend.array(normal(shape, 0, "float32")) for shape in ((2, 4, 16, 16), (4, 4, 3, 3)))
+
+    def loss(x, w, groups=1):
+        return xconv.conv(x, w, method=method, groups=groups).sum()
+
+    with jax.numpy_rank_promotion("raise"):
+        found = [jax.grad(loss, (0, 1))(x, w), jax.grad(functools.partial(loss, groups=4), (0, 1))(x, w[:, :1])]
+    expected = [jax.grad(loss, (0, 1))(x, w), jax.grad(functools.partial(loss, groups=4), (0, 1))(x, w[:, :1])]
+    for one, other in zip(found, expected, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_few_numbers_are_squared_in_whatever_order_they_lie():
+    few, many = normal((64, 64), 0, "float32"), normal((300, 300), 1, "float32")
+    assert squares_of(np, few[::-1, ::-1], few.dtype) == pytest.approx(float(np.sum(few.astype(float) ** 2)), rel=1e-5)
+    assert squares_of(np, many, many.dtype) == pytest.approx(float(np.sum(many.astype(float) ** 2)), rel=1e-4)
+    assert squares_of(np, many[::-1, ::-1], many.dtype) is None  # a copy would take memory

@@ -850,3 +850,12 @@ class TestSinglePrecision:
         x = np.array([*x, -1e30, np.inf, -np.inf, np.nan], "float32")
         finite = np.where(np.abs(x) < 2.0**63, x, 0).astype("int64").astype(dtype)
         assert np.array_equal(truncated(jax_backend.xp, jax_backend.array(x), np.dtype(dtype)), finite)
+
+
+@pytest.mark.parametrize(("name", "word"), [("gaussian_filter", 0), ("uniform_filter", 1), ("maximum_filter", 1)])
+def test_filters_that_do_nothing_give_the_order_of_the_axes(name, word):
+    x = np.asfortranarray(np.arange(20.0).reshape(4, 5))
+    found = getattr(ndimage, name)(x, word)
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, x)
+    assert not np.shares_memory(found, x)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import xconv
 from xconv import _choose
 from xconv._arrays.libraries import on_accelerator
-from xconv._arrays.machine import WHOLE
+from xconv._arrays.machine import WHOLE, machine_of
 from xconv._methods import im2col as _im2col
 from xconv._methods import shifts as _shifts
 from xconv._plan import schedule
@@ -794,3 +794,19 @@ def test_integers_have_no_nan_that_zeros_could_spread(backend, dtype, is_there):
     found = xconv.plan((1, 1, 60, 60), (1, 1, 9, 9), **words)
     ruled_out = "NaN and inf spread" in dict(found.reasons).get("toeplitz", "")
     assert ruled_out is not (is_there or backend.name == "numpy")
+
+
+def test_steps_over_wider_numbers_take_as_many_times_as_long():
+    """Four multiplications are one of complex numbers; an operation takes what Python does for it."""
+    single, double, wide = (machine_of(np, np.dtype(name)).rates for name in ("float32", "float64", "complex128"))
+    assert double.copied == 2 * single.copied > 0
+    assert double.multiplication == 2 * single.multiplication > 0
+    assert (wide.butterfly, wide.multiplication) == (4 * single.butterfly, 8 * single.multiplication)
+    assert single.operation == double.operation == wide.operation > 0
+
+
+@pytest.mark.parametrize(("dtype", "method"), [("float32", "toeplitz"), ("float64", "fft")])
+def test_auto_weighs_what_numbers_take_to_multiply(dtype, method):
+    """A line of 6,000 by 600 taps, where transforms take two thirds of the time in float64."""
+    made = xconv.plan((1, 1, 6000), (1, 1, 600), xp=np, dtype=np.dtype(dtype), padding=599)
+    assert made.method == method

@@ -11,6 +11,8 @@ import reference
 from geometries import normal
 
 import xconv
+from xconv._plan.remembered import forget
+from xconv._run.call import Call
 
 GIVEN = [
     {},
@@ -169,3 +171,31 @@ def test_steps_along_one_axis_are_kept_where_pytorch_computes(step, method, dtyp
         y = xconv.conv(first, second, method=method, **{step: steps})
         expected = reference.conv(x, w, **{step: steps})
         assert np.allclose(torch_backend.to_numpy(y.detach().double()), expected, atol=1e-2 * np.max(np.abs(expected)))
+
+
+def test_a_default_device_is_none_of_tensors_that_are_there(torch_backend, monkeypatch):
+    """What NumPy has for a dtype is asked of memory, wherever new tensors are made."""
+    import torch
+
+    x, w = (torch_backend.array(normal(shape, 0, "float32")) for shape in ((1, 2, 9, 11), (3, 2, 3, 2)))
+    expected = xconv.conv(x.numpy(), w.numpy(), method="im2col")
+    forget()
+    with torch.device("meta"):
+        monkeypatch.setattr(Call, "forward", monitored := Monitored(Call.forward))
+        y = xconv.conv(x, w, method="im2col")
+    assert monitored.libraries == ["numpy"]
+    assert np.array_equal(y.numpy(), expected)
+
+
+class Monitored:
+    """Calls by the library whose arrays they have."""
+
+    def __init__(self, function):
+        self.function, self.libraries = function, []
+
+    def __get__(self, call, kind):
+        return self if call is None else functools.partial(self, call)
+
+    def __call__(self, call, *operands):
+        self.libraries.append(type(operands[0]).__module__)
+        return self.function(call, *operands)

@@ -582,3 +582,19 @@ def test_no_array_of_dates_is_asked_for_its_memory(numpy_backend):
     with pytest.raises(TypeError) as refused:
         xconv.signal.upfirdn([1.0, 2.0], np.zeros(3, "M8[s]"))
     assert refused.match(r"^x must have an integer, real or complex dtype, got datetime64\[s\]$")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["convolve", "correlate", "fftconvolve", "oaconvolve"])
+def test_results_lie_in_the_order_of_their_axes(name, mode, dtype):
+    """As SciPy's, which may be given another shape, and to code in C: transforms give parts of larger arrays."""
+    data, filters = np.asfortranarray(normal((97, 90)) * 9).astype(dtype), np.ones((30, 28), dtype)
+    found = getattr(xconv.signal, name)(data, filters, mode)
+    assert found.flags.c_contiguous
+    volume = getattr(xconv.signal, name)(np.ones((5, 40, 6)), np.ones((1, 9, 1)), mode)
+    assert volume.flags.c_contiguous
+
+
+def test_resampled_lines_lie_in_the_order_of_their_axes():
+    assert xconv.signal.upfirdn(np.ones(5), normal((30, 4)), 2, 3, axis=0).flags.c_contiguous
