@@ -139,6 +139,7 @@ def test_drawn_blocks_are_scipys(numpy_backend, cut_into):
 @pytest.mark.parametrize("mode", MODES[:5])
 def test_blocks_of_every_library_are_scipys(backend, elsewhere, monkeypatch, mode):
     cuts, own = [], _pools.pool_schedule
+    forget()  # programs that were compiled
     monkeypatch.setattr(_pools, "workspace", lambda value, sizes: 6000)
     monkeypatch.setattr(_pooling, "WASTE", np.inf)
     monkeypatch.setattr(_pools, "pool_schedule", lambda *arguments: cuts.append(own(*arguments)) or cuts[-1])

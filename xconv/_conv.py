@@ -19,7 +19,7 @@ from typing import Any, cast, get_args
 from ._arrays.entrances import entrance
 from ._arrays.layout import Layout
 from ._arrays.libraries import Array
-from ._arrays.operands import Description, Operand, common_namespace_and_dtype, described
+from ._arrays.operands import Operand, common_namespace_and_dtype, described
 from ._methods import Method
 from ._plan.arguments import (
     ChannelAxis,
@@ -441,10 +441,10 @@ def conv_backward(
 
 @remembering(trusted=3)
 def _call(
-    check: Callable[..., ConvGeometry], descriptions: tuple[Description, ...], flip: bool, words: Any, *more: Any
+    check: Callable[..., ConvGeometry], operands: tuple[Operand, ...], flip: bool, words: Any, *more: Any
 ) -> Call | ChunkedCall:
     """All that is settled before an array is touched."""
-    operands, keywords = tuple(Operand(*description) for description in descriptions), Keywords(*words)
+    keywords = Keywords(*words)
     xp, dtype = common_namespace_and_dtype(operands)
     geometry = check({operand.name: tuple(operand.shape) for operand in operands}, keywords, *more)
     method = one_of("method", keywords.method, get_args(Method))

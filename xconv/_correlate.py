@@ -18,7 +18,6 @@ from ._arrays.layout import Layout
 from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
 from ._arrays.machine import machine_of
 from ._arrays.operands import (
-    Description,
     Operand,
     described,
     filter_dtype,
@@ -73,14 +72,15 @@ def known(operand: Operand, array: Array) -> Known | None:
 
 
 def correlation(
-    operands: tuple[Description, ...], windows: Windows, dtype: DType, flip: bool, weights: Known | None
+    operands: tuple[Operand, ...], windows: Windows, dtype: DType, flip: bool, weights: Known | None
 ) -> Callable[[Array, Array], Array | Chunked]:
     """`correlate` of such arrays, if their weights are known by what is settled once."""
-    (_, xp, shape, own, *_), _ = operands
-    if weights is not None and windows.axes and 0 not in shape and not Operand(*operands[0]).is_chunked:
+    first, _ = operands
+    if weights is not None and windows.axes and 0 not in first.shape and not first.is_chunked:
         line = Windows(*windows[:5], weights.taps(flip), False)
         if any(line.taps) and _is_added(operands, line, dtype, flip):
-            filters = Filters(xp, shape, own, [line], dtype, [filter_dtype(xp, own, weights.dtype, dtype)])
+            working = filter_dtype(first.xp, first.dtype, weights.dtype, dtype)
+            filters = Filters(first.xp, first.shape, first.dtype, [line], dtype, [working])
             return lambda x, w: filters(x)
     return functools.partial(correlate, windows=windows, dtype=dtype, flip=flip)
 
@@ -93,7 +93,8 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     if is_chunked(x, w):
         return neighbourhoods(correlate, x, halos([windows]), dtype, (w,), (windows, dtype, flip))
     operands = described(x=x, w=w)
-    (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
+    first, second = operands
+    xp, shape, own, other = first.xp, first.shape, first.dtype, second.dtype
     working = filter_dtype(xp, own, other, dtype)
     if 0 in shape:
         return full(xp, x, shape, 0, dtype)
@@ -111,9 +112,10 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
-def _is_added(operands: tuple[Description, ...], line: Windows, dtype: DType, flip: bool) -> bool:
+def _is_added(operands: tuple[Operand, ...], line: Windows, dtype: DType, flip: bool) -> bool:
     """Whether it is taps that are added, whatever x holds: of few elements, and where that costs little more."""
-    (_, xp, shape, own, *_), (_, _, _, other, *_) = operands
+    first, second = operands
+    xp, shape, own, other = first.xp, first.shape, first.dtype, second.dtype
     size, taps = math.prod(shape), len(line.taps)
     if size * taps <= UNPLANNED or is_kind(xp, dtype, ("integral", "bool")):
         return True
@@ -136,10 +138,10 @@ def halos(lines: Sequence[Windows]) -> list[Halo]:
 
 @remembering(trusted=6)
 def _planned(
-    operands: tuple[Description, ...], windows: Windows, dtype: DType, working: DType, flip: bool, alone: bool
+    operands: tuple[Operand, ...], windows: Windows, dtype: DType, working: DType, flip: bool, alone: bool
 ) -> tuple[Call, Ints, Ints]:
     """The call, and what the shapes of x and w become for it; by itself on a thread, beside others that do the same."""
-    x, w = (Operand(*operand) for operand in operands)
+    x, w = operands
     xp, first = one_namespace((x, w)), windows.axes[0]
     kernel, padding, modes = (each[first:] for each in on_all_axes(*windows[:4], len(x.shape)))
     inner, filters = (math.prod(x.shape[:first]), 1, *x.shape[first:]), (1, 1, *kernel)
@@ -150,14 +152,14 @@ def _planned(
 
 
 def separable(
-    operand: Description, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType] = ()
+    operand: Operand, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType] = ()
 ) -> Callable[[Array], Array | Chunked]:
     """What filters such arrays by windows along one axis after another, each stored in the result's dtype.
 
     Of chunked ones it is not written yet, since `element_by_element` may go on with it.
     """
-    _, xp, shape, own, *_ = operand
-    if Operand(*operand).is_chunked:
+    xp, shape, own = operand.xp, operand.shape, operand.dtype
+    if operand.is_chunked:
         words = tuple(lines), dtype
         return lambda x: neighbourhoods(_of_lines, x, halos(lines), dtype, (), words, takes_pieces=True)
     if 0 in shape:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._arrays.elements import conjugate
 from ._arrays.libraries import Array, DType, Namespace, library, traits
-from ._arrays.operands import Operand, common_namespace_and_dtype, described, namespace_of, plain_number
+from ._arrays.operands import common_namespace_and_dtype, described, namespace_of, plain_number
 from ._conv import conv, conv_input_grad, conv_of
 from ._methods import Method
 from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords, whole
@@ -94,7 +94,7 @@ def linear_operator(
            1.        , 1.        , 1.        , 1.        , 0.66666667])
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, method, max_workspace)
-    (operand,) = (Operand(*description) for description in described(w=w))
+    (operand,) = described(w=w)
     xp, dtype = common_namespace_and_dtype([operand])
     shapes = conv_geometry({"w": tuple(w.shape)}, keywords, input_shape)
     words: dict[str, Any] = keywords._asdict() | {"flip": flip}

@@ -23,7 +23,6 @@ from ._arrays.entrances import entrance
 from ._arrays.layout import turned
 from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind, row_of, traits
 from ._arrays.operands import (
-    Description,
     Operand,
     arrays,
     axis_error,
@@ -903,7 +902,7 @@ def _correlated(
     x, w = arrays(input, weights)
     operands = described(input=x, weights=w)
     dtype, target = (None, None) if output is None else _output(output, operands)
-    elements = known(Operand(*operands[1]), w)
+    elements = known(operands[1], w)
     elements = elements if elements is None or elements.are_few else None
     cval = _plain(cval) if hasattr(cval, "shape") else cval
     return _written(_correlation(operands, dtype, elements, cval, function, mode, origin, axes)(x, w), target)
@@ -911,10 +910,10 @@ def _correlated(
 
 @remembering(trusted=4)
 def _correlation(
-    operands: tuple[Description, ...], dtype: DType, weights: Known | None, cval: Any, function: str, *words: Any
+    operands: tuple[Operand, ...], dtype: DType, weights: Known | None, cval: Any, function: str, *words: Any
 ) -> Callable[[Array, Array], Array]:
     """What the keywords of a correlation mean, the words of which are mode, origin and axes."""
-    x, w = (Operand(*operand) for operand in operands)
+    x, w = operands
     mode, origin, axes = words
     value, found = _number(cval, x), _axes(axes, len(x.shape))
     windows = _of_shape("weights", tuple(w.shape), found, len(x.shape), mode, origin, value, function)
@@ -952,11 +951,11 @@ def _along_one(
         numbers = tuple(weights if function == "correlate" else weights[::-1])
         return _filtered(_tapped, x, output, (cval, numbers), axis, mode, origin, function)
     (w,) = arrays(weights)
-    operand = Operand(*described(weights=w)[0])
+    operand = described(weights=w)[0]
     if operand.is_chunked:
         return _correlated(function, x, w, output, mode, cval, origin, (axis,))
     if len(operand.shape) != 1 or operand.shape[0] < 1:
-        _number(cval, Operand(*described(input=x)[0]))
+        _number(cval, described(input=x)[0])
         raise RuntimeError(f"weights must be at least one number along one axis, got shape {tuple(w.shape)}")
     taps: Any = known(operand, w)  # whatever library the input is of
     if taps is None:
@@ -1001,10 +1000,10 @@ def _found(find: Function, translate: Function, x: Array, dtype: DType, values: 
 
 
 def _translated(
-    find: Function, translate: Function, operands: tuple[Description, ...], dtype: DType, values: Any, *words: Any
+    find: Function, translate: Function, operands: tuple[Operand, ...], dtype: DType, values: Any, *words: Any
 ) -> Function:
     """What finds it in arrays like one; cval is the first of the words."""
-    x, (cval, *others) = Operand(*operands[0]), words
+    x, (cval, *others) = operands[0], words
     namespace_of_numbers([x])
     lines = translate(len(x.shape), _number(cval, x), *values, *others)
     dtype = _dtype(operands, None, _are_complex(values)) if dtype is None else dtype
@@ -1121,7 +1120,7 @@ def _extreme(
         if size is not None:
             warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
         (holes,) = arrays(footprint)
-        operand = Operand(*described(footprint=holes)[0])
+        operand = described(footprint=holes)[0]
         if operand.is_chunked:
             raise TypeError("footprint must be known, since it decides what is read: pass footprint.compute()")
         namespace_of_numbers([operand])
@@ -1151,15 +1150,15 @@ def _footprints(
     return _of_shape("footprint", size, found, ndim, mode, origin, value, "correlate", taps)
 
 
-def _extremes(operand: Description, lines: Sequence[Windows], dtype: DType, pick: str) -> Function:
+def _extremes(operand: Operand, lines: Sequence[Windows], dtype: DType, pick: str) -> Function:
     """Of windows over some axes, one after the other, or of one with holes.
 
     SciPy stores what it finds along one axis before it goes on to the next. That makes a difference only where numbers
     may not fit the integers that they are stored as.
     """
-    _, xp, _, own, *_ = operand
+    xp, own = operand.xp, operand.dtype
     _check_order(operand)
-    if Operand(*operand).is_chunked:
+    if operand.is_chunked:
         arguments = lines, dtype, pick
         return lambda x: neighbourhoods(_extremes_of, x, halos(lines), dtype, (), arguments)
     fits = not any(line.taps for line in lines) and (own == dtype or is_kind(xp, dtype, "real floating"))
@@ -1174,10 +1173,9 @@ def _extremes(operand: Description, lines: Sequence[Windows], dtype: DType, pick
     return separable(operand, picked, dtype, workings)
 
 
-def _check_order(operand: Description) -> None:
-    _, xp, _, dtype, *_ = operand
-    if is_kind(xp, dtype, "complex floating"):
-        raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {dtype}")
+def _check_order(operand: Operand) -> None:
+    if is_kind(operand.xp, operand.dtype, "complex floating"):
+        raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {operand.dtype}")
 
 
 def _extremes_of(x: Array, lines: Sequence[Windows], dtype: DType, pick: str) -> Array:
@@ -1345,22 +1343,22 @@ def _has_place(xp: Namespace, dtype: DType) -> bool:
 
 
 def _output(
-    output: Any, operands: tuple[Description, ...], *values: Any, promotes: bool = True
+    output: Any, operands: tuple[Operand, ...], *values: Any, promotes: bool = True
 ) -> tuple[DType, Array | None]:
     """The result's dtype, and the array that it is to be written to, if one was given.
 
     Of a complex result, a real dtype ``promotes`` to a complex one; its name and a real array are refused. SciPy's
     filters of several steps, which hand an array of that dtype from one to the next, refuse it as well.
     """
-    _, xp, shape, *_ = operands[0]
+    xp, shape = operands[0].xp, operands[0].shape
     target, named = None, output
     if hasattr(type(output), "__setitem__"):
         if not hasattr(output, "dtype"):
             raise TypeError(f"output must be a dtype, or an array that can be written to, {got(output)}")
         (target,) = arrays(output)
-        if is_chunked(target) or any(Operand(*operand).is_chunked for operand in operands):
+        if is_chunked(target) or any(operand.is_chunked for operand in operands):
             raise TypeError("output must be a dtype for an array in chunks, which is computed later, got an array")
-        if described(output=target)[0][1] is not xp or is_immutable(target):
+        if described(output=target)[0].xp is not xp or is_immutable(target):
             raise TypeError(
                 f"output must be a dtype, or an array of {xp.__name__} that can be written to, {got(output)}"
             )
@@ -1377,9 +1375,9 @@ def _output(
 
 
 @remembering(trusted=3)
-def _dtype(operands: tuple[Description, ...], named: Any, has_complex: bool) -> DType:
+def _dtype(operands: tuple[Operand, ...], named: Any, has_complex: bool) -> DType:
     """That which is named, or the input's in the machine's byte order, or a complex one if it, or taps, have such."""
-    xp = namespace_of_numbers([Operand(*operand) for operand in operands])
+    xp = namespace_of_numbers(operands)
     if named is not None:
         return named_dtype(xp, named)
     has_complex = has_complex or any(is_kind(xp, operand[3], "complex floating") for operand in operands)

@@ -17,7 +17,6 @@ from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
 from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look, traits
 from ._arrays.operands import (
-    Description,
     Operand,
     arrays,
     as_element,
@@ -372,28 +371,28 @@ def upfirdn(
     h, x = arrays(h, x)
     cval = number("cval", cval)
     mode = one_of("mode", mode.lower() if isinstance(mode, str) else mode, [*EXTENSIONS])
-    descriptions = described(h=h, x=x)
+    operands = described(h=h, x=x)
     rates, along = (a_number("up", up, int), a_number("down", down, int)), a_number("axis", axis, operator.index)
     keywords = *rates, along, "" if mode == "constant" and cval == 0 else mode
-    resample = _resampling(descriptions, "", *keywords)
+    resample = _resampling(operands, "", *keywords)
     if is_chunked(h, x):
         return resampled(upfirdn, h, x, rates, along % x.ndim, mode, cval, resample.plan.outputs, resample.dtype)
     y = resample(h, x, cval)
     if not resample.is_local and may_look(resample.xp, y) and not is_finite(resample.xp, y):
-        return _resampling(descriptions, "alone", *keywords)(h, x, cval)
+        return _resampling(operands, "alone", *keywords)(h, x, cval)
     return y
 
 
 def _along(in1: Array, in2: Array, mode: Mode, axes: Axes) -> Array:
     in1, in2 = arrays(in1, in2)
-    given, descriptions = entries(axes), described(in1=in1, in2=in2)
+    given, operands = entries(axes), described(in1=in1, in2=in2)
     axes = axes if given is None else given
     if 0 in in1.shape or 0 in in2.shape:
         _check_ranks(in1.shape, in2.shape)
-        xp, place = descriptions[0][1], descriptions[0][4]
+        xp, place = operands[0].xp, operands[0].device
         nothing = xp.asarray([], device=place)
         return lazily(nothing) if is_chunked(in1, in2) else nothing
-    return _convolution(descriptions, "fftconvolve", mode, "auto", axes)(in1, in2)
+    return _convolution(operands, "fftconvolve", mode, "auto", axes)(in1, in2)
 
 
 def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary, fillvalue: Any) -> Array:
@@ -405,17 +404,17 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
     value = number("fillvalue", fillvalue)
     if border == "zeros" and value != 0:
         border = "value"
-    descriptions = described(in1=in1, in2=in2)
+    operands = described(in1=in1, in2=in2)
     outputs = kept_shape(in1.shape, in2.shape, "full")
     if border == "value" and 0 in in1.shape and 0 not in (*in2.shape, *outputs) and mode == "full":
-        in1, mode, border = _border_alone(descriptions, in1, value), "valid", "zeros"
-        descriptions = described(in1=in1, in2=in2)
-    return _convolution(descriptions, name, mode, "direct", (0, 1), border)(in1, in2, value)
+        in1, mode, border = _border_alone(operands, in1, value), "valid", "zeros"
+        operands = described(in1=in1, in2=in2)
+    return _convolution(operands, name, mode, "direct", (0, 1), border)(in1, in2, value)
 
 
-def _border_alone(descriptions: tuple[Description, ...], in1: Array, value: complex) -> Array:
+def _border_alone(operands: tuple[Operand, ...], in1: Array, value: complex) -> Array:
     """What all windows read of an empty image: as many numbers of its border as a full convolution adds to it."""
-    first, second = (Operand(*description) for description in descriptions)
+    first, second = operands
     xp = namespace_of_numbers([first, second])
     dtype = promoted(xp, first.dtype, second.dtype)
     shape = tuple([d + 2 * (k - 1) for d, k in zip(first.shape, second.shape, strict=True)])
@@ -431,10 +430,10 @@ def _of_nothing(xp: Namespace, shape: Ints, dtype: DType, in1: Array, in2: Array
 
 @remembering(trusted=2)
 def _convolution(
-    descriptions: tuple[Description, ...], name: str, mode: Any, method: Any, axes: Any = None, border: str = "zeros"
+    operands: tuple[Operand, ...], name: str, mode: Any, method: Any, axes: Any = None, border: str = "zeros"
 ) -> Callable[..., Array]:
     """All that is settled before an array is touched; "fftconvolve" stands for both functions that take axes."""
-    first, second = operands = [Operand(*description) for description in descriptions]
+    first, second = operands
     xp, data, weights = namespace_of_numbers(operands), tuple(first.shape), tuple(second.shape)
     _check_ranks(data, weights)
     taken, result = _axes(axes, len(data)), promoted(xp, *(operand.dtype for operand in operands))
@@ -548,11 +547,9 @@ def _chunk_by_chunk(
 
 
 @remembering(trusted=2)
-def _resampling(
-    descriptions: tuple[Description, ...], word: str, up: int, down: int, axis: int, mode: str
-) -> _Resampling:
+def _resampling(operands: tuple[Operand, ...], word: str, up: int, down: int, axis: int, mode: str) -> _Resampling:
     """All that is settled before an array is touched; "alone" if phases are to be convolutions of their own."""
-    h, x = (Operand(*description) for description in descriptions)
+    h, x = operands
     xp = namespace_of_numbers([h, x])
     if len(h.shape) != 1 or h.shape[0] == 0:
         raise ValueError(f"h must be 1-D with non-zero length, got shape {tuple(h.shape)}")

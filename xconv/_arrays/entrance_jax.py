@@ -1,44 +1,116 @@
-"""How arrays of JAX come in: under axes of a mesh that are Explicit, by which JAX wants to be told every sharding, and
-inside `jax.shard_map`, where what is the same on all devices meets what is not.
+"""How arrays of JAX come in: a call is one program, compiled for its operands, as those of JAX's own functions are.
+Plans of convolutions see on which devices arrays are, and compile what comes behind (`Products`).
+
+Under axes of a mesh that are Explicit JAX wants to be told every sharding, and inside `jax.shard_map` what is the same
+on all devices meets what is not.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from numbers import Integral, Number
 from typing import Any
 
 import jax
+import numpy as np
 
+from .._plan.remembered import KEPT, forgotten
 from .entrances import PUBLIC
 from .libraries import Array
 
+PLANNED = "xconv._conv.", "xconv.signal."  # functions that see where arrays are, which those of a program do not say
+OPERANDS = frozenset({"x", "y", "dy", "col", "indices", "input", "weights"})  # others decide on the program, too
+MOST = 4096  # elements of an array of NumPy's beside them that programs are compared by
 # The first of the results that have no batch.
 WEIGHTS = {"conv_weight_grad": 0, "conv_backward": 1, "conv_transpose_backward": 1}
 
 
-def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
+class _Words:
+    """What decides on a program beside its operands; equal where it is the same one, as 1, 1.0 and True are not."""
+
+    def __init__(self, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+        self.function = function
+        self.values = values
+        self.key = (function, *((name, _exact(value)) for name, value in values.items()))
+        self.hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Words) and self.key == other.key
+
+
+def _exact(value: Any) -> Any:
+    """What is equal of equal values alone; a TypeError where there is none, as of functions, others each time."""
+    if value is None or isinstance(value, (str, type, np.dtype)):
+        return value
+    if isinstance(value, (Number, np.generic)):
+        return type(value), repr(value)
+    if isinstance(value, (list, tuple)):
+        return type(value), *map(_exact, value)
+    if isinstance(value, np.ndarray) and value.size <= MOST and not value.dtype.hasobject:
+        return value.dtype, value.shape, value.tobytes()
+    raise TypeError(f"a {type(value).__name__} may be another each time")
+
+
+def _is_one_of_many(value: Any) -> bool:
+    """Whether the next call may well have another, as of sigma: few have another size, axis or border."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_one_of_many, value))
+    return not (value is None or isinstance(value, (str, type, np.dtype, Integral)))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _is_seen(words: _Words) -> list[bool]:
+    """Whether there was a call of these: empty if not."""
+    return []
+
+
+def _words(function: Callable[..., Any], values: Mapping[str, Any]) -> _Words | None:
+    """Those of a program that is worth its compilation, which takes as long as dozens of calls."""
+    try:
+        words = _Words(function, values)
+    except TypeError:
+        return None
+    if any(map(_is_one_of_many, values.values())):
+        seen = _is_seen(words)
+        if not seen:
+            seen.append(True)
+            return None
+    return words
+
+
+def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    names, is_planned = function.__code__.co_varnames[: function.__code__.co_argcount], key.startswith(PLANNED)
+
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        leaves, tree = jax.tree.flatten((arguments, keywords))
-        arrays = {place: leaf for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+        if len(arguments) > len(names):
+            return function(*arguments, **keywords)  # which says so
+        given = {**dict(zip(names, arguments, strict=False)), **keywords}
+        arrays = {name: one for name, one in given.items() if isinstance(one, jax.Array)}
+        rest = {name: one for name, one in given.items() if name not in arrays}
         varying = frozenset().union(*map(_varying, arrays.values()))
-        explicit = any(map(_is_explicit, arrays.values()))
-        if not (varying or explicit):
-            return function(*arguments, **keywords)
-
-        def run(*operands: Array) -> Any:
-            found = dict(zip(arrays, operands, strict=True))
-            places, names = jax.tree.unflatten(tree, [found.get(place, leaf) for place, leaf in enumerate(leaves)])
-            return function(*places, **names)
-
-        operands = [*arrays.values()]
         if varying:
-            operands = [jax.lax.pcast(one, tuple(varying - _varying(one)), to="varying") for one in operands]
-        return _by_compiler(run, operands, WEIGHTS.get(function.__name__)) if explicit else run(*operands)
+            arrays = {name: _varied(one, varying) for name, one in arrays.items()}
+        if any(map(_is_explicit, arrays.values())):
+            return _by_compiler(functools.partial(function, **rest), arrays, WEIGHTS.get(function.__name__))
+        words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest)
+        return function(**arrays, **rest) if words is None else _program(words, arrays)
 
     return call
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _program(words: _Words, arrays: dict[str, Array]) -> Any:
+    return words.function(**arrays, **words.values)
+
+
+forgotten(_program.clear_cache)
+forgotten(_is_seen.cache_clear)
 
 
 def _varying(array: Array) -> frozenset[str]:
@@ -53,29 +125,33 @@ def _varying(array: Array) -> frozenset[str]:
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", frozenset())
 
 
+def _varied(array: Array, varying: frozenset[str]) -> Array:
+    return jax.lax.pcast(array, tuple(varying - _varying(array)), to="varying")
+
+
 def _is_explicit(array: Array) -> bool:
     """Whether its sharding is part of its type, as of no array before there was ``jax.typeof``."""
     return hasattr(jax, "typeof") and jax.sharding.AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
 
 
-def _by_compiler(function: Callable[..., Any], operands: Sequence[Array], weights: int | None) -> Any:
+def _by_compiler(function: Callable[..., Any], operands: Mapping[str, Array], weights: int | None) -> Any:
     """The function with shardings inside that the compiler chooses, and each result divided as the first operand is.
 
     An axis that cannot be divided so is not; nor are weights.
     """
-    like = next(jax.typeof(operand).sharding for operand in operands if _is_explicit(operand))
-    shapes = jax.eval_shape(function, *(jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands))
-    results, tree = jax.tree.flatten(shapes)
+    like = next(jax.typeof(operand).sharding for operand in operands.values() if _is_explicit(operand))
+    named = {name: jax.ShapeDtypeStruct(operand.shape, operand.dtype) for name, operand in operands.items()}
+    results, tree = jax.tree.flatten(jax.eval_shape(function, **named))
     kept = len(results) if weights is None else weights
     specs = [_spec(result.shape, like) if at < kept else () for at, result in enumerate(results)]
     shardings = [jax.sharding.NamedSharding(like.mesh, jax.sharding.PartitionSpec(*spec)) for spec in specs]
 
-    def run(*arrays: Array) -> Any:  # without the barrier XLA fails at transforms whose result is brought together
-        return jax.lax.optimization_barrier(function(*arrays))
+    def run(arrays: dict[str, Array]) -> Any:  # without the barrier XLA fails at transforms of what is brought together
+        return jax.lax.optimization_barrier(function(**arrays))
 
     kinds = dict(zip(like.mesh.axis_names, like.mesh.axis_types, strict=True))
     explicit = tuple(name for name, kind in kinds.items() if kind is jax.sharding.AxisType.Explicit)
-    return jax.sharding.auto_axes(run, axes=explicit, out_sharding=jax.tree.unflatten(tree, shardings))(*operands)
+    return jax.sharding.auto_axes(run, axes=explicit, out_sharding=jax.tree.unflatten(tree, shardings))(operands)
 
 
 def _spec(shape: tuple[int, ...], like: Any) -> list[Any]:
@@ -87,4 +163,4 @@ def _spec(shape: tuple[int, ...], like: Any) -> list[Any]:
     return spec
 
 
-INSIDE = {name: _inside(function) for name, function in PUBLIC.items()}
+INSIDE = {name: _inside(name, function) for name, function in PUBLIC.items()}

@@ -9,7 +9,8 @@ import contextlib
 import functools
 import importlib
 import math
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from .._plan.remembered import loading
 
@@ -192,6 +193,15 @@ def has_float64(xp: Namespace, place: Any) -> bool:
 def has_int64(xp: Namespace, place: Any) -> bool:
     """The same of integers."""
     return "int64" in xp.__array_namespace_info__().dtypes(device=place, kind="signed integer")
+
+
+def compiled(xp: Namespace, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as one program, where libraries compile and each operation by itself takes its time; else itself."""
+    if not traits(xp).traced:
+        return function
+    import jax
+
+    return cast(Callable[..., Any], jax.jit(function))
 
 
 def may_look(xp: Namespace, array: Array) -> bool:

@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Hashable, Sequence
 from numbers import Number
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from .._plan.arguments import a_number, got
 from .._plan.remembered import loading
@@ -31,32 +31,39 @@ class Operand(NamedTuple):
     is_chunked: bool = False  # of chunks that are like this, and computed later
 
 
-Description: TypeAlias = tuple[Any, ...]  # an Operand's fields: it is slow to make
+_operand = functools.partial(tuple.__new__, Operand)  # of all fields, in half the time that the class takes
 
 
-def described(*, b: Array | None = None, **arrays: Array) -> tuple[Description, ...]:
+def described(*, b: Array | None = None, **arrays: Array) -> tuple[Operand, ...]:
     """What each of the named arrays is, as far as it decides what is to be done. Only the bias b may be absent."""
     if b is not None:
         arrays["b"] = b
     try:
-        found = tuple([(name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device) for name, a in arrays.items()])
+        found = tuple(
+            [_operand((name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device, False)) for name, a in arrays.items()]
+        )
     except (KeyError, AttributeError, RuntimeError):  # nested tensors have no shape
         with contextlib.suppress(KeyError):
-            return tuple([(name, _WORDED[type(a)], a.shape, a.dtype, str(a.device)) for name, a in arrays.items()])
+            return tuple(
+                [
+                    _operand((name, _WORDED[type(a)], a.shape, a.dtype, str(a.device), False))
+                    for name, a in arrays.items()
+                ]
+            )
         for name, array in arrays.items():
             _check_layout(name, _namespace(name, array), chunk_of(array))
-        return tuple([_description(name, array) for name, array in arrays.items()])
+        return tuple([_described(name, array) for name, array in arrays.items()])
     if traits(found[0][1]).layouts:
         for name, xp, *_ in found:
             _check_layout(name, xp, arrays[name])
     return found
 
 
-def _description(name: str, array: Array) -> Description:
+def _described(name: str, array: Array) -> Operand:
     """What an array is; what a chunked one is, by an empty one of its chunks'."""
     xp, chunk = _namespace(name, array), chunk_of(array)
     shape = array.shape if chunk is array else tuple([_known(name, size) for size in array.shape])
-    return (name, xp, shape, array.dtype, _place(chunk), chunk is not array)
+    return Operand(name, xp, shape, array.dtype, _place(chunk), chunk is not array)
 
 
 def _known(name: str, size: Any) -> int:
@@ -104,12 +111,12 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
 
 def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
     """The one namespace of the named arrays, and the dtype that they promote to."""
-    return common_namespace_and_dtype([Operand(*description) for description in described(**arrays)])
+    return common_namespace_and_dtype(described(**arrays))
 
 
 def common_namespace(**arrays: Array) -> Namespace:
     """The one namespace of the named arrays, whose dtypes need not promote to one."""
-    return _checked_namespace([Operand(*description) for description in described(**arrays)])
+    return _checked_namespace(described(**arrays))
 
 
 def namespace_of_numbers(operands: Sequence[Operand]) -> Namespace:
@@ -120,7 +127,7 @@ def namespace_of_numbers(operands: Sequence[Operand]) -> Namespace:
 
 def namespace_of(**arrays: Array) -> Namespace:
     """The one namespace of the named arrays, which may be of any dtypes."""
-    return one_namespace([Operand(*description) for description in described(**arrays)])
+    return one_namespace(described(**arrays))
 
 
 def common_namespace_and_dtype(operands: Sequence[Operand]) -> tuple[Namespace, DType]:
@@ -352,7 +359,7 @@ def item_size(xp: Namespace, dtype: DType) -> int:
 
 def _place(array: Array) -> Any:
     """Where an array is, as part of what calls are remembered by; in words, where a device has no hash."""
-    place = mesh(array) or device(array)
+    place = mesh(array) or getattr(array, "device", None)
     return place if isinstance(place, Hashable) else str(place)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .._plan.geometry import Ints
 from .elements import empty, put_at
 from .libraries import Array, traits
-from .operands import Description, described, namespace_of
+from .operands import Operand, described, namespace_of
 from .scratch import made
 
 
@@ -77,7 +77,7 @@ def pieces_of(array: Array | Pieces) -> Iterable[Array]:
     return array.parts.values() if isinstance(array, Pieces) else (array,)
 
 
-def described_pieces(**arrays: Array | Pieces) -> tuple[Description, ...]:
+def described_pieces(**arrays: Array | Pieces) -> tuple[Operand, ...]:
     """`described`, of arrays that may be in pieces."""
     first = {name: array.first if isinstance(array, Pieces) else array for name, array in arrays.items()}
-    return tuple([(*known[:2], arrays[known[0]].shape, *known[3:]) for known in described(**first)])
+    return tuple([one._replace(shape=arrays[one.name].shape) for one in described(**first)])

@@ -102,6 +102,11 @@ def loading(function: Function) -> Function:
     return cast(Function, run)
 
 
+def forgotten(clear: Callable[[], None]) -> None:
+    """Have another cache emptied with these."""
+    _KEPT.append(clear)
+
+
 def forget() -> None:
     """Empty the caches, as of calls that were planned with other constants."""
     for clear in _KEPT:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .._arrays.elements import add_at, flipped, gathered, zeros
 from .._arrays.layout import Layout
 from .._arrays.libraries import Array, DType
-from .._arrays.operands import Description, Operand, namespace_of
+from .._arrays.operands import Operand, namespace_of
 from .._arrays.pieces import Pieces, described_pieces
 from .._plan.chunked import (
     Adjoint,
@@ -288,14 +288,12 @@ def _biased(settings: Settings, y: Array, b: Array | None) -> Array:
 
 
 def _call(settings: Settings, windows: Sequence[Window], **arrays: Array | Pieces | None) -> Call:
-    descriptions = described_pieces(**arrays)
-    return _planned(descriptions, settings, tuple(windows))
+    return _planned(described_pieces(**arrays), settings, tuple(windows))
 
 
 @remembering(trusted=3)
-def _planned(descriptions: tuple[Description, ...], settings: Settings, windows: tuple[Window, ...]) -> Call:
+def _planned(operands: tuple[Operand, ...], settings: Settings, windows: tuple[Window, ...]) -> Call:
     """The call of a chunk, whose sizes are those of its operands."""
-    operands = tuple([Operand(*description) for description in descriptions])
     shapes = {operand.name: operand.shape for operand in operands}
     whole, xp = settings.geometry, operands[0].xp
     channel_axis, (group_channels, group_filters) = -1 if whole.channels_last else 1, whole.sizes[2:]

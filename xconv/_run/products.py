@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, squares_of, zeros
 from .._arrays.layout import Access, biased, turned
-from .._arrays.libraries import Array, is_kind, traits
+from .._arrays.libraries import Array, compiled, is_kind, traits
 from .._arrays.operands import working_dtype
 from .._arrays.pieces import Pieces, pieces_of
 from .._methods import METHODS, request
@@ -162,7 +162,15 @@ class Products:
             has_seen_all = sum(seen) == math.prod(result.shape) and is_finite(self.xp, operands[1])
             is_fine = has_seen_all or is_finite(self.xp, result)
             return result if is_fine else self.exact._checked(*operands)
-        return self._product(*operands) if self.is_local else self._scaled(squares, *operands)
+        return self._sums(squares, *operands)
+
+    @remembered
+    def _sums(self) -> Callable[..., Array]:
+        """What is computed, once operands were looked at."""
+        return compiled(self.xp, self._moderate if self.is_local else self._scaled)
+
+    def _moderate(self, squares: None, *operands: Array | None) -> Array:
+        return self._product(*operands)
 
     def _with(self, change: Callable[[Blockwise], Blockwise]) -> Products:
         """The same by other passes."""

@@ -1,0 +1,112 @@
+"""Calls of JAX's arrays outside of ``jax.jit`` are compiled whole, as JAX's own functions are."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from geometries import normal
+
+import xconv
+from xconv import ndimage, signal
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+FEW = 4  # of the call, of its operands on their way in and of its result
+CALLS = {
+    "im2col": lambda x: xconv.im2col(x, 3, padding=1),
+    "max_pool": lambda x: xconv.max_pool(x, 3, stride=2),
+    "avg_pool": lambda x: xconv.avg_pool(x, [3, 2], stride=(2, 1)),
+    "max_pool_grad": lambda x: xconv.max_pool_grad(x[:, :, 1:-1, 1:-1], x, 3, stride=1),
+    "direct": lambda x: xconv.conv(x, x[:, :, :3, :3], method="direct"),
+    "fft": lambda x: xconv.conv(x, x[:, :, :5, :5], method="fft"),
+    "winograd": lambda x: xconv.conv(x, x[:, :, :3, :3], method="winograd"),
+    "weight_grad": lambda x: xconv.conv_weight_grad(x[:, :, 2:, 2:], x, 3, method="im2col"),
+    "gaussian_filter": lambda x: ndimage.gaussian_filter(x, 1),
+    "sobel": ndimage.sobel,
+    "correlate": lambda x: ndimage.correlate(x, x[:1, :1, :3, :3]),
+    "maximum_filter": lambda x: ndimage.maximum_filter(x, 3),
+    "fftconvolve": lambda x: signal.fftconvolve(x, x, axes=(2, 3)),
+}
+
+
+@pytest.fixture
+def jax_module(jax_backend):
+    import jax
+
+    return jax
+
+
+@contextlib.contextmanager
+def compilations(jax):
+    """How many programs are compiled meanwhile."""
+    found = []
+
+    def listen(event, seconds, **about):
+        found.extend([event] if event == COMPILED else [])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_is_one_program(jax_module, name):
+    x = jax_module.numpy.asarray(normal((1, 1, 19, 23), dtype="float32"))
+    operands = x[:, :, 1:-1, 1:-1], x[:, :, 2:, 2:], x[:, :, :3, :3], x[:, :, :5, :5], x[:1, :1, :3, :3]
+    jax_module.block_until_ready(operands)  # slices are programs, too
+    with compilations(jax_module) as first:
+        y = CALLS[name](x)
+    with compilations(jax_module) as second:
+        again = CALLS[name](x)
+    assert 0 < len(first) <= FEW
+    assert not second
+    assert np.array_equal(y, again)
+
+
+def test_what_a_derivative_runs_is_compiled_too(jax_module):
+    x = jax_module.numpy.asarray(normal((1, 1, 20, 21), dtype="float32"))
+    gradient = jax_module.grad(lambda x: xconv.max_pool(x, 3, stride=2).sum())
+    with compilations(jax_module) as first:
+        gradient(x)
+    with compilations(jax_module) as second:
+        gradient(x)
+    assert 0 < len(first) < 12
+    assert not second
+
+
+def test_a_number_that_may_be_another_each_time_is_compiled_when_it_comes_again(jax_module):
+    x = jax_module.numpy.asarray(normal((22, 21), dtype="float32"))
+    results = [np.asarray(ndimage.gaussian_filter(x, 1.5))]
+    with compilations(jax_module) as found:
+        ndimage.gaussian_filter(x, 1.51)
+    assert not found  # the operations are the same
+    with compilations(jax_module) as found:
+        results += [np.asarray(ndimage.gaussian_filter(x, 1.5)) for _ in range(3)]
+    assert len(found) == 1
+    np.testing.assert_allclose(results[1:], [results[0]] * 3, rtol=1e-5, atol=1e-6)
+
+
+def test_words_are_told_apart_that_are_equal_to_python(jax_module):
+    x = jax_module.numpy.ones((1, 1, 4, 4))
+    assert xconv.max_pool(x, 1, stride=1).shape == (1, 1, 4, 4)
+    for size in (True, 1.0):
+        with pytest.raises(ValueError, match="kernel_size must be"):
+            xconv.max_pool(x, size, stride=1)
+
+
+def test_functions_are_other_ones_each_time(jax_module):
+    x = jax_module.numpy.asarray(normal((9, 8)))
+    for factor in (1.0, 2.0):
+        second = ndimage.generic_laplace(x, lambda x, axis, output, mode, cval, factor=factor: x * factor)
+        assert np.array_equal(second, 2 * factor * x)
+
+
+def test_lists_and_arrays_of_numpy_are_words(jax_module):
+    x = jax_module.numpy.asarray(normal((9, 8)))
+    for taps in ([1.0, 2.0, 1.0], np.array([1.0, 2.0, 1.0]), np.array([1.0, 3.0, 1.0])):
+        for _ in range(3):
+            y = ndimage.correlate1d(x, taps, axis=0)
+        assert np.allclose(y, ndimage.correlate1d(np.asarray(x), np.array(taps), axis=0), rtol=1e-12)
