@@ -338,19 +338,19 @@ def test_a_transposed_convolution_takes_no_more_than_its_workspace(method, strid
     assert peak(lambda: [call()]) < 2 * MIB + 2**19
 
 
-@pytest.mark.parametrize("product", ["forward", "scatter", "backward_filter"])
+@pytest.mark.parametrize("product", ["forward", "backward_data", "backward_filter"])
 def test_groups_one_after_another_are_held_nowhere_else(numpy_backend, product):
     """Some of the groups are up to 3 MiB of the result."""
     keywords = {"groups": 4, "method": "fft", "max_workspace": MIB}
     sizes = {
         "forward": ((2, 8, 141, 143), (16, 2, 15, 15)),
-        "scatter": ((2, 8, 141, 143), (8, 4, 15, 15)),
+        "backward_data": ((2, 8, 141, 143), (8, 4, 15, 15)),
         "backward_filter": ((2, 256, 9, 9), (2, 128, 16, 16)),
     }
     first, second = map(normal, sizes[product])
     call = {
         "forward": lambda: xconv.conv(first, second, padding=14, **keywords),
-        "scatter": lambda: xconv.conv_input_grad(first, second, (2, 16, 155, 157), **keywords),
+        "backward_data": lambda: xconv.conv_input_grad(first, second, (2, 16, 155, 157), **keywords),
         "backward_filter": lambda: xconv.conv_weight_grad(first, second, 8, **keywords | {"method": "im2col"}),
     }[product]
     call()  # what is remembered of the plan is no array's

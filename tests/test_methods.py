@@ -151,14 +151,14 @@ BATCH, GROUPS, CHANNELS, FILTERS = 3, 2, 4, 5
 COUNTS = {"im2col": 2, "im2col of rows": 1, "toeplitz": 2, "toeplitz of rows": 2, "winograd": 1}
 
 
-def tiles_of(method, geometry, dtype, names=()):
+def variants_of(method, geometry, dtype, names=()):
     """All with these maps that the method has for these windows, forward and for sums over positions."""
     found = {}
     for product in ("forward", "backward_filter"):
         task = Task(product, geometry, BATCH, GROUPS, CHANNELS, FILTERS)
-        tiles = METHODS[method.split()[0]](np, np.dtype(dtype), task)
-        found |= {(type(tile), *vars(tile).values()): tile for tile in tiles}
-    return [tile for tile in found.values() if set(names) <= vars(type(tile)).keys()]
+        variants = METHODS[method.split()[0]](np, np.dtype(dtype), task)
+        found |= {(type(variant), *vars(variant).values()): variant for variant in variants}
+    return [variant for variant in found.values() if set(names) <= vars(type(variant)).keys()]
 
 
 def inner(left, right, maps):
@@ -182,9 +182,9 @@ def test_each_pair_of_maps_is_adjoint(method, dtype, pair):
         "output": (BATCH, GROUPS, FILTERS, *geometry.output_size),
     }[pair]
     names = (f"{pair}_map", f"{pair}_adjoint") if pair != "output" else ("output_adjoint", "output_map")
-    tiles = tiles_of(method, geometry, dtype, names)
-    assert len(tiles) == COUNTS.get(method, len(tiles))
-    for maps in tiles:
+    variants = variants_of(method, geometry, dtype, names)
+    assert len(variants) == COUNTS.get(method, len(variants))
+    for maps in variants:
         forward, adjoint = (functools.partial(getattr(maps, name), np, geometry=geometry) for name in names)
         data = normal(shape, dtype=dtype)
         image = forward(data)
@@ -287,7 +287,7 @@ def test_other_methods_spread_nan_no_further_than_their_blocks(method, bad):
 def test_winograd_takes_smaller_tiles_over_three_axes(kernel, unit, dtype):
     """F(4, 3) on one or two axes, F(2, 3) on more, where its errors multiply."""
     geometry = window_geometry((20,) * len(kernel), kernel, stride=1, padding=0, dilation=1)
-    assert [maps.unit for maps in tiles_of("winograd", geometry, dtype)] == [unit]
+    assert [maps.unit for maps in variants_of("winograd", geometry, dtype)] == [unit]
 
 
 def operations_of_pytorch(function):
@@ -339,7 +339,7 @@ def test_pytorch_copies_no_small_matrices_one_by_one(torch_backend, method, inpu
 def test_im2col_of_one_element_copies_nothing(samples):
     """What it multiplies is the input itself, if samples are stacked."""
     geometry = window_geometry((10, 12), 1, stride=1, padding=0, dilation=1)
-    (maps,) = tiles_of("im2col", geometry, "float32")
+    (maps,) = variants_of("im2col", geometry, "float32")
     x = normal((samples, 2, 4, 10, 12), dtype="float32")
     columns = maps.input_map(np, x, geometry)
     assert maps.stacked
@@ -567,9 +567,9 @@ def test_windows_are_added_up_in_one_loop_under_xla(jax_backend, stride):
 
 def test_a_volume_that_fits_one_transform_has_one(numpy_backend):
     """The cube root of 2**18 is 63.99... in floating point."""
-    tiles = tiles_of("fft", window_geometry((64, 64, 64), 7, stride=1, padding=0, dilation=1), "float64")
-    assert (64, 64, 64) in [maps.size for maps in tiles]
-    assert 2 * len({maps.size for maps in tiles}) == len(tiles) > 2  # for each product
+    variants = variants_of("fft", window_geometry((64, 64, 64), 7, stride=1, padding=0, dilation=1), "float64")
+    assert (64, 64, 64) in [maps.size for maps in variants]
+    assert 2 * len({maps.size for maps in variants}) == len(variants) > 2  # for each product
 
 
 def test_many_tiny_products_under_cupy_are_one(named_cupy):

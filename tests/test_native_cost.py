@@ -11,11 +11,11 @@ from xconv._plan.rates import rates_of
 from xconv._plan.task import Task
 
 TORCH, JAX = rates_of("torch"), rates_of("jax")
-PRODUCTS = ("forward", "scatter", "backward_filter")
+DIRECTIONS = ("forward", "backward_data", "backward_filter")
 
 
-def task(product, channels, filters, *axes, batch=4, groups=1):
-    return Task(product, Geometry.of([Axis(*axis) for axis in axes]), batch, groups, channels, filters)
+def task(direction, channels, filters, *axes, batch=4, groups=1):
+    return Task(direction, Geometry.of([Axis(*axis) for axis in axes]), batch, groups, channels, filters)
 
 
 def padded(d, k, s=1, a=1):
@@ -31,21 +31,21 @@ class TestOneDNN:
         assert three < four / 2
 
     @pytest.mark.parametrize(
-        ("product", "near", "far"),
+        ("direction", "near", "far"),
         [
             ("backward_filter", padded(64, 14), padded(64, 15)),
             ("forward", (64, 23, 1, 1, 11, 11), (64, 24, 1, 1, 12, 11)),
-            ("scatter", (64, 12, 1, 1, 0, 0), (64, 13, 1, 1, 0, 0)),
+            ("backward_data", (64, 12, 1, 1, 0, 0), (64, 13, 1, 1, 0, 0)),
         ],
     )
-    def test_windows_that_it_has_no_code_for_are_laid_out(self, product, near, far):
-        near_cost, far_cost = (onednn_cost(TORCH, task(product, 16, 16, padded(64, 3), axis)) for axis in (near, far))
+    def test_windows_that_it_has_no_code_for_are_laid_out(self, direction, near, far):
+        near_cost, far_cost = (onednn_cost(TORCH, task(direction, 16, 16, padded(64, 3), axis)) for axis in (near, far))
         assert far_cost > 1.2 * near_cost
 
-    @pytest.mark.parametrize("product", PRODUCTS)
-    def test_groups_of_few_channels_are_laid_out(self, product):
+    @pytest.mark.parametrize("direction", DIRECTIONS)
+    def test_groups_of_few_channels_are_laid_out(self, direction):
         axes = padded(64, 3), padded(64, 3)
-        odd, even = (onednn_cost(TORCH, task(product, c, c, *axes, groups=4)) for c in (7, 8))
+        odd, even = (onednn_cost(TORCH, task(direction, c, c, *axes, groups=4)) for c in (7, 8))
         assert odd > even
 
     def test_one_small_sample_is_not_brought_into_lanes(self):
@@ -84,17 +84,17 @@ class TestEigen:
         flat, deep = (eigen_cost(JAX, task("forward", 8, 8, *[padded(16, 3)] * n, batch=16 ** (3 - n))) for n in (2, 3))
         assert deep > 3 * flat
 
-    @pytest.mark.parametrize("product", PRODUCTS)
-    def test_more_than_three_axes_are_plain_loops(self, product):
-        three, four = (eigen_cost(JAX, task(product, 8, 8, *[padded(8, 3)] * n, batch=8 ** (4 - n))) for n in (3, 4))
+    @pytest.mark.parametrize("direction", DIRECTIONS)
+    def test_more_than_three_axes_are_plain_loops(self, direction):
+        three, four = (eigen_cost(JAX, task(direction, 8, 8, *[padded(8, 3)] * n, batch=8 ** (4 - n))) for n in (3, 4))
         assert four > 3 * three
 
     def test_strides_of_a_volume_are_read_one_by_one(self):
-        once, twice = (eigen_cost(JAX, task("scatter", 8, 8, *[padded(16, 3, s)] * 3)) for s in (1, 2))
+        once, twice = (eigen_cost(JAX, task("backward_data", 8, 8, *[padded(16, 3, s)] * 3)) for s in (1, 2))
         assert twice > 2 * once
 
     def test_strides_of_an_image_are_added(self):
-        once, twice = (eigen_cost(JAX, task("scatter", 8, 8, *[padded(64, 3, s)] * 2)) for s in (1, 2))
+        once, twice = (eigen_cost(JAX, task("backward_data", 8, 8, *[padded(64, 3, s)] * 2)) for s in (1, 2))
         assert twice < once
 
     def test_windows_without_padding_are_laid_out(self):
@@ -105,9 +105,9 @@ class TestEigen:
 
 
 @pytest.mark.parametrize(("cost", "rates"), [(onednn_cost, TORCH), (eigen_cost, JAX)])
-@pytest.mark.parametrize("product", PRODUCTS)
-def test_nothing_takes_no_more_than_a_call(cost, rates, product):
-    assert cost(rates, task(product, 0, 0, padded(8, 3), batch=0)) <= rates.own.operation
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_nothing_takes_no_more_than_a_call(cost, rates, direction):
+    assert cost(rates, task(direction, 0, 0, padded(8, 3), batch=0)) <= rates.own.operation
 
 
 @pytest.mark.parametrize("groups", [1, 4])

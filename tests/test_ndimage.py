@@ -326,7 +326,7 @@ def test_few_taps_of_several_axes_keep_constants_constant(shape, kernel, seed, v
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_taps_are_added_where_products_of_matrices_take_little_less(shape, kernel, adds, dtype, monkeypatch):
     made = []
-    monkeypatch.setattr(_correlate, "Filters", lambda *given: made.append(given) or (lambda x: x))
+    monkeypatch.setattr(_correlate, "FilterChain", lambda *given: made.append(given) or (lambda x: x))
     forget()
     assert ndimage.correlate(np.zeros(shape, dtype), numbers(kernel, dtype, 0)).shape == shape
     forget()  # what was made
@@ -711,13 +711,13 @@ def test_a_complex_pad_value_of_real_arrays_is_refused_though_it_equals_one_that
 
 @pytest.mark.parametrize("name", LARGE)
 def test_small_calls_are_settled_once_and_forgotten_with_the_plans(monkeypatch, name):
-    settled, own = [], neighbours.Filters.__init__
+    settled, own = [], neighbours.FilterChain.__init__
 
     def init(self, *words):
         settled.append(words)
         own(self, *words)
 
-    monkeypatch.setattr(neighbours.Filters, "__init__", init)
+    monkeypatch.setattr(neighbours.FilterChain, "__init__", init)
     keywords = LARGE[name]
     forget()
     called(name, keywords)

@@ -31,7 +31,7 @@ from xconv._plan.arguments import window_geometry
 from xconv._plan.blocks import grid, parts
 from xconv._plan.remembered import forget, remembering
 from xconv._run import blockwise as _blockwise
-from xconv._run import products as _products
+from xconv._run import runners as _runners
 
 MIB = 2**20
 FUNCTIONS = ("conv", "conv_input_grad", "conv_weight_grad")
@@ -440,9 +440,9 @@ def planned_by(xp, case, function, method, dtype=None):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "complex64"])
 def test_the_plan_is_that_of_the_call(monkeypatch, numpy_backend, dtype):
     """Of every function, transposed convolutions among them: the same task is asked for."""
-    asked, own = [], _products.choose
+    asked, own = [], _runners.choose
     monkeypatch.setattr(
-        _products, "choose", lambda request, *others: asked.append(request.task) or own(request, *others)
+        _runners, "choose", lambda request, *others: asked.append(request.task) or own(request, *others)
     )
     monkeypatch.setattr(_choose, "choose", lambda request, *others: asked.append(request.task) or own(request, *others))
     forget()
@@ -457,7 +457,7 @@ def test_the_plan_is_that_of_the_call(monkeypatch, numpy_backend, dtype):
             more = {"output_padding": 2} if name == "conv_transpose" else {}
             xconv.plan(shape, w.shape, xp=np, dtype=x.dtype, function=name + suffix, **words, **more)
     called, planned = asked[:6], asked[6:]
-    assert [task.product for task in called] == [task.product for task in planned]
+    assert [task.direction for task in called] == [task.direction for task in planned]
     assert called == planned
     with pytest.raises(ValueError, match="output_padding must be 0 but for functions of conv_transpose, got 1"):
         xconv.plan(x.shape, w.shape, xp=np, dtype=x.dtype, output_padding=1)

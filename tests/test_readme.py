@@ -21,7 +21,7 @@ from xconv import _conv, _methods
 from xconv._arrays.libraries import Library
 from xconv._methods.maps import Maps
 from xconv._plan import arguments, borders
-from xconv._plan.task import Steps, Tile
+from xconv._plan.task import Steps, Variant
 
 ROOT, PACKAGE = pathlib.Path(__file__).parents[1], pathlib.Path(xconv.__file__).parent  # which may be installed
 README, INSIDE = ROOT / "README.md", PACKAGE / "README.md"
@@ -231,7 +231,7 @@ class Toy(Maps):
         self.unit = unit
 
     @classmethod
-    def tiles(cls, xp, dtype, task):
+    def variants(cls, xp, dtype, task):
         return [cls((1,) * task.windows.ndim)]
 
     def writes_in_place(self, samples, filters):
@@ -294,16 +294,16 @@ class TestWalks:
     def test_the_traits_and_integers_are_those_of_the_code(self):
         method, library = section(INSIDE, "Add a method"), section(INSIDE, "Add a library")
         integers = re.findall(
-            r"`(\w+)`", method.split("in a class over")[1].split("what `Tile` says")[0].partition(":")[2]
+            r"`(\w+)`", method.split("in a class over")[1].split("what `Variant` says")[0].partition(":")[2]
         )
-        assert set(integers) == {name for name in dir(Tile) if not name.startswith("_")}
+        assert set(integers) == {name for name in dir(Variant) if not name.startswith("_")}
         traits = re.findall(r"`(\w+)`", library.split("what is true of it:")[1].split("4.")[0])
         assert len(traits) > 6
         assert set(traits) <= set(Library._fields)
 
     def test_a_method(self, monkeypatch):
         """A toy of what the walk names, and of nothing else: plans, gradients and blocks come with its entry."""
-        methods = types.MappingProxyType({**_methods.METHODS, "toy": Toy.tiles})
+        methods = types.MappingProxyType({**_methods.METHODS, "toy": Toy.variants})
         monkeypatch.setattr(_methods, "METHODS", methods)
         monkeypatch.setattr(_conv, "Method", Literal["im2col", "toy"])
         x, w, keywords = np.arange(96.0).reshape(2, 4, 12), np.arange(36.0).reshape(6, 2, 3), {"groups": 2, "stride": 2}

@@ -16,7 +16,7 @@ from xconv._methods.rows import Rows
 from xconv._plan.arguments import window_geometry
 from xconv._plan.choice import Room, planned
 from xconv._plan.task import Task
-from xconv._run.products import Products, request
+from xconv._run.runners import Scheduled, request
 
 
 def task_of(x, w, groups, **keywords):
@@ -32,8 +32,8 @@ def by_rows(x, w, groups=1, room=2**26, **keywords):
     """The convolution by lines of outputs, in its blocks."""
     task = task_of(x, w, groups, **keywords)
     asked = request(access_of(x), task, Room(room, room))
-    asked = asked._replace(methods={"toeplitz": lambda part: Rows.tiles(np, x.dtype, part)})
-    return Products(access_of(x), asked, planned(asked, "toeplitz"))(x, w)
+    asked = asked._replace(methods={"toeplitz": lambda part: Rows.variants(np, x.dtype, part)})
+    return Scheduled(access_of(x), asked, planned(asked, "toeplitz"))(x, w)
 
 
 @st.composite

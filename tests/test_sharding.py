@@ -181,12 +181,12 @@ def choices():
     from jax.sharding import PartitionSpec as P
 
     from xconv._plan.remembered import forget
-    from xconv._run import products
+    from xconv._run import runners
 
     def stop(*arguments):
         raise ChosenError(choose(*arguments).method)
 
-    choose, products.choose = products.choose, stop
+    choose, runners.choose = runners.choose, stop
     mesh, x, w = sharded("Auto", 0, (8, 512, 20, 20), (512, 512, 3, 3))
     _, replicated, narrow = sharded("Auto", None, x.shape, (512, 128, 3, 3))
     alone = [jax.device_put(operand, jax.devices()[1]) for operand in (x, w)]

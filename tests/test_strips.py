@@ -22,7 +22,7 @@ from xconv._plan.arguments import window_geometry
 from xconv._plan.choice import Room, planned
 from xconv._plan.remembered import forget
 from xconv._plan.task import ANY, Task
-from xconv._run.products import Products, request
+from xconv._run.runners import Scheduled, request
 from xconv._run.threads import alone
 
 
@@ -40,12 +40,12 @@ def by_strips(product, x, w, groups, room, **keywords):
     """What carries a product out by strips alone, in its blocks; none if these windows have no strips."""
     windows = window_geometry(x.shape[2:], w.shape[2:], **keywords)
     task = Task(product, windows, x.shape[0], groups, w.shape[1], w.shape[0] // groups)
-    if not Strips.tiles(np, x.dtype, task):
+    if not Strips.variants(np, x.dtype, task):
         return None
     access = Access(np, x.dtype, x.dtype)
     asked = request(access, task, Room(room, room))
-    asked = asked._replace(methods={"toeplitz": lambda part: Strips.tiles(np, x.dtype, part)[-1:]})
-    return Products(access, asked, planned(asked, "toeplitz"))
+    asked = asked._replace(methods={"toeplitz": lambda part: Strips.variants(np, x.dtype, part)[-1:]})
+    return Scheduled(access, asked, planned(asked, "toeplitz"))
 
 
 @st.composite
@@ -164,10 +164,10 @@ def test_many_blocks_are_made_as_they_are_asked_for():
 def test_one_filter_is_written_where_the_result_is():
     x, w = normal((1, 1, 260, 300)), normal((1, 1, 5, 5), 1)
     geometry, y = window_geometry((260, 300), (5, 5), stride=1, padding=0, dilation=1), np.empty((1, 1, 256, 296))
-    tile, *_ = Strips.tiles(np, x.dtype, Task("forward", geometry, 1, 1, 1, 1))
-    place = tile.output_adjoint(np, y[None], geometry)
+    variant, *_ = Strips.variants(np, x.dtype, Task("forward", geometry, 1, 1, 1, 1))
+    place = variant.output_adjoint(np, y[None], geometry)
     assert np.shares_memory(place, y)
-    np.matmul(tile.weight_map(np, w[None], geometry), tile.input_map(np, x[:, :, None], geometry), out=place)
+    np.matmul(variant.weight_map(np, w[None], geometry), variant.input_map(np, x[:, :, None], geometry), out=place)
     rows = np.arange(256)[:, None, None, None] + np.arange(5)[:, None]
     columns = np.arange(296)[:, None, None] + np.arange(5)
     np.testing.assert_allclose(y[0, 0], np.sum(x[0, 0][rows, columns] * w[0, 0], (2, 3)), rtol=0, atol=1e-12)
@@ -177,8 +177,8 @@ def test_one_filter_is_written_where_the_result_is():
 def test_strips_are_as_high_as_pays_for_what_blas_copies(blas, filters, copies):
     """Products of strips that are copied, in pieces of columns, would copy the filters as often."""
     geometry = window_geometry((260, 300), (5, 5), stride=1, padding=0, dilation=1)
-    found = Strips.tiles(np, np.dtype("float64"), Task("forward", geometry, 1, 1, 1, filters))
-    assert [tile.m for tile in found] == ([4] if blas == "reads" else copies)
-    assert all((tile.widest == ANY) is (blas == "copies") for tile in found)
-    found = Strips.tiles(np, np.dtype("complex64"), Task("forward", geometry, 1, 1, 1, 1))  # no kernels anywhere
-    assert [(tile.m, tile.widest) for tile in found] == [(4, ANY), (8, ANY)]
+    found = Strips.variants(np, np.dtype("float64"), Task("forward", geometry, 1, 1, 1, filters))
+    assert [variant.m for variant in found] == ([4] if blas == "reads" else copies)
+    assert all((variant.widest == ANY) is (blas == "copies") for variant in found)
+    found = Strips.variants(np, np.dtype("complex64"), Task("forward", geometry, 1, 1, 1, 1))  # no kernels anywhere
+    assert [(variant.m, variant.widest) for variant in found] == [(4, ANY), (8, ANY)]

@@ -33,7 +33,7 @@ from ._plan.schedule import cheapest
 from ._plan.task import Task, task_of
 from ._progress import late_bar
 from ._run.frames import frame_of
-from ._run.integers import runner
+from ._run.runners import runner_of
 from ._run.threads import cpu_count
 
 Function: TypeAlias = Literal[
@@ -44,8 +44,8 @@ Function: TypeAlias = Literal[
     "conv_transpose_input_grad",
     "conv_transpose_weight_grad",
 ]
-PRODUCTS = ("forward", "scatter", "backward_filter", "scatter", "forward", "backward_filter")
-FUNCTIONS = dict(zip(get_args(Function), PRODUCTS, strict=True))
+DIRECTIONS = ("forward", "backward_data", "backward_filter", "backward_data", "forward", "backward_filter")
+FUNCTIONS = dict(zip(get_args(Function), DIRECTIONS, strict=True))
 TRIALS = 3  # of each method, of which the fastest counts: the first has to load things
 
 
@@ -114,7 +114,7 @@ def plan(
     """
     keywords = Keywords(stride, padding, dilation, groups, padding_mode, channel_axis, max_workspace=max_workspace)
     shapes = {"input_shape": input_shape, "weight_shape": weight_shape}
-    product = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
+    direction = FUNCTIONS[one_of("function", function, tuple(FUNCTIONS))]
     transposes = function.startswith("conv_transpose")
     if transposes:
         geometry = conv_transpose_geometry(shapes, keywords, output_padding)
@@ -127,12 +127,12 @@ def plan(
     room = workspace(max_workspace, item_size(xp, dtype) * geometry.elements)
     working = working_dtype(xp, dtype)
     conjugates = transposes and is_kind(xp, dtype, "complex floating")
-    task = task_of(product, geometry, working != dtype, conjugates)
-    access = Access(xp, working, dtype).of(product, geometry)._replace(dtype=planned_dtype(xp, working))
-    frame = frame_of(xp, product, geometry, working, dtype, room)
+    task = task_of(direction, geometry, working != dtype, conjugates)
+    access = Access(xp, working, dtype).of(direction, geometry)._replace(dtype=planned_dtype(xp, working))
+    frame = frame_of(xp, direction, geometry, working, dtype, room)
 
     def ask(frame: Frame) -> Request:
-        return request(access, frame.of_piece(task), frame.product_room, working)
+        return request(access, frame.of_piece(task), frame.room_beside, working)
 
     asked = ask(frame)
     word = method if one_of("method", method, get_args(Method)) in ("auto", "direct") else "auto"
@@ -210,9 +210,9 @@ def choose_method(
 def _time(xp: Namespace, dtype: DType, asked: Request, method: str, advance: Callable[[], None]) -> float:
     """The least time of a few trials, each of which is a step, in nanoseconds."""
     task = asked.task
-    run = runner(Access(xp, dtype, dtype), task, method, asked.room)
+    run = runner_of(Access(xp, dtype, dtype), task, method, asked.room)
     x, w, y = (_drawn(xp, dtype, shape) for shape in _shapes(task))
-    operands = {"forward": (x, w), "scatter": (y, w), "backward_filter": (y, x)}[task.product]
+    operands = {"forward": (x, w), "backward_data": (y, w), "backward_filter": (y, x)}[task.direction]
     times = []
     for _ in range(TRIALS):
         start = time.perf_counter_ns()

@@ -443,12 +443,13 @@ def conv_backward(
 def _call(
     check: Callable[..., ConvGeometry], operands: tuple[Operand, ...], flip: bool, words: Any, *more: Any
 ) -> Call | ChunkedCall:
-    """All that is settled before an array is touched."""
+    """What is checked once for equal arguments, and planned when it is first carried out; more are sizes of results."""
     keywords = Keywords(*words)
     xp, dtype = common_namespace_and_dtype(operands)
     geometry = check({operand.name: tuple(operand.shape) for operand in operands}, keywords, *more)
     method = one_of("method", keywords.method, get_args(Method))
-    layout = Layout(xp, operands, dtype, geometry, flip, check is conv_transpose_geometry)
+    conjugates = check is conv_transpose_geometry  # it is the adjoint but for these
+    layout = Layout(xp, operands, dtype, geometry, flip, conjugates)
     if any(operand.is_chunked for operand in operands):
         return ChunkedCall(layout, method, keywords.max_workspace)
     return call_of(layout, method, keywords.max_workspace)

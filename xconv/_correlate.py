@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ._arrays.elements import conjugate, full, gathered, is_finite, reshaped, truncated
 from ._arrays.layout import Layout
-from ._arrays.libraries import Array, DType, Namespace, is_kind, traits
+from ._arrays.libraries import Array, DType, Namespace, is_chunked, is_kind, traits
 from ._arrays.machine import machine_of
 from ._arrays.operands import (
     Operand,
@@ -34,8 +34,8 @@ from ._plan.remembered import remembering
 from ._plan.task import Steps
 from ._run.call import Call, call_of
 from ._run.chunked_filters import Halo, neighbourhoods
-from ._run.graph import Chunked, is_chunked
-from ._run.neighbours import UNPLANNED, Filters, Windows, neighbours
+from ._run.graph import Chunked
+from ._run.neighbours import UNPLANNED, Filter, FilterChain, neighbours
 from ._run.threads import is_alone
 
 AGAIN = 1.5  # times as long as products of matrices taps may take that are added one by one: equal windows, equal bits
@@ -72,20 +72,20 @@ def known(operand: Operand, array: Array) -> Known | None:
 
 
 def correlation(
-    operands: tuple[Operand, ...], windows: Windows, dtype: DType, flip: bool, weights: Known | None
+    operands: tuple[Operand, ...], windows: Filter, dtype: DType, flip: bool, weights: Known | None
 ) -> Callable[[Array, Array], Array | Chunked]:
     """`correlate` of such arrays, if their weights are known by what is settled once."""
     first, _ = operands
     if weights is not None and windows.axes and 0 not in first.shape and not first.is_chunked:
-        line = Windows(*windows[:5], weights.taps(flip), False)
+        line = Filter(*windows[:5], weights.taps(flip), False)
         if any(line.taps) and _is_added(operands, line, dtype, flip):
             working = filter_dtype(first.xp, first.dtype, weights.dtype, dtype)
-            filters = Filters(first.xp, first.shape, first.dtype, [line], dtype, [working])
-            return lambda x, w: filters(x)
+            chain = FilterChain(first.xp, first.shape, first.dtype, [line], dtype, [working])
+            return lambda x, w: chain(x)
     return functools.partial(correlate, windows=windows, dtype=dtype, flip=flip)
 
 
-def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) -> Array | Chunked:
+def correlate(x: Array, w: Array, windows: Filter, dtype: DType, flip: bool) -> Array | Chunked:
     """``y[m] = sum over j of x[m + j - before] * conj(w[j])`` along the axes of windows, as many outputs as inputs.
 
     With ``flip`` the weights are turned round instead of conjugated.
@@ -102,17 +102,17 @@ def correlate(x: Array, w: Array, windows: Windows, dtype: DType, flip: bool) ->
         factor = w if flip else conjugate(xp, w)
         return xp.asarray(truncated(xp, xp.astype(x, working) * xp.astype(factor, working), dtype), dtype=dtype)
     if traits(xp).threads:
-        line = Windows(*windows[:5], Known(other, w.tobytes()).taps(flip), False)
+        line = Filter(*windows[:5], Known(other, w.tobytes()).taps(flip), False)
         if not any(line.taps):
             return full(xp, x, shape, 0, dtype)
         spreads = not all(line.taps) or (is_kind(xp, own, "complex floating") and not line.is_complex)
         if _is_added(operands, line, dtype, flip) or (spreads and not is_finite(xp, x)):
-            return Filters(xp, shape, own, [line], dtype, [working])(x)
+            return FilterChain(xp, shape, own, [line], dtype, [working])(x)
     call, inner, kernel = _planned(operands, windows, dtype, working, flip, is_alone())
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
-def _is_added(operands: tuple[Operand, ...], line: Windows, dtype: DType, flip: bool) -> bool:
+def _is_added(operands: tuple[Operand, ...], line: Filter, dtype: DType, flip: bool) -> bool:
     """Whether it is taps that are added, whatever x holds: of few elements, and where that costs little more."""
     first, second = operands
     xp, shape, own, other = first.xp, first.shape, first.dtype, second.dtype
@@ -127,18 +127,18 @@ def _is_added(operands: tuple[Operand, ...], line: Windows, dtype: DType, flip: 
     return added <= AGAIN * call.cost * (COMPLEX if is_kind(xp, working, "complex floating") else 1)
 
 
-def halos(lines: Sequence[Windows]) -> list[Halo]:
+def halos(filters: Sequence[Filter]) -> list[Halo]:
     """What windows read around each element."""
     return [
         Halo(axis, before, size - 1 - before, mode)
-        for line in lines
+        for line in filters
         for axis, size, before, mode in zip(*line[:4], strict=True)
     ]
 
 
 @remembering(trusted=6)
 def _planned(
-    operands: tuple[Operand, ...], windows: Windows, dtype: DType, working: DType, flip: bool, alone: bool
+    operands: tuple[Operand, ...], windows: Filter, dtype: DType, working: DType, flip: bool, alone: bool
 ) -> tuple[Call, Ints, Ints]:
     """The call, and what the shapes of x and w become for it; by itself on a thread, beside others that do the same."""
     x, w = operands
@@ -152,7 +152,7 @@ def _planned(
 
 
 def separable(
-    operand: Operand, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType] = ()
+    operand: Operand, filters: Sequence[Filter], dtype: DType, workings: Sequence[DType] = ()
 ) -> Callable[[Array], Array | Chunked]:
     """What filters such arrays by windows along one axis after another, each stored in the result's dtype.
 
@@ -160,37 +160,37 @@ def separable(
     """
     xp, shape, own = operand.xp, operand.shape, operand.dtype
     if operand.is_chunked:
-        words = tuple(lines), dtype
-        return lambda x: neighbourhoods(_of_lines, x, halos(lines), dtype, (), words, takes_pieces=True)
+        words = tuple(filters), dtype
+        return lambda x: neighbourhoods(_of_filters, x, halos(filters), dtype, (), words, takes_pieces=True)
     if 0 in shape:
         return lambda x: full(xp, x, shape, 0, dtype)
-    if not lines:
+    if not filters:
         return lambda x: truncated(xp, gathered(xp, xp.asarray(x, copy=True)), dtype)
     if traits(xp).threads:
-        return Filters(xp, shape, own, lines, dtype, workings or _workings(xp, own, lines, dtype))
-    return functools.partial(_elsewhere, lines=lines, dtype=dtype)
+        return FilterChain(xp, shape, own, filters, dtype, workings or _workings(xp, own, filters, dtype))
+    return functools.partial(_elsewhere, filters=filters, dtype=dtype)
 
 
-def _of_lines(x: Array | Pieces, lines: Sequence[Windows], dtype: DType) -> Array:
+def _of_filters(x: Array | Pieces, filters: Sequence[Filter], dtype: DType) -> Array:
     """`separable` of an array, or of pieces of one."""
     (operand,) = described_pieces(x=x)
-    if isinstance(x, Pieces) and not (traits(operand[1]).threads and lines):
+    if isinstance(x, Pieces) and not (traits(operand[1]).threads and filters):
         x = x.joined()
-    return separable(operand, lines, dtype)(x)
+    return separable(operand, filters, dtype)(x)
 
 
-def _elsewhere(x: Array, lines: Sequence[Windows], dtype: DType) -> Array:
+def _elsewhere(x: Array, filters: Sequence[Filter], dtype: DType) -> Array:
     """Elsewhere than on NumPy, where double precision may be switched on and off."""
     xp = namespace_of(x=x)
-    for line, working in zip(lines, _workings(xp, x.dtype, lines, dtype), strict=True):
+    for line, working in zip(filters, _workings(xp, x.dtype, filters, dtype), strict=True):
         taps = xp.astype(line.taps, working) if hasattr(line.taps, "dtype") else line.taps
         x = neighbours(xp, x, line._replace(taps=taps), dtype, working)
     return x
 
 
-def _workings(xp: Namespace, own: DType, lines: Sequence[Windows], dtype: DType) -> list[DType]:
+def _workings(xp: Namespace, own: DType, filters: Sequence[Filter], dtype: DType) -> list[DType]:
     workings = []
-    for line in lines:
+    for line in filters:
         others = [line.taps.dtype] if hasattr(line.taps, "dtype") else [xp.complex64] * line.is_complex
         workings.append(filter_dtype(xp, own, dtype, *others))
         own = dtype

@@ -9,7 +9,7 @@ from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, Namespace, is_kind
 from ._arrays.operands import namespace_and_dtype, plain_number
 from ._plan.arguments import Padding, PerAxis, check_shape, data_shape, got, window_geometry
-from ._run.chunked_pools import runner
+from ._run.pools import functions_for
 
 
 @entrance
@@ -78,7 +78,7 @@ def im2col(
     xp, dtype = namespace_and_dtype(x=x)
     _, _, size, _ = data_shape("x", x.shape, 1)
     geometry = window_geometry(size, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    return runner(x).im2col(xp, x, geometry, _fill(xp, dtype, pad_value), dtype)
+    return functions_for(x).im2col(xp, x, geometry, _fill(xp, dtype, pad_value), dtype)
 
 
 @entrance
@@ -140,7 +140,7 @@ def col2im(
     geometry = window_geometry(size, **words, data="input_shape")
     expected = (batch * geometry.positions, channels * geometry.taps)
     check_shape("col", col.shape, expected, "(N*prod(o), C*prod(k))", input_shape=input_shape, **words)
-    return runner(col).col2im(xp, col, batch, channels, geometry, dtype)
+    return functions_for(col).col2im(xp, col, batch, channels, geometry, dtype)
 
 
 def _fill(xp: Namespace, dtype: Any, value: Any) -> complex:

@@ -11,13 +11,12 @@ from numbers import Number
 from typing import Any
 
 from ._arrays.elements import conjugate
-from ._arrays.libraries import Array, DType, Namespace, library, traits
+from ._arrays.libraries import Array, DType, Namespace, is_chunked, library, traits
 from ._arrays.operands import common_namespace_and_dtype, described, namespace_of, plain_number
 from ._conv import conv, conv_input_grad, conv_of
 from ._methods import Method
 from ._plan.arguments import ChannelAxis, Keywords, Padding, PaddingMode, PerAxis, conv_geometry, known_keywords, whole
 from ._plan.geometry import Ints
-from ._run.graph import is_chunked
 
 Map = Callable[[Array], Array]
 Function = Callable[..., Any]

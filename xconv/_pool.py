@@ -8,8 +8,7 @@ from ._arrays.entrances import entrance
 from ._arrays.libraries import Array, DType, Namespace, is_kind
 from ._arrays.operands import chunk_of, common_namespace, namespace_and_dtype
 from ._plan.arguments import ChannelAxis, Padding, PerAxis, check_shape, flag, pool_geometry, unpool_geometry
-from ._run.chunked_pools import runner
-from ._run.pools import Pooling, position_dtype
+from ._run.pools import Pooling, functions_for, position_dtype
 
 
 @entrance
@@ -85,10 +84,10 @@ def max_pool(
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     call = Pooling("max_pool", pool, dtype, max_workspace)
     if not flag("return_indices", return_indices):
-        return runner(x).pooled(xp, call, x)
+        return functions_for(x).pooled(xp, call, x)
     places = call._replace(kind="max_pool_indices", dtype=position_dtype(xp, chunk_of(x)))
-    indices = runner(x).pooled(xp, places, x)  # which takes more workspace, so that it is first
-    return runner(x).pooled(xp, call, x), indices
+    indices = functions_for(x).pooled(xp, places, x)  # which takes more workspace, so that it is first
+    return functions_for(x).pooled(xp, call, x), indices
 
 
 @entrance
@@ -147,7 +146,7 @@ def max_unpool(
     pool = unpool_geometry(y.shape, kernel_size, stride, padding, output_size, channel_axis)
     check_shape("indices", indices.shape, tuple(y.shape), "that of y")
     _, dtype = namespace_and_dtype(y=y)
-    return runner(y, indices).max_unpool(xp, y, indices, pool, dtype)
+    return functions_for(y, indices).max_unpool(xp, y, indices, pool, dtype)
 
 
 @entrance
@@ -202,7 +201,7 @@ def max_pool_grad(
     for name, array in (("dy", dy), ("x", x)):
         _check(xp, name, array.dtype, ORDERED)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis, dy.shape)
-    return runner(dy, x).pooled(xp, Pooling("max_pool_grad", pool, dtype, max_workspace), x, dy)
+    return functions_for(dy, x).pooled(xp, Pooling("max_pool_grad", pool, dtype, max_workspace), x, dy)
 
 
 @entrance
@@ -257,7 +256,7 @@ def avg_pool(
     _check(xp, "x", dtype, DIVISIBLE)
     pool = pool_geometry("x", x.shape, kernel_size, stride, padding, dilation, ceil_mode, channel_axis)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    return runner(x).pooled(xp, Pooling("avg_pool", pool, dtype, max_workspace), x)
+    return functions_for(x).pooled(xp, Pooling("avg_pool", pool, dtype, max_workspace), x)
 
 
 @entrance
@@ -313,7 +312,7 @@ def avg_pool_grad(
     windows = kernel_size, stride, padding, dilation, ceil_mode, channel_axis
     pool = pool_geometry("input_shape", input_shape, *windows, dy.shape)
     pool = pool.counting(flag("count_include_pad", count_include_pad))
-    return runner(dy).pooled(xp, Pooling("avg_pool_grad", pool, dtype, max_workspace), None, dy)
+    return functions_for(dy).pooled(xp, Pooling("avg_pool_grad", pool, dtype, max_workspace), None, dy)
 
 
 ORDERED = "complex floating", "an integer or real dtype, whose elements have an order"

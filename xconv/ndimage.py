@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from ._arrays.elements import conjugate, modular, put_at, truncated
 from ._arrays.entrances import entrance
 from ._arrays.layout import turned
-from ._arrays.libraries import Array, DType, Namespace, is_immutable, is_kind, row_of, traits
+from ._arrays.libraries import Array, DType, Namespace, is_chunked, is_immutable, is_kind, row_of, traits
 from ._arrays.operands import (
     Operand,
     arrays,
@@ -40,8 +40,8 @@ from ._plan.geometry import Geometry, Ints, Words, at_every_element
 from ._plan.pooling import runs_of
 from ._plan.remembered import remembering
 from ._run.chunked_filters import element_by_element, neighbourhoods
-from ._run.graph import Chunked, is_chunked, write
-from ._run.neighbours import Windows
+from ._run.graph import Chunked, write
+from ._run.neighbours import Filter
 from ._run.pools import extreme_filter
 
 __all__ = [
@@ -858,7 +858,7 @@ def maximum_filter1d(
     >>> y
     array([8, 8, 8, 4, 9, 9, 9, 9])
     """
-    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, find=_largest)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, build=_largest)
 
 
 @entrance
@@ -893,7 +893,7 @@ def minimum_filter1d(
     >>> y
     array([2, 0, 0, 0, 1, 1, 0, 0])
     """
-    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, find=_smallest)
+    return _filtered(_boxes, input, output, (cval,), size, axis, mode, origin, build=_smallest)
 
 
 def _correlated(
@@ -923,13 +923,13 @@ def _correlation(
 
 def _of_shape(
     name: str, shape: Ints, axes: Ints, ndim: int, mode: Any, origin: Any, value: Any, function: str, taps: Any = None
-) -> Windows:
+) -> Filter:
     """Windows along axes that are named in any order, of a shape in that of the input."""
     origins = _each("origin", origin, axes, ndim)
     if len(shape) != len(axes) or 0 in shape:
         counts = f"{name}.ndim ({len(shape)}) must match len(axes) ({len(axes)}) of input"
-        known = "as a sequence argument must have length equal to input rank"  # SciPy's words where there are no holes
-        raise RuntimeError(f"{counts}, {known}, and no size be 0, got shape {shape}")
+        words = "as a sequence argument must have length equal to input rank"  # SciPy's words where there are no holes
+        raise RuntimeError(f"{counts}, {words}, and no size be 0, got shape {shape}")
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes, {got(mode)}")
     return _around(sorted(axes), shape, mode, origins, value, function, taps)
@@ -937,10 +937,10 @@ def _of_shape(
 
 def _around(
     axes: Sequence[int], sizes: Ints, mode: Any, origins: Mapping[int, Any], value: Any, function: str, taps: Any = None
-) -> Windows:
+) -> Filter:
     """Windows along some axes, which have one border and an origin each."""
     before = tuple([_before(k, origins[axis], function) for axis, k in zip(axes, sizes, strict=True)])
-    return Windows(tuple(axes), tuple(sizes), before, (_mode(mode),) * len(axes), value, taps)
+    return Filter(tuple(axes), tuple(sizes), before, (_mode(mode),) * len(axes), value, taps)
 
 
 def _along_one(
@@ -966,23 +966,27 @@ def _along_one(
 
 
 def _filtered(
-    translate: Function,
+    filters_of: Function,
     input: Any,
     output: Any,
     values: Any,
     *words: Any,
-    find: Function = separable,
+    build: Function = separable,
     promotes: bool = True,
 ) -> Array:
-    """What is found by the lines that keywords are translated to, of which ``values`` may be numbers of any kind."""
+    """The filters that ``filters_of`` translates keywords to, by what ``build`` makes of them for arrays like one.
+
+    filters_of(ndim, cval, *numbers, *words) gives windows, one after another, and build(operand, windows, dtype) a
+    function of the array. ``values`` are cval and the numbers, which may be arrays of one element.
+    """
     (x,) = arrays(input)
     dtype, target = None, None
     if output is not None:
         operands = described(input=x)
-        if find is not separable:
+        if build is not separable:
             _check_order(operands[0])
         dtype, target = _output(output, operands, *values[1:], promotes=promotes)
-    return _written(_found(find, translate, x, dtype, values, *words), target)
+    return _written(_applied(build, filters_of, x, dtype, values, *words), target)
 
 
 def _plain(value: Any) -> Any:
@@ -990,37 +994,37 @@ def _plain(value: Any) -> Any:
     return value.item() if row_of(value).threads and value.ndim == 0 else value
 
 
-def _found(find: Function, translate: Function, x: Array, dtype: DType, values: Any, *words: Any) -> Any:
+def _applied(build: Function, filters_of: Function, x: Array, dtype: DType, values: Any, *words: Any) -> Any:
     if any([hasattr(value, "shape") for value in values]):  # noqa: C419 - soon
         values = [*map(_plain, values)]
     cval, *others = values
     forgets = any([hasattr(value, "shape") or not getattr(value, "are_few", True) for value in values])  # noqa: C419
-    prepare = _translated if forgets else _lines
-    return prepare(find, translate, described(input=x), dtype, tuple(others), cval, *words)(x)
+    make = _built if forgets else _built_once
+    return make(build, filters_of, described(input=x), dtype, tuple(others), cval, *words)(x)
 
 
-def _translated(
-    find: Function, translate: Function, operands: tuple[Operand, ...], dtype: DType, values: Any, *words: Any
+def _built(
+    build: Function, filters_of: Function, operands: tuple[Operand, ...], dtype: DType, values: Any, *words: Any
 ) -> Function:
     """What finds it in arrays like one; cval is the first of the words."""
     x, (cval, *others) = operands[0], words
     namespace_of_numbers([x])
-    lines = translate(len(x.shape), _number(cval, x), *values, *others)
+    filters = filters_of(len(x.shape), _number(cval, x), *values, *others)
     dtype = _dtype(operands, None, _are_complex(values)) if dtype is None else dtype
-    found: Function = find(operands[0], (lines,) if isinstance(lines, Windows) else tuple(lines), dtype)
-    return found
+    built: Function = build(operands[0], (filters,) if isinstance(filters, Filter) else tuple(filters), dtype)
+    return built
 
 
-_lines = remembering(trusted=6)(_translated)
+_built_once = remembering(trusted=6)(_built)
 
 
-def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> Windows:
+def _tapped(ndim: int, value: complex, taps: Any, axis: Any, mode: Any, origin: Any, function: str) -> Filter:
     taps = taps.taps(function == "convolve") if isinstance(taps, Known) else taps
     size, at = len(taps) if isinstance(taps, tuple) else taps.shape[0], _axis(axis, ndim)
     return _around((at,), (size,), mode, {at: origin}, value, function, taps)
 
 
-def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> Windows:
+def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: Any) -> Filter:
     """Windows of equal elements along an axis, of a mean or an extreme."""
     at, k = _axis(axis, ndim), a_number("size", size, operator.index)
     if k < 1:
@@ -1028,7 +1032,7 @@ def _boxes(ndim: int, value: complex, size: Any, axis: Any, mode: Any, origin: A
     return _around((at,), (k,), mode, {at: origin}, value, "correlate")
 
 
-def _boxes_by_axis(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Windows]:
+def _boxes_by_axis(ndim: int, value: complex, size: Any, mode: Any, origin: Any, axes: Any) -> list[Filter]:
     each = _by_axis(axes, ndim, size=size, mode=mode, origin=origin)
     return [_boxes(ndim, value, int(k), *words) for k, *words in each if a_number("size", k, int) > 1]
 
@@ -1040,7 +1044,7 @@ def _by_axis(axes: Any, ndim: int, **words: Any) -> Iterator[tuple[Any, ...]]:
     return zip(each[0], found, *each[1:], strict=True)
 
 
-def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Windows]:
+def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -> list[Filter]:
     first, words = _axis(axis, ndim), _sequence("mode", mode, ndim)
     others = [(other, across) for other in range(ndim) if other != first]
     return [_tapped(ndim, value, t, at, words[at], 0, "correlate") for at, t in [(first, (-1.0, 0.0, 1.0)), *others]]
@@ -1048,7 +1052,7 @@ def _differences(ndim: int, value: complex, across: Any, axis: Any, mode: Any) -
 
 def _gaussians(
     ndim: int, value: complex, sigma: Any, truncate: Any, order: Any, mode: Any, radius: Any, axes: Any
-) -> list[Windows]:
+) -> list[Filter]:
     return [
         _gaussian_along_one(ndim, value, deviation, truncate, *words)
         for deviation, *words in _by_axis(axes, ndim, sigma=sigma, order=order, mode=mode, radius=radius)
@@ -1058,7 +1062,7 @@ def _gaussians(
 
 def _gaussian_along_one(
     ndim: int, value: complex, sigma: Any, truncate: Any, axis: Any, order: Any, mode: Any, radius: Any
-) -> Windows:
+) -> Filter:
     deviation = a_number("sigma", sigma)
     if deviation <= 0:
         raise ZeroDivisionError(f"sigma must be greater than 0, {got(sigma)}")
@@ -1073,7 +1077,7 @@ def _gaussian_along_one(
 
 
 def _second_difference(x: Array, axis: int, dtype: DType, mode: str, cval: Any) -> Array:
-    return _found(separable, _tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
+    return _applied(separable, _tapped, x, dtype, (cval, (1.0, -2.0, 1.0)), axis, mode, 0, "correlate")
 
 
 def _passed_on(function: Function, words: dict[str, Any]) -> dict[str, Any]:
@@ -1087,7 +1091,7 @@ def _gaussian_derivative(
 ) -> Array:
     """Gaussians along all axes, that along one of them derived so many times."""
     orders = tuple([order if at == axis else 0 for at in range(x.ndim)])
-    return _found(separable, _gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
+    return _applied(separable, _gaussians, x, dtype, (cval, sigma, truncate), orders, mode, radius, None)
 
 
 @functools.lru_cache(maxsize=128)
@@ -1114,7 +1118,7 @@ def gaussian_taps(sigma: float, order: int, radius: int) -> tuple[float, ...]:
 
 
 def _extreme(
-    find: Function, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
+    build: Function, input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> Array:
     if footprint is not None:
         if size is not None:
@@ -1125,10 +1129,10 @@ def _extreme(
             raise TypeError("footprint must be known, since it decides what is read: pass footprint.compute()")
         namespace_of_numbers([operand])
         taps = known(operand, holes) or _flat(operand.xp, holes)
-        return _filtered(_footprints, input, output, (cval, taps, tuple(holes.shape)), mode, origin, axes, find=find)
+        return _filtered(_footprints, input, output, (cval, taps, tuple(holes.shape)), mode, origin, axes, build=build)
     if size is None:
         raise RuntimeError("size or footprint must be given, got neither")
-    return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes, find=find)
+    return _filtered(_boxes_by_axis, input, output, (cval,), size, mode, origin, axes, build=build)
 
 
 def _flat(xp: Namespace, holes: Array) -> tuple[bool, ...]:
@@ -1139,7 +1143,7 @@ def _flat(xp: Namespace, holes: Array) -> tuple[bool, ...]:
 
 def _footprints(
     ndim: int, value: complex, footprint: Any, size: Ints, mode: Any, origin: Any, axes: Any
-) -> Windows | list[Windows]:
+) -> Filter | list[Filter]:
     """One window with holes, or boxes along one axis after the other if there are none."""
     taps = tuple(map(bool, footprint.taps(False))) if isinstance(footprint, Known) else footprint
     if not any(taps):
@@ -1150,7 +1154,7 @@ def _footprints(
     return _of_shape("footprint", size, found, ndim, mode, origin, value, "correlate", taps)
 
 
-def _extremes(operand: Operand, lines: Sequence[Windows], dtype: DType, pick: str) -> Function:
+def _extremes(operand: Operand, filters: Sequence[Filter], dtype: DType, pick: str) -> Function:
     """Of windows over some axes, one after the other, or of one with holes.
 
     SciPy stores what it finds along one axis before it goes on to the next. That makes a difference only where numbers
@@ -1159,13 +1163,15 @@ def _extremes(operand: Operand, lines: Sequence[Windows], dtype: DType, pick: st
     xp, own = operand.xp, operand.dtype
     _check_order(operand)
     if operand.is_chunked:
-        arguments = lines, dtype, pick
-        return lambda x: neighbourhoods(_extremes_of, x, halos(lines), dtype, (), arguments)
-    fits = not any(line.taps for line in lines) and (own == dtype or is_kind(xp, dtype, "real floating"))
+        arguments = filters, dtype, pick
+        return lambda x: neighbourhoods(_extremes_of, x, halos(filters), dtype, (), arguments)
+    fits = not any(line.taps for line in filters) and (own == dtype or is_kind(xp, dtype, "real floating"))
     if not traits(xp).threads:
-        return functools.partial(_extremes_elsewhere, lines=lines, dtype=dtype, fits=fits, largest=pick == "maximum")
+        return functools.partial(
+            _extremes_elsewhere, filters=filters, dtype=dtype, fits=fits, largest=pick == "maximum"
+        )
     picked, workings = [], []
-    for at, line in enumerate(lines):
+    for at, line in enumerate(filters):
         stored = xp.result_type(own if at == 0 and not fits else dtype)
         value, working = _border(xp, xp.uint8 if stored == xp.bool else stored, line)
         picked.append(line._replace(value=value, taps=line.taps or (True,) * line.sizes[0], pick=pick))
@@ -1178,12 +1184,12 @@ def _check_order(operand: Operand) -> None:
         raise TypeError(f"input must have an integer or real dtype, whose elements have an order, got {operand.dtype}")
 
 
-def _extremes_of(x: Array, lines: Sequence[Windows], dtype: DType, pick: str) -> Array:
-    found: Array = _extremes(described(input=x)[0], lines, dtype, pick)(x)
+def _extremes_of(x: Array, filters: Sequence[Filter], dtype: DType, pick: str) -> Array:
+    found: Array = _extremes(described(input=x)[0], filters, dtype, pick)(x)
     return found
 
 
-def _border(xp: Namespace, dtype: DType, line: Windows) -> tuple[float, DType]:
+def _border(xp: Namespace, dtype: DType, line: Filter) -> tuple[float, DType]:
     """The pad value that windows over such elements read, and the dtype that these are compared in.
 
     As in SciPy one that integers do not hold is, with holes, one of them modulo 2**bits, and else all are compared as
@@ -1199,11 +1205,11 @@ def _border(xp: Namespace, dtype: DType, line: Windows) -> tuple[float, DType]:
     return value, filter_dtype(xp, dtype)
 
 
-def _extremes_elsewhere(x: Array, lines: Sequence[Windows], dtype: DType, fits: bool, largest: bool) -> Array:
+def _extremes_elsewhere(x: Array, filters: Sequence[Filter], dtype: DType, fits: bool, largest: bool) -> Array:
     """Elsewhere than on NumPy, of windows over all axes at once where that makes no difference."""
     xp = namespace_of(input=x)
     x = truncated(xp, x, dtype) if fits else x
-    for part in [lines] if fits or any(line.taps for line in lines) else [lines[:1], lines[1:]]:
+    for part in [filters] if fits or any(line.taps for line in filters) else [filters[:1], filters[1:]]:
         x = xp.astype(x, xp.uint8) if is_kind(xp, x.dtype, "bool") else x
         windows, borders, line = _laid_over(tuple(x.shape), tuple(part))
         if windows is not None and line is not None:
@@ -1221,13 +1227,13 @@ _smallest = functools.partial(_extremes, pick="minimum")
 
 
 @remembering(trusted=2)
-def _laid_over(shape: Ints, lines: tuple[Windows, ...]) -> tuple[Geometry | None, Words, Windows | None]:
+def _laid_over(shape: Ints, filters: tuple[Filter, ...]) -> tuple[Geometry | None, Words, Filter | None]:
     """Windows over all axes, if there are elements, borders, and a line with all their modes."""
-    axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), lines))) for at in range(4))
+    axes, sizes, before, modes = (tuple(itertools.chain(*map(operator.itemgetter(at), filters))) for at in range(4))
     kernel, padding, borders = on_all_axes(axes, sizes, before, modes, len(shape))
     some = shape and 0 not in shape
     windows = at_every_element(tuple(map(operator.index, shape)), kernel, padding) if some else None
-    return windows, borders, lines[0]._replace(modes=modes) if lines else None
+    return windows, borders, filters[0]._replace(modes=modes) if filters else None
 
 
 def _before(k: int, origin: Any, function: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from ._arrays.elements import are_exact_in_floats, conjugate, full, gathered, is_finite, reshaped, zeros
 from ._arrays.entrances import entrance
 from ._arrays.layout import joined, split, turned
-from ._arrays.libraries import Array, DType, Namespace, has_float64, is_kind, may_look, traits
+from ._arrays.libraries import Array, DType, Namespace, has_float64, is_chunked, is_kind, may_look, traits
 from ._arrays.operands import (
     Operand,
     arrays,
@@ -39,7 +39,7 @@ from ._plan.polyphase import EXTENSIONS, Polyphase, extension, polyphase
 from ._plan.remembered import remembering
 from ._plan.schedule import cheapest
 from ._run.chunked_signals import convolved, resampled
-from ._run.graph import is_chunked, lazily
+from ._run.graph import lazily
 from ._run.lines import BEGUN, CARRIED_OUT, Settled, line_of, plane_of
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "fftconvolve", "oaconvolve", "upfirdn"]

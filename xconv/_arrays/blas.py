@@ -14,7 +14,7 @@ SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 @functools.cache
 @loading
 def blas_libraries() -> tuple[list[Any], list[Any]]:
-    """Other libraries', and NumPy's: all, where none says whose it is, for then they share one.
+    """Those of other libraries, and NumPy's: all count as NumPy's where no path names it, for then they share one.
 
     Looking for them takes half a millisecond, so it is done once.
     """

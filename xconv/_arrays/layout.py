@@ -19,7 +19,7 @@ from .windows import framed, pad, unpad
 
 
 class Access(NamedTuple):
-    """How a block of an operand is read, with its borders, and a block of a result written, whatever their dtypes are.
+    """Reads blocks of operands, with their borders and conjugates, and leaves blocks of results, whatever their dtypes.
 
     No operand is copied as a whole: it keeps its dtype until a block of it is read.
     """
@@ -36,9 +36,9 @@ class Access(NamedTuple):
         """Whether sums must not be added up where the result is."""
         return bool(self.result != self.dtype)
 
-    def of(self, product: str, geometry: ConvGeometry) -> Access:
-        """That of a product: a gradient by what has a border is stored when that was added to what it repeats."""
-        if product == "scatter" and geometry.is_framed:
+    def of(self, direction: str, geometry: ConvGeometry) -> Access:
+        """That of a direction: dx of what has a border is left in the dtype of sums, to be added to what it repeats."""
+        if direction == "backward_data" and geometry.is_framed:
             return self._replace(result=self.dtype, frame=None)
         return self
 
@@ -88,12 +88,6 @@ class Layout:
         self.flip = flip
         self.working = working_dtype(xp, dtype) if working is None else working
         self.conjugates = conjugates and is_kind(xp, self.working, "complex floating")
-
-    @remembered
-    def is_trivial(self) -> bool:
-        """Whether the user's arrays are canonical ones."""
-        changed = self.geometry.channels_last or self.geometry.is_framed or self.flip or self.conjugates
-        return not changed and not self.casts
 
     @remembered
     def casts(self) -> bool:

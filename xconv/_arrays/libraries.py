@@ -96,6 +96,11 @@ def row_of(array: Array) -> Library:
     return TABLE.get(type(array).__module__.partition(".")[0].removesuffix("lib"), UNKNOWN)  # JAX's are of jaxlib
 
 
+def is_chunked(*arrays: Array) -> bool:
+    """Whether one of them is in chunks that are computed later."""
+    return any([row_of(array).chunked for array in arrays])  # noqa: C419 - of small arrays a generator takes longer
+
+
 @functools.cache
 def library(xp: Namespace) -> str:
     """The package that a namespace is of."""
@@ -195,10 +200,8 @@ def has_int64(xp: Namespace, place: Any) -> bool:
     return "int64" in xp.__array_namespace_info__().dtypes(device=place, kind="signed integer")
 
 
-def compiled(xp: Namespace, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as one program, where libraries compile and each operation by itself takes its time; else itself."""
-    if not traits(xp).traced:
-        return function
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of JAX's arrays as one program: outside of one each operation by itself takes its time."""
     import jax
 
     return cast(Callable[..., Any], jax.jit(function))

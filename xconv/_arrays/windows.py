@@ -1,7 +1,8 @@
-"""Windows over the last n axes: padding in every mode, im2col, and their adjoints.
+"""Windows over the last n axes: padding in every mode, and windows laid out, with their adjoints.
 
-The three working functions are linear and take any leading axes: ``pad`` and ``unpad``, ``gather`` and ``scatter`` are
-adjoint pairs, <pad(x), y> = <x, unpad(y)>. ``im2col`` and ``col2im`` are the pair in the layout of the book.
+All are linear and take any leading axes. ``pad`` and ``unpad`` are adjoint, <pad(x), y> = <x, unpad(y)>; so are
+``gather`` and ``scatter``, which have all taps on one axis, as im2col's maps do, and ``frames`` and ``overlap_add``,
+which have each window as a piece. In the book's order windows are laid out by `_arrays/unfold.py`.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ from .native import convolves, is_fused, own_cost
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
-Tiles: TypeAlias = Callable[[Namespace, DType, Task], Sequence[Maps]]  # those to choose among, or a ValueError
+Variants: TypeAlias = Callable[[Namespace, DType, Task], Sequence[Maps]]  # those to choose among, or a ValueError
 
 # What may be passed as a method: the words for the fastest of all or of those that are local, and each by its name.
 Method: TypeAlias = Literal["auto", "direct", "im2col", "toeplitz", "winograd", "fft", "native"]
-METHODS: MappingProxyType[str, Tiles] = MappingProxyType(
-    {"im2col": Im2col.tiles, "toeplitz": Toeplitz.tiles, "winograd": Winograd.tiles, "fft": Fft.tiles}
+METHODS: MappingProxyType[str, Variants] = MappingProxyType(
+    {"im2col": Im2col.variants, "toeplitz": Toeplitz.variants, "winograd": Winograd.variants, "fft": Fft.variants}
 )
 
 
@@ -41,7 +41,7 @@ def request(access: Access, task: Task, room: Room, dtype: DType | None = None) 
     """
     xp, sums, devices = access.xp, access.dtype, access.devices
     dtype = sums if dtype is None else dtype
-    scatters, writes = task.product == "scatter", traits(xp).threads
+    scatters, writes = task.scatters, traits(xp).threads
     copies = is_kind(xp, dtype, "integral") or (scatters and is_kind(xp, dtype, "complex floating"))
     task = task._replace(  # into limbs, conjugated, or cast
         copies=task.copies or sums != dtype,
@@ -50,7 +50,7 @@ def request(access: Access, task: Task, room: Room, dtype: DType | None = None) 
     )
     stores = is_kind(xp, access.result, "integral") and not is_kind(xp, sums, "integral")
     machine = machine_of(xp, sums)._replace(element=STORED) if stores else machine_of(xp, sums)
-    methods = {name: functools.partial(_tiles, tiles, xp, dtype, sums) for name, tiles in METHODS.items()}
+    methods = {name: functools.partial(_variants, variants, xp, dtype, sums) for name, variants in METHODS.items()}
     convolved = convolves(xp, dtype, task.windows.ndim)
     own = functools.partial(own_cost, xp, dtype) if convolved or is_fused(xp, task) else None
     undivided = _undivided(task, convolved) if devices > 1 else ()
@@ -58,11 +58,11 @@ def request(access: Access, task: Task, room: Room, dtype: DType | None = None) 
     return Request(task, machine, room.over(devices), methods, own, writes, devices, undivided, is_finite)
 
 
-def _tiles(tiles: Tiles, xp: Namespace, dtype: DType, sums: DType, task: Task) -> Sequence[Maps]:
+def _variants(variants: Variants, xp: Namespace, dtype: DType, sums: DType, task: Task) -> Sequence[Maps]:
     """Those for sums in a dtype, of a method that takes numbers of another, as well."""
     if sums != dtype:
-        tiles(xp, dtype, task)  # which refuses integers where it computes with fractions
-    return tiles(xp, sums, task)
+        variants(xp, dtype, task)  # which refuses integers where it computes with fractions
+    return variants(xp, sums, task)
 
 
 def _undivided(task: Task, has_own: bool) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def _undivided(task: Task, has_own: bool) -> tuple[str, ...]:
     XLA cuts its own convolution by samples, and by positions with an exchange of halos, but brings x together where a
     group sums over several channels (openxla/xla#47945). im2col is cut by samples.
     """
-    summed = task.filters if task.product == "scatter" else task.channels
+    summed = task.filters if task.scatters else task.channels
     if has_own and (task.groups == 1 or task.reduces or summed == 1):
         return ("native",)
     return ("im2col", "native") if has_own else ("im2col",)

@@ -66,7 +66,7 @@ class Fft(Maps):
         self.spectrum = math.prod(size[:-1]) * last
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Fft]:
         check_floating("fft", xp, dtype)
         real = is_kind(xp, dtype, "real floating")
         copies = (2 if in_place(xp) else 6) + task.reduces  # of what it multiplies one is conjugated, one in runs
@@ -89,7 +89,7 @@ class Fft(Maps):
         planes, kernels = blocks * (task.channels + task.filters), task.groups * pairs
         lines = sum([size / length for length in self.size])
         alone, samples = self._are_alone(task), blocks / task.groups
-        terms = samples if task.reduces else task.filters if task.product == "scatter" else task.channels
+        terms = samples if task.reduces else task.filters if task.scatters else task.channels
         looked = LOOKED_AT * task.inputs
         return Steps(
             operation=OPERATIONS * (1 if self.is_in_place else SLOWER) + (SUMMED * (terms - 1) if alone else 0),

@@ -35,11 +35,11 @@ class Im2col(Maps):
         self.at_once = at_once  # whether all taps are surely laid out in one step
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
         windows = task.windows
         stacked = int(_are_alone(xp, task))
         laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels, not stacked and task.batch > 1)
-        return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.tiles(xp, dtype, task)]
+        return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.variants(xp, dtype, task)]
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacked > 0 or samples == 1
@@ -70,16 +70,16 @@ class Im2col(Maps):
         reduced = task.pairs * windows.taps * (task.batch if self.stacked else 1)
         turned = windowed if task.reduces and task.filters > 1 and not is_read else 0
         return Steps(
-            operation=OPERATIONS + (ADDING * sum(windows.kernel_size) if task.product == "scatter" else 0),
+            operation=OPERATIONS + (ADDING * sum(windows.kernel_size) if task.scatters else 0),
             product=stack if self.stacked else task.groups,
             multiplication=task.multiplications,
-            packed=task.outputs if task.product == "scatter" else windowed + (task.outputs if task.reduces else 0),
-            written=reduced if task.reduces else windowed if task.product == "scatter" else task.outputs,
+            packed=task.outputs if task.scatters else windowed + (task.outputs if task.reduces else 0),
+            written=reduced if task.reduces else windowed if task.scatters else task.outputs,
             copied=padded + moved + (0 if strides else laid_out if copies else 0),
             strided=copies if strides else 0,
             row=copies / windows.output_size[-1] * (windows.kernel_size[-1] / windows.taps) + moved / windows.positions,
             transposed=(task.pairs * windows.taps if task.turned else 0) + turned,
-            added=OVERLAPPING * windowed if task.product == "scatter" else 0,
+            added=OVERLAPPING * windowed if task.scatters else 0,
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 from .._arrays.elements import unscaled
 from .._arrays.libraries import Array, Namespace
 from .._plan.geometry import Geometry
-from .._plan.task import Tile
+from .._plan.task import Variant
 
 
-class Maps(Tile, Protocol):
+class Maps(Variant, Protocol):
     """Groups apart from the channels in them, in and out: x (N, G, C/G, *d), w (G, K/G, C/G, *k), y (N, G, K/G, *o).
 
     In between are stacks of matrices that multiply: Wt(w) (..., G, K/G, q) @ In(x) (..., G, q, p) -> (..., G, K/G, p),
@@ -31,7 +31,7 @@ class Maps(Tile, Protocol):
 
 
 class Scaled(NamedTuple):
-    """The six maps, of x and w, of dy and w, or of dy and x if they give a gradient by the filters."""
+    """The six maps of operands multiplied by powers of two, by which results are divided (dy and x, if it reduces)."""
 
     maps: Maps
     first: Array

@@ -141,7 +141,7 @@ class _Fused(Native):
         return _biased(program("forward")(x, w, self.windows, self.groups), b)
 
     def backward_data(self, dy: Array, w: Array) -> Array:
-        return program("scatter")(dy, w, self.windows, self.groups)
+        return program("backward_data")(dy, w, self.windows, self.groups)
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
         return program("backward_filter")(dy, x, self.windows, self.groups)

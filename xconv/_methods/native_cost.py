@@ -36,7 +36,7 @@ def onednn_cost(rates: Rates, task: Task) -> float:
     if _is_unfolded(task):
         return own.operation + _unfolded(rates, task)
     channels, filters = _lanes(groups * task.channels), _lanes(groups * task.filters)
-    few = {"forward": LANES - 1, "scatter": 0}.get(task.product, IMAGE)
+    few = {"forward": LANES - 1, "backward_data": 0}.get(task.direction, IMAGE)
     is_image = groups == 1 and task.channels <= few
     if groups == 1:
         work = taps * (task.channels if is_image else channels) * filters * own.multiplication
@@ -69,8 +69,8 @@ def _is_unfolded(task: Task) -> bool:
     if task.reduces:
         return last.k > (DEPTHWISE if task.groups > 1 else LONGEST)
     if task.groups > 1:
-        return last.k > LONGEST if task.product == "forward" else task.windows.ndim == VOLUME
-    return (last.lo if task.product == "forward" else last.r - 1 - last.lo) > WIDEST and last.s == 1
+        return last.k > LONGEST if task.direction == "forward" else task.windows.ndim == VOLUME
+    return (last.lo if task.direction == "forward" else last.r - 1 - last.lo) > WIDEST and last.s == 1
 
 
 def _unfolded(rates: Rates, task: Task) -> float:
@@ -80,7 +80,7 @@ def _unfolded(rates: Rates, task: Task) -> float:
     """
     own, is_depthwise = cast("Own", rates.own), task.groups > 1 and task.channels == task.filters == 1
     of_one, operands = task.windows.positions * task.windows.taps * task.channels, task.inputs + task.outputs
-    if is_depthwise and task.product == "forward" and of_one > ROOM * (operands + task.pairs * task.windows.taps):
+    if is_depthwise and task.direction == "forward" and of_one > ROOM * (operands + task.pairs * task.windows.taps):
         return task.multiplications * own.looped
     of_all = of_one * task.batch * task.groups
     each = own.unfolded + (_paged(rates, min(of_all, 2 * of_one)) if task.reduces else 0)
@@ -115,7 +115,7 @@ def eigen_cost(rates: Rates, task: Task) -> float:
     own, windows = cast("Own", rates.own), task.windows
     moved = (task.inputs + task.outputs + task.pairs * windows.taps) * own.moved
     is_strided, is_dilated = max(windows.stride) > 1, max(windows.dilation) > 1
-    if task.product == "scatter" and is_strided and not is_dilated and task.groups == 1 and windows.ndim < VOLUME:
+    if task.scatters and is_strided and not is_dilated and task.groups == 1 and windows.ndim < VOLUME:
         elements, columns = task.positions * windows.taps * task.channels, task.filters
         each = own.scattered + _paged(rates, elements)
     else:
@@ -129,10 +129,10 @@ def _product(task: Task, is_strided: bool, is_dilated: bool) -> _Product:
     """The gradient by filters has windows of all positions, and those of all groups by all, along one axis more."""
     windows, groups, batch, axes = task.windows, task.groups, task.batch, task.windows.ndim
     is_padded = any(map(any, windows.padding))
-    if task.product == "forward":
+    if task.direction == "forward":
         sizes = batch * windows.positions, windows.taps, task.channels, task.filters
         return _Product(groups, axes, *sizes, is_dilated, is_padded)
-    if task.product == "scatter":
+    if task.scatters:
         sizes = batch * math.prod(windows.input_size), windows.taps, task.filters, task.channels
         is_padded = any(axis.r - 1 != axis.lo for axis in windows.axes)
         return _Product(groups, axes, *sizes, is_dilated or is_strided, is_padded)

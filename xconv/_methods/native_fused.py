@@ -25,7 +25,7 @@ PRODUCT, REDUCED, GROUP = 0.06, 0.2, 2000.0
 
 def are_few(task: Task) -> bool:
     """Whether a task may be such sums."""
-    summed = {"forward": task.channels, "scatter": task.filters}.get(task.product, 0)
+    summed = {"forward": task.channels, "backward_data": task.filters}.get(task.direction, 0)
     return summed * task.windows.taps <= MOST
 
 
@@ -33,17 +33,18 @@ def fused_cost(task: Task) -> float:
     """Nanoseconds of the sums."""
     if task.reduces:
         return task.groups * GROUP + task.multiplications * REDUCED * math.prod(task.windows.stride)  # dy with zeros
-    elements = task.inputs * task.filters if task.product == "scatter" else task.outputs * task.channels
+    elements = task.inputs * task.filters if task.scatters else task.outputs * task.channels
     return elements * task.windows.taps * PRODUCT
 
 
 @functools.cache
-def program(product: str) -> Any:
+def program(direction: str) -> Any:
     """One of the three, compiled for each geometry and number of groups."""
     import jax
 
-    function = {"forward": _differentiable(), "scatter": _backward_data, "backward_filter": _backward_filter}[product]
-    return jax.jit(function, static_argnums=(2, 3))
+    forward = _differentiable()
+    functions = {"forward": forward, "backward_data": _backward_data, "backward_filter": _backward_filter}
+    return jax.jit(functions[direction], static_argnums=(2, 3))
 
 
 def _differentiable() -> Any:

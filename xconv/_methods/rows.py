@@ -42,9 +42,9 @@ class Rows(Maps):
         self.unit, self.m = unit, m
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Rows]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Rows]:
         """For windows without strides on NumPy: products of floats, a line of outputs at once."""
-        if task.product != "forward" or set(task.windows.stride) != {1} or not traits(xp).threads:
+        if task.direction != "forward" or set(task.windows.stride) != {1} or not traits(xp).threads:
             return []
         if is_kind(xp, dtype, "integral"):
             return []

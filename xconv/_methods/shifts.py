@@ -35,7 +35,7 @@ class Shifts(Maps):
         self.unit = unit
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Shifts]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Shifts]:
         """For sums over windows along several axes on NumPy, without strides along the first."""
         windows = task.windows
         if not (task.reduces and traits(xp).threads) or windows.ndim == 1 or windows.stride[0] > 1:

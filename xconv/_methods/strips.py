@@ -54,7 +54,7 @@ class Strips(Maps):
         self.mixes_zeros = m > 1
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Strips]:
         """For windows along several axes on NumPy, of numbers that BLAS multiplies."""
         first, *others = task.windows.output_size
         wanted = math.prod(others) >= NARROW and _has_rows(xp, dtype, task)
@@ -82,7 +82,7 @@ class Strips(Maps):
             return []
         columns = SMALL // (task.filters * m * window)
         is_small = is_read and columns >= min(FEWEST_COLUMNS, math.prod(others))
-        return [cls(unit, m, columns if is_small else ANY, windows.ndim == 2, task.product == "scatter")]
+        return [cls(unit, m, columns if is_small else ANY, windows.ndim == 2, task.scatters)]
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return filters == 1 or self.m == 1
@@ -116,7 +116,7 @@ class Strips(Maps):
         slower = 1 + ragged / columns if is_small and m == 1 else 1
         packed = windowed * (strips.positions + (0 if is_small else LEFT * rows))
         is_read = task.reduces or not is_small or windowed > KEPT
-        scattered = products * windowed * strips.positions if task.product == "scatter" else 0
+        scattered = products * windowed * strips.positions if task.scatters else 0
         return Steps(
             operation=OPERATIONS,
             product=products * (1 + rows / BEGUN),

@@ -39,11 +39,11 @@ class Toeplitz(Maps):
         self.unit, self.tiles_rows = unit, tiles_rows
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows | Strips]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Toeplitz | Rows | Strips]:
         *others, last = task.windows.output_size
         m = _length(last)
         laid_out = cls((*(1 for _ in others), m), last % m == 0 and traits(xp).threads)
-        return [laid_out, *Rows.tiles(xp, dtype, task), *Strips.tiles(xp, dtype, task)]
+        return [laid_out, *Rows.variants(xp, dtype, task), *Strips.variants(xp, dtype, task)]
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
         blocks = _blocks(geometry, self.unit[-1])
@@ -64,7 +64,7 @@ class Toeplitz(Maps):
         elements = stack * blocks.positions * blocks.taps
         framed, results = elements * task.channels, stack * blocks.positions * m * task.filters
         bands = task.pairs * m * blocks.taps
-        scatters = task.product == "scatter"
+        scatters = task.scatters
         is_read = has_outer_kernels(task.filters * m, task.channels * blocks.taps, blocks.positions, stack)
         turned = 0 if self.writes_in_place(1, task.filters) else results
         turned += framed if scatters or (task.reduces and not is_read) else 0

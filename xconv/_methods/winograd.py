@@ -49,7 +49,7 @@ class Winograd(Maps):
         self.makes_anew = makes_anew  # whether each step is a new array: not in NumPy's scratch, nor in a program
 
     @classmethod
-    def tiles(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:
+    def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Winograd]:
         check_floating("winograd", xp, dtype)
         windows = task.windows
         kernel = windows.kernel_size
@@ -64,7 +64,7 @@ class Winograd(Maps):
         return [cls(unit, not (library.threads or library.traced or library.kernels))]
 
     def is_accurate(self, task: Task) -> bool:
-        summed = {"forward": task.channels, "scatter": task.filters, "backward_filter": 1}[task.product]
+        summed = {"forward": task.channels, "backward_data": task.filters, "backward_filter": 1}[task.direction]
         return max(task.windows.kernel_size) <= EXACT_KERNEL and summed <= EXACT_CHANNELS
 
     def workspace(self, geometry: Geometry, channels: int, filters: int) -> int:
@@ -88,7 +88,7 @@ class Winograd(Maps):
             copied=2 * numbers if self.makes_anew else 0,
             strided=columns * task.channels,
             transposed=task.outputs + (columns * task.channels if task.reduces else 0),
-            added=SCATTERED * columns * task.channels if task.product == "scatter" else 0,
+            added=SCATTERED * columns * task.channels if task.scatters else 0,
         )
 
     def input_map(self, xp: Namespace, x: Array, geometry: Geometry) -> Array:

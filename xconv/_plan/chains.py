@@ -15,10 +15,9 @@ from .borders import fills, frame
 from .geometry import Ints, Pairs, Slices, Words
 from .remembered import remembering
 
-Line: TypeAlias = tuple[
-    Ints, Ints, Ints, Words
-]  # axes, sizes there, what lies before the first, and the borders' modes
-Lines: TypeAlias = tuple[Line, ...]
+# Of a filter: its axes, sizes there, how many elements of the first window lie before the array, and borders' modes.
+Reach: TypeAlias = tuple[Ints, Ints, Ints, Words]
+Reaches: TypeAlias = tuple[Reach, ...]
 MOVED = 4.0  # taps, in the time of an element of the whole array read or written
 STARTED = 2**12  # elements that a tap takes as long as, besides, for each box
 LONG = 2**11  # elements along the last axis, of which operations begin no later than on all
@@ -67,7 +66,7 @@ class Box(NamedTuple):
 class Chain(NamedTuple):
     """So many of the filters, over these boxes."""
 
-    filters: int
+    length: int
     border: Pairs  # what boxes read beyond their ends
     modes: Words  # what is there beyond those of the array
     cuts: bool  # whether boxes cut an axis that is filtered, and read of each other
@@ -75,11 +74,11 @@ class Chain(NamedTuple):
 
 
 @remembering(3)
-def chains(shape: Ints, lines: Lines, room: int) -> tuple[Chain, ...]:
+def chains(shape: Ints, reaches: Reaches, room: int) -> tuple[Chain, ...]:
     """All filters in as many chains as take the least time, over boxes of so many elements."""
     found = []
-    for count, lengths in _cheapest(shape, lines, room)[1]:
-        some, lines = lines[:count], lines[count:]
+    for count, lengths in _cheapest(shape, reaches, room)[1]:
+        some, reaches = reaches[:count], reaches[count:]
         border, modes = [(0, 0)] * len(shape), ["zeros"] * len(shape)
         for axes, sizes, before, words in some:
             for axis, k, lo, mode in zip(axes, sizes, before, words, strict=True):
@@ -90,24 +89,24 @@ def chains(shape: Ints, lines: Lines, room: int) -> tuple[Chain, ...]:
     return tuple(found)
 
 
-def _box(place: Slices, shape: Ints, lines: Lines, border: Pairs) -> Box:
+def _box(place: Slices, shape: Ints, reaches: Reaches, border: Pairs) -> Box:
     axes = [*zip(place, border, shape, strict=True)]
     read = tuple([slice(part.start - lo, part.stop + hi) for part, (lo, hi), _ in axes])
     framed = tuple([slice(part.start, part.stop + lo + hi) for part, (lo, hi), _ in axes])
     is_inside = all([part.start >= 0 and part.stop <= d for part, d in zip(read, shape, strict=True)])  # noqa: C419
     size, passes = tuple([part.stop - part.start for part in read]), []
     beyond: list[tuple[Any, ...]] = []
-    for line in lines:
-        passes.append(_pass(size, line, border))
+    for reach in reaches:
+        passes.append(_pass(size, reach, border))
         size = passes[-1].results
-        beyond.append(() if is_inside or not beyond else _beyond(read, shape, line, border))
+        beyond.append(() if is_inside or not beyond else _beyond(read, shape, reach, border))
     return Box(place, read, framed, is_inside, tuple(passes), tuple(beyond))
 
 
-def _beyond(read: Slices, shape: Ints, line: Line, border: Pairs) -> tuple[Any, ...]:
+def _beyond(read: Slices, shape: Ints, reach: Reach, border: Pairs) -> tuple[Any, ...]:
     """Where a value is to be put again, since the filters before have read it: borders that repeat need not be."""
     found = []
-    for axis, mode in zip(line[0], line[3], strict=True):
+    for axis, mode in zip(reach[0], reach[3], strict=True):
         if mode == "zeros" and any(border[axis]):
             for part in (slice(max(-read[axis].start, 0)), slice(shape[axis] - read[axis].start, None)):
                 found.append((*(slice(None),) * axis, part))
@@ -115,14 +114,14 @@ def _beyond(read: Slices, shape: Ints, line: Line, border: Pairs) -> tuple[Any, 
 
 
 @remembering(3)
-def _pass(size: Ints, line: Line, border: Pairs) -> Pass:
+def _pass(size: Ints, reach: Reach, border: Pairs) -> Pass:
     """A filter over so many elements, with borders along the axes that boxes do not cut."""
-    kernel, borders, modes = on_all_axes(*line, len(size))
+    kernel, borders, modes = on_all_axes(*reach, len(size))
     padding = tuple([(0, 0) if any(cut) else own for cut, own in zip(border, borders, strict=True)])
     memory, inside = frame(size, padding)
     is_bordered, parts = memory != size, fills(size, padding, modes)
     has_value = any([mode == "zeros" and any(pair) for mode, pair in zip(modes, padding, strict=True)])  # noqa: C419
-    order, (axis, *others) = (), line[0]
+    order, (axis, *others) = (), reach[0]
     if not others and axis > 0 and is_bordered and memory[axis] > NARROW * size[axis]:
         order = (axis, *range(axis), *range(axis + 1, len(size)))
         memory, kernel, axis = (*map(memory.__getitem__, order),), (*map(kernel.__getitem__, order),), 0
@@ -159,23 +158,23 @@ def on_all_axes(axes: Ints, sizes: Ints, before: Ints, modes: Words, ndim: int) 
 
 
 @remembering(3)
-def _cheapest(shape: Ints, lines: Lines, room: int) -> tuple[float, tuple[tuple[int, Ints], ...]]:
+def _cheapest(shape: Ints, reaches: Reaches, room: int) -> tuple[float, tuple[tuple[int, Ints], ...]]:
     """The time in taps, and for each chain how many filters it has and how long boxes are along each axis."""
-    if not lines:
+    if not reaches:
         return 0.0, ()
     found = []
-    for count in range(1, len(lines) + 1):
-        cost, rest = _cheapest(shape, lines[count:], room)
+    for count in range(1, len(reaches) + 1):
+        cost, rest = _cheapest(shape, reaches[count:], room)
         for lengths in _lengths(shape, room):
-            found.append((_cost(shape, lengths, lines[:count]) + cost, ((count, lengths), *rest)))
+            found.append((_cost(shape, lengths, reaches[:count]) + cost, ((count, lengths), *rest)))
     costs = [cost for cost, _ in found]
     return found[costs.index(min(costs))]
 
 
-def _cost(shape: Ints, lengths: Ints, lines: Lines) -> float:
+def _cost(shape: Ints, lengths: Ints, reaches: Reaches) -> float:
     """A filter is computed for what those behind it read, and the array is read for all of them."""
     cost, grown, started = MOVED, 1.0, 1 + STARTED / math.prod(lengths)
-    for axes, sizes, *_ in reversed(lines):
+    for axes, sizes, *_ in reversed(reaches):
         cost += math.prod(sizes) * grown * started
         for axis, k in zip(axes, sizes, strict=True):
             if lengths[axis] < shape[axis]:

@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeAlias
 
 from .geometry import Phase
 from .schedule import Machine, Schedule, cheapest, schedule
-from .task import Task, Tile
+from .task import Task, Variant
 
-Tiles: TypeAlias = Callable[[Task], Sequence[Tile]]
+Variants: TypeAlias = Callable[[Task], Sequence[Variant]]
 
 AUTOMATIC = ("auto", "direct")  # words for the least costly of the methods, or of those that are local
 PHASES = 64  # of strides, beyond which each would be a convolution of too few outputs
@@ -28,9 +28,9 @@ class Candidate(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Bytes for a product out of a workspace, beside something that takes so many, or in pieces no more than it."""
+    """Bytes for a task out of a workspace, beside something that takes so many, or in pieces no more than it."""
 
-    product: int
+    bytes: int
     workspace: int
     beside: int = 0
 
@@ -38,9 +38,9 @@ class Room(NamedTuple):
         """That of all devices, of each of which it is."""
         return Room(*[devices * part for part in self])
 
-    def least(self, product: int) -> int:
-        """The workspace in which a product has so many."""
-        return product + min(product, self.beside)
+    def least(self, count: int) -> int:
+        """The workspace in which a task has so many."""
+        return count + min(count, self.beside)
 
 
 class Request(NamedTuple):
@@ -49,7 +49,7 @@ class Request(NamedTuple):
     task: Task
     machine: Machine
     room: Room  # on all devices
-    methods: Mapping[str, Tiles]
+    methods: Mapping[str, Variants]
     own: Callable[[Task], float] | None  # nanoseconds of the library's own convolution, if it has one
     writes_phases: bool  # whether results of strides are written where they belong, and not by kernels of their own
     devices: int = 1  # that operands are divided over
@@ -67,10 +67,10 @@ class TooLittleError(ValueError):
         self.least, self.method = least, method
 
     @classmethod
-    def of(cls, product: int, method: str, request: Request) -> TooLittleError:
-        """That of the bytes that a product needs."""
+    def of(cls, count: int, method: str, request: Request) -> TooLittleError:
+        """That of the bytes that a task needs."""
         devices, room = request.devices, request.room
-        return cls(-(-room.least(product) // devices), method, room.workspace // devices)
+        return cls(-(-room.least(count) // devices), method, room.workspace // devices)
 
 
 def choose(request: Request, method: str, found: list[Candidate] | None = None) -> Candidate:
@@ -107,14 +107,14 @@ def candidates(request: Request, method: str = "auto") -> list[Candidate]:
 
 def _candidate(request: Request, name: str, direct: bool) -> Candidate:
     try:
-        tile = request.methods[name](request.task)[0]
+        variant = request.methods[name](request.task)[0]
     except ValueError as error:
         return Candidate(name, math.inf, str(error))
-    if direct and not tile.is_local:
+    if direct and not variant.is_local:
         return Candidate(name, math.inf, "its outputs are no sums over their own windows")
-    if direct and tile.mixes_zeros and not (request.machine.threads or request.is_finite):
+    if direct and variant.mixes_zeros and not (request.machine.threads or request.is_finite):
         return Candidate(name, math.inf, "NaN and inf spread, and results cannot be looked at for them")
-    if not tile.is_accurate(request.task):
+    if not variant.is_accurate(request.task):
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
     found = _fitting(request, name)
     if isinstance(found, int):
@@ -137,11 +137,12 @@ def planned(request: Request, name: str) -> Candidate:
 
 
 def _fitting(request: Request, name: str) -> Candidate | int:
-    """The less costly of the ways in which a method does it, or the bytes that would do: in phases of any number, where
-    sums of no other dtype fit.
+    """The less costly of the ways in which a method does it, or the bytes that would do.
+
+    dx is also found by phases of strides: by few of them, unless sums of another dtype do not fit otherwise.
     """
     found = [_scheduled(request, name)]
-    if request.task.product == "scatter":
+    if request.task.scatters:
         few = not request.task.summed or isinstance(found[0], Candidate)
         found = [*_by_phases(request, name, PHASES if few else math.inf), *found]
     fitting = [one for one in found if isinstance(one, Candidate)]
@@ -153,7 +154,7 @@ def _fitting(request: Request, name: str) -> Candidate | int:
 
 def _scheduled(request: Request, name: str) -> Candidate | int:
     """The candidate that does the task as it is, or the bytes that would do."""
-    made = schedule(request.task, request.methods[name], request.machine, request.room.product)
+    made = schedule(request.task, request.methods[name], request.machine, request.room.bytes)
     return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
 
 
@@ -167,7 +168,7 @@ def _by_phases(request: Request, name: str, most: float) -> list[Candidate | int
         return []
     sizes = [phase.windows.taps * phase.windows.positions for phase in phases]
     largest = of_phase(task, phases[sizes.index(max(sizes))])
-    made = schedule(largest, request.methods[name], request.machine, request.room.product)
+    made = schedule(largest, request.methods[name], request.machine, request.room.bytes)
     if isinstance(made, int):
         return [made]
     return [Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)]
@@ -176,4 +177,4 @@ def _by_phases(request: Request, name: str, most: float) -> list[Candidate | int
 def of_phase(task: Task, phase: Phase) -> Task:
     """The convolution that gives a phase of the gradient by the input."""
     swapped = task._replace(channels=task.filters, filters=task.channels)
-    return swapped._replace(product="forward", windows=phase.windows, turned=True, copies_filters=True, summed=0)
+    return swapped._replace(direction="forward", windows=phase.windows, turned=True, copies_filters=True, summed=0)

@@ -71,7 +71,7 @@ class Frame(NamedTuple):
         return self.whole if self.is_whole else self.room // HALF
 
     @property
-    def product_room(self) -> Room:
+    def room_beside(self) -> Room:
         return Room(max(self.room - self.held, self.room // HALF), self.room, self.whole)
 
     @property

@@ -104,9 +104,9 @@ def _what(chosen: Candidate, blocks: int, threads: int, held: int) -> str:
     if len(chosen.phases) > 1:
         cut.append(f"{len(chosen.phases)} phases of the strides")
     cut.append(f"{held / MIB:.1f} MiB held")
-    if not schedule.tile.is_local:
+    if not schedule.variant.is_local:
         cut.append(SPREAD.format("over the block that reads them"))
-    elif schedule.tile.mixes_zeros:
+    elif schedule.variant.mixes_zeros:
         cut.append("NaN and inf may spread over the outputs of a block, unless asked for by 'direct'")
     return ", ".join(cut)
 

@@ -21,9 +21,8 @@ SMALL = 2**18  # bytes of what is done before a thread would have begun
 OVERLAP = 0.75  # of what a box holds, that a half may hold to be worth cutting: what halves read twice costs time
 POSITION = 8  # bytes of a position
 BYTE = 254  # taps that a byte can number
-MANY = (
-    16  # taps, of more of which NumPy finds the largest by levels, and adds shares one by one, sooner than tap by tap
-)
+# Taps, of more of which NumPy finds the largest by levels, and adds shares one by one, sooner than tap by tap.
+MANY = 16
 MANY_STEPS = 512  # taps, more of which are no steps one after another
 LONG = 128  # taps from which they are halved sooner than taken one by one, as NumPy begins each
 FEW_STEPS = 256  # taps up to which sums tap by tap may be those of fewer operations

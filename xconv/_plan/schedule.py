@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .blocks import Grid, Part, block_geometry, boxes, grid, lengths, parts, unit_counts
 from .geometry import Geometry, Ints
-from .task import Steps, Task, Tile
+from .task import Steps, Task, Variant
 
 CACHED = 10 * 2**20  # bytes of a block: in 8 MiB Winograd's tiles take a tenth longer, in 16 depthwise rows a fifth
 WORTHWHILE = 200_000  # nanoseconds: starting a thread takes a tenth of that
@@ -36,10 +36,10 @@ class Machine(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """A task by the tiles of a method: in parts of channels, filters and taps, and blocks of these."""
+    """A task by the variants of a method: in parts of channels, filters and taps, and blocks of these."""
 
     task: Task
-    tile: Tile
+    variant: Variant
     groups: int
     channels: int
     filters: int
@@ -78,7 +78,7 @@ class Schedule(NamedTuple):
         Filters then take copies beside data; of one channel and one filter these have what their product has later.
         """
         has_room = self.limit > 1 or self.task.pairs == 1
-        is_long = self.tile.transforms and self.cost > LONG
+        is_long = self.variant.transforms and self.cost > LONG
         return self.threads and is_long and has_room and self.is_one_block
 
     @property
@@ -94,8 +94,8 @@ class Schedule(NamedTuple):
         return self.held + self.each * min(threads, self.limit, max(self.blocks, self.sums))
 
 
-def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machine, room: int) -> Schedule | int:
-    """The least costly way to carry a task out by the tiles that a method has for it, or the bytes that would do.
+def schedule(task: Task, variants: Callable[[Task], Sequence[Variant]], machine: Machine, room: int) -> Schedule | int:
+    """The least costly way to carry a task out by the variants that a method has for it, or the bytes that would do.
 
     Taps are cut only where nothing else fits.
     """
@@ -103,8 +103,8 @@ def schedule(task: Task, tiles: Callable[[Task], Sequence[Tile]], machine: Machi
     while True:
         is_cut = taps != task.windows.kernel_size
         part = task._replace(windows=_of_taps(task.windows, taps), copies_filters=task.copies_filters or is_cut)
-        offered = tiles(part)
-        found = [_fitted(task, part, tile, machine, room - sums) for tile in offered]
+        offered = variants(part)
+        found = [_fitted(task, part, variant, machine, room - sums) for variant in offered]
         fitting = [one for one in found if isinstance(one, Schedule)]
         if fitting:
             best: Schedule = cheapest(fitting)
@@ -136,94 +136,94 @@ def _of_taps(windows: Geometry, taps: Ints) -> Geometry:
     return Geometry.of([axis._replace(d=(axis.o - 1) * axis.s + axis.a * (k - 1), k=k, lo=0, hi=1) for k, axis in axes])
 
 
-def _fitted(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | int:
+def _fitted(task: Task, part: Task, variant: Variant, machine: Machine, room: int) -> Schedule | int:
     """The schedule of a task whose parts have those taps, with as few parts as fit; or the bytes that would do."""
-    shared = _apart(task, part, tile, machine, room)
+    shared = _apart(task, part, variant, machine, room)
     if shared is not None:
         return shared
-    need = sum(_needs(part.of_channels(1)._replace(groups=1, filters=1), tile, machine))
+    need = sum(_needs(part.of_channels(1)._replace(groups=1, filters=1), variant, machine))
     if need > room:
         return need
-    held, least = _needs(part, tile, machine)
+    held, least = _needs(part, variant, machine)
     while held + least > room or held > ROOM * room:
         narrower = part.halves
         if not narrower:
             break
-        needs = [_needs(one, tile, machine) for one in narrower]
+        needs = [_needs(one, variant, machine) for one in narrower]
         sums = [*map(sum, needs)]
         at = sums.index(min(sums))
         part, (held, least) = narrower[at], needs[at]
-    return _blocked(task, part, tile, machine, room)
+    return _blocked(task, part, variant, machine, room)
 
 
-def _needs(part: Task, tile: Tile, machine: Machine) -> tuple[int, int]:
+def _needs(part: Task, variant: Variant, machine: Machine) -> tuple[int, int]:
     """Bytes that a part holds all the while, and of its smallest block beside them."""
-    weight = 0 if part.reduces else part.groups * _weight(part, tile, part.channels, part.copies_filters)
+    weight = 0 if part.reduces else part.groups * _weight(part, variant, part.channels, part.copies_filters)
     held = weight * machine.element  # transformed filters, or those turned round
-    return held, _least(part, tile, machine, held)
+    return held, _least(part, variant, machine, held)
 
 
-def _weight(part: Task, tile: Tile, channels: int, copied: bool) -> int:
+def _weight(part: Task, variant: Variant, channels: int, copied: bool) -> int:
     """How many numbers the filters of a group are, as they are multiplied; 0 if these are a view of the caller's."""
     plain = channels * part.filters * part.windows.taps if copied else 0
-    return tile.weight_workspace(part.windows, channels, part.filters) or plain
+    return variant.weight_workspace(part.windows, channels, part.filters) or plain
 
 
-def _least(part: Task, tile: Tile, machine: Machine, held: int) -> int:
+def _least(part: Task, variant: Variant, machine: Machine, held: int) -> int:
     """Bytes of the smallest block, or of what transforming the filters takes before there are any."""
-    box, channels = (1, 1, *map(min, tile.unit, part.windows.output_size)), part.channels
-    numbers = _numbers(part, tile, channels, box) + _sums(part, tile, channels)
+    box, channels = (1, 1, *map(min, variant.unit, part.windows.output_size)), part.channels
+    numbers = _numbers(part, variant, channels, box) + _sums(part, variant, channels)
     copied = 0 if part.reduces or not part.copies_filters else part.pairs * part.windows.taps
-    return max(numbers * machine.element, tile.weight_copies * held + copied * machine.element)
+    return max(numbers * machine.element, variant.weight_copies * held + copied * machine.element)
 
 
-def _numbers(part: Task, tile: Tile, channels: int, box: Ints) -> int:
+def _numbers(part: Task, variant: Variant, channels: int, box: Ints) -> int:
     """How many numbers a block holds; in a reduction beside its sums."""
     groups, samples, *outputs = box
     windows = block_geometry(part.windows, tuple(outputs))
-    numbers = groups * samples * tile.workspace(windows, channels, part.filters)
-    if part.reduces and tile.stacked:
-        strips = windows.output_size[0] if tile.stacked > 1 else 1  # of a row at least
-        numbers += groups * samples * strips * _weight(part, tile, channels, copied=True)
-    if part.product == "scatter":
+    numbers = groups * samples * variant.workspace(windows, channels, part.filters)
+    if part.reduces and variant.stacked:
+        strips = windows.output_size[0] if variant.stacked > 1 else 1  # of a row at least
+        numbers += groups * samples * strips * _weight(part, variant, channels, copied=True)
+    if part.scatters:
         numbers += groups * samples * channels * math.prod(windows.input_size)
-    if part.copies and not tile.reads_views:
+    if part.copies and not variant.reads_views:
         numbers += groups * samples * (2 * channels * math.prod(windows.input_size) + part.filters * windows.positions)
     return max(numbers, 1)
 
 
-def _sums(part: Task, tile: Tile, channels: int) -> int:
+def _sums(part: Task, variant: Variant, channels: int) -> int:
     """How many numbers a group of a reduction holds beside its maps: a sum, and what is added to it."""
     if not part.reduces:
         return 0
-    copies = 2 if tile.stacked or not tile.transforms else max(tile.weight_copies, 2) + 1
-    return copies * _weight(part, tile, channels, copied=True)
+    copies = 2 if variant.stacked or not variant.transforms else max(variant.weight_copies, 2) + 1
+    return copies * _weight(part, variant, channels, copied=True)
 
 
-def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule | None:
+def _apart(task: Task, part: Task, variant: Variant, machine: Machine, room: int) -> Schedule | None:
     """By parts of the filters that threads share, each of which is transformed just before its product.
 
     It pays where filters outweigh data, which is mapped once, and held, and where these are matrices of many columns.
     """
     if part.windows.taps < task.windows.taps:
         return None
-    columns = part.batch * math.prod(unit_counts(part.windows, tile.unit))
-    cost = _cost(task, part, tile, machine, 1, 0)
+    columns = part.batch * math.prod(unit_counts(part.windows, variant.unit))
+    cost = _cost(task, part, variant, machine, 1, 0)
     shares = _worth(cost)
     if not (
         machine.threads
-        and (tile.transforms or tile.stacked == 1)  # strips have channels within rows
-        and not tile.stacks_taps
+        and (variant.transforms or variant.stacked == 1)  # strips have channels within rows
+        and not variant.stacks_taps
         and columns <= part.filters
         and min(part.filters, shares) > 1
-        and part.product != "scatter"
+        and not part.scatters
     ):
         return None
     samples = max(part.batch, 1) * part.groups
-    held = samples * tile.workspace(part.windows, part.channels, 0) * machine.element
+    held = samples * variant.workspace(part.windows, part.channels, 0) * machine.element
     single = part._replace(filters=1)
-    transformed = 3 * part.groups * _weight(single, tile, part.channels, part.copies_filters)  # with steps on the way
-    each = (samples * tile.workspace(part.windows, 0, 1) + transformed) * machine.element
+    transformed = 3 * part.groups * _weight(single, variant, part.channels, part.copies_filters)  # on the way, too
+    each = (samples * variant.workspace(part.windows, 0, 1) + transformed) * machine.element
     width = min((room - held) // (2 * each), CACHED // each, -(-part.filters // shares))
     if width < 1:
         return None
@@ -231,7 +231,7 @@ def _apart(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> S
     taps, each = part.windows.kernel_size, width * each
     limit = (room - held) // each
     cuts = part.groups, part.channels, part.filters, taps, box, width, 1, part.channels
-    return Schedule(task, tile, *cuts, held, each, limit, 1, cost, True)
+    return Schedule(task, variant, *cuts, held, each, limit, 1, cost, True)
 
 
 def _worth(cost: float) -> int:
@@ -244,17 +244,17 @@ def _power_of_two(most: int) -> int:
     return 1 << max(most.bit_length() - 1, 0)
 
 
-def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) -> Schedule:
+def _blocked(task: Task, part: Task, variant: Variant, machine: Machine, room: int) -> Schedule:
     """The blocks of parts that fit: as large as there is room, a cache holds and threads have enough of them."""
-    shares = _worth(_cost(part, part, tile, machine, 1, 0)) if machine.threads else 1  # of the blocks of one part
-    held, least = _needs(part, tile, machine)
-    sums, width = _reduction(part, tile, machine, room - least, shares)
+    shares = _worth(_cost(part, part, variant, machine, 1, 0)) if machine.threads else 1  # of the blocks of one part
+    held, least = _needs(part, variant, machine)
+    sums, width = _reduction(part, variant, machine, room - least, shares)
     if sums > 1:
-        held += sums * part.groups * _weight(part, tile, width, copied=True) * machine.element
-    counts = unit_counts(part.windows, tile.unit)
-    whole = _numbers(part, tile, width, (1, 1, *part.windows.output_size))
+        held += sums * part.groups * _weight(part, variant, width, copied=True) * machine.element
+    counts = unit_counts(part.windows, variant.unit)
+    whole = _numbers(part, variant, width, (1, 1, *part.windows.output_size))
     unit = max(whole * machine.element // math.prod(counts), 1)
-    most = room - held if machine.compiled else min(room - held, _kept(tile, machine))
+    most = room - held if machine.compiled else min(room - held, _kept(variant, machine))
     units = max(most // unit, 1)
     if machine.threads:
         all_units = math.prod(counts) * max(part.batch, 1) * part.groups
@@ -264,10 +264,10 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
 
     def sizes(box: Ints) -> tuple[int, int]:
         """Bytes that a block makes, and holds, with its sums."""
-        made = _numbers(part, tile, width, box) * machine.element
-        return made, made + box[0] * _sums(part, tile, width) * machine.element
+        made = _numbers(part, variant, width, box) * machine.element
+        return made, made + box[0] * _sums(part, variant, width) * machine.element
 
-    box = _best_box(part, tile, units, shares, sizes, (most, room - held))
+    box = _best_box(part, variant, units, shares, sizes, (most, room - held))
     made, each = sizes(box)
     kept, taps = 1, part.windows.kernel_size
     if part.copies and (part.channels, taps) != (task.channels, task.windows.kernel_size):
@@ -276,30 +276,35 @@ def _blocked(task: Task, part: Task, tile: Tile, machine: Machine, room: int) ->
         held += (kept - 1) * sum_bytes
     limit = max((room - held) // each, 1)
     cuts = part.groups, part.channels, part.filters, taps, box, 0, sums, width
-    found = Schedule(task, tile, *cuts, held, each, limit, kept, 0.0, machine.threads)
-    return found._replace(cost=_cost(task, part, tile, machine, found.blocks * found.part_count, made))
+    found = Schedule(task, variant, *cuts, held, each, limit, kept, 0.0, machine.threads)
+    return found._replace(cost=_cost(task, part, variant, machine, found.blocks * found.part_count, made))
 
 
 def _best_box(
-    part: Task, tile: Tile, units: int, shares: int, sizes: Callable[[Ints], tuple[int, int]], limits: tuple[int, int]
+    part: Task,
+    variant: Variant,
+    units: int,
+    shares: int,
+    sizes: Callable[[Ints], tuple[int, int]],
+    limits: tuple[int, int],
 ) -> Ints:
     """The blocks of so many units or fewer whose sizes are within limits, and of which no thread waits for long."""
-    box = _box(part, tile, units)
+    box = _box(part, variant, units)
     while units > 1 and any(size > limit for size, limit in zip(sizes(box), limits, strict=True)):
         units = max(units * 3 // 4, 1)  # fewer would do, but what neighbouring blocks read twice weighs more then
-        box = _box(part, tile, units)
+        box = _box(part, variant, units)
     if shares == 1 or _count(part, box) not in UNEVEN:
         return box
-    smaller = (_box(part, tile, max(units * tenths // 10, 1)) for tenths in range(9, 4, -1))
+    smaller = (_box(part, variant, max(units * tenths // 10, 1)) for tenths in range(9, 4, -1))
     return next((one for one in smaller if _count(part, one) not in UNEVEN and sizes(one) <= sizes(box)), box)
 
 
-def _box(part: Task, tile: Tile, units: int) -> Ints:
+def _box(part: Task, variant: Variant, units: int) -> Ints:
     """Groups, samples and outputs along each axis of blocks of so many units, as equal as may be."""
-    counts = unit_counts(part.windows, tile.unit)
-    along = lengths(counts[:0:-1], min(units, tile.widest))
+    counts = unit_counts(part.windows, variant.unit)
+    along = lengths(counts[:0:-1], min(units, variant.widest))
     along += lengths([counts[0], part.batch, part.groups], units // math.prod(along))
-    outputs = (length * m for length, m in zip(along[: len(counts)][::-1], tile.unit, strict=True))
+    outputs = (length * m for length, m in zip(along[: len(counts)][::-1], variant.unit, strict=True))
     return (along[-1], along[-2], *map(min, outputs, part.windows.output_size))
 
 
@@ -307,7 +312,7 @@ def _count(part: Task, box: Ints) -> int:
     return boxes((part.groups, part.batch, *part.windows.output_size), box).total
 
 
-def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int) -> tuple[int, int]:
+def _reduction(part: Task, variant: Variant, machine: Machine, room: int, shares: int) -> tuple[int, int]:
     """Into how many partial sums a reduction goes, or how many channels each sum is over, for threads to share.
 
     Of a small gradient each sum has a share of the blocks, of a large one a share of the channels. Then each maps dy
@@ -315,26 +320,26 @@ def _reduction(part: Task, tile: Tile, machine: Machine, room: int, shares: int)
     """
     if not (part.reduces and machine.threads) or shares == 1:
         return 1, part.channels
-    weight = part.groups * _weight(part, tile, part.channels, copied=True) * machine.element
-    most = room // (8 if tile.transforms else 4) // weight
-    if weight <= SMALL_WEIGHT or (tile.transforms and most > 1):
+    weight = part.groups * _weight(part, variant, part.channels, copied=True) * machine.element
+    most = room // (8 if variant.transforms else 4) // weight
+    if weight <= SMALL_WEIGHT or (variant.transforms and most > 1):
         return _power_of_two(min(shares, most)), part.channels
     rows = max(part.channels * part.windows.taps // ROWS, FEWEST)
-    return 1, -(-part.channels // min(2 if tile.transforms else shares, rows, part.channels))
+    return 1, -(-part.channels // min(2 if variant.transforms else shares, rows, part.channels))
 
 
-def _kept(tile: Tile, machine: Machine) -> int:
+def _kept(variant: Variant, machine: Machine) -> int:
     """Bytes of a block whose arrays a cache holds, or malloc keeps: what a transform holds are copies of one size.
 
     All that a compiled program makes on its way is one array.
     """
-    return machine.cache * (1 if machine.compiled else 1 + tile.weight_copies)
+    return machine.cache * (1 if machine.compiled else 1 + variant.weight_copies)
 
 
-def _cost(task: Task, part: Task, tile: Tile, machine: Machine, blocks: int, each: int) -> float:
+def _cost(task: Task, part: Task, variant: Variant, machine: Machine, blocks: int, each: int) -> float:
     """Nanoseconds for all parts of a task, each of which takes what ``part`` does."""
     count = _part_count(task, part.groups, part.channels, part.filters, part.windows.kernel_size)
-    steps, rates = tile.steps(part), machine.rates
-    made = each / machine.element if each > _kept(tile, machine) else 0
+    steps, rates = variant.steps(part), machine.rates
+    made = each / machine.element if each > _kept(variant, machine) else 0
     memory = (machine.uncached - 1) * rates.copied * made * blocks
     return count * steps.times(rates) + memory + (blocks - count) * steps.operation * rates.operation

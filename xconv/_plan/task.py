@@ -1,4 +1,4 @@
-"""What is to be done, and what doing it takes, in integers: a task, the tiles of a method, and plain steps counted."""
+"""What is to be done, and what doing it takes, in integers: a task, variants of a method, and plain steps counted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OVERLAPPING = 5  # elements added in one long run, in the time of one added to w
 class Task(NamedTuple):
     """One of the three maps of a convolution; channels and filters counted within a group.
 
-    "forward" gives y; "backward_filter" dw; "scatter" adds windows back to dx. The gradient by the input is also run
-    "forward", of dy by filters ``turned`` round, whose channels are those of dy. Operands may have to be copied where
-    they are read: data, and filters. Numbers that are ``summed`` to a scatter are held besides, if its result is of
-    another dtype.
+    "forward" gives y, "backward_filter" dw, and "backward_data" adds windows back to dx. The gradient by the input is
+    also run "forward", of dy by filters ``turned`` round, whose channels are those of dy. Operands may have to be
+    copied where they are read: data, and filters. ``summed`` counts the numbers of dx that are held in the dtype of
+    the sums, if dx itself has another.
     """
 
-    product: str
+    direction: str
     windows: Geometry
     batch: int
     groups: int
@@ -52,7 +52,7 @@ class Task(NamedTuple):
         """How many products at most are added up to one result."""
         if self.reduces:
             return self.batch * self.windows.positions
-        return (self.filters if self.product == "scatter" else self.channels) * self.windows.taps
+        return (self.filters if self.scatters else self.channels) * self.windows.taps
 
     @property
     def multiplications(self) -> int:
@@ -70,14 +70,18 @@ class Task(NamedTuple):
         return self._replace(channels=channels, copies_filters=self.copies_filters or channels < self.channels)
 
     @property
+    def scatters(self) -> bool:
+        return self.direction == "backward_data"
+
+    @property
     def reduces(self) -> bool:
-        return self.product == "backward_filter"
+        return self.direction == "backward_filter"
 
 
-def task_of(product: str, geometry: ConvGeometry, casts: bool = False, conjugates: bool = False) -> Task:
+def task_of(direction: str, geometry: ConvGeometry, casts: bool = False, conjugates: bool = False) -> Task:
     """One of the three maps of a convolution; operands may be of other dtypes than sums, and filters conjugated."""
-    copies = casts or (geometry.is_framed and product != "scatter")
-    return Task(product, geometry.zero_padded, *geometry.sizes, False, copies, casts or conjugates)
+    copies = casts or (geometry.is_framed and direction != "backward_data")
+    return Task(direction, geometry.zero_padded, *geometry.sizes, False, copies, casts or conjugates)
 
 
 class Steps(NamedTuple):
@@ -99,7 +103,7 @@ class Steps(NamedTuple):
         return sum([one * other for one, other in zip(self, others, strict=True)])
 
 
-class Tile(Protocol):
+class Variant(Protocol):
     """The integers of a method: what it works on at once, what it holds, and what it does.
 
     Numbers are elements of the dtype that is computed in. What is not told of a method is as here.

@@ -50,9 +50,9 @@ class Blockwise:
         self.xp = access.xp
         self.schedule: Schedule = schedule
         self.task = schedule.task
-        self.maps: Maps = schedule.tile if maps is None else maps
+        self.maps: Maps = schedule.variant if maps is None else maps
         self.seen: list[int] | None = None
-        self._only_part: Any = next(schedule.parts(), None) if schedule.is_whole else None  # that is all, if one is
+        self._only_part: Any = next(schedule.parts(), None) if schedule.is_whole else None  # making it takes time
         self._only_grid: Any = None if self._only_part is None else schedule.grid(self._only_part)
         self.shares_maps = schedule.shares_maps
         self.is_paged = schedule.each >= PAGED  # and making an array again takes less time than making it
@@ -189,7 +189,7 @@ class Blockwise:
         return rows if self.maps.stacks_taps else factor(self.xp, rows)
 
     def _columns(self, x: Array, block: Block, channels: slice, filters: int = 0) -> Array:
-        """In(x) of a block, which is done with before the next one's is asked for, and gives all outputs of filters."""
+        """In(x) of a block, done with before the next one's is asked for; of so many filters it gives all outputs."""
         if not self.is_paged:
             return self._mapped(x, block, channels, filters)
         with making_again():
@@ -243,12 +243,12 @@ class Blockwise:
         self._each(fill, range(len(shares)))
         return self.xp.concat([columns[at] for at in range(len(shares))], axis=-2)
 
-    def scatter(self, dy: Array, w: Array, b: Array | None, place: Array | None = None) -> Array:
+    def backward_data(self, dy: Array, w: Array, b: Array | None, place: Array | None = None) -> Array:
         """dx, to which the windows of all parts are added, in a place if it is given: plain memory."""
         xp, schedule, task, access = self.xp, self.schedule, self.task, self.access
         if schedule.groups < task.groups:
             dx = empty(xp, dy, input_shape(task, dy), w, b, dtype=access.result)
-            return self._by_groups(Blockwise.scatter, (dx, 1), (dy, 1), (w, 0), (b, 0))
+            return self._by_groups(Blockwise.backward_data, (dx, 1), (dy, 1), (w, 0), (b, 0))
         dx = None if place is None or access.rounds else put_at(place, (...,), 0)
         for filters in pieces(task.filters, schedule.filters):
             for part in self._parts():
@@ -276,7 +276,7 @@ class Blockwise:
         return _stored(place, access.leave(biased(access, dx, b)))
 
     def backward_filter(self, dy: Array, x: Array, place: Array | None = None) -> Array:
-        """dw, of which parts of channels, filters and taps are different elements, as `scatter`."""
+        """dw, of which parts of channels, filters and taps are different elements, as `backward_data`."""
         xp, schedule, task, result = self.xp, self.schedule, self.task, self.access.result
         if schedule.groups < task.groups:
             dw = empty(xp, dy, weight_shape(task), x, dtype=result)

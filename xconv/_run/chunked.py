@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.elements import add_at, flipped, gathered, zeros
 from .._arrays.layout import Layout
-from .._arrays.libraries import Array, DType
+from .._arrays.libraries import Array, DType, traits
 from .._arrays.operands import Operand, namespace_of
 from .._arrays.pieces import Pieces, described_pieces
 from .._plan.chunked import (
@@ -36,6 +36,7 @@ from .._plan.geometry import ConvGeometry, Geometry, Ints, PoolGeometry
 from .._plan.remembered import remembering
 from .call import Call
 from .graph import Chunked, edges, lazily, write
+from .runners import Runner, Scheduled
 
 Given: TypeAlias = Sequence[tuple[tuple[Any, ...], Any]]  # parts of an operand, each with its places along all axes
 WIDE = 1.25  # times a chunk that a view of it may keep: what copying it would hold for a while is more
@@ -202,7 +203,7 @@ def conv_block(settings: Settings, sizes: Ints, like: Array, xs: Given, ws: Give
     if x is None or 0 in sizes:
         return _biased(settings, zeros(namespace_of(x=like), like, sizes, dtype=settings.working), b)
     call = _call(settings, spatial(settings.geometry, places), x=x, w=w, b=b)
-    return call.forward(call.read(call.for_forward, x), w, b)
+    return call.forward(_read(call, call.for_forward, x), w, b)
 
 
 def input_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, ws: Given, bs: Given = ()) -> Array:
@@ -212,7 +213,7 @@ def input_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, w
 
     def adjoint(dy: Any, windows: list[Window]) -> Array:
         call = _call(settings._replace(dtype=settings.working), windows, dy=dy, w=w)
-        return call.backward_data(call.read(call.for_data, dy), w)
+        return call.backward_data(_read(call, call.for_data, dy), w)
 
     dx = summed_parts(like, sizes, settings.working, spatial_axes(settings.geometry), dys, adjoint)
     return _biased(settings, dx, b)
@@ -225,7 +226,7 @@ def weight_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given, 
     if dy is None or x is None:
         return zeros(xp, like, sizes, dtype=settings.dtype)
     call = _call(settings, spatial(settings.geometry, places), dy=dy, x=x)
-    return xp.reshape(call.backward_filter(dy.joined(), call.read(call.for_filter, x)), sizes)
+    return xp.reshape(call.backward_filter(dy.joined(), _read(call, call.for_filter, x)), sizes)
 
 
 def bias_grad_block(settings: Settings, sizes: Ints, like: Array, dys: Given) -> Array:
@@ -285,6 +286,15 @@ def _biased(settings: Settings, y: Array, b: Array | None) -> Array:
         shape[-1 if settings.geometry.channels_last else 1] = b.shape[0]
         y = y + xp.astype(xp.reshape(b, tuple(shape)), settings.working)
     return xp.astype(y, settings.dtype, copy=False)
+
+
+def _read(call: Call, runner: Runner, x: Array | Pieces) -> Array | Pieces:
+    """An input in pieces: joined, if not by blocks that read it one after another."""
+    geometry, in_blocks = call.layout.geometry, traits(call.layout.xp).threads and len(x.parts) > 1
+    is_even = not geometry.channels_last and (geometry.groups == 1 or x.grid[1] == 1)
+    if in_blocks and is_even and isinstance(runner, Scheduled) and runner.local is None:
+        return x
+    return x.joined()  # outliers, too, are looked for in all at once
 
 
 def _call(settings: Settings, windows: Sequence[Window], **arrays: Array | Pieces | None) -> Call:

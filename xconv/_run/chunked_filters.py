@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .._arrays.elements import empty, put_at
-from .._arrays.libraries import Array, DType
+from .._arrays.libraries import Array, DType, is_chunked
 from .._arrays.operands import namespace_of
 from .._plan.blocks import ranges
 from .._plan.chunked import everything, neighbours_of, pointwise
 from .._plan.geometry import Ints
 from .chunked import Given, cropped
-from .graph import Chunked, edges, is_chunked, write
+from .graph import Chunked, edges, write
 
 STRIPS = 12  # of a chunk: of what is read and held besides the result, a twelfth is little
 LONG = 8  # times as many rows as lie around a strip, which are filtered twice
 
 
-class Filter(NamedTuple):
+class ChunkFilter(NamedTuple):
     """A function of an array, of others that all chunks take whole, and of what is no array."""
 
     function: Callable[..., Array]
@@ -67,7 +67,7 @@ def neighbourhoods(
     whole = [(other, tuple(map(everything, other.shape))) for other in others]
     first = [(before, behind) for axis, before, behind, _ in halos if axis == 0] or [(0, 0)]
     halo = first[0] if others else None  # lines are chained in a cache of their own: strips of them take longer
-    settings, operands = Filter(function, arguments, halo, takes_pieces), ((x, tuple(reads)), *whole)
+    settings, operands = ChunkFilter(function, arguments, halo, takes_pieces), ((x, tuple(reads)), *whole)
     return Chunked(filter_block, settings, cuts, dtype, operands, joins=True)
 
 
@@ -85,10 +85,10 @@ def element_by_element(function: Callable[..., Array], *arrays: Array) -> Array:
     cuts = edges(arrays[0])
     reads = tuple([pointwise(axis, cut) for axis, cut in enumerate(cuts)])
     operands = tuple([(array, reads) for array in arrays])
-    return write(Chunked(elements_block, Filter(function), cuts, arrays[0].dtype, operands))
+    return write(Chunked(elements_block, ChunkFilter(function), cuts, arrays[0].dtype, operands))
 
 
-def filter_block(settings: Filter, sizes: Ints, like: Array, xs: Given, *others: Given) -> Array:
+def filter_block(settings: ChunkFilter, sizes: Ints, like: Array, xs: Given, *others: Given) -> Array:
     """A chunk of a filter's result, by strips of rows if it may be: a task then holds little besides it."""
     ((places, x),) = xs
     xp, arrays = namespace_of(x=like), [pieces.joined() for ((_, pieces),) in others]
@@ -118,7 +118,7 @@ def combined_block(settings: Combined, sizes: Ints, like: Array, *operands: Give
     return settings.function(*[share(inner, sizes, like, operand) for (share, inner), operand in shares])
 
 
-def elements_block(settings: Filter, sizes: Ints, like: Array, *operands: Given) -> Array:
+def elements_block(settings: ChunkFilter, sizes: Ints, like: Array, *operands: Given) -> Array:
     """A chunk of what is done to each element by itself."""
     nothing = namespace_of(x=like).empty(sizes, dtype=like.dtype) if 0 in sizes else None
     return settings.function(*[nothing if array is None else array for ((_, array),) in operands])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import ModuleType
 from typing import NamedTuple
 
 from .._arrays.elements import full, lowest, zeros
@@ -26,7 +25,7 @@ from .._plan.chunked import (
 from .._plan.geometry import Geometry, Ints, PoolGeometry
 from . import pools
 from .chunked import Given, spatial, spatial_axes, summed_parts
-from .graph import Chunked, edges, is_chunked, write
+from .graph import Chunked, edges, write
 from .pools import Pooling
 
 
@@ -36,13 +35,6 @@ class Rows(NamedTuple):
     windows: Geometry
     dtype: DType
     value: complex = 0
-
-
-def runner(*arrays: Array) -> ModuleType:
-    """Where the functions of such arrays are: here or in `pools`."""
-    from . import chunked_pools
-
-    return chunked_pools if is_chunked(*arrays) else pools
 
 
 def pooled(xp: Namespace, call: Pooling, x: Array | None, dy: Array | None = None) -> Array:

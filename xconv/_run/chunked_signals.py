@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._arrays.elements import resized, zeros
-from .._arrays.libraries import Array, DType
+from .._arrays.libraries import Array, DType, is_chunked
 from .._arrays.operands import namespace_of
 from .._plan.borders import Run
 from .._plan.broadcast import kept as kept_by
@@ -14,7 +14,7 @@ from .._plan.chunked import Part, Reads, everything, overlaps_of, pointwise, res
 from .._plan.geometry import Ints
 from .._plan.polyphase import EXTENSIONS, ODD
 from .chunked import Given, cropped
-from .graph import Chunked, edges, is_chunked, write
+from .graph import Chunked, edges, write
 
 
 class Convolving(NamedTuple):

@@ -11,35 +11,37 @@ from .._plan.borders import Run
 from .._plan.frames import Frame, Line, fitting
 from .._plan.geometry import ConvGeometry, is_symbol
 from .._plan.task import Task
-from .integers import runner
-from .products import Product
+from .runners import Runner, runner_of
 
 KEPT = 2  # products of pieces, all samples and what is left of them: each has blocks of its own, a kilobyte each
 
 
-def frame_of(xp: Namespace, product: str, geometry: ConvGeometry, working: DType, dtype: DType, room: int) -> Frame:
-    """What a product that gives this dtype, by sums of another, has of a frame: none, but for the gradient by one."""
-    is_framed, compiled = product == "scatter" and geometry.is_framed, traits(xp).traced or is_symbol(geometry.batch)
+def frame_of(xp: Namespace, direction: str, geometry: ConvGeometry, working: DType, dtype: DType, room: int) -> Frame:
+    """What a direction that gives this dtype, by sums of another, has of a frame: none, but for the gradient by one."""
+    is_framed, compiled = (
+        direction == "backward_data" and geometry.is_framed,
+        traits(xp).traced or is_symbol(geometry.batch),
+    )
     return Frame(geometry, item_size(xp, working), room, bool(working != dtype), compiled, is_framed)
 
 
 class Framed:
-    """The gradient, of dy (N, K, *o) and w (K, C, *k) with a bias (C,), as `Product`: an array of its own."""
+    """The gradient, of dy (N, K, *o) and w (K, C, *k) with a bias (C,), as `Runner`: an array of its own."""
 
     def __init__(self, layout: Layout, task: Task, method: str, room: int) -> None:
         access, geometry = layout.access, layout.geometry
         self.layout, self.task, self.method = layout, task, method
-        self.frame = frame_of(access.xp, "scatter", geometry, access.dtype, access.result, room)
-        self.access: Access = access.of("scatter", geometry)
-        self.known: dict[Task, Product] = {}
+        self.frame = frame_of(access.xp, "backward_data", geometry, access.dtype, access.result, room)
+        self.access: Access = access.of("backward_data", geometry)
+        self.known: dict[Task, Runner] = {}
         # Errors are due now.
-        self.product = fitting(
-            self.frame, lambda frame: runner(self.access, frame.of_piece(task), method, frame.product_room)
+        self.runner = fitting(
+            self.frame, lambda frame: runner_of(self.access, frame.of_piece(task), method, frame.room_beside)
         )
 
     def __call__(self, dy: Array, w: Array, b: Array | None = None) -> Array:
         if self.frame.is_whole:
-            return self.layout.leave_frame(self.product(dy, w), b)
+            return self.layout.leave_frame(self.runner(dy, w), b)
         xp, access, sizes = self.access.xp, self.layout.access, self.layout.geometry.windows.input_size
         shape = dy.shape[0], self.layout.geometry.channels, *sizes
         dx = (empty if access.rounds else zeros)(xp, dy, shape, w, b, dtype=access.result)
@@ -65,10 +67,10 @@ class Framed:
                 total = add_at(xp, total, (some, slice(None), *(line.target for line in piece.lines)), part)
         return total
 
-    def _of(self, task: Task) -> Product:
+    def _of(self, task: Task) -> Runner:
         found = self.known.get(task)  # of calls on several threads one may give up what another has just made
         if found is None:
-            found = fitting(self.frame, lambda frame: runner(self.access, task, self.method, frame.product_room))
+            found = fitting(self.frame, lambda frame: runner_of(self.access, task, self.method, frame.room_beside))
             if len(self.known) >= KEPT:
                 self.known.clear()
             self.known[task] = found

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .._arrays.elements import flipped
-from .._arrays.libraries import Array, DType, row_of
+from .._arrays.libraries import Array, DType, is_chunked, row_of
 from .._arrays.operands import namespace_of
 from .._arrays.pieces import Pieces
 from .._plan.chunked import Part, Reads, Span, edges_of, lengths_of
@@ -39,11 +39,6 @@ class Chunked(NamedTuple):
     operands: tuple[tuple[Array, tuple[Reads, ...]], ...]
     joins: bool = False
     word: str = ""  # what tasks are called: as the function, if it is no other
-
-
-def is_chunked(*arrays: Any) -> bool:
-    """Whether one of them is in chunks that are computed later."""
-    return any([row_of(array).chunked for array in arrays])  # noqa: C419 - of small arrays a generator takes longer
 
 
 def lazily(array: Array) -> Array:

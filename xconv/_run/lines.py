@@ -17,7 +17,7 @@ from .._plan.blocks import pieces
 from .._plan.geometry import Geometry, Ints
 from .._plan.schedule import WORTHWHILE
 from .call import Call
-from .neighbours import UNPLANNED, Filters, Windows
+from .neighbours import UNPLANNED, Filter, FilterChain
 from .threads import cpu_count, for_each
 
 BEGUN, OUTPUT, BYTE = 1500.0, 8.0, 0.0115  # nanoseconds of a call, of each output, and of each byte that it reads
@@ -93,7 +93,7 @@ class Plane:
         self.size, self.kept = windows.input_size, tuple(slice(o) for o in windows.output_size)
         self.memory = tuple(map(max, windows.input_size, windows.output_size))
         axes, before = tuple(range(windows.ndim)), tuple(lo for lo, _ in windows.padding)
-        self.windows = Windows(axes, windows.kernel_size, before, ("zeros",) * windows.ndim, is_line=False)
+        self.windows = Filter(axes, windows.kernel_size, before, ("zeros",) * windows.ndim, is_line=False)
         self.cost = TAPS_BEGUN + math.prod(self.memory) * windows.taps * TAP * item_size(xp, dtype) - CARRIED_OUT
 
     def forward(self, x: Array, w: Array) -> Array:
@@ -110,10 +110,12 @@ class Plane:
 
 
 @functools.lru_cache(maxsize=128)
-def _filters(xp: Namespace, shape: Ints, dtype: DType, windows: Windows, flip: bool, elements: bytes) -> Filters | None:
+def _filters(
+    xp: Namespace, shape: Ints, dtype: DType, windows: Filter, flip: bool, elements: bytes
+) -> FilterChain | None:
     taps = tuple(xp.frombuffer(elements, dtype).tolist())
     line = windows._replace(taps=taps[::-1] if flip else taps)
-    return Filters(xp, shape, dtype, [line], dtype, [dtype]) if all(taps) else None
+    return FilterChain(xp, shape, dtype, [line], dtype, [dtype]) if all(taps) else None
 
 
 def plane_of(

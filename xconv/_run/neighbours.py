@@ -27,7 +27,7 @@ BESIDE = 5 * 2**15  # elements of one of large arrays beside others: more take a
 WORTH = 2**24  # bytes in as many operations that take 0.36 ms, of which 0.15 are what a second thread takes to begin
 
 
-class Windows(NamedTuple):
+class Filter(NamedTuple):
     """Windows along some axes, in order: how many elements lie before the first one, and what is beyond the ends."""
 
     axes: Ints
@@ -52,7 +52,7 @@ class Windows(NamedTuple):
         return isinstance(self.taps, tuple) and any(isinstance(tap, complex) for tap in self.taps)
 
 
-def neighbours(xp: Namespace, x: Array, windows: Windows, dtype: DType, working: DType) -> Array:
+def neighbours(xp: Namespace, x: Array, windows: Filter, dtype: DType, working: DType) -> Array:
     """Weighted sums of windows, computed in a working dtype and stored in another, as many as there are elements."""
     sizes, padding, modes = on_all_axes(*windows[:4], x.ndim)
     padded = pad(xp, x, padding, modes, windows.value, working)
@@ -81,7 +81,7 @@ class Room(NamedTuple):
     borders: Sequence[Step] = ()
 
 
-class Filters:
+class FilterChain:
     """`neighbours` of NumPy's arrays of one shape and dtype, of filters one after another, each along its own axes.
 
     Where taps are real complex numbers are pairs of real ones: inf in one of these is no NaN in the other, as in SciPy.
@@ -90,13 +90,13 @@ class Filters:
     """
 
     def __init__(
-        self, xp: Namespace, shape: Ints, own: DType, lines: Sequence[Windows], dtype: DType, workings: Sequence[DType]
+        self, xp: Namespace, shape: Ints, own: DType, filters: Sequence[Filter], dtype: DType, workings: Sequence[DType]
     ) -> None:
         self.xp, self.shape, self.own, self.dtype = xp, shape, own, dtype
-        self.lines, self.workings, self.keys = lines, workings, tuple([line[:4] for line in lines])
-        self.kept, self.parts, self.is_known = threading.local(), list[Filters](), False
-        self.work = math.prod(shape) * (MOVED + sum(line.operations for line in lines))
-        if is_kind(xp, own, "complex floating") and not any(line.is_complex for line in lines):
+        self.filters, self.workings, self.keys = filters, workings, tuple([line[:4] for line in filters])
+        self.kept, self.parts, self.is_known = threading.local(), list[FilterChain](), False
+        self.work = math.prod(shape) * (MOVED + sum(line.operations for line in filters))
+        if is_kind(xp, own, "complex floating") and not any(line.is_complex for line in filters):
             self._divide(xp.finfo(xp.result_type(dtype)).dtype, [xp.finfo(working).dtype for working in workings])
 
     def __call__(self, x: Array | Pieces) -> Array:
@@ -107,12 +107,12 @@ class Filters:
     def _divide(self, result: DType, workings: Sequence[DType]) -> None:
         """Along one axis more, but for what is beyond the ends if that has two parts."""
         real, whole = self.xp.finfo(self.own).dtype, True
-        for line in self.lines:
+        for line in self.filters:
             whole = whole and (line.value.real == line.value.imag or "zeros" not in line.modes)
         for part in ("real",) if whole else ("real", "imag"):
-            lines = [line._replace(value=getattr(line.value, part)) for line in self.lines]
+            filters = [line._replace(value=getattr(line.value, part)) for line in self.filters]
             shape = (*self.shape, 2) if whole else self.shape
-            self.parts.append(Filters(self.xp, shape, real, lines, result, workings))
+            self.parts.append(FilterChain(self.xp, shape, real, filters, result, workings))
 
     def _of_pairs(self, x: Array) -> Array:
         xp, native, (first, *others) = self.xp, self.xp.result_type(self.dtype), self.parts
@@ -138,10 +138,10 @@ class Filters:
             _carry_out(self.xp, self.stages, x, y)
             return y
         for chain in chains(self.shape, self.keys, room):
-            first, after = after, after + chain.filters
+            first, after = after, after + chain.length
             source = y if len(chain.boxes) > 1 else y[...]  # of pieces, all is joined only where all is read at once
             y = self.xp.empty(self.shape, self.dtype) if y is x or chain.cuts else y
-            run = _Run(self.xp, chain, self.lines[first:after], self.workings[first:after])
+            run = _Run(self.xp, chain, self.filters[first:after], self.workings[first:after])
             for_each(functools.partial(run.fill, source, y), chain.boxes, cpus)
         return y
 
@@ -151,7 +151,7 @@ class Filters:
         if not hasattr(self.kept, "stages"):
             found, bench = chains(self.shape, self.keys, SMALL), Bench(self.xp)
             is_one = [len(chain.boxes) for chain in found] == [1]
-            run = _Run(self.xp, found[0], self.lines, self.workings, bench)
+            run = _Run(self.xp, found[0], self.filters, self.workings, bench)
             stages = run.stages(found[0].boxes[0]) if is_one else []
             self.kept.stages = stages if bench.is_enough else []
         kept: list[Stage] = self.kept.stages
@@ -159,9 +159,9 @@ class Filters:
 
 
 @functools.cache
-def _quiet(xp: Namespace) -> Callable[[Filters, Array | Pieces], Array]:
+def _quiet(xp: Namespace) -> Callable[[FilterChain, Array | Pieces], Array]:
     """SciPy warns of nothing, and rows that are added as one have sums that nobody sees."""
-    quiet: Callable[[Filters, Array | Pieces], Array] = xp.errstate(all="ignore")(Filters.run)
+    quiet: Callable[[FilterChain, Array | Pieces], Array] = xp.errstate(all="ignore")(FilterChain.run)
     return quiet
 
 
@@ -184,7 +184,7 @@ class _Run(NamedTuple):
 
     xp: Namespace
     chain: Chain
-    lines: Sequence[Windows]
+    filters: Sequence[Filter]
     workings: Sequence[DType]
     room: Callable[..., Array] = scratch
 
@@ -194,7 +194,7 @@ class _Run(NamedTuple):
         Of pieces at the ends, whose borders may be those of others, it is joined first.
         """
         xp, place, first = self.xp, y[box.place], self.workings[0]
-        framing = box.framed, self.chain.border, self.chain.modes, self.lines[0].value
+        framing = box.framed, self.chain.border, self.chain.modes, self.filters[0].value
         if box.is_inside is not isinstance(x, Pieces):
             part = x[box.read] if box.is_inside else framed(xp, x, *framing, first)
             is_ready = part.dtype == first and part.flags.c_contiguous and not box.passes[0].is_bordered
@@ -211,8 +211,8 @@ class _Run(NamedTuple):
         Without one all add up rows in a line, which takes less time where these are short, before they are put.
         """
         stages, firsts = list[Stage](), [] if memory is None else [Room(memory)]
-        rooms = [*firsts, *(self._room(box, at) for at in range(len(firsts), len(self.lines)))]
-        for at, (line, working, plan) in enumerate(zip(self.lines, self.workings, box.passes, strict=True)):
+        rooms = [*firsts, *(self._room(box, at) for at in range(len(firsts), len(self.filters)))]
+        for at, (line, working, plan) in enumerate(zip(self.filters, self.workings, box.passes, strict=True)):
             room, following = rooms[at], rooms[at + 1 : at + 2]
             before = [*([] if at else room.before), *(step for other in following for step in other.before)]
             target = following[0].inside if following else place
@@ -225,14 +225,14 @@ class _Run(NamedTuple):
 
     def _room(self, box: Box, at: int) -> Room:
         """What a filter reads."""
-        plan, value = box.passes[at], self.lines[at].value
+        plan, value = box.passes[at], self.filters[at].value
         laid_out = self.room(self.xp, plan.memory, self.workings[at], PADDED[at % 2])
         memory = in_order(laid_out, plan)
         borders: list[Step] = [(put, (memory[source],), memory[border]) for border, source in plan.fills]
         borders += [(put, (value,), memory[beyond]) for beyond in box.beyond[at]]
         return Room(laid_out, memory[plan.inside], [(put, (value,), memory)] if plan.has_value else [], borders)
 
-    def _steps(self, line: Windows, windows: Shifted, place: Array | None) -> tuple[list[Step], Array]:
+    def _steps(self, line: Filter, windows: Shifted, place: Array | None) -> tuple[list[Step], Array]:
         if line.pick:
             return windows.extremes(getattr(self.xp, line.pick), line.taps, place)
         if line.taps is None:

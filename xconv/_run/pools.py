@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from .._arrays.elements import from_ordered, lowest, ordered, placed, put_at, reshaped, zeros
-from .._arrays.libraries import Array, DType, Namespace, device, is_kind, traits
+from .._arrays.libraries import Array, DType, Namespace, device, is_chunked, is_kind, traits
 from .._arrays.machine import machine_of
 from .._arrays.maxima import extremes, maxima_adjoint, maxima_positions
 from .._arrays.means import means, means_adjoint
@@ -33,6 +35,15 @@ from .._plan.pooling import (
 from .threads import cpu_count, for_each
 
 PROGRAM = 8  # blocks of one program, of 3x3 windows, that XLA compiles in 0.2 s, and one in 0.1
+
+
+def functions_for(*arrays: Array) -> ModuleType:
+    """Where the functions are that take such arrays: here, or in `chunked_pools`."""
+    if not is_chunked(*arrays):
+        return sys.modules[__name__]
+    from . import chunked_pools
+
+    return chunked_pools
 
 
 class Pooling(NamedTuple):

@@ -25,7 +25,7 @@ from .._methods.native import convolves
 from .._plan.remembered import remembered
 from .call import Call
 from .frames import Framed
-from .products import Own, Product
+from .runners import Own, Runner
 
 Operands = tuple[Any, ...]
 NATIVE = "native"
@@ -43,8 +43,8 @@ class TensorCall(Call):
     def backward_filter(self, dy: Array, x: Array) -> Array:
         return self._step("backward_filter", self.for_filter, (dy, x))
 
-    def _step(self, name: str, product: Product, operands: Operands) -> Array:
-        if isinstance(product.product if isinstance(product, Framed) else product, Own):
+    def _step(self, name: str, runner: Runner, operands: Operands) -> Array:
+        if isinstance(runner.runner if isinstance(runner, Framed) else runner, Own):
             return getattr(Call, name)(self, *operands)
         return _Step.apply(self, name, *operands) if _are_recorded(operands) else self.carry_out(name, operands)
 

@@ -1,11 +1,17 @@
-"""The three products of a convolution, by the library's own or by the schedule of a method.
+"""What carries a task out, of which a convolution has three:
 
     y  = Out( Wt(w) @ In(x) )
     dx = In*( Wt(w)^H @ Out*(dy) )
     dw = Wt*( Out*(dy) @ In(x)^H )
 
-By a schedule they run block by block, scaled where transforms would overflow, and once more by im2col where NaN, inf or
-far outliers would be seen in outputs that do not read them.
+Either the library's own convolution (`Own`), or the schedule of a method (`Scheduled`), block by block: scaled where
+transforms would overflow, and once more by im2col where NaN, inf or far outliers would be seen in outputs that do not
+read them.
+
+Scheduled of integers are computed in floating point, where their sums are exact in it: BLAS multiplies no others. A sum
+of so many is at most their number times the largest factors, which are looked for in the operands. What lies below
+2**24 is exact in float32, as of 8-bit images and small filters, and below 2**53 in float64. Larger integers are cut
+into limbs (`_arrays.matmul`).
 """
 
 from __future__ import annotations
@@ -16,14 +22,24 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from .._arrays.elements import are_moderate, empty, has_outliers, is_finite, reshaped, scale, squares_of, zeros
+from .._arrays.elements import (
+    are_moderate,
+    empty,
+    has_outliers,
+    is_finite,
+    magnitude,
+    reshaped,
+    scale,
+    squares_of,
+    zeros,
+)
 from .._arrays.layout import Access, biased, turned
-from .._arrays.libraries import Array, compiled, is_kind, traits
-from .._arrays.operands import working_dtype
+from .._arrays.libraries import Array, DType, compiled, is_kind, traits
+from .._arrays.operands import dtypes_of_sums, planned_dtype, working_dtype
 from .._arrays.pieces import Pieces, pieces_of
 from .._methods import METHODS, request
 from .._methods.native import Native, UnsupportedError, native
-from .._plan.choice import Candidate, Request, Room, candidates, choose, of_phase, planned
+from .._plan.choice import Candidate, Request, Room, TooLittleError, candidates, choose, of_phase, planned
 from .._plan.geometry import Phase
 from .._plan.remembered import remembered
 from .._plan.schedule import cheapest
@@ -35,18 +51,21 @@ from .threads import one_blas_thread
 # matrix-vector products: 1024 and 2304 times GEMM_MULTITHREAD_THRESHOLD.
 COMPLEX_ALONE, ALONE = 4096, 9216
 NEAR = 64  # outputs of Winograd's largest tiles, all over which an outlier is seen, but not beyond
+ALWAYS_ENOUGH = 2**20  # bytes of a workspace, from which on nothing is refused
 BEARABLE = 128  # times as long as transforms would take, for outputs that outliers elsewhere do not ruin
 
 
-class Product(Protocol):
-    """One of the three: of x and w, of dy and w, either with a bias, or of dy and x."""
+class Runner(Protocol):
+    """Carries a task out: of x and w, of dy and w, either with a bias, or of dy and x."""
 
     def __call__(self, first: Array, second: Array, b: Array | None = None, /) -> Array: ...
 
 
-def products(access: Access, task: Task, method: str, room: Room) -> Product:
+def runner_of(access: Access, task: Task, method: str, room: Room) -> Runner:
     """What carries a task out by a method, or by that which a word stands for."""
     xp, dtype = access.xp, access.dtype
+    if task.batch and method != "native" and dtypes_of_sums(xp, dtype) != (dtype,):
+        return OfIntegers(access, task, method, room)
     asked = request(access, task, room)
     if method == "native":
         return _own(access, task, room)
@@ -60,25 +79,25 @@ def products(access: Access, task: Task, method: str, room: Room) -> Product:
     if method == "direct":
         return _direct(access, asked, found)
     local = None
-    tile = found.schedule.tile
-    if method == "auto" and not (task.reduces or tile.is_local) and math.prod(tile.unit) > NEAR:
+    variant = found.schedule.variant
+    if method == "auto" and not (task.reduces or variant.is_local) and math.prod(variant.unit) > NEAR:
         direct = cheapest(candidates(asked, "direct"))
         local = _direct(access, asked, direct) if direct.cost < BEARABLE * found.cost else None
-    return Products(access, asked, found, local=local)
+    return Scheduled(access, asked, found, local=local)
 
 
-def _direct(access: Access, asked: Request, found: Candidate) -> Products:
+def _direct(access: Access, asked: Request, found: Candidate) -> Scheduled:
     integral = is_kind(access.xp, access.dtype, "integral")
-    mixes = found.schedule is not None and found.schedule.tile.mixes_zeros and not integral
-    return Products(access, asked, found, Products(access, asked, planned(asked, "im2col")) if mixes else None)
+    mixes = found.schedule is not None and found.schedule.variant.mixes_zeros and not integral
+    return Scheduled(access, asked, found, Scheduled(access, asked, planned(asked, "im2col")) if mixes else None)
 
 
 def _own(access: Access, task: Task, room: Room) -> Own:
     """With half precision as it is, if those are the sums that the library makes of it."""
     xp, result = access.xp, access.result
-    own = native(xp, access.dtype, task, room.product, access.devices)
+    own = native(xp, access.dtype, task, room.bytes, access.devices)
     halves = own.takes_halves and is_kind(xp, result, "real floating") and access.dtype == working_dtype(xp, result)
-    return Own(access._replace(dtype=result) if halves else access, own, task.product)
+    return Own(access._replace(dtype=result) if halves else access, own, task.direction)
 
 
 class Own(NamedTuple):
@@ -86,14 +105,14 @@ class Own(NamedTuple):
 
     access: Access
     own: Native
-    product: str
+    direction: str
 
     def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
-        access, own, product = self
-        if product == "backward_filter":
+        access, own, direction = self
+        if direction == "backward_filter":
             return access.leave_filters(own.backward_filter(access.read(first), self._input(second)))
         w = access.read_filters(second)
-        if product == "scatter":
+        if direction == "backward_data":
             return access.leave(biased(access, own.backward_data(access.read(first), w), b))
         return access.leave(own.forward(self._input(first), w, None if b is None else access.read(b)))
 
@@ -103,9 +122,9 @@ class Own(NamedTuple):
         )
 
 
-def _or_other(own: Own, access: Access, asked: Request) -> Product:
+def _or_other(own: Own, access: Access, asked: Request) -> Runner:
     """The library's own convolution, or the least costly other where it finds that it does not support this."""
-    other = functools.cache(lambda: Products(access, asked, choose(asked, "auto")))
+    other = functools.cache(lambda: Scheduled(access, asked, choose(asked, "auto")))
 
     def run(*operands: Any) -> Array:
         try:
@@ -116,7 +135,7 @@ def _or_other(own: Own, access: Access, asked: Request) -> Product:
     return run
 
 
-class Products:
+class Scheduled:
     """One task by its plan: canonical arrays in and out, which may be written to parts of larger ones."""
 
     def __init__(
@@ -124,8 +143,8 @@ class Products:
         access: Access,
         request: Request,
         candidate: Candidate,
-        exact: Products | None = None,
-        local: Products | None = None,
+        exact: Scheduled | None = None,
+        local: Scheduled | None = None,
     ) -> None:
         xp = access.xp
         self.access = access
@@ -135,11 +154,11 @@ class Products:
         self.request = request
         self.candidate = candidate
         self.task = request.task
-        self.is_local = candidate.schedule is None or candidate.schedule.tile.is_local
+        self.is_local = candidate.schedule is None or candidate.schedule.variant.is_local
         alone = COMPLEX_ALONE if is_kind(xp, access.dtype, "complex floating") else ALONE
         found, self.spreads = candidate.schedule, traits(xp).threads and self.task.multiplications > alone
         if self.spreads and found and not self.task.reduces:  # products of single numbers are NumPy's own, but for sums
-            self.spreads = found.tile.steps(found.task).multiplication > 0
+            self.spreads = found.variant.steps(found.task).multiplication > 0
 
     def __call__(self, *operands: Array | None) -> Array:
         """Hold BLAS to one thread: its own would spin on the CPUs that ours need, and round by how many there are."""
@@ -164,15 +183,17 @@ class Products:
             return result if is_fine else self.exact._checked(*operands)
         return self._sums(squares, *operands)
 
+    def _sums(self, squares: float | None, *operands: Any) -> Array:
+        """What is computed once operands were looked at: where libraries compile, as one program."""
+        if traits(self.xp).traced:
+            return self._program(*operands)
+        return self._product(*operands) if self.is_local else self._scaled(squares, *operands)
+
     @remembered
-    def _sums(self) -> Callable[..., Array]:
-        """What is computed, once operands were looked at."""
-        return compiled(self.xp, self._moderate if self.is_local else self._scaled)
+    def _program(self) -> Callable[..., Array]:
+        return compiled(self._product if self.is_local else functools.partial(self._scaled, None))
 
-    def _moderate(self, squares: None, *operands: Array | None) -> Array:
-        return self._product(*operands)
-
-    def _with(self, change: Callable[[Blockwise], Blockwise]) -> Products:
+    def _with(self, change: Callable[[Blockwise], Blockwise]) -> Scheduled:
         """The same by other passes."""
         changed = copy.copy(self)
         phases = [(phase, change(convolution)) for phase, convolution in self._phases]
@@ -194,7 +215,7 @@ class Products:
         first = self._grouped(first, 1)
         if self.task.reduces:
             return self._joined(self._pass.backward_filter(first, self._grouped(second, 1)), 0)
-        run = self._data if self.task.product == "scatter" else self._pass.forward
+        run = self._data if self.task.scatters else self._pass.forward
         return self._joined(run(first, self._grouped(second, 0), None if b is None else self._grouped(b, 0)), 1)
 
     @remembered
@@ -214,7 +235,7 @@ class Products:
         """(N, G, K, *o), (G, K, C, *k), (G, C) -> (N, G, C, *d)."""
         phases = self._phases
         if not phases:
-            return self._pass.scatter(dy, w, b)
+            return self._pass.backward_data(dy, w, b)
         xp, task = self.xp, self.task
         everything = tuple([slice(0, o) for o in task.windows.output_size])
         swapped = xp.permute_dims(w, (0, 2, 1, *range(3, w.ndim)))
@@ -247,3 +268,41 @@ class Products:
         """The inverse of `_grouped`."""
         shape = array.shape
         return reshaped(self.xp, array, (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+
+
+class OfIntegers:
+    """A task on integers, in the first dtype that surely holds its sums."""
+
+    def __init__(self, access: Access, task: Task, method: str, room: Room) -> None:
+        self.access = access
+        self.task = task
+        self.method = method
+        self.room = room
+        self.dtypes = dtypes_of_sums(access.xp, access.dtype)
+        self.known: dict[DType, Scheduled] = {}
+        if room.workspace < ALWAYS_ENOUGH:  # for some dtype it may not be: all are asked before elements are looked at
+            refusals = []
+            for dtype in self.dtypes:
+                try:
+                    self._in(dtype)
+                except TooLittleError as error:
+                    refusals.append(error)
+            if refusals:
+                raise max(refusals, key=lambda error: error.least)
+        self.candidate: Candidate = self._in(planned_dtype(access.xp, access.dtype)).candidate
+
+    def __call__(self, first: Array, second: Array, b: Array | None = None) -> Array:
+        xp, access = self.access.xp, self.access
+        border = 0 if access.frame is None else abs(access.frame[-1])
+        factors = [max(magnitude(xp, array), border) for array in (first, second)]
+        largest = self.task.terms * factors[0] * factors[1] + (0 if b is None else magnitude(xp, b))
+        *floats, own = self.dtypes
+        found = next((dtype for dtype in floats if largest <= 2 / float(xp.finfo(dtype).eps)), own)
+        return self._in(found)(first, second, b)
+
+    def _in(self, dtype: DType) -> Scheduled:
+        if dtype not in self.known:
+            access = self.access._replace(dtype=dtype)
+            asked = request(access, self.task, self.room, self.access.dtype)
+            self.known[dtype] = Scheduled(access, asked, choose(asked, self.method))
+        return self.known[dtype]
