@@ -92,7 +92,7 @@ def _undivided(request: Request) -> Candidate | None:
         if name == "native":
             return Candidate(name, 0.0)
         found = _fitting(request, name)
-        if isinstance(found, Candidate) and found.schedule is not None and found.schedule.is_one_block:
+        if found.schedule is not None and found.schedule.is_one_block:
             return found
     return None
 
@@ -116,10 +116,7 @@ def _candidate(request: Request, name: str, direct: bool) -> Candidate:
         return Candidate(name, math.inf, "NaN and inf spread, and results cannot be looked at for them")
     if not variant.is_accurate(request.task):
         return Candidate(name, math.inf, "its rounding errors could exceed 1e-5 of the largest output in float32")
-    found = _fitting(request, name)
-    if isinstance(found, int):
-        return Candidate(name, math.inf, str(TooLittleError.of(found, name, request)), least=found)
-    return found
+    return _fitting(request, name)
 
 
 def planned(request: Request, name: str) -> Candidate:
@@ -131,34 +128,33 @@ def planned(request: Request, name: str) -> Candidate:
             )
         return Candidate(name, request.own(request.task))
     found = _fitting(request, name)
-    if isinstance(found, int):
-        raise TooLittleError.of(found, name, request)
+    if math.isinf(found.cost):
+        raise TooLittleError.of(found.least, name, request)
     return found
 
 
-def _fitting(request: Request, name: str) -> Candidate | int:
-    """The less costly of the ways in which a method does it, or the bytes that would do.
+def _fitting(request: Request, name: str) -> Candidate:
+    """The less costly of the ways in which a method does it, or that which needs the fewest bytes, if none fits.
 
     dx is also found by phases of strides: by few of them, unless sums of another dtype do not fit otherwise.
     """
-    found = [_scheduled(request, name)]
+    found = [_made(request, name, request.task)]
     if request.task.scatters:
-        few = not request.task.summed or isinstance(found[0], Candidate)
+        few = not request.task.summed or found[0].schedule is not None
         found = [*_by_phases(request, name, PHASES if few else math.inf), *found]
-    fitting = [one for one in found if isinstance(one, Candidate)]
-    if fitting:
-        best: Candidate = cheapest(fitting)
-        return best
-    return min([one for one in found if isinstance(one, int)])
+    costs = [(one.cost, one.least) for one in found]
+    return found[costs.index(min(costs))]
 
 
-def _scheduled(request: Request, name: str) -> Candidate | int:
-    """The candidate that does the task as it is, or the bytes that would do."""
-    made = schedule(request.task, request.methods[name], request.machine, request.room.bytes)
-    return made if isinstance(made, int) else Candidate(name, made.cost, schedule=made)
+def _made(request: Request, name: str, task: Task, phases: tuple[Phase, ...] = (), times: float = 1) -> Candidate:
+    """The candidate by a task, or by phases that take so many times as long as the largest, which it is."""
+    made = schedule(task, request.methods[name], request.machine, request.room.bytes)
+    if isinstance(made, int):
+        return Candidate(name, math.inf, str(TooLittleError.of(made, name, request)), least=made)
+    return Candidate(name, made.cost * times, schedule=made, phases=phases)
 
 
-def _by_phases(request: Request, name: str, most: float) -> list[Candidate | int]:
+def _by_phases(request: Request, name: str, most: float) -> list[Candidate]:
     """As convolutions of dy by filters turned round, one for each phase of the strides; none if these are too many."""
     task = request.task
     if task.windows.phase_count > (most if request.writes_phases else 1):
@@ -167,11 +163,8 @@ def _by_phases(request: Request, name: str, most: float) -> list[Candidate | int
     if not phases:
         return []
     sizes = [phase.windows.taps * phase.windows.positions for phase in phases]
-    largest = of_phase(task, phases[sizes.index(max(sizes))])
-    made = schedule(largest, request.methods[name], request.machine, request.room.bytes)
-    if isinstance(made, int):
-        return [made]
-    return [Candidate(name, made.cost * sum(sizes) / max(sizes), schedule=made, phases=phases)]
+    largest = phases[sizes.index(max(sizes))]
+    return [_made(request, name, of_phase(task, largest), phases, sum(sizes) / max(sizes))]
 
 
 def of_phase(task: Task, phase: Phase) -> Task:
