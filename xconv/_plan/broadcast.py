@@ -29,41 +29,6 @@ class Order(NamedTuple):
         return Order(tuple(map(self.axes.index, range(len(self.axes)))), sizes)
 
 
-class Broadcast(NamedTuple):
-    """The axes by what they are."""
-
-    samples: Ints
-    groups: Ints
-    filters: Ints
-    spatial: Ints
-
-    def data(self, shape: Ints) -> Order:
-        """(N, G, *d)."""
-        axes = (*self.samples, *self.groups, *self.filters, *self.spatial)
-        sizes = _product(shape, self.samples), _product(shape, self.groups), *(shape[axis] for axis in self.spatial)
-        return Order(axes, sizes)
-
-    def weights(self, shape: Ints) -> Order:
-        """(G*K, 1, *k)."""
-        axes = (*self.groups, *self.filters, *self.samples, *self.spatial)
-        filters = _product(shape, (*self.groups, *self.filters))
-        return Order(axes, (filters, 1, *(shape[axis] for axis in self.spatial)))
-
-    def result(self, data: Ints, weights: Ints, size: Ints) -> Order:
-        """(N, G*K, *o) split into its axes, and where each then belongs."""
-        sizes = *(data[axis] for axis in (*self.samples, *self.groups)), *(weights[axis] for axis in self.filters)
-        return self.data(data).back(*sizes, *size)
-
-
-def broadcast(data: Ints, weights: Ints, spatial: Ints) -> Broadcast:
-    """What the axes of two shapes are; sizes along axes that are not spatial are equal, or one of them is 1."""
-    others = [axis for axis in range(len(data)) if axis not in spatial]
-    samples = tuple(axis for axis in others if weights[axis] == 1)
-    filters = tuple(axis for axis in others if data[axis] == 1 and axis not in samples)
-    groups = tuple(axis for axis in others if axis not in samples and axis not in filters)
-    return Broadcast(samples, groups, filters, spatial)
-
-
 def kept(first: int, second: int, mode: str) -> tuple[int, int]:
     """Which outputs of a full convolution along an axis a mode keeps.
 
@@ -108,16 +73,24 @@ def convolution(first: Ints, second: Ints, spatial: Ints, mode: str, bordered: b
     second = tuple(1 if alone else k for k, alone in zip(second, middle, strict=True))
     swaps = not bordered and _product(first, spatial) < _product(second, spatial)
     x, w = (second, first) if swaps else (first, second)
-    axes = broadcast(x, w, spatial)
-    data, weights = axes.data(x), axes.weights(w)
-    size, kernel, kept_boxes = data.shape[2:], weights.shape[2:], [boxes[axis] for axis in spatial]
+    others = [axis for axis in range(len(x)) if axis not in spatial]  # sizes along these are equal, or one of them is 1
+    samples = tuple(axis for axis in others if w[axis] == 1)
+    filters = tuple(axis for axis in others if x[axis] == 1 != w[axis])
+    groups = tuple(axis for axis in others if 1 not in (x[axis], w[axis]))
+    size, kernel = (tuple([shape[axis] for axis in spatial]) for shape in (x, w))
+    kept_boxes = [boxes[axis] for axis in spatial]
+    data = Order((*samples, *groups, *filters, *spatial), (_product(x, samples), _product(x, groups), *size))
+    weights = Order((*groups, *filters, *samples, *spatial), (_product(w, (*groups, *filters)), 1, *kernel))
     if bordered:
         spans = zip(size, kernel, kept_boxes, strict=True)
         read: Slices = ()
-        windows = Geometry(size, kernel, padding=tuple((k - 1 - start, stop - d) for d, k, (start, stop) in spans))
+        padding = tuple((k - 1 - start, stop - d) for d, k, (start, stop) in spans)
+        windows = Geometry(size, kernel, padding=padding)
     else:
-        read, windows = Geometry(size, kernel, padding=tuple((k - 1, k - 1) for k in kernel)).restrict(kept_boxes)
-    result = axes.result(x, w, windows.output_size)
+        full = Geometry(size, kernel, padding=tuple((k - 1, k - 1) for k in kernel))
+        read, windows = full.restrict(kept_boxes)
+    apart = [shape[axis] for shape, axes in ((x, samples), (x, groups), (w, filters)) for axis in axes]
+    result = data.back(*apart, *windows.output_size)
     return Convolution(crop if any(middle) else (), swaps, data, weights, data.shape[1], read, windows, result)
 
 
