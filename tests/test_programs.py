@@ -97,6 +97,17 @@ def test_words_are_told_apart_that_are_equal_to_python(jax_module):
             xconv.max_pool(x, size, stride=1)
 
 
+def test_arguments_are_those_of_the_function(jax_module):
+    x = jax_module.numpy.ones((4, 4))
+    with pytest.raises(TypeError, match="multiple values for argument 'input'"):
+        ndimage.gaussian_filter(x, 1, input=x)
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
+        xconv.im2col(x[None, None], 2, 1)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'sigma'"):
+        ndimage.gaussian_filter(x)
+    assert ndimage.gaussian_filter(sigma=1, input=x).shape == (4, 4)
+
+
 def test_functions_are_other_ones_each_time(jax_module):
     x = jax_module.numpy.asarray(normal((9, 8)))
     for factor in (1.0, 2.0):

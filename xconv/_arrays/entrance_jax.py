@@ -88,9 +88,9 @@ def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        if len(arguments) > len(names):
-            return function(*arguments, **keywords)  # which says so
         given = {**dict(zip(names, arguments, strict=False)), **keywords}
+        if len(given) < len(arguments) + len(keywords):  # too many, or one of them twice: Python says so
+            return function(*arguments, **keywords)
         arrays = {name: one for name, one in given.items() if isinstance(one, jax.Array)}
         rest = {name: one for name, one in given.items() if name not in arrays}
         varying = frozenset().union(*map(_varying, arrays.values()))
