@@ -108,6 +108,44 @@ def test_arguments_are_those_of_the_function(jax_module):
     assert ndimage.gaussian_filter(sigma=1, input=x).shape == (4, 4)
 
 
+def test_what_warns_warns_each_time(jax_module):
+    x = jax_module.numpy.ones((4, 4), dtype="complex64")
+    for _ in range(3):
+        with pytest.warns(UserWarning, match="ignoring size because footprint is set"):
+            ndimage.maximum_filter(x.real, 3, footprint=np.ones((3, 3), bool))
+        with pytest.warns(UserWarning, match="promoting specified output dtype to complex"):
+            assert ndimage.uniform_filter(x, 3, output=jax_module.numpy.float32).dtype == x.dtype
+    assert ndimage.uniform_filter(x.real, 3, output=jax_module.numpy.float16).dtype == "float16"
+
+
+def test_numbers_of_other_classes_are_not_told_apart(jax_module):
+    """By what they say of themselves, or by memory that is not all of them."""
+
+    class Alike(float):
+        def __repr__(self):
+            return "alike"
+
+    x = jax_module.numpy.asarray(normal((9, 8)))
+    for middle in (2.0, 50.0):
+        taps = np.ma.array([1.0, middle, 3.0], mask=[0, 1, 0])
+        for _ in range(3):
+            filtered = ndimage.correlate1d(x, taps), ndimage.gaussian_filter(x, Alike(middle / 10))
+        assert np.allclose(filtered[0], ndimage.correlate1d(np.asarray(x), taps.data))
+        assert np.allclose(filtered[1], ndimage.gaussian_filter(np.asarray(x), middle / 10))
+
+
+def test_integers_among_values_are_compiled_when_they_come_again(jax_module):
+    x = jax_module.numpy.asarray(normal((23, 22), dtype="float32"))
+    ndimage.correlate1d(x, [7, 1, 2], mode="constant", cval=3)
+    for words in ({"weights": [8, 1, 2], "cval": 3}, {"weights": [7, 1, 2], "cval": 4}):
+        with compilations(jax_module) as found:
+            ndimage.correlate1d(x, mode="constant", **words)
+        assert not found
+    with compilations(jax_module) as found:
+        ndimage.correlate1d(x, [7, 1, 2], mode="constant", cval=3)
+    assert len(found) == 1
+
+
 def test_functions_are_other_ones_each_time(jax_module):
     x = jax_module.numpy.asarray(normal((9, 8)))
     for factor in (1.0, 2.0):

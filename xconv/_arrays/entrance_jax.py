@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from numbers import Integral, Number
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from .libraries import Array
 
 PLANNED = "xconv._conv.", "xconv.signal."  # functions that see where arrays are, which those of a program do not say
 OPERANDS = frozenset({"x", "y", "dy", "col", "indices", "input", "weights"})  # others decide on the program, too
+NUMBERS = frozenset({"cval", "pad_value", "weights"})  # of which integers are no sizes
 MOST = 4096  # elements of an array of NumPy's beside them that programs are compared by
 # The first of the results that have no batch.
 WEIGHTS = {"conv_weight_grad": 0, "conv_backward": 1, "conv_transpose_backward": 1}
@@ -47,20 +48,27 @@ def _exact(value: Any) -> Any:
     """What is equal of equal values alone; a TypeError where there is none, as of functions, others each time."""
     if value is None or isinstance(value, (str, type, np.dtype)):
         return value
-    if isinstance(value, (Number, np.generic)):
-        return type(value), repr(value)
-    if isinstance(value, (list, tuple)):
+    if type(value) in (int, bool):
+        return type(value), value
+    if type(value) in (float, complex):
+        return type(value), repr(value)  # of which 0.0 and -0.0 are equal, but not these words
+    if type(value) in (list, tuple):
         return type(value), *map(_exact, value)
-    if isinstance(value, np.ndarray) and value.size <= MOST and not value.dtype.hasobject:
-        return value.dtype, value.shape, value.tobytes()
+    if (
+        (type(value) is np.ndarray or isinstance(value, np.generic))
+        and value.size <= MOST
+        and not value.dtype.hasobject
+    ):
+        return type(value), value.dtype, value.shape, value.tobytes()
     raise TypeError(f"a {type(value).__name__} may be another each time")
 
 
-def _is_one_of_many(value: Any) -> bool:
+def _is_one_of_many(name: str, value: Any) -> bool:
     """Whether the next call may well have another, as of sigma: few have another size, axis or border."""
     if isinstance(value, (list, tuple)):
-        return any(map(_is_one_of_many, value))
-    return not (value is None or isinstance(value, (str, type, np.dtype, Integral)))
+        return any(_is_one_of_many(name, part) for part in value)
+    is_number = isinstance(value, Integral) and (name not in NUMBERS or value == 0)
+    return not (is_number or value is None or isinstance(value, (str, type, np.dtype)))
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -69,18 +77,28 @@ def _is_seen(words: _Words) -> list[bool]:
     return []
 
 
-def _words(function: Callable[..., Any], values: Mapping[str, Any]) -> _Words | None:
+def _words(function: Callable[..., Any], values: Mapping[str, Any], arrays: Mapping[str, Array]) -> _Words | None:
     """Those of a program that is worth its compilation, which takes as long as dozens of calls."""
     try:
+        if _warns(values, arrays):
+            return None
         words = _Words(function, values)
-    except TypeError:
+    except (TypeError, ValueError):
         return None
-    if any(map(_is_one_of_many, values.values())):
+    if any(_is_one_of_many(name, value) for name, value in values.items()):
         seen = _is_seen(words)
         if not seen:
             seen.append(True)
             return None
     return words
+
+
+def _warns(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
+    """Whether the function may warn, which a program would once: of an unused size, or of results that are complex."""
+    if values.get("footprint") is not None and values.get("size") is not None:
+        return True
+    factors = *arrays.values(), values.get("weights", 0)
+    return values.get("output") is not None and any(map(np.iscomplexobj, factors))
 
 
 def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +116,7 @@ def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
             arrays = {name: _varied(one, varying) for name, one in arrays.items()}
         if any(map(_is_explicit, arrays.values())):
             return _by_compiler(functools.partial(function, **rest), arrays, WEIGHTS.get(function.__name__))
-        words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest)
+        words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest, arrays)
         return function(**arrays, **rest) if words is None else _program(words, arrays)
 
     return call
