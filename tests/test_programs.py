@@ -108,6 +108,14 @@ def test_arguments_are_those_of_the_function(jax_module):
     assert ndimage.gaussian_filter(sigma=1, input=x).shape == (4, 4)
 
 
+def test_errors_are_those_of_the_function(jax_module):
+    x = jax_module.numpy.ones((1, 1, 4, 4))
+    with pytest.raises(ValueError, match="kernel_size must fit the padded input") as error:
+        xconv.max_pool(x, 9)
+    assert not getattr(error.value, "__notes__", [])
+    assert error.value.__context__ is None
+
+
 def test_what_warns_warns_each_time(jax_module):
     x = jax_module.numpy.ones((4, 4), dtype="complex64")
     for _ in range(3):

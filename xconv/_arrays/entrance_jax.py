@@ -1,5 +1,5 @@
 """How arrays of JAX come in: a call is one program, compiled for its operands, as those of JAX's own functions are.
-Plans of convolutions see on which devices arrays are, and compile what comes behind (`Products`).
+Plans of convolutions see on which devices arrays are, and compile what comes behind (`Scheduled`).
 
 Under axes of a mesh that are Explicit JAX wants to be told every sharding, and inside `jax.shard_map` what is the same
 on all devices meets what is not.
@@ -7,6 +7,7 @@ on all devices meets what is not.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -54,11 +55,8 @@ def _exact(value: Any) -> Any:
         return type(value), repr(value)  # of which 0.0 and -0.0 are equal, but not these words
     if type(value) in (list, tuple):
         return type(value), *map(_exact, value)
-    if (
-        (type(value) is np.ndarray or isinstance(value, np.generic))
-        and value.size <= MOST
-        and not value.dtype.hasobject
-    ):
+    is_memory = type(value) is np.ndarray or isinstance(value, np.generic)
+    if is_memory and value.size <= MOST and not value.dtype.hasobject:
         return type(value), value.dtype, value.shape, value.tobytes()
     raise TypeError(f"a {type(value).__name__} may be another each time")
 
@@ -117,7 +115,10 @@ def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if any(map(_is_explicit, arrays.values())):
             return _by_compiler(functools.partial(function, **rest), arrays, WEIGHTS.get(function.__name__))
         words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest, arrays)
-        return function(**arrays, **rest) if words is None else _program(words, arrays)
+        if words is not None:
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):  # to which JAX adds words of its own
+                return _program(words, arrays)
+        return function(**arrays, **rest)
 
     return call
 

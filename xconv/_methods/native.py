@@ -30,7 +30,7 @@ class UnsupportedError(ValueError):
 
 
 class Native(ABC):
-    """One convolution by the library: canonical arrays in and out, as `Products`."""
+    """One convolution by the library: canonical arrays in and out, as `Runner`."""
 
     takes_halves = False  # and adds them up in float32
     may_refuse = False  # with an `UnsupportedError`
