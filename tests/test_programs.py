@@ -167,3 +167,12 @@ def test_lists_and_arrays_of_numpy_are_words(jax_module):
         for _ in range(3):
             y = ndimage.correlate1d(x, taps, axis=0)
         assert np.allclose(y, ndimage.correlate1d(np.asarray(x), np.array(taps), axis=0), rtol=1e-12)
+
+
+def test_every_public_function_that_is_compiled_names_its_operands(jax_module):
+    from xconv._arrays import entrance_jax
+
+    compiled = {key: one for key, one in entrance_jax.PUBLIC.items() if not key.startswith(entrance_jax.PLANNED)}
+    first = {key: one.__code__.co_varnames[0] for key, one in compiled.items()}
+    assert len(first) > 20
+    assert not {key for key, name in first.items() if name not in entrance_jax.OPERANDS}

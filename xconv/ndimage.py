@@ -13,13 +13,12 @@ import functools
 import itertools
 import math
 import operator
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
 from ._arrays.elements import conjugate, modular, put_at, truncated
-from ._arrays.entrances import entrance
+from ._arrays.entrances import entrance, warn
 from ._arrays.layout import turned
 from ._arrays.libraries import Array, DType, Namespace, is_chunked, is_immutable, is_kind, row_of, traits
 from ._arrays.operands import (
@@ -1122,7 +1121,7 @@ def _extreme(
 ) -> Array:
     if footprint is not None:
         if size is not None:
-            warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
+            warn("ignoring size because footprint is set", UserWarning, depth=4)
         (holes,) = arrays(footprint)
         operand = described(footprint=holes)[0]
         if operand.is_chunked:
@@ -1375,7 +1374,7 @@ def _output(
     if is_kind(xp, needed, "complex floating") and not is_kind(xp, dtype, "complex floating"):
         if target is not None or isinstance(output, str) or not promotes:
             raise RuntimeError(f"output must be complex, as the result is, got {dtype}")
-        warnings.warn("promoting specified output dtype to complex", stacklevel=5)
+        warn("promoting specified output dtype to complex", UserWarning, depth=5)
         dtype = complex_dtype(xp, dtype)
     return dtype, target
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from .._plan.remembered import KEPT, forgotten
-from .entrances import PUBLIC
+from .entrances import IN_PROGRAM, PUBLIC
 from .libraries import Array
 
 PLANNED = "xconv._conv.", "xconv.signal."  # functions that see where arrays are, which those of a program do not say
@@ -70,33 +71,19 @@ def _is_one_of_many(name: str, value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _is_seen(words: _Words) -> list[bool]:
-    """Whether there was a call of these: empty if not."""
-    return []
+def _counted(words: _Words) -> Iterator[int]:
+    """How many calls of these there were before, counted on each time that it is asked."""
+    return itertools.count()
 
 
-def _words(function: Callable[..., Any], values: Mapping[str, Any], arrays: Mapping[str, Array]) -> _Words | None:
+def _words(function: Callable[..., Any], values: Mapping[str, Any]) -> _Words | None:
     """Those of a program that is worth its compilation, which takes as long as dozens of calls."""
     try:
-        if _warns(values, arrays):
-            return None
         words = _Words(function, values)
-    except (TypeError, ValueError):
+    except TypeError:
         return None
-    if any(_is_one_of_many(name, value) for name, value in values.items()):
-        seen = _is_seen(words)
-        if not seen:
-            seen.append(True)
-            return None
-    return words
-
-
-def _warns(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
-    """Whether the function may warn, which a program would once: of an unused size, or of results that are complex."""
-    if values.get("footprint") is not None and values.get("size") is not None:
-        return True
-    factors = *arrays.values(), values.get("weights", 0)
-    return values.get("output") is not None and any(map(np.iscomplexobj, factors))
+    is_one_of_many = any(_is_one_of_many(name, value) for name, value in values.items())
+    return None if is_one_of_many and next(_counted(words)) == 0 else words
 
 
 def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,9 +101,10 @@ def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
             arrays = {name: _varied(one, varying) for name, one in arrays.items()}
         if any(map(_is_explicit, arrays.values())):
             return _by_compiler(functools.partial(function, **rest), arrays, WEIGHTS.get(function.__name__))
-        words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest, arrays)
+        words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest)
         if words is not None:
-            with contextlib.suppress(TypeError, ValueError, RuntimeError):  # to which JAX adds words of its own
+            # To errors JAX adds words of its own, and what warns is no program: the function says either, each time.
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
                 return _program(words, arrays)
         return function(**arrays, **rest)
 
@@ -125,11 +113,15 @@ def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _program(words: _Words, arrays: dict[str, Array]) -> Any:
-    return words.function(**arrays, **words.values)
+    token = IN_PROGRAM.set(True)
+    try:
+        return words.function(**arrays, **words.values)
+    finally:
+        IN_PROGRAM.reset(token)
 
 
 forgotten(_program.clear_cache)
-forgotten(_is_seen.cache_clear)
+forgotten(_counted.cache_clear)
 
 
 def _varying(array: Array) -> frozenset[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from .._plan.arguments import check_names, keyword_names
 from .libraries import row_of
 
+IN_PROGRAM = contextvars.ContextVar("IN_PROGRAM", default=False)  # whether a call is traced to be kept
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 PUBLIC: dict[str, Callable[..., Any]] = {}  # the functions as they are inside, by module and name
@@ -38,6 +41,17 @@ def entrance(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
         return result
 
     return enter
+
+
+class WarnsError(RuntimeError):
+    """A call that is traced to be kept warns, which a program would do once."""
+
+
+def warn(text: str, category: type[Warning], depth: int) -> None:
+    """Warn whoever called a public function, so many functions further out than that which warns."""
+    if IN_PROGRAM.get():
+        raise WarnsError(text)
+    warnings.warn(text, category, stacklevel=depth + 1)
 
 
 def _on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
