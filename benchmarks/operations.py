@@ -100,7 +100,7 @@ def own_call(layer: Layer, operation: str, arrays: Names, library: LoadedBackend
 def torch_call(layer: Layer, operation: str, arrays: Names, library: LoadedBackend) -> Call:
     """As somebody with NumPy's or CuPy's arrays would call it: the conversions are part of the call."""
     torch = load_backend("torch").module
-    numpy, others = (torch.from_numpy, torch.Tensor.numpy), (torch.from_dlpack, lambda result: result)
+    numpy, others = (torch.from_numpy, torch.Tensor.numpy), (torch.from_dlpack, library.module.from_dlpack)
     tensor, array = numpy if library.name == "numpy" else others
     names = {"torch": torch, "F": torch.nn.functional, "G": torch.nn.grad, "tensor": tensor, "array": array}
     line = (CONVOLUTIONS | POOLS)[operation]["torch"].format(n=len(layer.kernel_size))

@@ -25,7 +25,7 @@ from benchmarks.__main__ import main
 from benchmarks.comparison import ERROR_LIMIT, WrongResultError, checked_error
 from benchmarks.layers import SUITES, Layer, layer_of, shrunk
 from benchmarks.lines import random
-from benchmarks.operations import CONVOLUTIONS, POOLS, case_of
+from benchmarks.operations import CONVOLUTIONS, POOLS, case_of, torch_call
 from xconv.demo.backends import load_backend
 from xconv.demo.machine import describe, file_name, heading
 
@@ -564,6 +564,16 @@ def test_others_do_with_windows_what_xconv_does(backend, tmp_path):
     names = [(layer.name, operation) for layer in SUITES["pool"] for operation in POOLS]
     assert [(one["name"], one["operation"]) for one in results] == names
     assert all({"xconv"} | OPTIONAL == set(one["timings"]) for one in results)
+
+
+def test_pytorch_gives_cupy_its_own_arrays_back(torch_backend):
+    """NumPy stands for it: both hand their memory over by DLPack."""
+    cupy = types.SimpleNamespace(name="cupy", module=np, compile=lambda function: function)
+    layer = SUITES["latency"][0]
+    x, w, _ = (random(shape, seed=seed) for seed, shape in enumerate(layer.shapes))
+    result = torch_call(layer, "forward", {"x": x, "w": w}, cupy)()
+    assert type(result) is np.ndarray
+    assert result == pytest.approx(reference.conv(x, w, **layer.keywords), abs=1e-5)
 
 
 @pytest.mark.parametrize(("options", "suite"), [(["--dtype", "float16", "--batch", "3"], "latency float16")])
