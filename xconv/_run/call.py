@@ -34,6 +34,11 @@ class Call:
         layout = self.layout
         return layout.turned(self.for_filter(layout.enter_data(dy), layout.enter_data(x)))
 
+    def carry_out(self, name: str, operands: tuple[Array | None, ...]) -> Array:
+        """A product by its name, whatever records it."""
+        result: Array = getattr(Call, name)(self, *operands)
+        return result
+
     def _through(self, runner: Runner, data: Array, w: Array, b: Array | None) -> Array:
         layout = self.layout
         return layout.leave_data(runner(layout.enter_data(data), layout.turned(w), b))
@@ -71,8 +76,13 @@ class Call:
 
 def call_of(layout: Layout, method: str, max_workspace: int | None) -> Call:
     """The call of arrays as their library has them."""
-    if traits(layout.xp).entrance != "torch":
-        return Call(layout, method, max_workspace)
-    from .recorded import TensorCall
+    way = traits(layout.xp).entrance
+    if way == "torch":
+        from .recorded_torch import TensorCall
 
-    return TensorCall(layout, method, max_workspace)
+        return TensorCall(layout, method, max_workspace)
+    if way == "jax":
+        from .recorded_jax import TracedCall
+
+        return TracedCall(layout, method, max_workspace)
+    return Call(layout, method, max_workspace)

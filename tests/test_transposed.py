@@ -1,0 +1,134 @@
+"""JAX's derivatives: each product of a convolution is one linear operation, and its transposes are the other two."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import reference
+from geometries import normal
+from test_recorded import GIVEN, calls
+
+import xconv
+
+METHODS = "fft", "winograd", "im2col", "toeplitz", "direct", "auto"
+
+
+@pytest.fixture(params=["float64", "complex128"])
+def made(request, jax_backend):
+    """What makes arrays."""
+    return lambda shape, seed: jax_backend.array(normal(shape, seed, request.param))
+
+
+@pytest.fixture
+def made_real(jax_backend):
+    return lambda shape, seed: jax_backend.array(normal(shape, seed, "float64"))
+
+
+def operations(function, *arrays):
+    """The names of all that a program does, of programs inside as well."""
+    import jax
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            inner = [one for one in equation.params.values() if hasattr(one, "jaxpr")]
+            yield from (name for one in inner for name in names(one.jaxpr))
+            yield equation.primitive.name
+
+    return [*names(jax.make_jaxpr(function)(*arrays).jaxpr)]
+
+
+@pytest.mark.parametrize("words", GIVEN, ids=str)
+@pytest.mark.parametrize("name", ["conv", "conv_input_grad", "conv_weight_grad", "conv_transpose"])
+def test_first_and_second_derivatives_equal_finite_differences(name, words, made):
+    from jax.test_util import check_grads
+
+    method = {} if "method" in words else {"method": "direct"}  # by "auto" some are JAX's own
+    function, operands = calls(made, words | method)[name]
+    check_grads(function, operands, order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("conv", 0), ("conv", 1), ("conv_input_grad", 0), ("conv_weight_grad", 0), ("conv_transpose", 0)],
+)
+def test_what_is_linear_has_a_transpose(name, place, method, made):
+    """<f(u), g> = <u, f'(g)>, without conjugates, though transforms scale operands by their largest elements."""
+    import jax
+
+    function, (*operands,) = calls(made, {"padding": 1, "method": method})[name]
+    operands = operands[:2]
+    operand = operands[place]
+
+    def alone(one):
+        return function(*operands[:place], one, *operands[place + 1 :])
+
+    g = made(alone(operand).shape, 5)
+    (back,) = jax.linear_transpose(alone, operand)(g)
+    assert back.dtype == operand.dtype
+    assert complex((back * operand).sum()) == pytest.approx(complex((alone(operand) * g).sum()), rel=1e-9)
+
+
+def test_gradients_are_the_other_two_products(made_real):
+    import jax
+
+    x, w = made_real((1, 2, 9, 8), 0), made_real((3, 2, 3, 3), 1)
+    loss = lambda x, w: xconv.conv(x, w, method="fft").sum()  # noqa: E731
+    for wanted in (0, 1):
+        assert operations(jax.grad(loss, wanted), x, w).count("convolution") == 2
+    names = operations(jax.grad(loss, (0, 1)), x, w)
+    assert (names.count("convolution"), "fft" in names) == (3, False)
+
+
+@pytest.mark.parametrize("solver", ["gmres", "bicgstab"])
+@pytest.mark.parametrize("method", ["fft", "winograd"])
+def test_solvers_are_differentiated(solver, method, made_real):
+    """Which transpose the operator that they are given."""
+    import jax
+    import jax.scipy.sparse.linalg as solvers
+
+    b, w, c = made_real((1, 1, 6, 5), 0), made_real((1, 1, 3, 3), 1) / 20, made_real((1, 1, 6, 5), 2)
+    operator = lambda v: v + xconv.conv(v, w, padding=1, method=method)  # noqa: E731
+    found = jax.grad(lambda b: (c * getattr(solvers, solver)(operator, b, tol=1e-12)[0]).sum())(b)
+    units = np.eye(30).reshape(30, 1, 1, 6, 5)
+    columns = [one + reference.conv(one, np.asarray(w), padding=1) for one in units]
+    matrix = np.stack(columns).reshape(30, 30).T
+    assert np.asarray(found).ravel() == pytest.approx(np.linalg.solve(matrix.T, np.asarray(c).ravel()), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["fft", "winograd", "direct"])
+def test_batches_of_batches_are_differentiated(method, made_real):
+    """The other way round too, and of one operand alone."""
+    import jax
+
+    xs, ws = made_real((4, 2, 2, 7, 6), 0), made_real((4, 3, 2, 3, 3), 1)
+    loss = lambda x, w: (xconv.conv(x, w, padding=1, method=method) ** 2).sum()  # noqa: E731
+    for axes in ((0, 0), (0, None), (None, 0)):
+        operands = [one if axis == 0 else one[0] for one, axis in zip((xs, ws), axes, strict=True)]
+        each = [
+            jax.grad(loss, (0, 1))(*(xs[i if axes[0] == 0 else 0], ws[i if axes[1] == 0 else 0])[:2]) for i in range(4)
+        ]
+        inside = jax.vmap(jax.grad(loss, (0, 1)), axes)(*operands)
+        outside = jax.grad(lambda x, w, axes=axes: jax.vmap(loss, axes)(x, w).sum(), (0, 1))(*operands)
+        for at, axis in enumerate(axes):
+            expected = np.stack([one[at] for one in each])
+            assert np.allclose(inside[at], expected)
+            assert np.allclose(outside[at], expected if axis == 0 else expected.sum(0))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_bias_is_added_once(dtype, jax_backend):
+    """It is no part of what is linear; half precision is rounded once more then."""
+    import jax
+
+    x, w, b = (
+        jax_backend.array(normal(shape, 0, "float32")).astype(dtype) for shape in ((1, 2, 6, 5), (3, 2, 3, 3), (3,))
+    )
+    function = functools.partial(xconv.conv, padding=1, method="direct")
+    expected = reference.conv(*(np.asarray(one, np.float64) for one in (x, w, b)), padding=1)
+    found = jax.jit(function)(x, w, b)
+    assert found.dtype == x.dtype
+    assert np.asarray(found, np.float64) == pytest.approx(expected, abs=40 * float(jax.numpy.finfo(dtype).eps))
+    assert np.asarray(jax.grad(lambda b: function(x, w, b).sum())(b), np.float64) == pytest.approx(30)
