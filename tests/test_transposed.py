@@ -98,24 +98,43 @@ def test_solvers_are_differentiated(solver, method, made_real):
     assert np.asarray(found).ravel() == pytest.approx(np.linalg.solve(matrix.T, np.asarray(c).ravel()), abs=1e-6)
 
 
-@pytest.mark.parametrize("method", ["fft", "winograd", "direct"])
-def test_batches_of_batches_are_differentiated(method, made_real):
-    """The other way round too, and of one operand alone."""
+@pytest.mark.parametrize("words", GIVEN[1:3], ids=str)  # of groups, and with channels last
+@pytest.mark.parametrize("name", ["conv", "conv_input_grad", "conv_weight_grad", "conv_transpose"])
+@pytest.mark.parametrize("axes", [(0, None), (None, 1), (2, 0), (-1, -1)], ids=str)
+def test_many_are_one_wider_product(name, words, axes, made_real):
+    """Of more samples, channels, filters or groups; derivatives outside are such, too."""
     import jax
 
-    xs, ws = made_real((4, 2, 2, 7, 6), 0), made_real((4, 3, 2, 3, 3), 1)
-    loss = lambda x, w: (xconv.conv(x, w, padding=1, method=method) ** 2).sum()  # noqa: E731
-    for axes in ((0, 0), (0, None), (None, 0)):
-        operands = [one if axis == 0 else one[0] for one, axis in zip((xs, ws), axes, strict=True)]
-        each = [
-            jax.grad(loss, (0, 1))(*(xs[i if axes[0] == 0 else 0], ws[i if axes[1] == 0 else 0])[:2]) for i in range(4)
-        ]
-        inside = jax.vmap(jax.grad(loss, (0, 1)), axes)(*operands)
-        outside = jax.grad(lambda x, w, axes=axes: jax.vmap(loss, axes)(x, w).sum(), (0, 1))(*operands)
-        for at, axis in enumerate(axes):
-            expected = np.stack([one[at] for one in each])
-            assert np.allclose(inside[at], expected)
-            assert np.allclose(outside[at], expected if axis == 0 else expected.sum(0))
+    method = {} if "method" in words else {"method": "direct"}
+    function, (first, second, *_) = calls(made_real, words | method)[name]
+    count, operands, each = 3, [], []
+    for seed, (one, axis) in enumerate(zip((first, second), axes, strict=True)):
+        some = [made_real(one.shape, 10 * at + seed) for at in range(count)]
+        operands.append(one if axis is None else jax.numpy.stack(some, axis))
+        each.append([one] * count if axis is None else some)
+    many = jax.vmap(function, axes)
+    found, expected = many(*operands), np.stack([function(*pair) for pair in zip(*each, strict=True)])
+    assert np.allclose(found, expected)
+    assert operations(many, *operands).count("convolution") == 1
+    g = made_real(found.shape, 5)
+    backs = jax.vjp(many, *operands)[1](g)
+    alone = [jax.vjp(function, *pair)[1](one) for pair, one in zip(zip(*each, strict=True), g, strict=True)]
+    for back, axis, single in zip(backs, axes, zip(*alone, strict=True), strict=True):
+        assert np.allclose(back, sum(single) if axis is None else np.stack(single, axis))
+
+
+@pytest.mark.parametrize("method", ["fft", "winograd", "direct", "auto"])
+def test_gradients_of_each_sample_and_many_within_many(method, made_real):
+    import jax
+
+    xs, w = made_real((4, 3, 1, 2, 7, 6), 0), made_real((3, 2, 3, 3), 1)
+    loss = lambda w, x: (xconv.conv(x, w, padding=1, method=method) ** 2).sum()  # noqa: E731
+    found = jax.vmap(jax.vmap(jax.grad(loss), (None, 0)), (None, 0))(w, xs)
+    expected = [
+        2 * reference.conv_weight_grad(reference.conv(x, np.asarray(w), padding=1), x, 3, padding=1)
+        for x in np.asarray(xs).reshape(-1, 1, 2, 7, 6)
+    ]
+    assert np.allclose(np.asarray(found).reshape(-1, *w.shape), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

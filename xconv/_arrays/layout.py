@@ -89,6 +89,10 @@ class Layout:
         self.working = working_dtype(xp, dtype) if working is None else working
         self.conjugates = conjugates and is_kind(xp, self.working, "complex floating")
 
+    def of(self, geometry: ConvGeometry) -> Layout:
+        """The same of another geometry."""
+        return Layout(self.xp, self.operands, self.dtype, geometry, self.flip, self.conjugates, self.working)
+
     @remembered
     def casts(self) -> bool:
         """Whether sums have another dtype than an operand or the result."""

@@ -10,13 +10,12 @@ import functools
 import math
 from typing import Any
 
-from .._arrays.derivatives import bilinear, sum_of_products
 from .._arrays.libraries import Array, Namespace
 from .._arrays.windows import pad, tap_views
 from .._plan.geometry import Geometry, Ints
 from .._plan.task import Task
 
-MOST = 64  # products in a sum: XLA compiles so many in a quarter of a second, and their derivative in one or two
+MOST = 64  # products in a sum: XLA compiles so many in a quarter of a second
 
 # Nanoseconds, on 2 cores of an AMD EPYC with jax 0.10, float32: of a product in such a loop (1 to 16 channels, 5 to 125
 # taps, 0.02 to 0.1), of one that is added up over positions (1 and 64 groups, 0.1 to 0.4), and of a group more (960).
@@ -42,19 +41,8 @@ def program(direction: str) -> Any:
     """One of the three, compiled for each geometry and number of groups."""
     import jax
 
-    forward = _differentiable()
-    functions = {"forward": forward, "backward_data": _backward_data, "backward_filter": _backward_filter}
+    functions = {"forward": _sum, "backward_data": _backward_data, "backward_filter": _backward_filter}
     return jax.jit(functions[direction], static_argnums=(2, 3))
-
-
-def _differentiable() -> Any:
-    """The sum with a derivative of which JAX makes gradients: by filters that of a convolution, not of each product."""
-
-    def by_data(dx: Array, w: Array, windows: Geometry, groups: int) -> Array:
-        is_single = w.shape[0] == groups and w.shape[1] == 1  # of more the adjoint of each product is a sum
-        return (_change if is_single else _convolution)(dx, w, windows, groups)
-
-    return bilinear(_sum, by_data, _convolution)
 
 
 def _sum(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
@@ -68,15 +56,6 @@ def _sum(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
     )  # (N, G, 1, *o) times (1, G, K, 1, ...)
     y = functools.reduce(jnp.add, products)
     return y.reshape(y.shape[0], groups * filters, *windows.output_size)
-
-
-def _change(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
-    """The same sum with a filter for each channel, of which JAX makes `_backward_data`."""
-    import jax.numpy as jnp
-
-    places, w = windows.padded, w.reshape(1, groups, windows.taps, *(1 for _ in windows.kernel_size))
-    taps = ((w[:, :, tap], elements) for tap, (_, elements) in enumerate(places.tap_slices))
-    return sum_of_products(pad(jnp, x, windows.padding), places, taps)
 
 
 def _backward_data(dy: Array, w: Array, windows: Geometry, groups: int) -> Array:
@@ -103,36 +82,21 @@ def _backward_filter(dy: Array, x: Array, windows: Geometry, groups: int) -> Arr
     import jax.numpy as jnp
     from jax import lax
 
-    def of_group(dy: Array, x: Array) -> Array:
+    def of_group(pair: tuple[Array, Array]) -> Array:
         """(N, K, *o), (N, C, *d) -> (K, C, *k)."""
+        dy, x = (one.swapaxes(0, 1) for one in pair)
         strides = {"window_strides": windows.dilation, "rhs_dilation": windows.stride, "padding": windows.padding}
-        dw = lax.conv_general_dilated(x.swapaxes(0, 1), dy.swapaxes(0, 1), **strides)
+        dw = lax.conv_general_dilated(x, dy, **strides)
         return dw[(..., *(slice(k) for k in windows.kernel_size))].swapaxes(0, 1)  # others are behind the last window
 
-    return _by_groups(of_group, groups, (dy, 1), (jnp.conj(x), 1), 0)
-
-
-def _convolution(x: Array, w: Array, windows: Geometry, groups: int) -> Array:
-    """The same as the sum, group after group by XLA's own: its transpose by filters is `_backward_filter`."""
-    from jax import lax
-
-    def of_group(x: Array, w: Array) -> Array:
-        """(N, C, *d), (K, C, *k) -> (N, K, *o)."""
-        return lax.conv_general_dilated(x, w, windows.stride, windows.padding, rhs_dilation=windows.dilation)
-
-    return _by_groups(of_group, groups, (x, 1), (w, 0), 1)
-
-
-def _by_groups(function: Any, groups: int, first: tuple[Array, int], second: tuple[Array, int], axis: int) -> Array:
-    """What a function makes of each group's part of two arrays along axes, side by side along another."""
-    import jax.numpy as jnp
-    from jax import lax
-
-    parts = [jnp.stack(jnp.split(array, groups, axis=along)) for array, along in (first, second)]
+    pair = tuple(
+        one.reshape(one.shape[0], groups, one.shape[1] // groups, *one.shape[2:]).swapaxes(0, 1)
+        for one in (dy, jnp.conj(x))
+    )
     if groups == 1:
-        return function(parts[0][0], parts[1][0])
-    found = jnp.moveaxis(lax.map(lambda both: function(*both), tuple(parts)), 0, axis)
-    return found.reshape(*found.shape[:axis], groups * found.shape[axis + 1], *found.shape[axis + 2 :])
+        return of_group((pair[0][0], pair[1][0]))
+    dw = lax.map(of_group, pair)
+    return dw.reshape(-1, *dw.shape[2:])
 
 
 def _views(xp: Namespace, x: Array, windows: Geometry, groups: int) -> list[Array]:

@@ -14,30 +14,28 @@ from typing import Any
 
 from .._arrays.libraries import Array
 from .call import Call
-from .frames import Framed
-from .runners import Own, Runner
+from .runners import Runner
 
 Operands = tuple[Any, ...]
 
 
 class RecordedCall(Call):
-    """A call that is differentiated by steps. A library's own convolution has derivatives of its own."""
+    """A call that is differentiated by steps, each by its own method if that is "auto"."""
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        return self._step("forward", self.for_forward, (x, w, b))
+        return self.step("forward", self.for_forward, (x, w, b))
 
     def backward_data(self, dy: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
-        return self._step("backward_data", self.for_data, (dy, w, b))
+        return self.step("backward_data", self.for_data, (dy, w, b))
 
     def backward_filter(self, dy: Array, x: Array) -> Array:
-        return self._step("backward_filter", self.for_filter, (dy, x))
+        return self.step("backward_filter", self.for_filter, (dy, x))
 
-    def _step(self, name: str, runner: Runner, operands: Operands) -> Array:
-        if isinstance(runner.runner if isinstance(runner, Framed) else runner, Own):
-            return Call.carry_out(self, name, operands)
+    def step(self, name: str, runner: Runner, operands: Operands) -> Array:
+        """A product, recorded if somebody watches."""
         there = [one for one in operands if one is not None]
-        is_step = len({one.dtype for one in there}) == 1 and self.are_watched(there)
-        return self.recorded(name, operands) if is_step else self.carry_out(name, operands)
+        is_recorded = len({one.dtype for one in there}) == 1 and self.are_watched(there)
+        return self.recorded(name, operands) if is_recorded else self.carry_out(name, operands)
 
     def are_watched(self, operands: list[Array]) -> bool:
         """Whether the library will ask for derivatives, or may."""

@@ -1,7 +1,7 @@
 """Products of JAX's arrays as an operation of its own, which it differentiates forwards, backwards and again.
 
 JAX transposes what is linear. A method may not be, operation by operation: transforms scale what they are given by its
-largest element. Under `jax.vmap` a product is what its method does, derivatives included.
+largest element. Under `jax.vmap` a product is a wider one, of more samples, channels, filters or groups.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .._arrays.elements import conjugate
-from .._arrays.layout import biased
+from .._arrays.layout import Layout, biased
 from .._arrays.libraries import Array, is_kind
 from .recorded import Operands, RecordedCall
 
 FLOATING = "real floating", "complex floating"
+# Samples, channels and filters, of which the first operand, the second and the result have two each. Many products of
+# one that all share are one with more of what it alone has; many of two are groups, as are those within groups.
+AXES = {"forward": ("NC", "KC", "NK"), "backward_data": ("NK", "KC", "NC"), "backward_filter": ("NK", "NC", "KC")}
+SIZES = {"N": ("batch",), "C": ("channels",), "K": ("filters",), "G": ("channels", "filters", "groups")}
 
 
 class TracedCall(RecordedCall):
     """A call of JAX's arrays."""
+
+    def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
+        super().__init__(layout, method, max_workspace)
+        self.max_workspace = max_workspace
+        self.wider = functools.cache(self._wider)
 
     def are_watched(self, operands: list[Array]) -> bool:
         is_traced = any(isinstance(one, jax.core.Tracer) for one in operands)
@@ -41,6 +50,18 @@ class TracedCall(RecordedCall):
         xp = self.layout.xp
         return conjugate(xp, self.gradients(name, operands, conjugate(xp, g))[place]())
 
+    def _wider(self, letter: str, times: int) -> TracedCall:
+        """The call of so many times as many."""
+        geometry = self.layout.geometry
+        sizes = {name: times * getattr(geometry, name) for name in SIZES[letter]}
+        return TracedCall(self.layout.of(geometry._replace(**sizes)), self.method, self.max_workspace)
+
+    def axis(self, letters: str, letter: str) -> int:
+        """Where an array with these letters has one: w (K, C, *k), others (N, channels, *d) or (N, *d, channels)."""
+        if letters == "KC":
+            return int(letter == "C")
+        return 0 if letter == "N" else (-1 if self.layout.geometry.channels_last else 1)
+
 
 def _carried_out(*operands: Any, call: TracedCall, name: str) -> Array:
     return call.carry_out(name, operands)
@@ -52,7 +73,34 @@ def _described(*operands: Any, call: TracedCall, name: str) -> Any:
 
 
 def _of_batches(operands: Any, axes: Any, *, call: TracedCall, name: str) -> tuple[Array, int]:
-    return jax.vmap(functools.partial(_carried_out, call=call, name=name), axes)(*operands), 0
+    """Many products as a wider one."""
+    *own, result = AXES[name]
+    (times,) = {one.shape[axis] for one, axis in zip(operands, axes, strict=True) if axis is not None}
+    (letter,) = {*own[axes[0] is None]} - {*own[axes[0] is not None]}
+    if None not in axes or (letter != "N" and call.layout.geometry.groups > 1):
+        letter = "G"
+        operands = [
+            one if axis is not None else _repeated(one, times) for one, axis in zip(operands, axes, strict=True)
+        ]
+        axes = [0 if axis is None else axis for axis in axes]
+    wide = [
+        one if axis is None else _joined(jax.numpy.moveaxis(one, axis, 0), call.axis(letters, letter))
+        for one, axis, letters in zip(operands, axes, own, strict=True)
+    ]
+    found = call.wider(letter, times).recorded(name, tuple(wide))
+    axis = call.axis(result, letter) % found.ndim
+    return found.reshape(*found.shape[:axis], times, found.shape[axis] // times, *found.shape[axis + 1 :]), axis
+
+
+def _repeated(array: Array, times: int) -> Array:
+    return jax.numpy.broadcast_to(array, (times, *array.shape))
+
+
+def _joined(arrays: Array, axis: int) -> Array:
+    """Arrays behind each other along an axis of theirs."""
+    axis %= arrays.ndim - 1
+    moved = jax.numpy.moveaxis(arrays, 0, axis)
+    return moved.reshape(*moved.shape[:axis], moved.shape[axis] * moved.shape[axis + 1], *moved.shape[axis + 2 :])
 
 
 def _by_first(g: Array, first: Any, second: Array, *, call: TracedCall, name: str) -> Array:

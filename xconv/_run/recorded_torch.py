@@ -15,13 +15,20 @@ from .._arrays.operands import namespace_of_library
 from .._methods.native import convolves
 from .._plan.remembered import remembered
 from .call import Call
+from .frames import Framed
 from .recorded import Operands, RecordedCall
+from .runners import Own, Runner
 
 NATIVE = "native"
 
 
 class TensorCall(RecordedCall):
     """A call of tensors."""
+
+    def step(self, name: str, runner: Runner, operands: Operands) -> Array:
+        if isinstance(runner.runner if isinstance(runner, Framed) else runner, Own):
+            return Call.carry_out(self, name, operands)  # PyTorch's own convolution has derivatives of its own
+        return super().step(name, runner, operands)
 
     def are_watched(self, operands: list[Array]) -> bool:
         """Whether autograd records what plain tensors go through, and nobody else looks at it."""
