@@ -19,6 +19,7 @@ from .report import Numbers, measured, show, write
 from .timing import QUICK, THOROUGH, Call, Stopwatch
 
 EVERYWHERE = [backend.name for backend in BACKENDS]
+SHOWN_BY = "rich", "tabulate"
 ERROR_LIMIT = 1e-3  # far above rounding in float32, far below the error of a wrong algorithm
 ROUGH_LIMIT = 1e-2  # of results that have eleven bits
 
@@ -72,16 +73,12 @@ def carry_out(kind: str, suite: Suite, options: Namespace) -> None:
     if options.backend not in suite.backends:
         there = " or ".join(suite.backends)
         raise CommandError(f"the suite {kind} is of arrays of {there}, got --backend {options.backend}")
-    require_packages(("rich", *suite.packages))
-    from rich.console import Console
-    from rich.progress import Progress
-
+    require_packages((*SHOWN_BY, *suite.packages), "test")
     make_writable(options.out)
     run, results, failures = Run(load_backend(options.backend), options, []), list[Numbers](), list[str]()
     count, cases = suite.cases(run)
-    # Drawn between cases alone: a live display would take time from the calls.
-    bar = Progress(console=Console(stderr=True), auto_refresh=False)
-    with contextlib.closing(cases), bar, on_equal_terms(run.library, options, suite.thorough) as stopwatch:
+    drawn, timed = bar_between_calls(), on_equal_terms(run.library, options, suite.thorough)
+    with contextlib.closing(cases), drawn as bar, timed as stopwatch:
         for case in bar.track(cases, count, description=kind):
             bar.refresh()
             words = f"{case.group}, {case.name}, {case.operation}"
@@ -96,6 +93,14 @@ def carry_out(kind: str, suite: Suite, options: Namespace) -> None:
     show(kind, kept)
     if failures:
         raise WrongResultError("; ".join(failures))
+
+
+def bar_between_calls() -> Any:
+    """A progress bar that is drawn when it is told to: a live display would take time from the calls."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(console=Console(stderr=True), auto_refresh=False)
 
 
 def measure(case: Case, library: LoadedBackend, stopwatch: Stopwatch) -> dict[str, Numbers]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,10 +18,11 @@ from xconv._arrays.libraries import transforms
 from xconv._plan import rates as of_package
 from xconv._run.threads import cpu_count, for_each, one_blas_thread
 from xconv.demo.backends import LoadedBackend, load_backend
+from xconv.demo.errors import require_packages
 from xconv.demo.files import make_writable
 from xconv.demo.machine import heading
 
-from .comparison import Run, on_equal_terms
+from .comparison import SHOWN_BY, Run, bar_between_calls, on_equal_terms
 from .layers import layer_of
 from .lines import call_of, random, read, shapes_of
 from .operations import arrays_of, own_call
@@ -71,10 +71,18 @@ def run_rates(options: Namespace) -> None:
     make_writable(options.out)
     run = Run(library := load_backend(options.backend), options, [])
     table = rates_of(library)
-    with on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch:
-        seconds = f"{stopwatch.total_seconds:.0f} s"  # without a bar, which would take time from the calls
-        print(f"timing {len(table)} calls in turns: {seconds} behind their first ones", file=sys.stderr)
-        rates = measure_rates(table, library, stopwatch, options.quick)
+    require_packages(SHOWN_BY, "test")
+    with (
+        on_equal_terms(library, options, replace(THOROUGH, total_seconds=SECONDS)) as stopwatch,
+        bar_between_calls() as bar,
+    ):
+        task, start = bar.add_task(f"{len(table)} calls in turns", total=stopwatch.total_seconds), stopwatch.clock()
+
+        def settle() -> None:
+            bar.update(task, completed=stopwatch.clock() - start, refresh=True)
+            stopwatch.settle()
+
+        rates = measure_rates(table, library, replace(stopwatch, settle=settle), options.quick)
     kept = run.keep("rates", [{"name": one.name, "value": rates[one.name], "words": one.of} for one in table])
     show("rates", kept)
     if options.write:

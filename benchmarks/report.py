@@ -48,7 +48,7 @@ class Ratio(NamedTuple):
 
 def run_report(_: Namespace) -> None:
     """Write the tables and the figure of all files into the places where they are shown."""
-    require_packages(("matplotlib", "tabulate"))
+    require_packages(("matplotlib", "tabulate"), "test")
     files = load()
     for readme, text in texts(files).items():
         replace_between(readme, text)

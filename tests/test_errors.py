@@ -484,3 +484,12 @@ def test_results_share_the_inputs_library_and_device(backend):
     ]
     assert all(array_api_compat.array_namespace(result) is backend.xp for result in results)
     assert all(array_api_compat.device(result) == backend.device for result in results)
+
+
+def test_nothing_of_the_inside_comes_before_a_message():
+    """What a traceback would begin with."""
+    x = np.ones((1, 1, 4, 4))
+    for call in (lambda: xconv.conv(x, [[1.0]]), lambda: xconv.max_pool([1.0], 2), lambda: xconv.conv(None, x)):
+        with pytest.raises(TypeError, match="must be an array") as raised:
+            call()
+        assert raised.value.__context__ is None

@@ -444,8 +444,9 @@ class TestFailures:
             (NO_SPACE, ["cannot write to", "out", "No space left on device"]),
             (MemoryError(), ["out of memory", "--chunks", "--workers"]),
             (RuntimeError("can't start new thread"), ["out of memory", "--chunks", "--workers"]),
+            (RuntimeError("Zstd: not enough memory"), ["out of memory", "--chunks", "--workers"]),
         ],
-        ids=["disk", "memory", "threads"],
+        ids=["disk", "memory", "threads", "codec"],
     )
     def test_on_the_way(self, suffix, error, parts, tmp_path, capsys, monkeypatch):
         original, count = command._Target.__setitem__, itertools.count()

@@ -859,3 +859,61 @@ def test_filters_that_do_nothing_give_the_order_of_the_axes(name, word):
     assert found.flags.c_contiguous
     assert np.array_equal(found, x)
     assert not np.shares_memory(found, x)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if not name.endswith(("1d", "sobel", "prewitt"))] + ["maximum_filter"]
+)
+def test_an_array_without_axes_stays_one(backend, name):
+    words = {"correlate": np.float64(2), "convolve": np.float64(2), "generic_laplace": lambda x, *more: x}
+    sizes = {"uniform_filter": 3, "maximum_filter": 3, "laplace": None}
+    argument = words.get(name, sizes.get(name, 1.0))
+    more = [] if argument is None else [backend.array(argument) if isinstance(argument, np.float64) else argument]
+    expected = getattr(scipy.ndimage, name)(np.asarray(3.0), *([] if argument is None else [argument]))
+    assert_array(backend, getattr(ndimage, name)(backend.array(np.asarray(3.0)), *more), np.asarray(expected))
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 2, 4), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("mode", ["reflect", "constant", "wrap"])
+@pytest.mark.parametrize(("dtype", "colours"), [("float64", 3), ("float32", 1), ("uint8", 3), ("complex128", 2)])
+def test_colours_lie_before_rows_while_windows_reach_over_them(kernel, mode, dtype, colours):
+    """Of integers by weights without fractions: sums are in another order."""
+    x, w = numbers((200, 160, colours), dtype, 0), numbers(kernel, "int64", 1) - 50
+    w = w.astype("float32" if dtype == "float32" else "float64")
+    for function in ("correlate", "convolve"):
+        expected = getattr(scipy.ndimage, function)(x, w, mode=mode, cval=2.0)
+        found = getattr(ndimage, function)(x, w, mode=mode, cval=2.0)
+        assert (found.dtype, found.flags.c_contiguous) == (expected.dtype, True)
+        if dtype == "uint8":
+            assert np.array_equal(found, expected)
+        else:
+            assert np.abs(found - expected).max() <= 300 * w.size * np.finfo(dtype).eps * np.abs(x).max()
+
+
+def test_borders_much_longer_than_their_axis_are_laid_out_in_parts():
+    """With those of all rows at once there would be 200 MB."""
+    x = numbers((50_000, 4), "float64", 0)
+    tracemalloc.start()
+    found = ndimage.uniform_filter1d(x, 501)
+    peak = tracemalloc.get_traced_memory()[1] - found.nbytes
+    tracemalloc.stop()
+    assert peak < 40 * 2**20
+    assert np.allclose(found, scipy.ndimage.uniform_filter1d(x, 501))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_complex_weights_are_such_in_any_order_of_bytes(order):
+    x, w = np.arange(6, dtype="float32"), np.array([1 + 1j, 2, 3j]).astype(f"{order}c16")
+    for function in ("correlate1d", "convolve1d", "correlate"):
+        expected = getattr(scipy.ndimage, function)(x, w)
+        found = getattr(ndimage, function)(x, w)
+        assert found.dtype == expected.dtype
+        assert np.allclose(found, expected)
+
+
+def test_numbers_beside_tensors_are_of_double_precision(torch_backend):
+    x, weights = torch_backend.array(numbers((5, 6), "float64", 0)), [[0.1, 0.2]]
+    expected = scipy.ndimage.correlate(x.numpy(), weights)
+    for image in (x, x.clone().requires_grad_()):
+        assert np.abs(ndimage.correlate(image, weights).detach().numpy() - expected).max() < 1e-15
+    assert signal.convolve([0.1, 0.2], x[0]).dtype == signal.convolve(x[0], [0.1, 0.2]).dtype == x.dtype

@@ -110,7 +110,8 @@ def test_arithmetic(backend):
             for i, shape in enumerate([dense.shape[1], dense.shape[0], (dense.shape[1], 2)])
         )
         assert tuple(made.shape) == dense.shape
-        assert_array(backend, made @ backend.array(x), dense @ x, terms=2000)
+        for product in (made @ backend.array(x), made.dot(backend.array(x))):
+            assert_array(backend, product, dense @ x, terms=2000)
         assert_array(backend, made.H @ backend.array(y), dense.conj().T @ y, terms=2000)
         assert_array(backend, made @ backend.array(X), dense @ X, terms=2000)
 

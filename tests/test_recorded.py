@@ -55,6 +55,20 @@ def test_first_and_second_derivatives_equal_finite_differences(name, words, leaf
     assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
 
+def bordered(x, w):
+    """More taps than are added one by one, of an image with numbers beyond its ends: affine in x."""
+    return xconv.ndimage.correlate(x, w, mode="constant", cval=7.0)
+
+
+def test_a_number_beyond_the_ends_changes_by_nothing(torch_backend):
+    import torch
+
+    operands = [torch_backend.array(normal(shape, 0)).requires_grad_() for shape in ((6, 7), (6, 6))]
+    assert "_Step" in str(bordered(*operands).grad_fn.next_functions)
+    assert torch.autograd.gradcheck(bordered, operands)
+    assert torch.autograd.gradgradcheck(bordered, operands)
+
+
 def test_windows_far_apart_keep_no_more_than_near_ones(torch_backend):
     """A derivative by PyTorch's ``unfold`` would be as large as what windows reach."""
     import torch

@@ -40,6 +40,7 @@ def functions(methods):
         "conv_input_grad": lambda x, w: xconv.conv_input_grad(x, w, large, **strided),
         "conv_weight_grad": lambda x, w: xconv.conv_weight_grad(xconv.conv(x, w, **strided), x, 3, **strided),
         "channels last": lambda x, w: xconv.conv(x, w, channel_axis=-1, padding="same", padding_mode="replicate"),
+        **{f"gradients by {name}": functools.partial(gradients, method=method) for name, method in methods.items()},
         "im2col": lambda x, w: xconv.im2col(x, 3, pad_value=2, **strided),
         "col2im": lambda x, w: xconv.col2im(xconv.im2col(x, 3, **strided), x.shape, 3, **strided),
         "max_pool": lambda x, w: xconv.max_pool(x, 3, **strided),
@@ -48,6 +49,15 @@ def functions(methods):
         "avg_pool": lambda x, w: xconv.avg_pool(x, 3, count_include_pad=False, **strided),
         "avg_pool_grad": lambda x, w: xconv.avg_pool_grad(x, large, 2),
     }
+
+
+def gradients(x, w, method):
+    """Of the sum of all squares, by JAX where arrays are its own."""
+    if isinstance(x, np.ndarray):
+        return [2 * one for one in xconv.conv_backward(xconv.conv(x, w, padding=1), x, w, padding=1)[:2]]
+    import jax
+
+    return jax.grad(lambda x, w: (xconv.conv(x, w, padding=1, method=method) ** 2).sum(), (0, 1))(x, w)
 
 
 def failures(kind, axis, how):
@@ -67,6 +77,8 @@ def failures(kind, axis, how):
     # Eagerly each operation compiles for itself: the two kinds take turns, so that both meet every function and axis.
     turn = ("Auto", "Explicit").index(kind) + axis
     for name, function in every if how == "jit" else [*every][turn % 2 :: 2]:
+        if name.startswith("gradients") and (kind, how) == ("Explicit", "eager"):  # whose sums want a mesh
+            continue
         expected = jax.tree.leaves(plain[name](X, W))
         try:
             with jax.set_mesh(mesh) if (kind, how) == ("Explicit", "jit") else contextlib.nullcontext():
@@ -312,6 +324,25 @@ def halo_bytes():
             yield f"gradients by {method}: {gradients}"
 
 
+def each_alone():
+    """Where what a device finds of filters is not of its own samples."""
+    import jax
+    from jax.sharding import PartitionSpec as P
+
+    mesh, x, dy = sharded("Auto", 0, (8, 4, 9, 8), (8, 6, 7, 6))
+    for method in METHODS:
+
+        def alone(dy, x, method=method):
+            return xconv.conv_weight_grad(dy, x, 3, method=method)[None]
+
+        found = jax.shard_map(alone, mesh=mesh, in_specs=P("i"), out_specs=P("i"))(jax.device_put(dy, x.sharding), x)
+        for at, one in enumerate(found):
+            some = slice(at, at + 1)
+            expected = xconv.conv_weight_grad(np.asarray(dy)[some], np.asarray(x)[some], 3, method="im2col")
+            if not np.allclose(one, expected, atol=1e-3):
+                yield f"{method}: wrong on device {at}"
+
+
 def training():
     """Where a step of two layers, of rows and columns over several devices, differs from that on one."""
     import jax
@@ -413,7 +444,9 @@ def test_halo_is_of_jax(jax_backend):
     assert error.type is TypeError
 
 
-@pytest.mark.parametrize("name", ["movements", "choices", "halos", "halo_bytes", "training", "partly", "refusals"])
+@pytest.mark.parametrize(
+    "name", ["movements", "choices", "halos", "halo_bytes", "each_alone", "training", "partly", "refusals"]
+)
 def test_what_is_divided_stays_where_it_is(jax_backend, name):
     assert in_process(8, name, **{"JAX_ENABLE_X64": "1"} if name == "training" else {}) == "done\n"
 

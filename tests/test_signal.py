@@ -598,3 +598,33 @@ def test_results_lie_in_the_order_of_their_axes(name, mode, dtype):
 
 def test_resampled_lines_lie_in_the_order_of_their_axes():
     assert xconv.signal.upfirdn(np.ones(5), normal((30, 4)), 2, 3, axis=0).flags.c_contiguous
+
+
+@pytest.mark.on("numpy", "jax", "torch")
+@pytest.mark.parametrize("value", [None, "abc", {}, [[1], [1, 2]]], ids=str)
+def test_what_is_no_number_is_named(backend, value):
+    x = backend.array(np.ones(8))
+    for call in (lambda: xconv.signal.convolve(x, value), lambda: xconv.ndimage.correlate(x, value)):
+        with pytest.raises((TypeError, ValueError, RuntimeError)) as raised:
+            call()
+        assert str(raised.value).startswith(("operands must", "in2 must", "weights"))
+
+
+@pytest.mark.parametrize("mode", EXTENSIONS)
+def test_nothing_goes_on_as_nothing(mode, numpy_backend):
+    """Of which SciPy's process may end."""
+    assert xconv.signal.upfirdn([1.0, 2.0, 3.0], np.zeros(0), mode=mode).tolist() == [0, 0]
+    dask_array = pytest.importorskip("dask.array", reason="Dask is not installed")
+    assert np.asarray(xconv.signal.upfirdn([1.0, 2.0, 3.0], dask_array.zeros(0), mode=mode)).tolist() == [0, 0]
+
+
+def test_a_complex_number_beyond_real_signals_is_refused():
+    with pytest.raises(TypeError, match=r"^cval must be real, as h and x are, got \(2\+1j\)$"):
+        xconv.signal.upfirdn([1.0, 2.0], [1.0, 2.0, 3.0], cval=2 + 1j)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_no_integer_is_lies_beyond_no_image_of_them(value):
+    x = np.ones((3, 3), int)
+    with pytest.raises(ValueError, match="could not cast `fillvalue`"):
+        xconv.signal.convolve2d(x, x, fillvalue=value)

@@ -41,6 +41,7 @@ from ._run.threads import is_alone
 AGAIN = 1.5  # times as long as products of matrices taps may take that are added one by one: equal windows, equal bits
 FEW = 27  # taps, more of which take longer than that even where products have much to begin with
 COMPLEX = 2  # times as long as is estimated, that products of complex numbers take: 3x3 to 9x9 on 512x512 and 1024x1024
+BORDERED, LONGER = 1.2, 4  # times the last axis: with its borders, and the one before it, where colours lie there
 BESIDE_OTHERS = 2**21  # bytes for each of many chunks at once: blocks that are fast, and hold less than a chunk
 MOST = 2**12  # bytes of weights that calls are remembered by
 
@@ -78,7 +79,8 @@ def correlation(
     first, _ = operands
     if weights is not None and windows.axes and 0 not in first.shape and not first.is_chunked:
         line = Filter(*windows[:5], weights.taps(flip), False)
-        if any(line.taps) and _is_added(operands, line, dtype, flip):
+        is_added = any(line.taps) and _last_first(first.shape, line, _loses(first.xp, dtype)) is None
+        if is_added and _is_added(operands, line, dtype, flip):
             working = filter_dtype(first.xp, first.dtype, weights.dtype, dtype)
             chain = FilterChain(first.xp, first.shape, first.dtype, [line], dtype, [working])
             return lambda x, w: chain(x)
@@ -105,6 +107,10 @@ def correlate(x: Array, w: Array, windows: Filter, dtype: DType, flip: bool) -> 
         line = Filter(*windows[:5], Known(other, w.tobytes()).taps(flip), False)
         if not any(line.taps):
             return full(xp, x, shape, 0, dtype)
+        others = _last_first(shape, line, _loses(xp, dtype))
+        if others is not None:
+            moved = correlate(xp.moveaxis(x, -1, 0), xp.moveaxis(w, -1, 0), others, dtype, flip)
+            return gathered(xp, xp.moveaxis(moved, 0, -1))
         spreads = not all(line.taps) or (is_kind(xp, own, "complex floating") and not line.is_complex)
         if _is_added(operands, line, dtype, flip) or (spreads and not is_finite(xp, x)):
             return FilterChain(xp, shape, own, [line], dtype, [working])(x)
@@ -112,12 +118,33 @@ def correlate(x: Array, w: Array, windows: Filter, dtype: DType, flip: bool) -> 
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
+def _loses(xp: Namespace, dtype: DType) -> bool:
+    """Whether what is stored is without fraction."""
+    return is_kind(xp, dtype, ("integral", "bool"))
+
+
+def _last_first(shape: Ints, line: Filter, loses: bool) -> Filter | None:
+    """The windows of an array whose last axis is moved to the front, where it is short: rows hold its borders, too.
+
+    Sums have another order then, which shows where fractions are lost, but not of taps that have none.
+    """
+    if len(line.axes) < 2 or line.axes[-1] != len(shape) - 1 or len(shape) < 2:
+        return None
+    d, (*_, k) = shape[-1], line.sizes
+    if d + k - 1 <= BORDERED * d or shape[-2] < LONGER * d or math.prod(shape) * len(line.taps) <= UNPLANNED:
+        return None
+    if loses and not all(tap == int(tap.real) for tap in line.taps):
+        return None
+    axes, sizes, before, modes = [(values[-1], *values[:-1]) for values in line[:4]]
+    return Filter((0, *(axis + 1 for axis in axes[1:])), sizes, before, modes, line.value)
+
+
 def _is_added(operands: tuple[Operand, ...], line: Filter, dtype: DType, flip: bool) -> bool:
     """Whether it is taps that are added, whatever x holds: of few elements, and where that costs little more."""
     first, second = operands
     xp, shape, own, other = first.xp, first.shape, first.dtype, second.dtype
     size, taps = math.prod(shape), len(line.taps)
-    if size * taps <= UNPLANNED or is_kind(xp, dtype, ("integral", "bool")):
+    if size * taps <= UNPLANNED or _loses(xp, dtype):
         return True
     if taps > FEW:
         return False

@@ -180,6 +180,10 @@ class Operator:
         nothing = Operator(self._xp, self.dtype, same, same, (self._shapes[1], self._shapes[1]))
         return functools.reduce(operator.matmul, [self] * times, nothing)
 
+    def dot(self, x: Any) -> Any:
+        """As ``*``."""
+        return self * x
+
     def matvec(self, x: Array) -> Array:
         """The product with a vector (n,) or a column (n, 1)."""
         return self._product(x) if len(x.shape) == 1 else self.matmat(x)

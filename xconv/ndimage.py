@@ -1295,7 +1295,7 @@ def _number(cval: Any, x: Operand) -> complex:
     """The pad value as a number of Python's own."""
     if is_kind(x.xp, x.dtype, "complex floating"):
         return complex(a_number("cval", cval, complex))
-    if isinstance(cval, complex) or "complex" in str(getattr(cval, "dtype", "")):
+    if isinstance(cval, complex) or _has_complex_dtype(cval):
         raise ValueError(f"Cannot provide a complex-valued cval when the input is real: {x.dtype}, {got(cval)}")
     return float(a_number("cval", cval))
 
@@ -1392,8 +1392,13 @@ def _dtype(operands: tuple[Operand, ...], named: Any, has_complex: bool) -> DTyp
 def _are_complex(values: tuple[Any, ...]) -> bool:
     """Whether taps, of the values that a filter has, are complex: numbers, or an array of them."""
     taps = [tap for value in values if isinstance(value, tuple) for tap in value]
-    dtypes = [str(getattr(value, "dtype", "")) for value in values]
-    return any(isinstance(tap, complex) for tap in taps) or any("complex" in dtype for dtype in dtypes)
+    return any(isinstance(tap, complex) for tap in taps) or any(map(_has_complex_dtype, values))
+
+
+def _has_complex_dtype(value: Any) -> bool:
+    """By its name, which in another byte order is one of letters only."""
+    dtype = getattr(value, "dtype", "")
+    return "complex" in str(getattr(dtype, "name", dtype))
 
 
 def _written(y: Array, target: Array | None) -> Array:

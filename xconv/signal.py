@@ -371,10 +371,14 @@ def upfirdn(
     h, x = arrays(h, x)
     cval = number("cval", cval)
     mode = one_of("mode", mode.lower() if isinstance(mode, str) else mode, [*EXTENSIONS])
+    if mode != "constant" and 0 in x.shape:  # of nothing nothing goes on
+        mode, cval = "constant", 0
     operands = described(h=h, x=x)
     rates, along = (a_number("up", up, int), a_number("down", down, int)), a_number("axis", axis, operator.index)
     keywords = *rates, along, "" if mode == "constant" and cval == 0 else mode
     resample = _resampling(operands, "", *keywords)
+    if isinstance(cval, complex) and not is_kind(resample.xp, resample.dtype, "complex floating"):
+        raise TypeError(f"cval must be real, as h and x are, {got(cval)}")
     if is_chunked(h, x):
         return resampled(upfirdn, h, x, rates, along % x.ndim, mode, cval, resample.plan.outputs, resample.dtype)
     y = resample(h, x, cval)

@@ -204,7 +204,7 @@ def unscaled(xp: Namespace, array: Array, *scales: Array) -> Array:
 
 def gathered(xp: Namespace, array: Array) -> Array:
     """The same elements in the order of the axes, where memory has one."""
-    return xp.ascontiguousarray(array) if traits(xp).plain_memory else array
+    return xp.asarray(array, order="C") if traits(xp).plain_memory else array  # ascontiguousarray gives one an axis
 
 
 def full(xp: Namespace, like: Array, shape: tuple[int, ...], value: complex, dtype: DType | None = None) -> Array:

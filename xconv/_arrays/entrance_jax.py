@@ -21,6 +21,7 @@ import numpy as np
 from .._plan.remembered import KEPT, forgotten
 from .entrances import IN_PROGRAM, PUBLIC
 from .libraries import Array
+from .shards import varied, varying_axes
 
 PLANNED = "xconv._conv.", "xconv.signal."  # functions that see where arrays are, which those of a program do not say
 OPERANDS = frozenset({"x", "y", "dy", "col", "indices", "input", "weights"})  # others decide on the program, too
@@ -96,9 +97,9 @@ def _inside(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments, **keywords)
         arrays = {name: one for name, one in given.items() if isinstance(one, jax.Array)}
         rest = {name: one for name, one in given.items() if name not in arrays}
-        varying = frozenset().union(*map(_varying, arrays.values()))
+        varying = frozenset().union(*map(varying_axes, arrays.values()))
         if varying:
-            arrays = {name: _varied(one, varying) for name, one in arrays.items()}
+            arrays = {name: varied(one, varying) for name, one in arrays.items()}
         if any(map(_is_explicit, arrays.values())):
             return _by_compiler(functools.partial(function, **rest), arrays, WEIGHTS.get(function.__name__))
         words = None if is_planned or arrays.keys() - OPERANDS else _words(function, rest)
@@ -122,22 +123,6 @@ def _program(words: _Words, arrays: dict[str, Array]) -> Any:
 
 forgotten(_program.clear_cache)
 forgotten(_counted.cache_clear)
-
-
-def _varying(array: Array) -> frozenset[str]:
-    """The axes of a mesh along which devices have values of their own, inside `jax.shard_map`.
-
-    Where one operand has such and another has not, the gradients of the other are added up over devices: as they are,
-    once it varies too, and not as what a method makes of them on the way.
-    """
-    if not hasattr(jax.lax, "pcast"):  # which makes them vary
-        return frozenset()
-    kind = jax.typeof(array)
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", frozenset())
-
-
-def _varied(array: Array, varying: frozenset[str]) -> Array:
-    return jax.lax.pcast(array, tuple(varying - _varying(array)), to="varying")
 
 
 def _is_explicit(array: Array) -> bool:

@@ -38,21 +38,26 @@ def described(*, b: Array | None = None, **arrays: Array) -> tuple[Operand, ...]
     """What each of the named arrays is, as far as it decides what is to be done. Only the bias b may be absent."""
     if b is not None:
         arrays["b"] = b
+    found = _known_operands(arrays)
+    if found is not None:
+        return found
+    with contextlib.suppress(KeyError):
+        return tuple(
+            [_operand((name, _WORDED[type(a)], a.shape, a.dtype, str(a.device), False)) for name, a in arrays.items()]
+        )
+    for name, array in arrays.items():
+        _check_layout(name, _namespace(name, array), chunk_of(array))
+    return tuple([_described(name, array) for name, array in arrays.items()])
+
+
+def _known_operands(arrays: dict[str, Array]) -> tuple[Operand, ...] | None:
+    """Arrays of types that came before, the ordinary case."""
     try:
         found = tuple(
             [_operand((name, _NAMESPACES[type(a)], a.shape, a.dtype, a.device, False)) for name, a in arrays.items()]
         )
     except (KeyError, AttributeError, RuntimeError):  # nested tensors have no shape
-        with contextlib.suppress(KeyError):
-            return tuple(
-                [
-                    _operand((name, _WORDED[type(a)], a.shape, a.dtype, str(a.device), False))
-                    for name, a in arrays.items()
-                ]
-            )
-        for name, array in arrays.items():
-            _check_layout(name, _namespace(name, array), chunk_of(array))
-        return tuple([_described(name, array) for name, array in arrays.items()])
+        return None
     if traits(found[0][1]).layouts:
         for name, xp, *_ in found:
             _check_layout(name, xp, arrays[name])
@@ -106,7 +111,17 @@ def _as_arrays(values: tuple[Any, ...]) -> tuple[Array, ...]:
     if first is None:
         return tuple([np.asarray(value) for value in values])
     xp, place = _namespace("input", first), device(chunk_of(first))
-    return tuple([value if is_array_api_obj(value) else xp.asarray(value, device=place) for value in values])
+    return tuple([value if is_array_api_obj(value) else _array_of(xp, value, place) for value in values])
+
+
+def _array_of(xp: Namespace, value: Any, place: Any) -> Array:
+    """Numbers as an array: fractions in double precision where there is one, as NumPy's are."""
+    try:
+        found = xp.asarray(value, device=place)
+        wide = {xp.float32: xp.float64, xp.complex64: xp.complex128} if has_float64(xp, place) else {}
+        return xp.asarray(value, dtype=wide.get(found.dtype, found.dtype), device=place)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"operands must be arrays, numbers, or numbers in rows of one length, {got(value)}") from error
 
 
 def namespace_and_dtype(**arrays: Array) -> tuple[Namespace, DType]:
@@ -233,9 +248,9 @@ def as_element(name: str, xp: Namespace, value: Any, dtype: DType) -> Any:
     if isinstance(value, complex):
         raise ValueError(f"could not cast `{name}` directly to the output type {dtype}, got {value}")
     if is_kind(xp, dtype, "integral"):
-        value = int(value)
-        if not xp.iinfo(dtype).min <= value <= xp.iinfo(dtype).max:
+        if not (math.isfinite(value) and xp.iinfo(dtype).min <= int(value) <= xp.iinfo(dtype).max):
             raise ValueError(f"could not cast `{name}` directly to the output type {dtype}, got {value}")
+        return int(value)
     return value
 
 

@@ -23,6 +23,28 @@ def shard_count(axis_name: Any) -> int:
         ) from error
 
 
+def varying_axes(array: Array) -> frozenset[str]:
+    """The axes of a mesh along which devices have values of their own, inside `jax.shard_map`.
+
+    Where one operand has such and another has not, the gradients of the other are added up over devices: as they are,
+    once it varies too, and not as what a method makes of them on the way.
+    """
+    import jax
+
+    if not hasattr(jax.lax, "pcast"):  # which makes them vary
+        return frozenset()
+    kind = jax.typeof(array)
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", frozenset())
+
+
+def varied(array: Array, axes: frozenset[str]) -> Array:
+    """An array that varies along these axes, too."""
+    import jax
+
+    missing = tuple(axes - varying_axes(array))
+    return jax.lax.pcast(array, missing, to="varying") if missing else array
+
+
 def with_halo(xp: Namespace, x: Array, axis: int, axis_name: Any, widths: Ints, mode: str) -> Array:
     """A part between the elements that lie before it and behind it: those of other parts, and borders at both ends."""
     import jax

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from .._arrays.libraries import Array, DType, Namespace, is_kind, library, on_accelerator, traits
+from .._arrays.shards import varied, varying_axes
 from .._arrays.windows import pad, unpad
 from .._plan.geometry import Ints, Pairs
 from .._plan.rates import rates_of
@@ -129,9 +130,13 @@ class _Lax(Native):
         return self._transposed(lambda w: self.forward(x, w), self.weight_shape, dy)
 
     def _transposed(self, function: Any, shape: Ints, dy: Array) -> Array:
+        """By an operand like dy, which each device has its own of where it has its own dy: else sums are of all."""
         import jax
 
-        return jax.linear_transpose(function, jax.ShapeDtypeStruct(shape, dy.dtype))(dy)[0]
+        axes, operand = varying_axes(dy), jax.ShapeDtypeStruct(shape, dy.dtype)
+        if axes:
+            operand = varied(jax.numpy.zeros(shape, dy.dtype), axes)
+        return jax.linear_transpose(function, operand)(dy)[0]
 
 
 class _Fused(Native):

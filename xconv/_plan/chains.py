@@ -75,8 +75,10 @@ class Chain(NamedTuple):
 
 @remembering(3)
 def chains(shape: Ints, reaches: Reaches, room: int) -> tuple[Chain, ...]:
-    """All filters in as many chains as take the least time, over boxes of so many elements."""
-    found = []
+    """All filters in as many chains as take the least time, over boxes of so many elements, long borders too."""
+    found, wider = [], max([_wider(shape, reach) for reach in reaches])
+    if wider > NARROW:
+        room = max(int(room / wider), 1)
     for count, lengths in _cheapest(shape, reaches, room)[1]:
         some, reaches = reaches[:count], reaches[count:]
         border, modes = [(0, 0)] * len(shape), ["zeros"] * len(shape)
@@ -87,6 +89,11 @@ def chains(shape: Ints, reaches: Reaches, room: int) -> tuple[Chain, ...]:
         boxes = [_box(place, shape, some, tuple(border)) for place in itertools.product(*map(pieces, shape, lengths))]
         found.append(Chain(count, tuple(border), tuple(modes), any(map(any, border)), tuple(boxes)))
     return tuple(found)
+
+
+def _wider(shape: Ints, reach: Reach) -> float:
+    """How many times as many elements an array has with the borders of a filter."""
+    return math.prod([(shape[axis] + k - 1) / shape[axis] for axis, k in zip(reach[0], reach[1], strict=True)])
 
 
 def _box(place: Slices, shape: Ints, reaches: Reaches, border: Pairs) -> Box:

@@ -10,9 +10,12 @@ that it reads has zeros around. The other two products need its operands alone. 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
+from .._arrays.layout import Layout
 from .._arrays.libraries import Array
+from .._plan.geometry import ConvGeometry
+from .._plan.remembered import remembered
 from .call import Call
 from .runners import Runner
 
@@ -21,6 +24,20 @@ Operands = tuple[Any, ...]
 
 class RecordedCall(Call):
     """A call that is differentiated by steps, each by its own method if that is "auto"."""
+
+    def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
+        super().__init__(layout, method, max_workspace)
+        self.max_workspace = max_workspace
+
+    def of(self, geometry: ConvGeometry) -> Self:
+        """The same of another geometry."""
+        return type(self)(self.layout.of(geometry), self.method, self.max_workspace)
+
+    @remembered
+    def linear(self) -> Self:
+        """The call of what x changes by, which has no pad value."""
+        geometry = self.layout.geometry
+        return self if geometry.pad_value == 0 else self.of(geometry._replace(pad_value=0))
 
     def forward(self, x: Array, w: Array, b: Array | None = None, beside: Array | None = None) -> Array:
         return self.step("forward", self.for_forward, (x, w, b))
@@ -48,9 +65,9 @@ class RecordedCall(Call):
     def gradients(self, name: str, operands: Operands, g: Array) -> list[Any]:
         """What gives the gradient by each operand."""
         first, second, *_ = operands
-        by_data, by_filter, forward = self.backward_data, self.backward_filter, self.forward
+        by_data, by_filter, linear = self.backward_data, self.backward_filter, self.linear
         return {
             "forward": [lambda: by_data(g, second), lambda: by_filter(g, first)],
-            "backward_data": [lambda: forward(g, second), lambda: by_filter(first, g)],
-            "backward_filter": [lambda: forward(second, g), lambda: by_data(first, g)],
+            "backward_data": [lambda: linear.forward(g, second), lambda: linear.backward_filter(first, g)],
+            "backward_filter": [lambda: self.forward(second, g), lambda: by_data(first, g)],
         }[name] + [lambda: self.bias_adjoint(g)]

@@ -6,6 +6,7 @@ largest element. Under `jax.vmap` a product is a wider one, of more samples, cha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -16,7 +17,9 @@ from jax.interpreters import ad, batching, mlir
 from .._arrays.elements import conjugate
 from .._arrays.layout import Layout, biased
 from .._arrays.libraries import Array, is_kind
+from .frames import Framed
 from .recorded import Operands, RecordedCall
+from .runners import Scheduled
 
 FLOATING = "real floating", "complex floating"
 # Samples, channels and filters, of which the first operand, the second and the result have two each. Many products of
@@ -30,7 +33,6 @@ class TracedCall(RecordedCall):
 
     def __init__(self, layout: Layout, method: str, max_workspace: int | None) -> None:
         super().__init__(layout, method, max_workspace)
-        self.max_workspace = max_workspace
         self.wider = functools.cache(self._wider)
 
     def are_watched(self, operands: list[Array]) -> bool:
@@ -50,11 +52,17 @@ class TracedCall(RecordedCall):
         xp = self.layout.xp
         return conjugate(xp, self.gradients(name, operands, conjugate(xp, g))[place]())
 
+    def transforms(self, name: str) -> bool:
+        """Whether a product is one of transforms."""
+        runner = {"forward": self.for_forward, "backward_data": self.for_data}.get(name, self.for_filter)
+        runner = runner.runner if isinstance(runner, Framed) else runner
+        return isinstance(runner, Scheduled) and not runner.is_local
+
     def _wider(self, letter: str, times: int) -> TracedCall:
         """The call of so many times as many."""
         geometry = self.layout.geometry
         sizes = {name: times * getattr(geometry, name) for name in SIZES[letter]}
-        return TracedCall(self.layout.of(geometry._replace(**sizes)), self.method, self.max_workspace)
+        return self.of(geometry._replace(**sizes))
 
     def axis(self, letters: str, letter: str) -> int:
         """Where an array with these letters has one: w (K, C, *k), others (N, channels, *d) or (N, *d, channels)."""
@@ -64,7 +72,10 @@ class TracedCall(RecordedCall):
 
 
 def _carried_out(*operands: Any, call: TracedCall, name: str) -> Array:
-    return call.carry_out(name, operands)
+    result = call.carry_out(name, operands)
+    # XLA may fail at a transform of what it divides anew behind it.
+    is_apart = call.layout.access.devices > 1 and call.transforms(name)
+    return jax.lax.optimization_barrier(result) if is_apart else result
 
 
 def _described(*operands: Any, call: TracedCall, name: str) -> Any:
@@ -111,9 +122,22 @@ def _by_second(g: Array, first: Array, second: Any, *, call: TracedCall, name: s
     return call.transposed(name, (first, second), g, 1)
 
 
+def _first_changed(change: Array, first: Array, second: Array, *, call: TracedCall, name: str) -> Any:
+    return _product.bind(change, second, call=call.linear if name == "forward" else call, name=name)
+
+
+def _second_changed(change: Array, first: Array, second: Array, *, call: TracedCall, name: str) -> Any:
+    return _product.bind(first, change, call=call.linear if name == "backward_filter" else call, name=name)
+
+
 _product = Primitive("convolution")
 _product.def_impl(_carried_out)
 _product.def_abstract_eval(_described)
 ad.defbilinear(_product, _by_first, _by_second)
+ad.defjvp(_product, _first_changed, _second_changed)
 batching.primitive_batchers[_product] = _of_batches
 mlir.register_lowering(_product, mlir.lower_fun(_carried_out, multiple_results=False))
+with contextlib.suppress(ImportError):  # what looks for NaN, which has no public place for operations of others
+    from jax._src.checkify import error_checks, nan_error_check
+
+    error_checks[_product] = functools.partial(nan_error_check, _product)

@@ -14,6 +14,9 @@ DEMO_PACKAGES = ("matplotlib", "mlxtend", "rich")
 CHUNKED_PACKAGES = ("dask", "distributed", "zarr")
 PICTURES = ("matplotlib", "rich", "scipy")  # of the gallery
 
+# What errors say of which only words tell that memory is missing: Python's of threads, and those of codecs.
+WITHOUT_MEMORY = "can't start new thread", "not enough memory"
+
 
 class CommandError(Exception):
     """Something the user can put right: the message is one sentence that says how."""
@@ -44,9 +47,9 @@ def complaint(program: str, message: str) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether there was no memory left, for a thread's stack or a file's code for example."""
+    """Whether there was no memory left, for a thread's stack or a file's codec for example."""
     is_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return is_system or isinstance(error, MemoryError) or "can't start new thread" in str(error)
+    return is_system or isinstance(error, MemoryError) or any(words in str(error) for words in WITHOUT_MEMORY)
 
 
 def first_line(error: Exception | str) -> str:
