@@ -619,12 +619,14 @@ def test_nothing_goes_on_as_nothing(mode, numpy_backend):
 
 
 def test_a_complex_number_beyond_real_signals_is_refused():
-    with pytest.raises(TypeError, match=r"^cval must be real, as h and x are, got \(2\+1j\)$"):
+    with pytest.raises(TypeError) as raised:
         xconv.signal.upfirdn([1.0, 2.0], [1.0, 2.0, 3.0], cval=2 + 1j)
+    assert str(raised.value) == "cval must be real, as h and x are, got (2+1j)"
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_what_no_integer_is_lies_beyond_no_image_of_them(value):
     x = np.ones((3, 3), int)
-    with pytest.raises(ValueError, match="could not cast `fillvalue`"):
+    with pytest.raises(ValueError, match="could not cast `fillvalue`") as raised:
         xconv.signal.convolve2d(x, x, fillvalue=value)
+    assert str(value) in str(raised.value)
