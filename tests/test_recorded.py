@@ -146,6 +146,28 @@ def test_who_watches_more_than_gradients_sees_operations(torch_backend):
     assert torch.allclose(found, torch.autograd.grad(xconv.conv(x, w, method="direct").sum(), x)[0])
 
 
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_inside_of_transformations_what_is_constant_is_no_memory(method, torch_backend):
+    import torch
+
+    x, w, s = (torch_backend.array(normal(shape, 0)) for shape in ((3, 1, 1, 9), (2, 1, 3), ()))
+    conv = functools.partial(xconv.conv, method=method)
+    assert torch.allclose(torch.func.grad(lambda s: (conv(x[0], w) * s).sum())(s), conv(x[0], w).sum())
+    found = torch.func.grad(lambda x: torch.func.vmap(lambda one: conv(one, w))(x).sum())(x)
+    assert torch.allclose(found, torch.stack([torch.func.grad(lambda one: conv(one, w).sum())(one) for one in x]))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # by what forward derivatives load
+def test_only_what_a_bias_changes_by_is_of_many(torch_backend):
+    import torch
+
+    x, w, b, changes = (torch_backend.array(normal(shape, 0)) for shape in ((1, 1, 5), (2, 1, 3), (2,), (3, 2)))
+    conv = functools.partial(xconv.conv, method="im2col")
+    found = torch.func.vmap(lambda change: torch.func.jvp(conv, (x, w, b), (x, w, change))[1])(changes)
+    for one, change in zip(found, changes, strict=True):
+        assert torch.allclose(one, 2 * conv(x, w) + change[:, None])
+
+
 @pytest.mark.parametrize("method", ["auto", "direct", "im2col", "fft", "winograd", "toeplitz"])
 def test_results_may_be_viewed_and_nobody_is_warned(method, torch_backend):
     x, w = (torch_backend.array(normal(shape, 0, "float32")) for shape in ((4, 8, 40, 30), (6, 8, 3, 3)))

@@ -133,6 +133,17 @@ def test_many_are_one_wider_product(name, words, axes, made_real):
         assert np.allclose(back, sum(single) if axis is None else np.stack(single, axis))
 
 
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
+def test_none_are_none(axes, made_real):
+    import jax
+
+    shapes = (2, 2, 7, 6), (3, 2, 3, 3)
+    operands = [made_real(s if axis is None else (0, *s), 0) for s, axis in zip(shapes, axes, strict=True)]
+    for function in (xconv.conv, jax.grad(lambda x, w: xconv.conv(x, w).sum())):
+        found = jax.vmap(function, axes)(*operands)
+        assert found.shape == (0, *function(*(np.zeros(s) + jax.numpy.zeros(()) for s in shapes)).shape)
+
+
 @pytest.mark.parametrize("method", ["fft", "winograd", "direct", "auto"])
 def test_gradients_of_each_sample_and_many_within_many(method, made_real):
     import jax

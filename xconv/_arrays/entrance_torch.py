@@ -94,8 +94,11 @@ def is_memory(tensor: torch.Tensor) -> bool:
 
 
 def is_watched() -> bool:
-    """Whether operations on tensors are recorded, by a mode, by a trace or for derivatives forwards."""
+    """Whether operations on tensors are recorded, by a mode, by a trace, for derivatives forwards or by `torch.func`,
+    inside which a new tensor is no memory either.
+    """
     is_recorded = torch.jit.is_tracing() or forward_ad._current_level >= 0
+    is_recorded = is_recorded or torch._C._are_functorch_transforms_active()
     return is_recorded or _python_dispatch._get_current_dispatch_mode() is not None
 
 

@@ -87,6 +87,8 @@ def _of_batches(operands: Any, axes: Any, *, call: TracedCall, name: str) -> tup
     """Many products as a wider one."""
     *own, result = AXES[name]
     (times,) = {one.shape[axis] for one, axis in zip(operands, axes, strict=True) if axis is not None}
+    if times == 0:
+        return _of_none(operands, axes, call, name), 0
     (letter,) = {*own[axes[0] is None]} - {*own[axes[0] is not None]}
     if None not in axes or (letter != "N" and call.layout.geometry.groups > 1):
         letter = "G"
@@ -101,6 +103,18 @@ def _of_batches(operands: Any, axes: Any, *, call: TracedCall, name: str) -> tup
     found = call.wider(letter, times).recorded(name, tuple(wide))
     axis = call.axis(result, letter) % found.ndim
     return found.reshape(*found.shape[:axis], times, found.shape[axis] // times, *found.shape[axis + 1 :]), axis
+
+
+def _of_none(operands: Any, axes: Any, call: TracedCall, name: str) -> Array:
+    """No products, of the shape and dtype that one would have."""
+    one = [
+        operand
+        if axis is None
+        else jax.ShapeDtypeStruct(operand.shape[:axis] + operand.shape[axis + 1 :], operand.dtype)
+        for operand, axis in zip(operands, axes, strict=True)
+    ]
+    result = jax.eval_shape(functools.partial(_carried_out, call=call, name=name), *one)
+    return jax.numpy.zeros((0, *result.shape), result.dtype)
 
 
 def _repeated(array: Array, times: int) -> Array:

@@ -34,7 +34,7 @@ class TensorCall(RecordedCall):
         """Whether autograd records what plain tensors go through, and nobody else looks at it."""
         if not (torch.is_grad_enabled() and any(one.requires_grad for one in operands)):
             return False
-        return all(map(is_plain, operands)) and not (is_watched() or torch._C._are_functorch_transforms_active())
+        return all(map(is_plain, operands)) and not is_watched()
 
     def recorded(self, name: str, operands: Operands) -> Array:
         return _Step.apply(self, name, *operands)
