@@ -198,7 +198,13 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         ("package", "arguments"),
-        [("matplotlib", ["report"]), ("jax", ["--backend", "jax"]), ("scipy", ["--suite", "filter"])],
+        [
+            ("matplotlib", ["report"]),
+            ("jax", ["--backend", "jax"]),
+            ("scipy", ["--suite", "filter"]),
+            ("tabulate", ["latency", "--quick"]),
+            ("tabulate", ["rates", "--quick"]),
+        ],
     )
     def test_missing_package(self, package, arguments, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)

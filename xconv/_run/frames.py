@@ -16,6 +16,11 @@ from .runners import Runner, runner_of
 KEPT = 2  # products of pieces, all samples and what is left of them: each has blocks of its own, a kilobyte each
 
 
+def inside(runner: Runner) -> Runner:
+    """What carries the products out, of one with a frame as of any."""
+    return runner.runner if isinstance(runner, Framed) else runner
+
+
 def frame_of(xp: Namespace, direction: str, geometry: ConvGeometry, working: DType, dtype: DType, room: int) -> Frame:
     """What a direction that gives this dtype, by sums of another, has of a frame: none, but for the gradient by one."""
     is_framed, compiled = (

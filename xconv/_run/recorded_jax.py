@@ -17,7 +17,7 @@ from jax.interpreters import ad, batching, mlir
 from .._arrays.elements import conjugate
 from .._arrays.layout import Layout, biased
 from .._arrays.libraries import Array, is_kind
-from .frames import Framed
+from .frames import inside
 from .recorded import Operands, RecordedCall
 from .runners import Scheduled
 
@@ -54,8 +54,7 @@ class TracedCall(RecordedCall):
 
     def transforms(self, name: str) -> bool:
         """Whether a product is one of transforms."""
-        runner = {"forward": self.for_forward, "backward_data": self.for_data}.get(name, self.for_filter)
-        runner = runner.runner if isinstance(runner, Framed) else runner
+        runner = inside({"forward": self.for_forward, "backward_data": self.for_data}.get(name, self.for_filter))
         return isinstance(runner, Scheduled) and not runner.is_local
 
     def _wider(self, letter: str, times: int) -> TracedCall:

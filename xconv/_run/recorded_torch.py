@@ -15,7 +15,7 @@ from .._arrays.operands import namespace_of_library
 from .._methods.native import convolves
 from .._plan.remembered import remembered
 from .call import Call
-from .frames import Framed
+from .frames import inside
 from .recorded import Operands, RecordedCall
 from .runners import Own, Runner
 
@@ -26,7 +26,7 @@ class TensorCall(RecordedCall):
     """A call of tensors."""
 
     def step(self, name: str, runner: Runner, operands: Operands) -> Array:
-        if isinstance(runner.runner if isinstance(runner, Framed) else runner, Own):
+        if isinstance(inside(runner), Own):
             return Call.carry_out(self, name, operands)  # PyTorch's own convolution has derivatives of its own
         return super().step(name, runner, operands)
 
