@@ -762,6 +762,31 @@ def test_spectra_of_complex_numbers_are_counted_once(dtype):
     assert found.blocks == 1
 
 
+@pytest.mark.on("jax")
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("samples", "weight_shape", "edge"),
+    [(100, (32, 3, 3, 3), 32), (32, (16, 16, 3, 3), 32), (8, (64, 3, 7, 7), 64), (32, (64, 64, 3, 3), 28)],
+)
+def test_what_a_program_of_windows_holds_is_about_what_its_plan_says(backend, function, samples, weight_shape, edge):
+    """Costs of memory that comes page by page are by it."""
+    import jax
+
+    words = {"padding": weight_shape[-1] // 2, "method": "im2col"}
+    x_shape, dtype = (samples, weight_shape[1], edge, edge), "float32"
+    y_shape = samples, weight_shape[0], edge, edge
+    x, w, dy = (jax.ShapeDtypeStruct(shape, dtype) for shape in (x_shape, weight_shape, y_shape))
+    calls = {
+        "conv": (lambda x, w: xconv.conv(x, w, **words), x, w),
+        "conv_input_grad": (lambda dy, w: xconv.conv_input_grad(dy, w, x_shape, **words), dy, w),
+        "conv_weight_grad": (lambda dy, x: xconv.conv_weight_grad(dy, x, weight_shape[2:], **words), dy, x),
+    }
+    run, *operands = calls[function]
+    found = xconv.plan(x_shape, weight_shape, xp=backend.xp, dtype=backend.xp.float32, function=function, **words)
+    held = jax.jit(run).lower(*operands).compile().memory_analysis().temp_size_in_bytes
+    assert 0.3 * found.held < held / found.blocks < 1.5 * found.held
+
+
 @pytest.mark.on("jax", "torch")
 def test_blocks_of_calls_are_so_small_that_malloc_keeps_their_arrays(backend):
     """Of JAX all blocks are one program, and on a GPU malloc has no say."""

@@ -6,7 +6,7 @@ import functools
 
 from .._plan.rates import rates_of
 from .._plan.schedule import Machine
-from .._plan.task import ANY, Steps
+from .._plan.task import ANY, OVERLAPPING, Steps
 from .libraries import DType, Namespace, library, on_accelerator, traits
 from .matmul import bytes_per_element
 from .operands import item_size
@@ -23,8 +23,10 @@ def machine_of(xp: Namespace, dtype: DType) -> Machine:
     """The numbers for a dtype that is computed in."""
     rates, library_traits = rates_of(library(xp)), traits(xp)
     is_traced, is_remote = library_traits.traced, on_accelerator(xp)
-    share = 0.0 if is_traced else 1 if library_traits.threads else ALONE  # in a program operations are one
-    steps, element = rates.steps._replace(operation=share * rates.steps.operation), bytes_per_element(xp, dtype)
+    share = 0.0 if is_traced else 1 if library_traits.threads else ALONE  # in a program operations are one,
+    added = rates.steps.added / (OVERLAPPING if is_traced else 1)  # and windows that overlap are added in one loop
+    steps = rates.steps._replace(operation=share * rates.steps.operation, added=added)
+    element = bytes_per_element(xp, dtype)
     if library_traits.threads:
         steps = _of_numbers(steps, item_size(xp, dtype) / FLOAT, element / FLOAT)
     cache = ANY if is_remote else CACHE if library_traits.threads else WHOLE

@@ -29,8 +29,9 @@ class Im2col(Maps):
     Samples of many positions need no company for a fast product, and by themselves they need not be moved.
     """
 
-    def __init__(self, unit: Ints, stacked: int, at_once: bool, is_moved: bool) -> None:
+    def __init__(self, unit: Ints, stacked: int, at_once: bool, is_moved: bool, in_program: bool) -> None:
         self.unit, self.stacked = unit, stacked
+        self.in_program = in_program  # where the result is one of two arrays of its size
         self.is_moved = is_moved  # whether samples are brought beside positions, and back: one need not be
         self.at_once = at_once  # whether all taps are surely laid out in one step
 
@@ -38,14 +39,16 @@ class Im2col(Maps):
     def variants(cls, xp: Namespace, dtype: DType, task: Task) -> list[Im2col | Strips | Shifts]:
         windows = task.windows
         stacked = int(_are_alone(xp, task))
-        laid_out = cls((1,) * windows.ndim, stacked, traits(xp).kernels, not stacked and task.batch > 1)
+        library = traits(xp)
+        is_moved = not stacked and task.batch > 1
+        laid_out = cls((1,) * windows.ndim, stacked, library.kernels, is_moved, library.traced)
         return [laid_out, *Strips.of_single_rows(xp, dtype, task), *Shifts.variants(xp, dtype, task)]
 
     def writes_in_place(self, samples: int, filters: int) -> bool:
         return self.stacked > 0 or samples == 1
 
     def workspace(self, windows: Geometry, channels: int, filters: int) -> int:
-        products = (1 + self.is_moved) * filters * windows.positions
+        products = (1 if self.in_program else 1 + self.is_moved) * filters * windows.positions
         if windows.is_sparse:
             return channels * 2 * windows.taps * windows.positions + products
         padded = math.prod(windows.padded_size)
