@@ -103,6 +103,11 @@ class TestEigen:
         )
         assert none > 1.3 * around
 
+    @pytest.mark.parametrize(("axis", "times"), [(padded(32, 3), 1.5), ((34, 3, 1, 1, 0, 0), 3)])
+    def test_for_few_filters_no_windows_are_laid_out(self, axis, times):
+        few, many = (eigen_cost(JAX, task("backward_filter", 16, filters, axis, axis)) for filters in (7, 8))
+        assert many > times * few
+
 
 @pytest.mark.parametrize(("cost", "rates"), [(onednn_cost, TORCH), (eigen_cost, JAX)])
 @pytest.mark.parametrize("direction", DIRECTIONS)
