@@ -81,7 +81,7 @@ def correlation(
     first, _ = operands
     if weights is not None and windows.axes and 0 not in first.shape and not first.is_chunked:
         line = Filter(*windows[:5], weights.taps(flip), False)
-        is_added = any(line.taps) and _last_first(first.shape, line, _loses(first.xp, dtype)) is None
+        is_added = any(line.taps) and _last_first(first.shape, line, loses(first.xp, dtype)) is None
         if is_added and _is_added(operands, line, dtype, flip):
             working = filter_dtype(first.xp, first.dtype, weights.dtype, dtype)
             chain = FilterChain(first.xp, first.shape, first.dtype, [line], dtype, [working])
@@ -109,7 +109,7 @@ def correlate(x: Array, w: Array, windows: Filter, dtype: DType, flip: bool) -> 
         line = Filter(*windows[:5], Known(other, w.tobytes()).taps(flip), False)
         if not any(line.taps):
             return full(xp, x, shape, 0, dtype)
-        others = _last_first(shape, line, _loses(xp, dtype))
+        others = _last_first(shape, line, loses(xp, dtype))
         if others is not None:
             moved = correlate(xp.moveaxis(x, -1, 0), xp.moveaxis(w, -1, 0), others, dtype, flip)
             return gathered(xp, xp.moveaxis(moved, 0, -1))
@@ -120,8 +120,8 @@ def correlate(x: Array, w: Array, windows: Filter, dtype: DType, flip: bool) -> 
     return gathered(xp, reshaped(xp, call.forward(reshaped(xp, x, inner), reshaped(xp, w, kernel)), shape))
 
 
-def _loses(xp: Namespace, dtype: DType) -> bool:
-    """Whether what is stored is without fraction."""
+def loses(xp: Namespace, dtype: DType) -> bool:
+    """Whether what is stored is without fraction, so that sums in another order may be other numbers."""
     return is_kind(xp, dtype, ("integral", "bool"))
 
 
@@ -146,7 +146,7 @@ def _is_added(operands: tuple[Operand, ...], line: Filter, dtype: DType, flip: b
     first, second = operands
     xp, shape, own, other = first.xp, first.shape, first.dtype, second.dtype
     size, taps = math.prod(shape), len(line.taps)
-    if size * taps <= UNPLANNED or _loses(xp, dtype):
+    if size * taps <= UNPLANNED or loses(xp, dtype):
         return True
     if taps > FEW:
         return False

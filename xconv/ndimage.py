@@ -32,7 +32,7 @@ from ._arrays.operands import (
     namespace_of,
     namespace_of_numbers,
 )
-from ._correlate import Known, correlation, halos, known, separable
+from ._correlate import Known, correlation, halos, known, loses, separable
 from ._plan.arguments import SYNONYMS, a_function, a_number, check_names, entries, got, meant
 from ._plan.chains import on_all_axes
 from ._plan.geometry import Geometry, Ints, Words, at_every_element
@@ -1010,7 +1010,10 @@ def _built(
     namespace_of_numbers([x])
     filters = filters_of(len(x.shape), _number(cval, x), *values, *others)
     dtype = _dtype(operands, None, _are_complex(values)) if dtype is None else dtype
-    built: Function = build(operands[0], (filters,) if isinstance(filters, Filter) else tuple(filters), dtype)
+    filters, sums = (filters,) if isinstance(filters, Filter) else tuple(filters), build is separable
+    if not (sums and loses(x.xp, dtype)):
+        filters = tuple([line.over(x.shape, sums) for line in filters])
+    built: Function = build(x, filters, dtype)
     return built
 
 

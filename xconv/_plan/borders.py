@@ -7,6 +7,8 @@ element. What repeats elements next to each other is a run.
 from __future__ import annotations
 
 import bisect
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .geometry import Ints, Pairs, Slices, Words
@@ -46,6 +48,52 @@ def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
         steps.append(Border(direction, sources, (low, high)))
         lo, hi, d, direction = lo - low, hi - high, low + d + high, abs(direction)
     return tuple(steps)
+
+
+def farthest(mode: str, d: int) -> int:
+    """How far from any element of an axis of size d lies the last one that none before it repeats, at each end."""
+    direction, edge = BORDERS.get(mode if d > 1 else "replicate", (0, 0))
+    return (d - edge) * (2 if direction < 0 else 1)
+
+
+def folded(mode: str, d: int, before: int, taps: Sequence[complex]) -> tuple[complex, ...]:
+    """Taps, so many of them before an element; those beyond the farthest are added to what reads the same.
+
+    That is an element a period nearer, or the last one of all, where the axis goes on with it or with a value.
+    """
+    far, is_periodic = farthest(mode, d), _is_periodic(mode, d)
+    same: dict[int, list[complex]] = {}
+    for place, tap in enumerate(taps, start=-before):
+        distance = abs(place)
+        nearer = distance if distance <= far else (distance - 1) % far + 1 if is_periodic else far
+        same.setdefault(-nearer if place < 0 else nearer, []).append(tap)
+    return tuple([_sum(same[place]) for place in range(min(same), max(same) + 1)])
+
+
+def folded_counts(mode: str, d: int, before: int, behind: int) -> tuple[int, ...]:
+    """How many taps `folded` makes each of."""
+    far, is_periodic = farthest(mode, d), _is_periodic(mode, d)
+
+    def of_end(reach: int) -> list[int]:
+        if is_periodic:
+            return [(reach - distance) // far + 1 for distance in range(1, min(reach, far) + 1)]
+        return [*(1 for _ in range(min(reach, far) - 1)), *(max(reach - far + 1, 1) for _ in range(min(reach, 1)))]
+
+    return (*of_end(before)[::-1], 1, *of_end(behind))
+
+
+def _is_periodic(mode: str, d: int) -> bool:
+    return d > 1 and BORDERS.get(mode, (0, 0))[0] != 0
+
+
+def _sum(taps: Sequence[complex]) -> complex:
+    """Rounded once, so that taps that mirror each other still do."""
+    if any(isinstance(tap, complex) for tap in taps):
+        return complex(_sum([tap.real for tap in taps]), _sum([tap.imag for tap in taps]))
+    try:
+        return math.fsum([tap.real for tap in taps])
+    except (ValueError, OverflowError):  # infinite ones of both signs, or sums
+        return sum(taps)
 
 
 class FramedAxis(NamedTuple):

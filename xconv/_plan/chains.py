@@ -172,7 +172,9 @@ def _cheapest(shape: Ints, reaches: Reaches, room: int) -> tuple[float, tuple[tu
     found = []
     for count in range(1, len(reaches) + 1):
         cost, rest = _cheapest(shape, reaches[count:], room)
-        for lengths in _lengths(shape, room):
+        for lengths in _lengths(shape, room, _whole(shape, reaches[:count])):
+            if count > 1 and math.prod(lengths) > max(room, 1):
+                continue
             found.append((_cost(shape, lengths, reaches[:count]) + cost, ((count, lengths), *rest)))
     costs = [cost for cost, _ in found]
     return found[costs.index(min(costs))]
@@ -189,13 +191,21 @@ def _cost(shape: Ints, lengths: Ints, reaches: Reaches) -> float:
     return cost + MOVED * grown
 
 
-def _lengths(shape: Ints, room: int) -> list[Ints]:
-    """How long boxes may be: whole rows, or parts of them, and any other axis before the rest."""
+def _whole(shape: Ints, reaches: Reaches) -> set[int]:
+    """The axes that windows read whole, of which each box would do so."""
+    return {
+        axis for axes, sizes, *_ in reaches for axis, k in zip(axes, sizes, strict=True) if k - 1 >= shape[axis] > 1
+    }
+
+
+def _lengths(shape: Ints, room: int, whole: set[int]) -> list[Ints]:
+    """How long boxes may be: whole rows, or parts of them, and any other axis before the rest; some are not cut."""
     last, found = len(shape) - 1, []
+    room //= math.prod([shape[axis] for axis in whole])
     for longest in dict.fromkeys((shape[last], min(shape[last], LONG))):
         for favoured in range(max(last, 1)):
             lengths, left = list(shape), room
-            for axis in dict.fromkeys((last, favoured, *range(last - 1, -1, -1))):
+            for axis in (at for at in dict.fromkeys((last, favoured, *range(last - 1, -1, -1))) if at not in whole):
                 lengths[axis] = equal(shape[axis], min(longest if axis == last else shape[axis], max(left, 1)))
                 left //= lengths[axis]
             found.append(tuple(lengths))

@@ -15,6 +15,7 @@ from .._arrays.pieces import Pieces
 from .._arrays.scratch import Bench, scratch
 from .._arrays.taps import PADDED, Shifted, Step, in_order, put, weighted
 from .._arrays.windows import framed, pad, put_framed
+from .._plan.borders import farthest, folded, folded_counts
 from .._plan.chains import MOVED, Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each, is_alone
@@ -50,6 +51,27 @@ class Filter(NamedTuple):
     def is_complex(self) -> bool:
         """Whether its taps are complex numbers."""
         return isinstance(self.taps, tuple) and any(isinstance(tap, complex) for tap in self.taps)
+
+    def over(self, shape: Ints, sums: bool) -> Filter:
+        """The same over an array of this shape, by fewer elements where windows along an axis read some repeatedly.
+
+        A mean becomes a sum of fewer taps where that takes less than as many runs over the axis and its borders.
+        """
+        if len(self.axes) > 1 or not (self.taps is None or isinstance(self.taps, tuple)):
+            return self
+        ((axis, k, before, mode),) = zip(*self[:4], strict=True)
+        d, behind = shape[axis], k - 1 - before
+        if not isinstance(d, int) or d == 0 or max(before, behind) <= (far := farthest(mode, d)):
+            return self
+        reach = min(before, far), min(behind, far)
+        windows = self._replace(sizes=(sum(reach) + 1,), before=reach[:1])
+        if self.taps is not None:
+            return windows._replace(taps=folded(mode, d, before, self.taps))
+        if not sums:
+            return windows
+        counts = folded_counts(mode, d, before, behind)
+        is_shorter = len(counts) < self.operations * (d + k - 1) / d
+        return windows._replace(taps=tuple([count / k for count in counts])) if is_shorter else self
 
 
 def neighbours(xp: Namespace, x: Array, windows: Filter, dtype: DType, working: DType) -> Array:
