@@ -514,7 +514,7 @@ def test_weights_of_a_library_have_gradients(torch_backend):
 
 REFUSED = [
     (lambda x: ndimage.correlate(x, np.ones(3)), RuntimeError, r"weights.ndim \(1\) must match len\(axes\) \(2\)"),
-    (lambda x: ndimage.correlate(x, np.ones((3, 0))), RuntimeError, "no size be 0"),
+    (lambda x: ndimage.correlate(x, np.ones((3, 0))), RuntimeError, "at least one element along each axis"),
     (lambda x: ndimage.correlate(x, np.ones((3, 3)), mode="zeros"), RuntimeError, "mode must be one of 'reflect'"),
     (lambda x: ndimage.correlate(x, np.ones((3, 3)), mode=["wrap", "wrap"]), RuntimeError, "one word for all axes"),
     (lambda x: ndimage.correlate(x, np.ones((3, 3)), cval=1j), ValueError, "complex-valued cval"),
@@ -810,6 +810,15 @@ def test_filters_of_unsigned_integers_are_turned_round(backend, dtype):
     assert_array(backend, line, scipy.ndimage.convolve1d(x, w[0]))
     swapped = backend.run(lambda w, x: signal.correlate(w, x, "valid"), backend.array(w), backend.array(x))
     assert_array(backend, swapped, scipy.signal.correlate(w, x, "valid"))
+
+
+def test_read_only_arrays_are_refused_before_anything_is_computed(monkeypatch):
+    target = np.zeros((4, 5))
+    target.flags.writeable = False
+    monkeypatch.setattr(ndimage, "_applied", None)
+    with pytest.raises(ValueError, match="output must be an array that can be written to, got one that is read-only"):
+        ndimage.gaussian_filter(np.ones((4, 5)), 1, output=target)
+    assert not target.any()
 
 
 @pytest.mark.on("numpy", "jax", "torch", "cupy")

@@ -387,6 +387,27 @@ def test_resamplings_of_few_numbers_begin_no_convolutions(size, up, down):
     assert not np.any(np.isnan(ours) & ~np.isnan(theirs))
 
 
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+@pytest.mark.parametrize("shapes", [((2, 2), (3, 1)), ((5, 1), (3, 4)), ((3,), (8,)), ((2, 3, 1), (3, 3, 4))])
+@pytest.mark.parametrize("mode", ["full", "same"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, complex(1, np.inf)])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of infinite complex numbers in products
+def test_what_is_not_finite_stays_in_its_windows_though_the_other_array_is_larger(name, shapes, mode, value):
+    """Taps are then those of the first, of which none is multiplied by a zero beyond the ends of the second."""
+    x, w = (np.ones(shape, type(value)) for shape in shapes)
+    x[tuple(d // 2 for d in x.shape)] = value
+    whole = np.zeros(tuple(d + k - 1 for d, k in zip(*shapes, strict=True)), dtype=x.dtype)
+    with np.errstate(all="ignore"):
+        for place in np.ndindex(x.shape):
+            whole[tuple(slice(at, at + k) for at, k in zip(place, w.shape, strict=True))] += x[place] * w
+    if mode == "same":
+        sizes = zip(*shapes, strict=True)
+        whole = whole[tuple(slice((k - 1) // 2, (k - 1) // 2 + d) for d, k in sizes)]
+    y = getattr(xconv.signal, name)(x, w, mode, method="direct")
+    assert np.array_equal(np.isfinite(y), np.isfinite(whole))
+    assert np.allclose(y[np.isfinite(y)], whole[np.isfinite(y)])
+
+
 def test_nan_stays_in_its_windows_where_scipy_keeps_it():
     x = np.random.default_rng(0).standard_normal(200)
     x[90] = np.nan

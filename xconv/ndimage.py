@@ -925,10 +925,12 @@ def _of_shape(
 ) -> Filter:
     """Windows along axes that are named in any order, of a shape in that of the input."""
     origins = _each("origin", origin, axes, ndim)
-    if len(shape) != len(axes) or 0 in shape:
+    if len(shape) != len(axes):
         counts = f"{name}.ndim ({len(shape)}) must match len(axes) ({len(axes)}) of input"
         words = "as a sequence argument must have length equal to input rank"  # SciPy's words where there are no holes
-        raise RuntimeError(f"{counts}, {words}, and no size be 0, got shape {shape}")
+        raise RuntimeError(f"{counts}, {words}, got shape {shape}")
+    if 0 in shape:
+        raise RuntimeError(f"{name} must have at least one element along each axis, got shape {shape}")
     if not isinstance(mode, str):
         raise RuntimeError(f"mode must be one word for all axes, {got(mode)}")
     return _around(sorted(axes), shape, mode, origins, value, function, taps)
@@ -1370,6 +1372,8 @@ def _output(
             raise TypeError(
                 f"output must be a dtype, or an array of {xp.__name__} that can be written to, {got(output)}"
             )
+        if not getattr(getattr(target, "flags", None), "writeable", True):
+            raise ValueError("output must be an array that can be written to, got one that is read-only")
         if tuple(target.shape) != tuple(shape):
             raise RuntimeError(f"output must have the shape {tuple(shape)} of input, got {tuple(target.shape)}")
         named = target.dtype

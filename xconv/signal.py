@@ -30,6 +30,7 @@ from ._arrays.operands import (
     promoted,
 )
 from ._arrays.polyphase import extended, interleaved, phase_filters, picked
+from ._arrays.taps import add_infinite_taps
 from ._arrays.windows import pad
 from ._conv import conv_of
 from ._plan.arguments import a_number, entries, got, meant, one_of, workspace
@@ -409,6 +410,9 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
     if border == "zeros" and value != 0:
         border = "value"
     operands = described(in1=in1, in2=in2)
+    if mode == "valid":  # which reads none, but it is checked all the same
+        xp = namespace_of_numbers(operands)
+        as_element("fillvalue", xp, value, promoted(xp, *(operand.dtype for operand in operands)))
     outputs = kept_shape(in1.shape, in2.shape, "full")
     if border == "value" and 0 in in1.shape and 0 not in (*in2.shape, *outputs) and mode == "full":
         in1, mode, border = _border_alone(operands, in1, value), "valid", "zeros"
@@ -478,6 +482,9 @@ class _Convolution:
         self.dtype, self.result = like.dtype, result
         self.correlates, self.warns = name in ("correlate", "correlate2d"), method == "fft"
         self.axes = len(plan.windows.input_size)
+        is_floating = is_kind(like.xp, like.dtype, ("real floating", "complex floating"))
+        # NaN of the first array stays in its windows, though the smaller array is that of taps.
+        self.is_local = plan.swaps and method == "direct" and is_floating and traits(like.xp).threads
         self.in_floats: Any = None
         if self.axes:
             self._settle(like, method, name != "fftconvolve")
@@ -527,6 +534,10 @@ class _Convolution:
         xp, floats = self.xp, self.in_floats
         if floats is not None and are_exact_in_floats(xp, x, w, self.plan.windows.taps):
             return xp.round(floats.forward(xp.astype(x, xp.float64), xp.astype(w, xp.float64)))
+        if self.is_local and not is_finite(xp, w):
+            y = self.call.forward(x, xp.where(xp.isfinite(w), w, xp.asarray(0, dtype=w.dtype)))
+            add_infinite_taps(xp, y, x, w, self.plan.windows)
+            return y
         y = self.call.forward(x, w)
         if self.warns and may_look(xp, y) and not is_finite(xp, reshaped(xp, y, (-1,))[:1]):
             warnings.warn(SPREADS, RuntimeWarning, stacklevel=4)
