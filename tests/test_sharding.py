@@ -126,6 +126,46 @@ def drawn(count=8):
                 yield f"{shape} by axis {axis}, {groups} groups of {kernel}, {words}: wrong"
 
 
+def unevenly():
+    """What is wrong of arrays that are divided by some axes of a mesh, whose borders and results are no even parts."""
+    import jax
+    from jax.sharding import AxisType, NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    rng = np.random.default_rng(0)
+    one, two = (P(None, None, "i"), P(None, None, None, "i")), (P("i"), P(None, None, "i"), P("i", None, "j"))
+    x = rng.normal(size=(4, 4, 8, 8))
+    for number, (sizes, spec, mode, groups) in enumerate(
+        (*case, mode, groups)
+        for case in (*[((4,), spec) for spec in one], *[((2, 2), spec) for spec in two])
+        for mode in ("zeros", "reflect", "circular")
+        for groups in (1, 2)
+    ):
+        mesh = jax.make_mesh(sizes, ("i", "j")[: len(sizes)], axis_types=(AxisType.Auto,) * len(sizes))
+        w = rng.normal(size=(4, 4 // groups, 3, 3))
+
+        def call(x, w, method, mode=mode, groups=groups):
+            words = {"padding": 1, "padding_mode": mode, "groups": groups, "method": method}
+            y = xconv.conv(x, w, **words)
+            return y, *jax.grad(lambda x, w: (xconv.conv(x, w, **words) ** 2).sum(), (0, 1))(x, w)
+
+        operands = jax.device_put(x, NamedSharding(mesh, spec)), jax.device_put(w, NamedSharding(mesh, P()))
+        expected = call(jax.numpy.asarray(x), jax.numpy.asarray(w), "im2col")
+        for method in ("auto", "fft") if number % 2 else ("auto", "im2col"):
+            run = functools.partial(call, method=method)
+            found = (run if number % 4 == 3 else jax.jit(run))(*operands)
+            for name, ours, theirs in zip(("y", "dx", "dw"), found, expected, strict=True):
+                if not np.allclose(ours, theirs, atol=1e-8):
+                    yield f"{name} by {method}, {mode}, {groups} groups, {spec} of {sizes}: wrong"
+    try:
+        xconv.conv(*operands, groups=groups, method="native")
+    except ValueError as error:
+        if "got a mesh of 2 axes" not in str(error):
+            yield str(error)
+    else:
+        yield "native: not refused"
+
+
 def sharded(kind, axis, *shapes):
     """A mesh of all devices, and float32 arrays of which the first is divided over them by an axis, if that is one."""
     import jax
@@ -457,8 +497,9 @@ def test_arrays_on_several_devices(jax_backend, kind, how):
     assert in_process(DEVICES, "on_every_axis", kind, how, JAX_ENABLE_X64="1") == "done\n"
 
 
-def test_drawn_calls_of_arrays_on_several_devices(jax_backend):
-    assert in_process(DEVICES, "drawn", JAX_ENABLE_X64="1") == "done\n"
+@pytest.mark.parametrize("name", ["drawn", "unevenly"])
+def test_calls_of_arrays_on_several_devices(jax_backend, name):
+    assert in_process(DEVICES, name, JAX_ENABLE_X64="1") == "done\n"
 
 
 def in_process(devices, name, *arguments, **environment):

@@ -6,9 +6,11 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 from typing import Any
 
-from .libraries import Array, DType, Namespace, device, has_int64, is_immutable, is_kind, may_look, traits
+from .._plan.geometry import Ints
+from .libraries import Array, DType, Namespace, device, has_int64, is_immutable, is_kind, may_look, mesh, traits
 from .operands import working_dtype
 from .scratch import is_making_again, made
 
@@ -339,7 +341,7 @@ def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -
     write the view to where it is, which takes CuPy and PyTorch as long as the sum; where it may be a copy, it must be.
     """
     if is_immutable(array):
-        return array.at[index].add(values)
+        return _changed(array, index, values, adds=True)
     if not traits(xp).views:
         array[index] = array[index] + values
         return array
@@ -360,9 +362,42 @@ def add_at(xp: Namespace, array: Array, index: tuple[Any, ...], values: Array) -
 def put_at(array: Array, index: tuple[Any, ...], values: Array) -> Array:
     """``array[index] = values`` on an array of our own, as `add_at`."""
     if is_immutable(array):
-        return array.at[index].set(values)
+        return _changed(array, index, values, adds=False)
     array[index] = values
     return array
+
+
+def _changed(array: Array, index: tuple[Any, ...], values: Any, adds: bool) -> Array:
+    """JAX's array with a box of it written anew: XLA's scatter may be wrong where arrays are divided unevenly.
+
+    Of arrays whose types say how they are divided, a box must be divided likewise, but not what is scattered.
+    """
+    from jax import lax
+    from jax import numpy as xp
+
+    box, around = _box(array.shape, index), mesh(array)
+    if box is None or (around is not None and any(kind.name == "Explicit" for kind in around.axis_types)):
+        at = array.at[index]
+        return at.add(values) if adds else at.set(values)
+    starts, sizes, shape = box
+    part = xp.reshape(xp.broadcast_to(xp.asarray(values, dtype=array.dtype), shape), sizes)
+    if adds:
+        part = part + lax.slice(array, starts, [start + size for start, size in zip(starts, sizes, strict=True)])
+    return lax.dynamic_update_slice(array, part, starts)
+
+
+def _box(shape: Ints, index: tuple[Any, ...]) -> tuple[Ints, Ints, Ints] | None:
+    """Where the box begins that an index of numbers and slices is of, its sizes, and the shape of its elements."""
+    if not all(isinstance(part, int | slice | EllipsisType) for part in index):
+        return None
+    index = index if ... in index else (*index, ...)
+    at = index.index(...)
+    parts = (*index[:at], *(slice(None),) * (len(shape) - len(index) + 1), *index[at + 1 :])
+    lines = [range(d)[p] if isinstance(p, slice) else range(d)[p:][:1] for d, p in zip(shape, parts, strict=True)]
+    if any(line.step != 1 and len(line) > 1 for line in lines):
+        return None
+    kept = tuple([len(line) for line, part in zip(lines, parts, strict=True) if isinstance(part, slice)])
+    return tuple([line.start for line in lines]), tuple(map(len, lines)), kept
 
 
 def placed(xp: Namespace, values: Array, positions: Array, size: int) -> Array:

@@ -13,7 +13,7 @@ from .._plan.broadcast import Order
 from .._plan.geometry import ConvGeometry, Pairs, Words
 from .._plan.remembered import remembered
 from .elements import add_at, conjugate, flipped, reshaped, truncated
-from .libraries import Array, DType, Namespace, device_count, is_kind, traits
+from .libraries import Array, DType, Namespace, device_count, is_kind, mesh_axes, traits
 from .operands import Operand, working_dtype
 from .windows import framed, pad, unpad
 
@@ -30,6 +30,7 @@ class Access(NamedTuple):
     conjugates: bool = False  # the filters, which is its own adjoint
     frame: tuple[Pairs, Words, complex] | None = None  # what is added to the input, if it is other than zeros
     devices: int = 1  # that operands are divided over
+    mesh_axes: int = 1  # along which these lie
 
     @property
     def rounds(self) -> bool:
@@ -102,8 +103,8 @@ class Layout:
     def access(self) -> Access:
         geometry = self.geometry
         frame = (geometry.windows.padding, geometry.padding_modes, geometry.pad_value) if geometry.is_framed else None
-        devices = max([device_count(operand.device) for operand in self.operands])
-        return Access(self.xp, self.working, self.dtype, self.conjugates, frame, devices)
+        devices, axes = (max([count(one.device) for one in self.operands]) for count in (device_count, mesh_axes))
+        return Access(self.xp, self.working, self.dtype, self.conjugates, frame, devices, axes)
 
     def leave_frame(self, dx: Array, b: Array | None) -> Array:
         """Canonical, before sums are rounded to the result's dtype: an array of its own, and no view of the frame."""

@@ -184,6 +184,15 @@ def device_count(place: Any) -> int:
     )
 
 
+def mesh_axes(place: Any) -> int:
+    """Along how many axes of a mesh an array at a place is divided, or may be, of which each has several devices."""
+    whole = getattr(place, "mesh", place)
+    if not hasattr(whole, "axis_types"):
+        return 1
+    axes = zip(whole.axis_sizes, whole.axis_types, strict=True)
+    return sum([size > 1 and kind.name != "Manual" for size, kind in axes])
+
+
 @functools.lru_cache(maxsize=1024)
 def is_kind(xp: Namespace, dtype: DType, kind: str | tuple[str, ...]) -> bool:
     """``xp.isdtype``, remembered: a short call would spend most of its time asking."""

@@ -18,7 +18,7 @@ from .._plan.task import Task
 from .fft import Fft
 from .im2col import Im2col
 from .maps import Maps
-from .native import convolves, is_fused, own_cost
+from .native import ONE_AXIS, convolves, is_fused, own_cost
 from .toeplitz import Toeplitz
 from .winograd import Winograd
 
@@ -51,8 +51,9 @@ def request(access: Access, task: Task, room: Room, dtype: DType | None = None) 
     stores = is_kind(xp, access.result, "integral") and not is_kind(xp, sums, "integral")
     machine = machine_of(xp, sums)._replace(element=STORED) if stores else machine_of(xp, sums)
     methods = {name: functools.partial(_variants, variants, xp, dtype, sums) for name, variants in METHODS.items()}
-    convolved = convolves(xp, dtype, task.windows.ndim)
-    own = functools.partial(own_cost, xp, dtype) if convolved or is_fused(xp, task) else None
+    is_right = access.mesh_axes <= ONE_AXIS
+    convolved = is_right and convolves(xp, dtype, task.windows.ndim)
+    own = functools.partial(own_cost, xp, dtype) if convolved or (is_right and is_fused(xp, task)) else None
     undivided = _undivided(task, convolved) if devices > 1 else ()
     is_finite = is_kind(xp, dtype, "integral")
     return Request(task, machine, room.over(devices), methods, own, writes, devices, undivided, is_finite)

@@ -19,6 +19,7 @@ from .._plan.task import Task
 from .native_cost import eigen_cost, onednn_cost
 from .native_fused import are_few, fused_cost, program
 
+ONE_AXIS = 1  # of a mesh, beyond which XLA adds up what devices hold that are not divided along one, in y, dx or dw
 AXES = 3  # PyTorch has conv1d, conv2d and conv3d, cuDNN no more, and with more axes XLA ends the process on a GPU
 
 
@@ -91,8 +92,13 @@ def own_cost(xp: Namespace, dtype: DType, task: Task) -> float:
     return min(cost, fused_cost(task)) if is_another else cost
 
 
-def native(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1) -> Native:
+def native(xp: Namespace, dtype: DType, task: Task, room: int, devices: int = 1, mesh_axes: int = 1) -> Native:
     """The library's own convolution in so many bytes, if it can be told, or a ValueError if it has none."""
+    if mesh_axes > ONE_AXIS:
+        raise ValueError(
+            "method 'native' must have arrays on devices along one axis of a mesh, since XLA's own convolution may be "
+            f"wrong where they are divided along some of several, got a mesh of {mesh_axes} axes: 'auto' takes another"
+        )
     if devices == 1 and is_fused(xp, task) and fused_cost(task) == own_cost(xp, dtype, task):
         return _Fused(xp, task)
     if traits(xp).own and own_missing(xp):

@@ -95,7 +95,7 @@ def _direct(access: Access, asked: Request, found: Candidate) -> Scheduled:
 def _own(access: Access, task: Task, room: Room) -> Own:
     """With half precision as it is, if those are the sums that the library makes of it."""
     xp, result = access.xp, access.result
-    own = native(xp, access.dtype, task, room.bytes, access.devices)
+    own = native(xp, access.dtype, task, room.bytes, access.devices, access.mesh_axes)
     halves = own.takes_halves and is_kind(xp, result, "real floating") and access.dtype == working_dtype(xp, result)
     return Own(access._replace(dtype=result) if halves else access, own, task.direction)
 
