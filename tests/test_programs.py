@@ -176,3 +176,27 @@ def test_every_public_function_that_is_compiled_names_its_operands(jax_module):
     first = {key: one.__code__.co_varnames[0] for key, one in compiled.items()}
     assert len(first) > 20
     assert not {key for key, name in first.items() if name not in entrance_jax.OPERANDS}
+
+
+STRICT = CALLS | {
+    **{
+        f"a bias by {method}": lambda x, method=method: xconv.conv(x, x[:, :, :3, :3], x[:, 0, 0, 0], method=method)
+        for method in ("im2col", "winograd", "fft", "toeplitz", "native")
+    },
+    "indices": lambda x: xconv.max_pool(x, 3, return_indices=True),
+    "max_unpool": lambda x: xconv.max_unpool(*xconv.max_pool(x, 2, return_indices=True), 2),
+    "counts": lambda x: xconv.avg_pool(x, 3, padding=1, count_include_pad=False),
+    "avg_pool_grad": lambda x: xconv.avg_pool_grad(xconv.avg_pool(x, 3, padding=1), x.shape, 3, padding=1),
+}
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_nothing_of_fewer_axes_is_broadcast_in_silence(jax_module, name):
+    """As JAX refuses to, where it is told."""
+    x = jax_module.numpy.asarray(normal((4, 4, 12, 13), seed=3).astype("float32"))
+    expected = STRICT[name](x)
+    with jax_module.numpy_rank_promotion("raise"):
+        found = jax_module.jit(STRICT[name])(x)
+    for one, other in zip(jax_module.tree.leaves(found), jax_module.tree.leaves(expected), strict=True):
+        assert one.shape == other.shape
+        assert np.allclose(one, other, atol=1e-4)

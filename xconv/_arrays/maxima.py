@@ -194,14 +194,15 @@ def _winners(xp: Namespace, x: Array, windows: Geometry) -> list[tuple[Geometry,
     if traits(xp).plain_memory:
         return _plain_winners(xp, x, windows)
     stages, (x, least) = windows.by_row, ordered(xp, x)
-    inside = xp.ones(windows.input_size, dtype=xp.bool, device=device(x))
+    alike = (1,) * (x.ndim - windows.ndim)
+    inside = xp.ones((*alike, *windows.input_size), dtype=xp.bool, device=device(x))
     winners = []
     for stage in stages:
         if tiles(stage) or by_levels(stage, _steps(xp)):
             found = _Tiles if tiles(stage) else _Levels
             winner, x = found.of(xp, x, *line_of(x, stage), least)
             winners.append(winner)
-            inside = xp.ones(stage.output_size, dtype=xp.bool, device=device(x))
+            inside = xp.ones((*alike, *stage.output_size), dtype=xp.bool, device=device(x))
             continue
         views = tap_views(pad(xp, x, stage.padding, value=least), stage.padded)
         reals = tap_views(pad(xp, inside, stage.padding, value=False), stage.padded)

@@ -142,5 +142,5 @@ def _divided(xp: Namespace, sums: Array, counts: Sequence[Sequence[int]]) -> Arr
     for axis, count in enumerate(counts, start=2):
         if len(count) > 1:
             divisor = xp.asarray(count, dtype=sums.dtype, device=device(sums))
-            sums = sums / reshaped(xp, divisor, (-1, *(1,) * (sums.ndim - 1 - axis)))
+            sums = sums / reshaped(xp, divisor, (*(1,) * axis, -1, *(1,) * (sums.ndim - 1 - axis)))
     return sums

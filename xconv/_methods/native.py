@@ -159,7 +159,7 @@ class _Fused(Native):
 
 
 def _biased(y: Array, b: Array | None) -> Array:
-    return y if b is None else y + b[(slice(None), *(None,) * (y.ndim - 2))]
+    return y if b is None else y + b[(None, slice(None), *(None,) * (y.ndim - 2))]
 
 
 class _Torch(Native):
