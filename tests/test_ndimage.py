@@ -314,6 +314,13 @@ def test_windows_wider_than_an_axis_with_its_borders_read_each_element_once(name
         check(name, x, words)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_windows_with_holes_that_are_wider_than_a_line_are_as_scipy_has_them(mode):
+    holes = np.arange(41) % 7 == 3
+    for name in ("maximum_filter", "minimum_filter"):
+        check(name, numbers((5,), "float64", 3), {"footprint": holes, "mode": mode, "cval": 0.75, "origin": 4})
+
+
 def test_windows_much_wider_than_an_image_take_no_more_memory_than_a_few_of_it():
     """Boxes of 200x300 that read 5000 rows each took 140 MB, and a hundred times SciPy's time."""
     x = numbers((200, 300), "float64", 0)

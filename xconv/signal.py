@@ -410,7 +410,7 @@ def _of_images(name: str, in1: Array, in2: Array, mode: Mode, boundary: Boundary
     if border == "zeros" and value != 0:
         border = "value"
     operands = described(in1=in1, in2=in2)
-    if mode == "valid":  # which reads none, but it is checked all the same
+    if isinstance(mode, str) and mode == "valid":  # which reads none, but it is checked all the same
         xp = namespace_of_numbers(operands)
         as_element("fillvalue", xp, value, promoted(xp, *(operand.dtype for operand in operands)))
     outputs = kept_shape(in1.shape, in2.shape, "full")

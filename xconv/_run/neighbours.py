@@ -20,6 +20,7 @@ from .._plan.chains import MOVED, Box, Chain, chains, on_all_axes
 from .._plan.geometry import Ints, Words, at_every_element
 from .threads import cpu_count, for_each, is_alone
 
+WIDER = 2  # times as many taps as read something else, from which sums are no longer in SciPy's order
 UNPLANNED = 25 * 2**15  # elements by taps, that are added before there would be a plan
 SMALL = 2**17  # elements of an array whose steps are kept, and of a box where others compute beside
 FEWEST = 2**19  # bytes of a box: of fewer, threads spend their time waiting for each other after every operation
@@ -57,18 +58,20 @@ class Filter(NamedTuple):
 
         A mean becomes a sum of fewer taps where that takes less than as many runs over the axis and its borders.
         """
-        if len(self.axes) > 1 or not (self.taps is None or isinstance(self.taps, tuple)):
-            return self
+        if len(self.axes) > 1 or not (self.taps is None or (sums and isinstance(self.taps, tuple))):
+            return self  # a window over all axes, with holes, or of numbers that are not known
         ((axis, k, before, mode),) = zip(*self[:4], strict=True)
         d, behind = shape[axis], k - 1 - before
         if not isinstance(d, int) or d == 0 or max(before, behind) <= (far := farthest(mode, d)):
             return self
         reach = min(before, far), min(behind, far)
         windows = self._replace(sizes=(sum(reach) + 1,), before=reach[:1])
-        if self.taps is not None:
-            return windows._replace(taps=folded(mode, d, before, self.taps))
         if not sums:
             return windows
+        if WIDER * windows.sizes[0] > k:
+            return self
+        if self.taps is not None:
+            return windows._replace(taps=folded(mode, d, before, self.taps))
         counts = folded_counts(mode, d, before, behind)
         is_shorter = len(counts) < self.operations * (d + k - 1) / d
         return windows._replace(taps=tuple([count / k for count in counts])) if is_shorter else self
