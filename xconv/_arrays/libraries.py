@@ -187,10 +187,10 @@ def device_count(place: Any) -> int:
 def mesh_axes(place: Any) -> int:
     """Along how many axes of a mesh an array at a place is divided, or may be, of which each has several devices."""
     whole = getattr(place, "mesh", place)
-    if not hasattr(whole, "axis_types"):
-        return 1
-    axes = zip(whole.axis_sizes, whole.axis_types, strict=True)
-    return sum([size > 1 and kind.name != "Manual" for size, kind in axes])
+    sizes, kinds = getattr(whole, "axis_sizes", (1,)), getattr(whole, "axis_types", None)
+    if not isinstance(kinds, tuple):  # an old JAX's, which tell no kind of each
+        return sum([size > 1 for size in sizes])
+    return sum([size > 1 and kind.name != "Manual" for size, kind in zip(sizes, kinds, strict=True)])
 
 
 @functools.lru_cache(maxsize=1024)
