@@ -329,6 +329,13 @@ def test_windows_with_holes_that_are_wider_than_a_line_read_its_borders(mode, pa
         assert np.array_equal(found, [pick(row) for row in rows])
 
 
+def test_infinite_borders_under_opposite_taps_are_nan_as_scipy_has_them():
+    words = {"weights": numbers((22,), "float64", 1), "mode": "constant", "cval": -np.inf}
+    x = numbers((2,), "float64", 3)
+    assert np.isnan(scipy.ndimage.correlate1d(x, **words)).all()
+    assert np.isnan(ndimage.correlate1d(x, **words)).all()
+
+
 def test_windows_much_wider_than_an_image_take_no_more_memory_than_a_few_of_it():
     """Boxes of 200x300 that read 5000 rows each took 140 MB, and a hundred times SciPy's time."""
     x = numbers((200, 300), "float64", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import functools
 import math
 import threading
@@ -68,7 +69,7 @@ class Filter(NamedTuple):
         windows = self._replace(sizes=(sum(reach) + 1,), before=reach[:1])
         if not sums:
             return windows
-        if WIDER * windows.sizes[0] > k:
+        if WIDER * windows.sizes[0] > k or not cmath.isfinite(self.value):  # of which opposite taps make NaN
             return self
         if self.taps is not None:
             return windows._replace(taps=folded(mode, d, before, self.taps))
