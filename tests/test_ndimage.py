@@ -329,6 +329,35 @@ def test_windows_with_holes_that_are_wider_than_a_line_read_its_borders(mode, pa
         assert np.array_equal(found, [pick(row) for row in rows])
 
 
+@pytest.mark.parametrize(
+    ("mode", "d", "most"),
+    [
+        ("symmetric", 3, 13),
+        ("reflect", 3, 9),
+        ("replicate", 3, 7),
+        ("circular", 3, 7),
+        ("zeros", 3, 7),
+        ("reflect", 1, 3),
+    ],
+)
+@pytest.mark.parametrize("reach", [(100, 100), (150, 50), (0, 200), (0, 100)])
+def test_windows_are_no_wider_than_what_they_read(mode, d, most, reach):
+    """To each side of an element that is a period, or all of the axis: 24,001 taps over 3 elements took 0.2 s."""
+    taps = tuple(numbers((sum(reach) + 1,), "float64", 1).tolist())
+    line = neighbours.Filter((1,), (len(taps),), reach[:1], (mode,), 0.0, taps)
+    widest = most if all(reach) else most // 2 + 1
+    equal = line._replace(taps=None)
+    for filtered, sums in ((line, True), (equal, True), (equal, False)):
+        found = filtered.over((5, d), sums)
+        assert found.sizes == (widest,)
+        assert found.before == (most // 2 if reach[0] else 0,)
+        if sums:
+            assert len(found.taps) == widest
+            assert math.isclose(sum(found.taps), sum(filtered.taps or (1,)), rel_tol=1e-9, abs_tol=1e-9)
+    near = line._replace(sizes=(3,), before=(1,), taps=(1.0, 2.0, 3.0))
+    assert near.over((5, d), True) is near
+
+
 def test_infinite_borders_under_opposite_taps_are_nan_as_scipy_has_them():
     words = {"weights": numbers((22,), "float64", 1), "mode": "constant", "cval": -np.inf}
     x = numbers((2,), "float64", 3)

@@ -4,7 +4,9 @@ What SciPy computes, these compute, in the dtypes that SciPy stores: in double p
 precision, and integers without the fraction. Where a library has no double precision now, as JAX by default, integers
 beyond 2**24 keep 24 bits. They are differentiable where the library is; NaN, inf and fill values stay in the windows
 that read them. Filters along one axis, and those made of them, give the same bits for windows that hold the same:
-constants stay constant, and first derivatives of them are exactly zero.
+constants stay constant, and first derivatives of them are exactly zero. Where windows are twice as wide as what they
+read of an axis and its borders, what they read again is added to one tap: of infinite elements opposite taps then make
+no NaN.
 """
 
 from __future__ import annotations
@@ -130,9 +132,9 @@ def correlate(
     RuntimeError
         If weights or a sequence have not one entry for each axis, there is no such mode, or an array cannot be output.
     ValueError
-        If an axis or an origin is out of range, or ``cval`` is complex though the input is real.
+        If an axis or an origin is out of range, ``cval`` is complex though the input is real, or ``output`` read-only.
     TypeError
-        If arrays are of different libraries, or ``output`` is one that cannot be written to.
+        If arrays are of different libraries, or ``output`` is one of a library whose arrays cannot be written to.
 
     Examples
     --------

@@ -25,7 +25,7 @@ ROOM = 15  # times the room of all operands, that windows of a group and sample 
 PAGED = WHOLE // 4  # float32s of the largest array that malloc keeps
 VOLUME = 3  # axes of Eigen's convolution, which loads packets along two, and with more XLA has only plain loops
 PACKET = 8  # filters of which Eigen's gradient lays windows out: of fewer it multiplies elements as it loads them, each
-TWICE = 2  # as long as one is packed (1 to 7 filters, 9 to 22148 sums: 0.06 to 0.4 ns, for the rate's 0.1)
+LOADED = 2  # times as long as one is packed (1 to 7 filters, 9 to 22148 sums: 0.06 to 0.4 ns, for the rate's 0.1)
 ROW = 4  # places in a row of a window as large as the input, in the time of one: 1 to 23 samples, 0.2 to 0.9 ns each
 
 
@@ -150,7 +150,7 @@ def _loaded(rates: Rates, found: _Product, reduces: bool, elements: int) -> floa
     if found.axes == VOLUME:
         return (own.spread if found.is_spread else own.volume) + _paged(rates, elements)
     if reduces and found.columns < PACKET and not found.is_spread:
-        return TWICE * rates.steps.packed
+        return LOADED * rates.steps.packed
     if found.groups > 1:
         return own.volume
     if not found.is_padded:  # of these windows are laid out before

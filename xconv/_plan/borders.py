@@ -19,6 +19,15 @@ from .remembered import remembering
 BORDERS = {"reflect": (-1, 1), "symmetric": (-1, 0), "replicate": (0, 0), "circular": (1, 0)}
 
 
+def farthest(mode: str, d: int) -> int:
+    """How far from any element of an axis of size d lies the last one that none before it repeats, at each end.
+
+    That is a period, where axes have one.
+    """
+    direction, edge = BORDERS.get(mode if d > 1 else "replicate", (0, 0))
+    return (d - edge) * (2 if direction < 0 else 1)
+
+
 class Border(NamedTuple):
     """A step in which an axis grows at both ends, by so many elements: where it has them from, and in which order."""
 
@@ -34,8 +43,7 @@ def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
     An axis that went backwards once repeats itself, so all steps but the first copy, from as many periods away as there
     are; axes grow by half at least. One element has nothing else to repeat than itself, as in numpy.pad.
     """
-    direction, edge = BORDERS[mode if d > 1 else "replicate"]
-    period = (d - edge) * (2 if direction < 0 else 1)
+    (direction, edge), period = BORDERS[mode if d > 1 else "replicate"], farthest(mode, d)
     steps = []
     while lo or hi:
         widest = {-1: d - edge, 0: max(lo, hi), 1: d // period * period}[direction]
@@ -48,12 +56,6 @@ def border_steps(mode: str, d: int, lo: int, hi: int) -> tuple[Border, ...]:
         steps.append(Border(direction, sources, (low, high)))
         lo, hi, d, direction = lo - low, hi - high, low + d + high, abs(direction)
     return tuple(steps)
-
-
-def farthest(mode: str, d: int) -> int:
-    """How far from any element of an axis of size d lies the last one that none before it repeats, at each end."""
-    direction, edge = BORDERS.get(mode if d > 1 else "replicate", (0, 0))
-    return (d - edge) * (2 if direction < 0 else 1)
 
 
 def folded(mode: str, d: int, before: int, taps: Sequence[complex]) -> tuple[complex, ...]:
@@ -124,7 +126,7 @@ def sources(mode: str, d: int, places: range) -> list[int]:
     direction, edge = BORDERS[mode if d > 1 else "replicate"]
     if direction == 0:
         return [min(max(place, 0), d - 1) for place in places]
-    period = (d - edge) * (2 if direction < 0 else 1)
+    period = farthest(mode, d)
     found = [place % period for place in places]
     return found if direction > 0 else [place if place < d else period - (1 - edge) - place for place in found]
 
