@@ -327,6 +327,7 @@ WRONG = [
     ("fftconvolve", (np.ones((2, 3)), np.ones((3, 3))), {"axes": [1]}),
     *[("convolve2d", (np.eye(2), np.eye(2)), {"boundary": word}) for word in ("no", "reflect")],
     *[("convolve2d", ([[1]], [[1, 2]]), {"fillvalue": value}) for value in (1j, [1, 2], [])],
+    ("convolve2d", (np.ones((3, 3)), np.ones((3, 3))), {"mode": "valid", "fillvalue": 1j}),
     *[("upfirdn", operands, {}) for operands in (([], [1]), ([[1]], [1]))],
     *[("upfirdn", ([1], [1]), keywords) for keywords in ({"up": 0}, {"down": 0}, {"mode": "no"})],
     ("upfirdn", ([1], [1]), {"axis": 1}),

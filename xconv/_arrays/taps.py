@@ -52,17 +52,16 @@ def weighted(xp: Namespace, x: Array, windows: Geometry, taps: Any, is_line: boo
 
 
 def add_infinite_taps(xp: Namespace, y: Array, x: Array, w: Array, windows: Geometry) -> None:
-    """Add to sums of NumPy's y (N, G*K, *o) the products of x (N, G, *d) and those taps that are no finite numbers.
+    """Add to sums of NumPy's y (N, K, *o) the products of x (N, 1, *d) and those taps that are no finite numbers.
 
-    Filters w (G*K, 1, *k) are turned round. A tap beyond the ends of x multiplies nothing, where a product of matrices
+    Filters w (K, 1, *k) are turned round. A tap beyond the ends of x multiplies nothing, where a product of matrices
     would multiply it by a zero.
     """
-    slices, filters = list(windows.tap_slices), w.shape[0] // max(x.shape[1], 1)
-    taps = xp.reshape(w, (w.shape[0], windows.taps))[:, ::-1]
+    slices, taps = list(windows.tap_slices), xp.reshape(w, (w.shape[0], windows.taps))[:, ::-1]
     with xp.errstate(all="ignore"):
         for at, tap in xp.argwhere(~xp.isfinite(taps)).tolist():
             inside, elements = slices[tap]
-            y[(slice(None), at, *inside)] += x[(slice(None), at // filters, *elements)] * taps[at, tap]
+            y[(slice(None), at, *inside)] += x[(slice(None), 0, *elements)] * taps[at, tap]
 
 
 def _added(x: Array, windows: Geometry, taps: Any, is_line: bool) -> Array:
